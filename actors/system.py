@@ -1,0 +1,70 @@
+"""What the rest of the house sees of the actors: one interface, two implementations (in-process, Ray).
+
+`ask` is the command plane, `take` and `watermark` are the position plane. Nothing answers before what it saw is durable.
+
+Ticks. A *driven* venue has open sources; tick t closes when every open source has declared its watermark at t or later and the rows it
+declared for each tick have arrived (rows are counted by distinct (tick, subject) of the source), or when the deadline passes, which is counted
+and voids the run's hash. A *free* venue (no open source) closes a tick every TICK_S of the system clock; rows without a tick
+belong to the open tick. The host keeps nothing volatile that matters: after a restart it says `Rewind` on the clock topic, and sources
+send again every row after the last durable tick; the outcome is the same as without the crash.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from actors.messages import Command, Reply
+from esplanade.core.ids import Address
+from spatial.columns import PositionColumns
+
+
+class Key(msgspec.Struct, frozen=True):
+    """Idempotency of a connection's command: the client's id and its sequence number; the same pair has one effect."""
+
+    client: str
+    sequence: int
+
+
+class VenueClock(msgspec.Struct, frozen=True):
+    """State of a venue's clock: last closed (durable) tick, the host's epoch, and how the run went so far."""
+
+    tick: int
+    epoch: int
+    driven: bool
+    late_rows: int
+    late_ticks: int
+
+
+class System(Protocol):
+    async def ask(self, address: Address, command: Command, *, key: Key | None = None, deadline_s: float = 5.0) -> Reply:
+        """Deliver a command and return its reply once durable. `key` is required for commands that change state from a connection.
+
+        Raises Unavailable (retry with the same key) when the owner is away past the deadline, LimitExceeded when its mailbox is full.
+        """
+        ...
+
+    async def open_source(self, tenant: str, venue: str, source: str, *, first_tick: int) -> VenueClock:
+        """Make the venue driven by (also) this source, from `first_tick` on. Idempotent."""
+        ...
+
+    async def close_source(self, tenant: str, venue: str, source: str) -> VenueClock: ...
+
+    async def take(self, tenant: str, venue: str, columns: PositionColumns, *, source: str | None, tick: int | None) -> None:
+        """Hand rows to the venue's position host; returns when they are in its arrays (not yet durable: see the clock topic)."""
+        ...
+
+    async def watermark(self, tenant: str, venue: str, source: str, *, tick: int, rows: int) -> None:
+        """Declare that `source` has sent `rows` rows for `tick`, and will send none for earlier ticks."""
+        ...
+
+    async def clock(self, tenant: str, venue: str) -> VenueClock: ...
+
+    async def watch(self, tenant: str, venue: str, topics: dict[str, float]) -> None:
+        """Say which ephemeral topics have readers and at which rate (Hz, venue's real time); expires after 10 s unless repeated."""
+        ...
+
+    async def profile(self) -> list[dict[str, object]]:
+        """Counters of every shard: turns, turn time, flushes, mailbox depth, epoch, restarts, and where it runs."""
+        ...

@@ -1,0 +1,127 @@
+"""Topics and what is published on them, from shards to gateways (carried by `esplanade.storage.broker`, on the channel `channel(tenant, topic)`).
+
+Durable topics have an (epoch, offset) assigned in PostgreSQL and can be read again (`esplanade.storage.outbox`); ephemeral topics carry the newest state only.
+
+topic                       kind       body
+venue/<venue>/pushes        durable    PushBatch, one a tick that made pushes
+venue/<venue>/offers        durable    OfferChanged
+venue/<venue>/parking       durable    ParkingChanged
+venue/<venue>/clock         ephemeral  TickClosed, every tick; Rewind after a restart of the position host
+venue/<venue>/stats         ephemeral  VenueStats, 1 Hz
+venue/<venue>/dots/<level>  ephemeral  Dots, at the rate asked for by `System.watch`
+venue/<venue>/density/<level>  ephemeral  Density, likewise
+payments                    ephemeral  PaymentStats, 1 Hz and shard
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from spatial.offers import Offer
+
+
+class _Body(msgspec.Struct, frozen=True, kw_only=True, tag_field="t"):
+    pass
+
+
+class PushBatch(_Body, frozen=True, kw_only=True, tag="pushes"):
+    """Pushes of one tick: row i pushes offers[offer[i]] to subject[i]. offer: (n,) u2, subject: (n,) u4, little-endian; ordered by (offer, subject)."""
+
+    venue: str
+    tick: int
+    offers: tuple[Offer, ...]
+    offer: bytes
+    subject: bytes
+
+
+class OfferChanged(_Body, frozen=True, kw_only=True, tag="offer"):
+    venue: str
+    offer: Offer
+    ended: bool
+
+
+class ParkingChanged(_Body, frozen=True, kw_only=True, tag="parking"):
+    venue: str
+    total: int
+    free: int
+
+
+class TickClosed(_Body, frozen=True, kw_only=True, tag="closed"):
+    """The tick's consequences are durable."""
+
+    venue: str
+    tick: int
+    epoch: int
+    late_rows: int
+
+
+class Rewind(_Body, frozen=True, kw_only=True, tag="rewind"):
+    """The position host restarted: sources send every row after `tick` again."""
+
+    venue: str
+    tick: int
+    epoch: int
+
+
+class VenueStats(_Body, frozen=True, kw_only=True, tag="stats"):
+    """`inside` by level (index as in Venue.levels); pushes, entries and exits since the venue opened; tick_ms: time the last tick's close took."""
+
+    venue: str
+    tick: int
+    inside: tuple[int, ...]
+    pushes: int
+    entries: int
+    exits: int
+    dwells: int
+    tick_ms: float
+    zones: dict[str, int]  # occupancy of the 50 fullest zones and units, by id
+
+
+class Dots(_Body, frozen=True, kw_only=True, tag="dots"):
+    """People on one level, under pseudonyms that rotate. pseudonym: (n,) u4; x, y: (n,) f4, metres, venue frame."""
+
+    venue: str
+    level: int
+    tick: int
+    pseudonym: bytes
+    x: bytes
+    y: bytes
+
+
+class Density(_Body, frozen=True, kw_only=True, tag="density"):
+    """People by square cell of one level: count (rows, cols) u2, row 0 at y0; cells with fewer than 3 people read 0 for shoppers (gateway blanks them)."""
+
+    venue: str
+    level: int
+    tick: int
+    x0_m: float
+    y0_m: float
+    cell_m: float
+    cols: int
+    rows: int
+    count: bytes
+
+
+class PaymentStats(_Body, frozen=True, kw_only=True, tag="payments"):
+    """Since the tenant opened, by the shard that says so: accepted and refused payments and their volume by currency."""
+
+    shard: str
+    payments: int
+    refused: int
+    volume: dict[str, int]
+
+
+Body = PushBatch | OfferChanged | ParkingChanged | TickClosed | Rewind | VenueStats | Dots | Density | PaymentStats
+
+
+class Publication(msgspec.Struct, frozen=True):
+    """What travels on a channel. offset is 0 on ephemeral topics."""
+
+    topic: str
+    epoch: int
+    offset: int
+    body: bytes  # msgpack of Body
+
+
+def channel(tenant: str, topic: str) -> str:
+    return f"esp:{tenant}:{topic}"

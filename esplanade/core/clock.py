@@ -1,0 +1,58 @@
+"""The two clocks, both passed in as arguments and never read from a global.
+
+The *venue clock* counts ticks of `TICK_S` seconds of venue time; every domain rule (dwell, cool-down, schedule) is stated in ticks.
+The *system clock* drives sockets, leases, heartbeats and retries.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final, Protocol
+
+TICK_S: Final = 0.1
+"""Seconds of venue time in a tick."""
+
+
+class SystemClock(Protocol):
+    def monotonic_s(self) -> float:
+        """Seconds from an arbitrary start; never goes back."""
+        ...
+
+    def unix_ms(self) -> int:
+        """Milliseconds since 1970-01-01T00:00Z; for stamps and expiry that other machines compare."""
+        ...
+
+
+class RealClock:
+    """The machine's clocks. Built in composition roots only."""
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+    def unix_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+
+class ManualClock:
+    """A clock that moves when a test moves it."""
+
+    def __init__(self, *, monotonic_s: float = 0.0, unix_ms: int = 1_700_000_000_000) -> None:
+        self._monotonic_s = monotonic_s
+        self._unix_ms = unix_ms
+
+    def monotonic_s(self) -> float:
+        return self._monotonic_s
+
+    def unix_ms(self) -> int:
+        return self._unix_ms
+
+    def advance(self, seconds: float) -> None:
+        if seconds < 0:
+            raise ValueError(f"advance({seconds}): a clock does not go back; pass seconds >= 0")
+        self._monotonic_s += seconds
+        self._unix_ms += round(seconds * 1000)
+
+
+def ticks(seconds: float) -> int:
+    """Venue ticks in `seconds` of venue time, rounded to the nearest."""
+    return round(seconds / TICK_S)

@@ -1,0 +1,1 @@
+"""Journal, snapshots, outbox, catalogue, broker: interfaces, and their PostgreSQL, Redis and in-memory drivers."""

@@ -1,0 +1,487 @@
+"""Wire frames of `esplanade.v1`: two closed unions, one decoder each. docs/protocol.md describes them for other languages.
+
+A frame is a map with the key "op". Subprotocol `esplanade.v1.msgpack` (binary messages) or `esplanade.v1.json` (text messages, bytes as base64).
+Requests carry `seq`, counted up by the client; the answer (or Error) carries the same `seq`. A message may hold one frame or an array of at most
+MAX_BATCH frames, both ways. Unknown fields are ignored, an unknown `op` is refused by name. Schemas change by addition only.
+Byte columns are little-endian: u1, u2, u4, f4 as said; money is integer minor units.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from actors.messages import BayChange, Currency, Key, Money, Store
+from spatial.offers import Offer
+
+SUBPROTOCOLS = ("esplanade.v1.msgpack", "esplanade.v1.json")
+MAX_BATCH = 256
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+"""A message of a feed or operator; `MAX_GUEST_MESSAGE_BYTES` holds for everyone else."""
+MAX_GUEST_MESSAGE_BYTES = 16 * 1024
+
+Seq = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Tick = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+LevelIndex = Annotated[int, msgspec.Meta(ge=0, le=254)]
+Coordinate = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A position in a durable topic: resume after it."""
+
+    epoch: int
+    offset: int
+
+
+class _Frame(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", omit_defaults=True):
+    pass
+
+
+# --- client to server -------------------------------------------------------------------------------------------------
+
+
+class Hello(_Frame, frozen=True, kw_only=True, tag="hello"):
+    """First frame. With `token`, or as a guest of the tenant `guest_of`. `client` is the device's own id (idempotency of `seq` within it).
+
+    `resume`: the last place seen in `venue/<venue>/pushes` of `venue`; pushes since then are sent again, or Welcome says `resumed: false`.
+    """
+
+    client: Id
+    token: str | None = None
+    guest_of: Id | None = None
+    venue: Id | None = None
+    resume: Place | None = None
+
+
+class Ping(_Frame, frozen=True, kw_only=True, tag="ping"):
+    seq: Seq
+
+
+class WalkIn(_Frame, frozen=True, kw_only=True, tag="walk_in"):
+    """Digital walk-in by QR: `location` is an entrance code such as north_entrance."""
+
+    seq: Seq
+    venue: Id
+    location: Id
+
+
+class Move(_Frame, frozen=True, kw_only=True, tag="move"):
+    """My position (the subject is the token's). `tick` only from sources of a driven venue. Answered with Taken only if `ack`."""
+
+    seq: Seq
+    venue: Id
+    level: LevelIndex
+    x: Coordinate
+    y: Coordinate
+    tick: Tick | None = None
+    ack: bool = False
+
+
+class Leave(_Frame, frozen=True, kw_only=True, tag="leave"):
+    """I have left the venue."""
+
+    seq: Seq
+    venue: Id
+    tick: Tick | None = None
+
+
+class Ack(_Frame, frozen=True, kw_only=True, tag="ack"):
+    """Pushes that reached the user; others are sent again."""
+
+    pushes: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_BATCH)]
+
+
+class Pay(_Frame, frozen=True, kw_only=True, tag="pay"):
+    """Pay at the till of a unit from my wallet. `key`: 128 bits made by the client, the same for every retry. Answered with Paid or Error."""
+
+    seq: Seq
+    venue: Id
+    key: Key
+    unit: Id
+    amount: Money
+    currency: Currency
+    tick: Tick | None = None
+
+
+class GetBalance(_Frame, frozen=True, kw_only=True, tag="balance"):
+    seq: Seq
+
+
+class Subscribe(_Frame, frozen=True, kw_only=True, tag="subscribe"):
+    """Topics: venue/<v>/dots/<level> (operators), venue/<v>/density/<level>, venue/<v>/stats, venue/<v>/offers, venue/<v>/parking, venue/<v>/clock,
+    payments (operators). `rate_hz` bounds ephemeral topics (default 2, at most 10). A session's pushes come without subscribing."""
+
+    seq: Seq
+    topic: Id
+    rate_hz: Annotated[float, msgspec.Meta(ge=0.1, le=10)] | None = None
+
+
+class Unsubscribe(_Frame, frozen=True, kw_only=True, tag="unsubscribe"):
+    seq: Seq
+    topic: Id
+
+
+class GetOffers(_Frame, frozen=True, kw_only=True, tag="get_offers"):
+    seq: Seq
+    venue: Id
+
+
+class FindStores(_Frame, frozen=True, kw_only=True, tag="find_stores"):
+    seq: Seq
+    venue: Id
+    level: LevelIndex
+    x: Coordinate
+    y: Coordinate
+    k: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
+
+
+class GetZone(_Frame, frozen=True, kw_only=True, tag="get_zone"):
+    """Operators: occupancy of a unit or zone by id."""
+
+    seq: Seq
+    venue: Id
+    zone: Id
+
+
+class GetClock(_Frame, frozen=True, kw_only=True, tag="get_clock"):
+    seq: Seq
+    venue: Id
+
+
+class CreateOffer(_Frame, frozen=True, kw_only=True, tag="create_offer"):
+    """Operators."""
+
+    seq: Seq
+    venue: Id
+    offer: Offer
+
+
+class EndOffer(_Frame, frozen=True, kw_only=True, tag="end_offer"):
+    seq: Seq
+    venue: Id
+    offer: Id
+    tick: Tick
+
+
+class SetBays(_Frame, frozen=True, kw_only=True, tag="set_bays"):
+    """Operators and feeds: parking bay sensors."""
+
+    seq: Seq
+    venue: Id
+    bays: Annotated[tuple[BayChange, ...], msgspec.Meta(max_length=10_000)]
+
+
+class GetBooks(_Frame, frozen=True, kw_only=True, tag="get_books"):
+    """Operators: the tenant's books, summed over its ledgers."""
+
+    seq: Seq
+
+
+# feeds (simulator, positioning gateways): they speak for many subjects, by columns
+
+
+class OpenSource(_Frame, frozen=True, kw_only=True, tag="open_source"):
+    """This connection's token names a source; the venue becomes driven by it from `first_tick`. Answered with ClockState."""
+
+    seq: Seq
+    venue: Id
+    source: Id
+    first_tick: Tick
+
+
+class CloseSource(_Frame, frozen=True, kw_only=True, tag="close_source"):
+    seq: Seq
+    venue: Id
+    source: Id
+
+
+class Columns(_Frame, frozen=True, kw_only=True, tag="columns"):
+    """Positions of n subjects at one tick: subject (n,) u4, level (n,) u1 (255: has left), x, y (n,) f4. Answered with Taken."""
+
+    seq: Seq
+    venue: Id
+    source: Id
+    tick: Tick
+    subject: bytes
+    level: bytes
+    x: bytes
+    y: bytes
+
+
+class Watermark(_Frame, frozen=True, kw_only=True, tag="watermark"):
+    """`rows` rows of `source` belong to `tick` (by Columns, and by Move and Leave of its clients), and none will come for earlier ticks. Not answered."""
+
+    venue: Id
+    source: Id
+    tick: Tick
+    rows: int
+
+
+class TopUps(_Frame, frozen=True, kw_only=True, tag="top_ups"):
+    """Feeds and operators: n credits: key (n, 16) bytes, subject (n,) u4, amount (n,) u4. Answered with Settled."""
+
+    seq: Seq
+    tick: Tick
+    key: bytes
+    subject: bytes
+    amount: bytes
+    currency: Currency
+
+
+class Payments(_Frame, frozen=True, kw_only=True, tag="payments"):
+    """Feeds: n payments of many subjects: key (n, 16) bytes, subject (n,) u4, unit (n,) u2 (index into the venue's units), amount (n,) u4."""
+
+    seq: Seq
+    venue: Id
+    tick: Tick
+    key: bytes
+    subject: bytes
+    unit: bytes
+    amount: bytes
+    currency: Currency
+
+
+ClientFrame = (
+    Hello | Ping | WalkIn | Move | Leave | Ack | Pay | GetBalance | Subscribe | Unsubscribe | GetOffers | FindStores | GetZone | GetClock
+    | CreateOffer | EndOffer | SetBays | GetBooks | OpenSource | CloseSource | Columns | Watermark | TopUps | Payments
+)  # fmt: skip
+
+
+# --- server to client -------------------------------------------------------------------------------------------------
+
+
+class Limits(msgspec.Struct, frozen=True):
+    message_bytes: int
+    frames_per_s: float
+    subscriptions: int
+
+
+class Welcome(_Frame, frozen=True, kw_only=True, tag="welcome"):
+    """`token` is given to guests: present it at the next hello to stay the same person. `now_ms`: the server's clock, for skew."""
+
+    session: str
+    subject: int
+    tenant: str
+    role: str
+    now_ms: int
+    heartbeat_s: float
+    limits: Limits
+    resumed: bool = False
+    token: str | None = None
+
+
+class Pong(_Frame, frozen=True, kw_only=True, tag="pong"):
+    seq: Seq
+    now_ms: int
+
+
+class Taken(_Frame, frozen=True, kw_only=True, tag="taken"):
+    """The rows are in the position host's arrays; Closed says when the tick's consequences are durable."""
+
+    seq: Seq
+
+
+class Done(_Frame, frozen=True, kw_only=True, tag="done"):
+    """Accepted and durable."""
+
+    seq: Seq
+
+
+class WalkedIn(_Frame, frozen=True, kw_only=True, tag="walked_in"):
+    seq: Seq
+    venue: str
+    venue_name: str
+    level: int
+    x: float
+    y: float
+    stores: tuple[Store, ...]
+
+
+class Stores(_Frame, frozen=True, kw_only=True, tag="stores"):
+    seq: Seq
+    stores: tuple[Store, ...]
+
+
+class OfferList(_Frame, frozen=True, kw_only=True, tag="offer_list"):
+    seq: Seq
+    offers: tuple[Offer, ...]
+
+
+class ZoneState(_Frame, frozen=True, kw_only=True, tag="zone_state"):
+    seq: Seq
+    tick: int
+    inside: int
+    entries: int
+    exits: int
+    dwells: int
+    stayed_s: float
+
+
+class ClockState(_Frame, frozen=True, kw_only=True, tag="clock_state"):
+    seq: Seq
+    tick: int
+    epoch: int
+    driven: bool
+    late_rows: int
+    late_ticks: int
+
+
+class Push(_Frame, frozen=True, kw_only=True, tag="push"):
+    """An offer for me. `id` removes duplicates; ack it. `kind`: NEW_OFFER for flash sales, NEARBY otherwise. `place`: where to resume."""
+
+    id: str
+    kind: Literal["NEW_OFFER", "NEARBY"]
+    venue: str
+    offer: str
+    unit: str
+    title: str
+    text: str
+    tick: int
+    place: Place
+
+
+class PushColumns(_Frame, frozen=True, kw_only=True, tag="push_columns"):
+    """To a feed: pushes of one tick for the subjects it speaks for (it opened the source): row i pushes offers[offer[i]] to subject[i]; offer (n,) u2, subject (n,) u4."""
+
+    venue: str
+    tick: int
+    offers: tuple[str, ...]
+    offer: bytes
+    subject: bytes
+    place: Place
+
+
+class Closed(_Frame, frozen=True, kw_only=True, tag="closed"):
+    """To subscribers of venue/<v>/clock: all up to `tick` is durable."""
+
+    venue: str
+    tick: int
+    epoch: int
+    late_rows: int
+
+
+class Rewind(_Frame, frozen=True, kw_only=True, tag="rewind"):
+    """To sources: the position host restarted; send every row after `tick` again, then go on."""
+
+    venue: str
+    tick: int
+    epoch: int
+
+
+class Paid(_Frame, frozen=True, kw_only=True, tag="paid"):
+    seq: Seq
+    key: Key
+    balance: int
+
+
+class Settled(_Frame, frozen=True, kw_only=True, tag="settled"):
+    """One byte a row: 0 settled, else 1 + index into `codes`."""
+
+    seq: Seq
+    result: bytes
+    codes: tuple[str, ...]
+
+
+class Balance(_Frame, frozen=True, kw_only=True, tag="balance_is"):
+    seq: Seq
+    balances: dict[str, int]
+
+
+class Books(_Frame, frozen=True, kw_only=True, tag="books"):
+    seq: Seq
+    accounts: int
+    total: dict[str, int]
+    wallets: dict[str, int]
+    tills: dict[str, int]
+    outside: dict[str, int]
+    payments: int
+    top_ups: int
+
+
+class Subscribed(_Frame, frozen=True, kw_only=True, tag="subscribed"):
+    seq: Seq
+    topic: str
+
+
+class Dots(_Frame, frozen=True, kw_only=True, tag="dots"):
+    """Operators: people on a level: pseudonym (n,) u4, x, y (n,) f4."""
+
+    venue: str
+    level: int
+    tick: int
+    pseudonym: bytes
+    x: bytes
+    y: bytes
+
+
+class Density(_Frame, frozen=True, kw_only=True, tag="density"):
+    """count (rows, cols) u2, row 0 at y0; for shoppers, cells with fewer than 3 people read 0."""
+
+    venue: str
+    level: int
+    tick: int
+    x0_m: float
+    y0_m: float
+    cell_m: float
+    cols: int
+    rows: int
+    count: bytes
+
+
+class Stats(_Frame, frozen=True, kw_only=True, tag="stats"):
+    venue: str
+    tick: int
+    inside: tuple[int, ...]
+    pushes: int
+    entries: int
+    exits: int
+    dwells: int
+    tick_ms: float
+    zones: dict[str, int]
+
+
+class PaymentStats(_Frame, frozen=True, kw_only=True, tag="payment_stats"):
+    """Summed over the tenant's shards."""
+
+    payments: int
+    refused: int
+    volume: dict[str, int]
+
+
+class OfferState(_Frame, frozen=True, kw_only=True, tag="offer_state"):
+    venue: str
+    offer: Offer
+    ended: bool
+
+
+class Parking(_Frame, frozen=True, kw_only=True, tag="parking"):
+    venue: str
+    total: int
+    free: int
+    seq: Seq | None = None
+
+
+class Error(_Frame, frozen=True, kw_only=True, tag="error"):
+    """`seq`: the request refused, if it was one. `retryable`: the same request, with the same key, may succeed later."""
+
+    code: str
+    message: str
+    retryable: bool = False
+    seq: Seq | None = None
+
+
+class Bye(_Frame, frozen=True, kw_only=True, tag="bye"):
+    """The server closes after this. The WebSocket close code says the same (docs/protocol.md)."""
+
+    code: str
+    message: str
+    reconnect: bool
+    retry_after_s: float = 0.0
+
+
+ServerFrame = (
+    Welcome | Pong | Taken | Done | WalkedIn | Stores | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
+    | Balance | Books | Subscribed | Dots | Density | Stats | PaymentStats | OfferState | Parking | Error | Bye
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""Scenario files, the runner, the oracle, recordings and the report."""

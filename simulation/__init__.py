@@ -1,0 +1,1 @@
+"""The crowd engine (pure), and the load generator, a real client of the gateway."""
