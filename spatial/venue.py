@@ -190,7 +190,8 @@ class Venue(BaseModel):
         for item in placed:
             if item.level_id not in levels:
                 raise ValueError(f"{item.id}: level_id {item.level_id!r} is no level; levels are {sorted(levels)}")
-        held = [(part.id, part.unit_id) for part in (*self.openings, *self.occupants)]
+        held: list[tuple[str, str]] = [(opening.id, opening.unit_id) for opening in self.openings]
+        held += [(occupant.id, occupant.unit_id) for occupant in self.occupants]
         held += [(amenity.id, amenity.unit_id) for amenity in self.amenities if amenity.unit_id is not None]
         for part_id, unit_id in held:
             if unit_id not in units:
