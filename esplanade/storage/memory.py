@@ -201,15 +201,24 @@ class MemoryJournal:
         return held.epoch, held.last
 
     async def trim_outbox(self, *, older_than_ms: int) -> int:
-        """Drop outbox entries written more than `older_than_ms` ago; returns how many. Their offsets can no longer be resumed from."""
+        """Drop outbox entries written `older_than_ms` ago or earlier; returns how many. Their offsets can no longer be resumed from."""
         self._check_open()
         limit = self.store.clock.unix_ms() - older_than_ms
         dropped = 0
         for topic in self.store.topics.values():
-            while topic.entries and topic.entries[0][0] < limit:
+            while topic.entries and topic.entries[0][0] <= limit:
                 topic.trimmed = topic.entries.popleft()[1].offset
                 dropped += 1
         return dropped
+
+    async def drop_expired_keys(self) -> int:
+        """Drop idempotency keys whose window is over; returns how many."""
+        self._check_open()
+        now = self.store.clock.unix_ms()
+        expired = [key for key, reply in self.store.replies.items() if reply.expires_unix_ms <= now]
+        for key in expired:
+            del self.store.replies[key]
+        return len(expired)
 
     async def close(self) -> None:
         self._closed = True
