@@ -206,7 +206,7 @@ class Crowd:
         to_stop = a.link[walking] >= 0
         door = ~to_stop & (places.kind[a.place[walking]] == ENTRANCE)
         queueing = walking[to_stop & (left_m <= BOARD_M)]
-        gone = walking[door & (left_m <= LEAVE_M)]
+        gone: npt.NDArray[np.intp] = walking[door & (left_m <= LEAVE_M)]
         # Nobody needs to reach a spot that others stand on: at the edge of the goal, or inside its unit, standing still is arriving.
         inside = (places.unit[a.place[walking]] >= 0) & (self.ground.unit[a.cell[walking]] == places.unit[a.place[walking]])
         near = (left_m == 0.0) | ((a.slow_s[walking] > SETTLE_S) & (inside | (left_m <= 2.0)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -75,14 +75,10 @@ class Ground:
         found = self.near(level, (float(self.x[cell]), float(self.y[cell])), radius_m)
         limit = math.ceil(radius_m / CELL_M) + 1
         keep = [
-            c == cell or (self.clearance[c] >= gap_m and kernels.sees(int(cell), int(c), *self._sight, self.nx, 0.15, limit))
+            c == cell or (self.clearance[c] >= gap_m and kernels.sees(int(cell), int(c), self.raster, self.cid, self.links, self.clearance, self.nx, 0.15, limit))
             for c in found.tolist()
         ]  # fmt: skip
         return found[np.array(keep, bool)] if len(found) else found
-
-    @property
-    def _sight(self) -> tuple[npt.NDArray[Any], ...]:
-        return self.raster, self.cid, self.links, self.clearance
 
 
 def survey(venue: Venue) -> Ground:
@@ -99,8 +95,8 @@ def survey(venue: Venue) -> Ground:
         raise LimitExceeded(
             f"venue {venue.id}: {levels} levels of {nx} x {ny} cells of {CELL_M} m; at most {MAX_CELLS} cells, cut the venue into parts"
         )
-    gx = x0 + (np.arange(nx) + 0.5) * CELL_M
-    gy = y0 + (np.arange(ny) + 0.5) * CELL_M
+    gx: npt.NDArray[np.float64] = (x0 + (np.arange(nx) + 0.5) * CELL_M).astype(np.float64)
+    gy: npt.NDArray[np.float64] = (y0 + (np.arange(ny) + 0.5) * CELL_M).astype(np.float64)
     cid = np.full(levels * ny * nx, -1, np.int32)
     first = np.zeros(levels + 1, np.int32)
     places: list[npt.NDArray[np.int32]] = []

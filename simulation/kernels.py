@@ -110,10 +110,10 @@ def list_walls(walls: F8, wall_level: I4, x0: float, y0: float, cell: float, nx:
             cursor = count[:-1].copy()
         for w in range(len(walls)):
             ax, ay, bx, by = walls[w, 0], walls[w, 1], walls[w, 2], walls[w, 3]
-            cx0 = max(0, int(math.floor((min(ax, bx) - reach - x0) / cell)))
-            cx1 = min(nx - 1, int(math.floor((max(ax, bx) + reach - x0) / cell)))
-            cy0 = max(0, int(math.floor((min(ay, by) - reach - y0) / cell)))
-            cy1 = min(ny - 1, int(math.floor((max(ay, by) + reach - y0) / cell)))
+            cx0 = max(0, math.floor((min(ax, bx) - reach - x0) / cell))
+            cx1 = min(nx - 1, math.floor((max(ax, bx) + reach - x0) / cell))
+            cy0 = max(0, math.floor((min(ay, by) - reach - y0) / cell))
+            cy1 = min(ny - 1, math.floor((max(ay, by) + reach - y0) / cell))
             for cy in range(cy0, cy1 + 1):
                 for cx in range(cx0, cx1 + 1):
                     d, _, _ = wall_distance(x0 + (cx + 0.5) * cell, y0 + (cy + 0.5) * cell, ax, ay, bx, by)
@@ -267,7 +267,7 @@ def solve_field(lo: int, hi: int, seeds: I4, raster: I4, cid: I4, links: U1, cle
         dx, dy = float(gt % nx - ga % nx), float(gt // nx - ga // nx)
         metres[a] = metres[target] + cell * math.sqrt(dx * dx + dy * dy)
         distance[a] = np.uint16(min(FAR - 1.0, round(metres[a] * 10.0)))
-        angle[a] = np.uint8(int(round(math.atan2(dy, dx) * 128.0 / math.pi)) & 255)
+        angle[a] = np.uint8(round(math.atan2(dy, dx) * 128.0 / math.pi) & 255)
     return distance, angle
 
 

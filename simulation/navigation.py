@@ -127,7 +127,7 @@ class Ways:
         self.ground, self.places, self.links = ground, places, links
         levels = np.concatenate([places.level, [ground.level_of(int(cell)) for cell in links.stop_cells]]).astype(np.int64)
         sizes = (ground.first[1:] - ground.first[:-1]).astype(np.int64)[levels]
-        offset = np.concatenate([[0], np.cumsum(sizes)])
+        offset: npt.NDArray[np.int64] = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         if int(offset[-1]) * 3 > MAX_FIELD_BYTES:
             raise LimitExceeded(
                 f"{len(levels)} fields of walking directions need {int(offset[-1]) * 3 >> 20} MiB; at most {MAX_FIELD_BYTES >> 20}, cut the venue into parts"

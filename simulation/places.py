@@ -172,8 +172,8 @@ def _zone_rows(venue: Venue, ground: Ground, weight: float, lost: list[str]) -> 
         lo, hi = int(ground.first[level]), int(ground.first[level + 1])
         polygon = shape(zone.polygon)
         shapely.prepare(polygon)
-        cells = np.flatnonzero(shapely.contains_xy(polygon, ground.x[lo:hi], ground.y[lo:hi])) + lo
-        cells = cells[(ground.unit[cells] < 0) & (ground.clearance[cells] >= 0.25)].astype(np.int32)
+        cells = (np.flatnonzero(shapely.contains_xy(polygon, ground.x[lo:hi], ground.y[lo:hi])) + lo).astype(np.int32)
+        cells = cells[(ground.unit[cells] < 0) & (ground.clearance[cells] >= 0.25)]
         if not len(cells):
             lost.append(zone.id)
             continue
@@ -193,4 +193,5 @@ def _front(row: _Row, ground: Ground) -> npt.NDArray[np.int32]:
     at = (float(ground.x[row.anchor]), float(ground.y[row.anchor]))
     cells = ground.near(level, at, FRONT_M[1])
     far = np.hypot(ground.x[cells] - at[0], ground.y[cells] - at[1]) >= FRONT_M[0]
-    return cells[far & (ground.unit[cells] < 0) & (ground.clearance[cells] >= 0.3) & (ground.room[cells] == 0)]
+    keep: npt.NDArray[np.bool_] = far & (ground.unit[cells] < 0) & (ground.clearance[cells] >= 0.3) & (ground.room[cells] == 0)
+    return cells[keep]

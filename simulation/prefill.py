@@ -90,23 +90,12 @@ def _place_one(crowd: Crowd) -> int:
         if link < 0 or todo_m <= leg_m + crowd.links.seconds[link] * WALK_MPS:
             level = ground.level_of(cell)
             lo, hi = int(ground.first[level]), int(ground.first[level + 1])
-            at = int(ways.shift[field]) + lo
-            return int(
-                kernels.walk_along(
-                    cell,
-                    min(todo_m, leg_m),
-                    lo,
-                    ways.angle[at : at + hi - lo],
-                    ways.distance[at : at + hi - lo],
-                    ground.raster,
-                    ground.cid,
-                    ground.links,
-                    ground.x,
-                    ground.y,
-                    ground.nx,
-                    CELL_M,
-                )  # fmt: skip
-            )
+            leg = slice(int(ways.shift[field]) + lo, int(ways.shift[field]) + hi)
+            met: int = kernels.walk_along(
+                cell, min(todo_m, leg_m), lo, ways.angle[leg], ways.distance[leg], ground.raster, ground.cid, ground.links, ground.x, ground.y,
+                ground.nx, CELL_M,
+            )  # fmt: skip
+            return met
         todo_m -= leg_m + float(crowd.links.seconds[link]) * WALK_MPS
         cell = int(crowd.links.end[link])
     return cell
