@@ -39,7 +39,9 @@ class Tee(Protocol):
     def rows(self, tenant: str, venue: str, source: str | None, tick: int | None, columns: PositionColumns) -> None: ...
 
 
-def tee_rows(tee: Tee | None, metrics: GatewayMetrics, tenant: str, venue: str, source: str | None, tick: int | None, columns: PositionColumns) -> None:
+def tee_rows(
+    tee: Tee | None, metrics: GatewayMetrics, tenant: str, venue: str, source: str | None, tick: int | None, columns: PositionColumns
+) -> None:
     """Hand rows to the recorder; its failure is counted and stops nobody."""
     metrics.count("esplanade_gateway_position_rows_total", len(columns))
     metrics.count("esplanade_gateway_position_batches_total")
@@ -76,7 +78,9 @@ class MoveBatcher:
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def add(self, tenant: str, venue: str, source: str | None, tick: int | None, subject: int, row: tuple[int, float, float], outcome: Outcome) -> None:
+    def add(
+        self, tenant: str, venue: str, source: str | None, tick: int | None, subject: int, row: tuple[int, float, float], outcome: Outcome
+    ) -> None:
         """Queue a row (level, x, y). `outcome` is called once: with None when the host has taken it. Raises LimitExceeded."""
         lane = self._lanes.setdefault((tenant, venue), _Lane())
         if lane.waiting >= MAX_LANE_ROWS:

@@ -72,7 +72,9 @@ class Codec:
         """The frames of a message, in order; a frame that cannot be read stands as Unreadable and spoils no other."""
         if isinstance(message, str) is not self.text:
             kind = "text" if self.text else "binary"
-            return [Unreadable(f"a {'text' if isinstance(message, str) else 'binary'} message: subprotocol esplanade.v1.{self.format} carries {kind}")]
+            return [
+                Unreadable(f"a {'text' if isinstance(message, str) else 'binary'} message: subprotocol esplanade.v1.{self.format} carries {kind}")
+            ]
         try:
             decoded = self._decoder.decode(message)
         except _ERRORS as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol, TypeVar, assert_never
 
 import numpy as np
@@ -32,19 +32,24 @@ _log = logging.getLogger("esplanade.gateway.dispatch")
 
 MAX_MONEY_ROWS: Final = 20_000
 """Rows of one TopUps or Payments frame."""
+MAX_TASKS: Final = 50_000
+"""Requests in flight in this process, beyond which watermarks (which no session counts) are refused."""
 COORDINATE_M: Final = 1e6
 
 R = TypeVar("R")
 
 
 class Peer(HubPeer, Protocol):
-    identity: Identity
+    @property
+    def identity(self) -> Identity: ...
 
     def send(self, frame: f.ServerFrame) -> None: ...
 
 
 class Dispatch:
-    def __init__(self, *, system: System, venues: VenueCache, hub: Hub, clock: SystemClock, metrics: GatewayMetrics, tee: Tee | None, process: str) -> None:
+    def __init__(
+        self, *, system: System, venues: VenueCache, hub: Hub, clock: SystemClock, metrics: GatewayMetrics, tee: Tee | None, process: str
+    ) -> None:
         self._system = system
         self._venues = venues
         self._hub = hub
@@ -72,6 +77,11 @@ class Dispatch:
                 else:
                     self._spawn(self._first_row(peer, frame, started))
             case f.Watermark():
+                if len(self._tasks) > MAX_TASKS:
+                    peer.send(
+                        f.Error(code="limit", message=f"watermark of tick {frame.tick} dropped: the gateway is full; send it again", retryable=True)
+                    )
+                    return
                 self._spawn(self._watermark(peer, frame))
             case f.WalkIn():
                 self._request(peer, frame.seq, self._walk_in(peer, frame), started)
@@ -268,7 +278,13 @@ class Dispatch:
             raise NotFound(f"zone {frame.zone!r}: venue {frame.venue} has no unit or zone of this id")
         reply = await self._ask(peer, Address("zone", facts.tenant, f"{facts.venue}:{frame.zone}"), m.GetZone(), m.ZoneState)
         return f.ZoneState(
-            seq=frame.seq, tick=reply.tick, inside=reply.inside, entries=reply.entries, exits=reply.exits, dwells=reply.dwells, stayed_s=reply.stayed_s
+            seq=frame.seq,
+            tick=reply.tick,
+            inside=reply.inside,
+            entries=reply.entries,
+            exits=reply.exits,
+            dwells=reply.dwells,
+            stayed_s=reply.stayed_s,
         )
 
     async def _change_offer(self, peer: Peer, frame: f.CreateOffer | f.EndOffer) -> f.ServerFrame:
@@ -374,7 +390,9 @@ class Dispatch:
 
         return await self._settle(peer, frame.seq, subject, command)
 
-    async def _settle(self, peer: Peer, seq: int, subject: npt.NDArray[np.uint32], command: Any) -> f.ServerFrame:
+    async def _settle(
+        self, peer: Peer, seq: int, subject: npt.NDArray[np.uint32], command: Callable[[npt.NDArray[np.intp]], m.Command]
+    ) -> f.ServerFrame:
         """Split rows by ledger, ask all, and put the results back in order. One ledger away: the whole frame is retryable, its keys make that safe."""
         ledger = subject % m.LEDGERS
         parts = [np.flatnonzero(ledger == i) for i in range(m.LEDGERS)]
@@ -427,11 +445,15 @@ def check_columns(columns: PositionColumns, facts: VenueFacts) -> None:
     """Levels exist, coordinates are possible, no subject twice. Raises InvalidInput naming the first bad row."""
     bad = np.flatnonzero((columns.level >= facts.levels) & (columns.level != LEFT))
     if len(bad):
-        raise InvalidInput(f"columns: row {bad[0]} is on level {columns.level[bad[0]]}; venue {facts.venue} has 0 to {facts.levels - 1}, and 255 for left")
+        raise InvalidInput(
+            f"columns: row {bad[0]} is on level {columns.level[bad[0]]}; venue {facts.venue} has 0 to {facts.levels - 1}, and 255 for left"
+        )
     far = np.flatnonzero((np.abs(columns.x_m) > COORDINATE_M) | (np.abs(columns.y_m) > COORDINATE_M))
     if len(far):
         row = far[0]
-        raise InvalidInput(f"columns: row {row} is at x={columns.x_m[row]}, y={columns.y_m[row]}; coordinates are within {COORDINATE_M:g} m of the origin")
+        raise InvalidInput(
+            f"columns: row {row} is at x={columns.x_m[row]}, y={columns.y_m[row]}; coordinates are within {COORDINATE_M:g} m of the origin"
+        )
     if len(columns) > 1:
         subject = columns.subject
         if not bool((subject[1:] > subject[:-1]).all()):
@@ -444,7 +466,9 @@ def check_columns(columns: PositionColumns, facts: VenueFacts) -> None:
 def _money_columns(key: bytes, subject: bytes, amount: bytes) -> npt.NDArray[np.uint32]:
     n = len(subject) // 4
     if len(subject) != 4 * n or len(amount) != 4 * n or len(key) != 16 * n or n == 0:
-        raise InvalidInput(f"money columns: key {len(key)} B, subject {len(subject)} B, amount {len(amount)} B; n >= 1 rows need 16n, 4n and 4n bytes")
+        raise InvalidInput(
+            f"money columns: key {len(key)} B, subject {len(subject)} B, amount {len(amount)} B; n >= 1 rows need 16n, 4n and 4n bytes"
+        )
     if n > MAX_MONEY_ROWS:
         raise InvalidInput(f"money columns: {n} rows; at most {MAX_MONEY_ROWS} a frame, send several frames")
     return np.frombuffer(subject, "<u4")

@@ -215,7 +215,7 @@ class Hub:
         room = await self._room(tenant, venue)
         try:
             history: list[tuple[At, t.PushBatch]] | None = [] if resume is None else await self._history(room, (resume.epoch, resume.offset))
-            if venue in member.rooms:
+            if venue in member.rooms or self._gone(peer, member):
                 return []
             # No await from here on: live publications after `history` reach the peer, none twice.
             if feed:
@@ -263,7 +263,7 @@ class Hub:
             return
         channel = self._use(tenant, topic, name.kind, name.venue)
         await self._opened(channel)
-        if topic in member.topics or self._members.get(peer) is not member:  # joined twice at once, or gone meanwhile
+        if topic in member.topics or self._gone(peer, member):  # joined twice at once, or gone meanwhile
             self._unuse(channel)
             return
         reading = _Reading(peer, 1.0 / rate_hz, self._clock.monotonic_s())
@@ -306,6 +306,12 @@ class Hub:
             self._leave_room(room)
         member.rooms.clear()
 
+    def _gone(self, peer: Peer, member: _Membership) -> bool:
+        """The connection ended while something was awaited for it; nothing may be registered for it any more."""
+        if peer.session.state == "closed" and not member.rooms and not member.topics:
+            self._members.pop(peer, None)
+        return peer.session.state == "closed" or self._members.get(peer) is not member
+
     def _forget(self, channel: _Channel, peer: Peer) -> None:
         reading = channel.readings.pop(peer)
         self._waiting.discard(reading)
@@ -346,9 +352,7 @@ class Hub:
 
     async def _room(self, tenant: str, venue: str) -> _Room:
         """The room, with one more use of its channels."""
-        used: list[_Channel] = []
-        for kind in ("pushes", "offers", "clock"):
-            used.append(self._use(tenant, f"venue/{venue}/{kind}", kind, venue))
+        used = [self._use(tenant, f"venue/{venue}/{kind}", kind, venue) for kind in ("pushes", "offers", "clock")]
         for i, channel in enumerate(used):
             try:
                 await self._opened(channel)
@@ -407,7 +411,8 @@ class Hub:
             try:
                 subscription = await self._broker.subscribe()
                 self._subscription = subscription
-                await subscription.add([channel.name for channel in self._channels.values()])
+                if self._channels:
+                    await subscription.add(list(self._channels))
                 for channel in list(self._channels.values()):
                     if channel.durable and channel.head is not None:
                         self._spawn(self._refill(channel))
@@ -465,9 +470,9 @@ class Hub:
                     except NotFound:
                         self._metrics.count("esplanade_gateway_lost_publications_total")
                         _log.error("gap_unfillable", extra={"channel": channel.name, "head": channel.head, "place": (epoch, offset)})
-                        channel.head = (epoch, offset)
+                        channel.head = (epoch, 0) if channel.head[0] < epoch else (epoch, offset)  # a new epoch may be read from its start
                         self._gap(channel)
-                        break
+                        continue
                     for entry in page:
                         self._metrics.count("esplanade_gateway_refills_total")
                         self._durable(channel, (entry.epoch, entry.offset), entry.body)

@@ -87,16 +87,20 @@ def pushes_of(batch: t.PushBatch, at: tuple[int, int], subjects: Container[int])
     for who, index in zip(subject, offer, strict=True):
         if who in subjects:
             what = batch.offers[index]
-            yield who, what, f.Push(
-                id=push_id(what.id, who, batch.tick),
-                kind="NEW_OFFER" if what.flash else "NEARBY",
-                venue=batch.venue,
-                offer=what.id,
-                unit=what.unit_id,
-                title=what.title,
-                text=what.text,
-                tick=batch.tick,
-                place=place,
+            yield (
+                who,
+                what,
+                f.Push(
+                    id=push_id(what.id, who, batch.tick),
+                    kind="NEW_OFFER" if what.flash else "NEARBY",
+                    venue=batch.venue,
+                    offer=what.id,
+                    unit=what.unit_id,
+                    title=what.title,
+                    text=what.text,
+                    tick=batch.tick,
+                    place=place,
+                ),
             )
 
 
