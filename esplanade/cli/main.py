@@ -1,0 +1,109 @@
+"""The command `esplanade`. Turns arguments into settings and calls; prints; maps errors to exit codes. Holds no logic of its own.
+
+Exit codes: 0 fine, 1 a threshold or check failed, 2 bad input or settings, 3 something that is needed is away, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from esplanade import __version__
+from esplanade.cli.venue import app as venue_app
+from esplanade.core.errors import EsplanadeError
+from esplanade.settings import Settings, load_settings
+
+_cli = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
+_cli.add_typer(venue_app, name="venue", help="Import, draw and check venue plans.")
+console = Console()
+
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Directory of the embedded servers (ESPLANADE_DATA_DIR).")]
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings (ESPLANADE_CONFIG).")]
+
+
+def _settings(config: Path | None, data_dir: Path | None, **overrides: object) -> Settings:
+    return load_settings(config=config, data_dir=data_dir, **overrides)
+
+
+@_cli.command()
+def serve(
+    venue: Annotated[list[Path] | None, typer.Option(help="Venue document to open (repeatable); by default our own mall and festival.")] = None,
+    tenant: Annotated[str, typer.Option(help="Tenant that the venues belong to.")] = "demo",
+    data_dir: DataDir = None,
+    config: Config = None,
+    gateway_port: Annotated[int | None, typer.Option(help="Port of the gateway; 0 takes a free one.")] = None,
+    api_port: Annotated[int | None, typer.Option(help="Port of the API and console; 0 takes a free one.")] = None,
+) -> None:
+    """Start everything on this machine, print the addresses, run until interrupted."""
+    from esplanade.cli.commands import serve_until_stopped
+
+    settings = _settings(config, data_dir, gateway_port=gateway_port, api_port=api_port)
+    raise typer.Exit(asyncio.run(serve_until_stopped(settings, tenant=tenant, venue_files=venue or [], console=console)))
+
+
+@_cli.command()
+def run(
+    scenario: Annotated[str, typer.Argument(help="A scenario file, or the name of one in scenarios/library.")],
+    venue: Annotated[Path | None, typer.Option(help="Venue document to use instead of the scenario's own.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed to use instead of the scenario's own.")] = None,
+    speed: Annotated[float | None, typer.Option(help="Venue seconds per second; 0 runs as fast as it can.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory for the report and the recording; by default runs/<name>-<n>.")] = None,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Run a scenario against a service started for it; ends with a report. Exit code 1 when a threshold was missed."""
+    from esplanade.cli.commands import run_and_report
+
+    settings = _settings(config, data_dir)
+    raise typer.Exit(asyncio.run(run_and_report(settings, scenario, venue=venue, seed=seed, speed=speed, out=out, console=console)))
+
+
+@_cli.command()
+def demo(
+    scenario: Annotated[str, typer.Argument(help="Scenario to show.")] = "black_friday",
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Show the main job: a mall fills, offers are pushed, a flash sale pulls, tills ring, and a report says how it went. A few minutes."""
+    from esplanade.cli.commands import run_and_report
+
+    settings = _settings(config, data_dir)
+    raise typer.Exit(asyncio.run(run_and_report(settings, scenario, console=console, demo=True)))
+
+
+@_cli.command()
+def doctor(data_dir: DataDir = None, config: Config = None) -> None:
+    """Say what is missing on this machine and how to mend it."""
+    from esplanade.doctor import examine
+
+    table = Table("check", "", "found", "remedy", box=None, pad_edge=False)
+    failed = False
+    for check in examine(_settings(config, data_dir)):
+        failed |= check.state == "failed"
+        mark = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failed": "[red]failed[/]"}[check.state]
+        table.add_row(check.name, mark, check.found, check.remedy)
+    console.print(table)
+    raise typer.Exit(1 if failed else 0)
+
+
+@_cli.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def app() -> None:
+    """Entry point: errors of ours become one line and an exit code."""
+    try:
+        _cli()
+    except EsplanadeError as error:
+        console.print(f"[red]{error.code}[/]: {error.message}", highlight=False, soft_wrap=True)
+        sys.exit(3 if error.retryable else 2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,113 @@
+"""Settings: one documented tree, read from a TOML file and `ESPLANADE_*` in the environment (which wins). docs/settings.md lists them.
+
+Owns names, types, defaults and limits. Never opens a connection or makes a directory.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from esplanade.core.errors import InvalidInput, NotFound
+
+CONFIG_VARIABLE = "ESPLANADE_CONFIG"
+"""Names the TOML file; without it, `esplanade.toml` in the current directory is read if it is there."""
+
+
+def default_data_dir() -> Path:
+    """Where embedded servers keep their data.
+
+    `$XDG_DATA_HOME/esplanade` or `~/.local/share/esplanade`. For root it is `/var/tmp/esplanade`: the embedded PostgreSQL then runs as a user of its own, which
+    must be able to reach the directory, and root's home is closed to it.
+    """
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/tmp/esplanade")
+    base = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
+    return Path(base) / "esplanade"
+
+
+class Settings(BaseSettings):
+    """Every setting. A field's description is its documentation; docs/settings.md is checked against it."""
+
+    model_config = SettingsConfigDict(env_prefix="ESPLANADE_", extra="forbid", frozen=True)
+
+    data_dir: Path = Field(default_factory=default_data_dir, description="Directory of the embedded servers' data, the lock and the runs' reports.")
+    postgres_url: str | None = Field(None, description="PostgreSQL to use instead of the embedded one, e.g. postgresql://user@host/db.")
+    redis_url: str | None = Field(None, description="Redis or Valkey to use instead of the embedded one, e.g. redis://host:6379/0.")
+    ray_address: str | None = Field(None, description="Ray cluster to join instead of starting a local node, e.g. host:6379.")
+    host: str = Field("127.0.0.1", description="Address on which the gateway and the API listen.")
+    gateway_port: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="Port of the WebSocket gateway; 0 takes a free one.")
+    api_port: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="Port of the HTTP API and the console; 0 takes a free one.")
+    shards: Annotated[int, Field(ge=1, le=64)] = Field(2, description="Shard processes that host the actors.")
+    lease_ttl_s: Annotated[float, Field(ge=2, le=300)] = Field(15.0, description="How long a partition's lease lasts unless renewed.")
+    tick_deadline_s: Annotated[float, Field(ge=0.2, le=600)] = Field(
+        30.0, description="How long a driven tick waits for a late source before it closes without it (which voids the run's hash)."
+    )
+    local_sign_in: bool | None = Field(
+        None,
+        description="Whether the console on this machine may sign in without an account; by default only when everything is embedded and on loopback.",
+    )
+    allowed_origins: tuple[str, ...] = Field((), description="Origins of pages that may open a WebSocket, beside the API's own address.")
+    max_connections: Annotated[int, Field(ge=1, le=20_000)] = Field(9_500, description="WebSocket connections a gateway admits.")
+    console_dir: Path | None = Field(None, description="Built console to serve; by default console/dist beside the source.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log event that is written.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # Environment over the file; `load_settings` passes the file's values as init values and the command line's over both.
+        return env_settings, init_settings
+
+    @property
+    def embedded(self) -> bool:
+        """Whether PostgreSQL, Redis and Ray are all our own."""
+        return self.postgres_url is None and self.redis_url is None and self.ray_address is None
+
+
+def load_settings(*, config: Path | None = None, **overrides: Any) -> Settings:
+    """Settings from file, environment and overrides (strongest). Raises InvalidInput naming each bad setting, NotFound where a named file is absent."""
+    named = config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    path = named or Path("esplanade.toml")
+    values: dict[str, Any] = {}
+    if named is not None and not path.is_file():
+        raise NotFound(f"settings file {path}: not there; name an existing TOML file or unset {CONFIG_VARIABLE}")
+    if path.is_file():
+        try:
+            values = tomllib.loads(path.read_text())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InvalidInput(f"settings file {path}: not TOML ({error}); mend that line") from error
+    known = set(Settings.model_fields)
+    unknown = sorted(set(values) - known)
+    unknown_env = sorted(
+        key for key in os.environ if key.startswith("ESPLANADE_") and key[10:].lower() not in known and key not in (CONFIG_VARIABLE, *OTHER_VARIABLES)
+    )
+    if unknown or unknown_env:
+        raise InvalidInput(f"unknown settings {', '.join(unknown + unknown_env)}; the known ones are {', '.join(sorted(known))}")
+    try:
+        settings = Settings(**values)
+        given = {key: value for key, value in overrides.items() if value is not None}
+        return Settings.model_validate(settings.model_dump() | given) if given else settings
+    except ValidationError as error:
+        first = "; ".join(f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors())
+        raise InvalidInput(f"settings: {first}; see docs/settings.md") from error
+
+
+OTHER_VARIABLES = ("ESPLANADE_DATA", "ESPLANADE_CHROMIUM")
+"""Variables that only tests read: the folder of real data, the browser."""
+
+
+def socket_dir() -> Path:
+    """A short directory for Unix sockets, whose paths may have some 107 bytes."""
+    return Path(tempfile.gettempdir() if len(tempfile.gettempdir()) < 40 else "/tmp")

@@ -1,0 +1,63 @@
+"""Settings: file, environment and command line; every setting is documented."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from esplanade.core.errors import InvalidInput, NotFound
+from esplanade.settings import Settings, load_settings
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("ESPLANADE_"):
+            monkeypatch.delenv(name)
+
+
+def test_the_environment_wins_over_the_file_and_the_command_line_over_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "esplanade.toml").write_text("shards = 3\ntick_deadline_s = 5.0\nhost = '::1'\n")
+    monkeypatch.setenv("ESPLANADE_TICK_DEADLINE_S", "7")
+    settings = load_settings(host="127.0.0.2")
+    assert (settings.shards, settings.tick_deadline_s, settings.host) == (3, 7.0, "127.0.0.2")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("shards = 0", "shards = 0"),
+        ("shards = 'many'", "shards = 'many'"),
+        ("shard = 1", "unknown settings shard"),
+        ("shards = ", "not TOML"),
+    ],
+)
+def test_a_bad_file_gets_an_error_that_names_value_and_rule(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "esplanade.toml").write_text(text)
+    with pytest.raises(InvalidInput, match=says):
+        load_settings()
+
+
+def test_an_unknown_variable_is_an_error_and_not_silently_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESPLANADE_POSTGRES", "postgresql://localhost/x")
+    with pytest.raises(InvalidInput, match="ESPLANADE_POSTGRES"):
+        load_settings()
+
+
+def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="nowhere"):
+        load_settings(config=tmp_path / "nowhere.toml")
+
+
+def test_every_setting_is_documented() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    for name, field in Settings.model_fields.items():
+        assert f"| `{name}` | `ESPLANADE_{name.upper()}` |" in page, name
+        assert field.description is not None
+        assert field.description in page, name
