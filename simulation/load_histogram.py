@@ -22,7 +22,8 @@ def _bucket_of(us: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Bucket of each value, shape (n,), for values in 0.._MAX_US."""
     _, exponent = np.frexp(us.astype(np.float64))  # us < 2**53: exact, and exponent is the bit length
     shift = np.maximum(exponent.astype(np.int64) - 7, 0)
-    return shift * _SUB + (us >> shift)
+    bucket: npt.NDArray[np.int64] = shift * _SUB + (us >> shift)
+    return bucket
 
 
 def _upper_us(bucket: int) -> int:
