@@ -13,7 +13,7 @@ from esplanade.core.errors import InvalidInput
 from scenarios.metrics import METRICS
 from scenarios.spec import find_scenario, library, load_scenario, parse_scenario, venue_path
 from spatial.offers import Inside, Within
-from spatial.venue import Venue
+from tests.scenarios.plans import small_venue
 
 GOOD: dict[str, Any] = tomllib.loads("""
 name = "small"
@@ -47,31 +47,6 @@ def _with(path: str, value: object) -> dict[str, Any]:
         table = table[int(part)] if isinstance(table, list) else table.setdefault(part, {})
     table[int(last) if isinstance(table, list) else last] = value
     return document
-
-
-SQUARE = (((0.0, 0.0), (30.0, 0.0), (30.0, 30.0), (0.0, 30.0)),)
-
-
-def _venue() -> Venue:
-    def unit(n: int) -> dict[str, Any]:
-        ring = ((n * 5.0, 0.0), (n * 5.0 + 4, 0.0), (n * 5.0 + 4, 4.0), (n * 5.0, 4.0))
-        return {"id": f"u-{n}", "level_id": "l0", "category": "room", "polygon": ((ring,),)}
-
-    return Venue.model_validate(
-        {
-            "id": "v",
-            "name": "V",
-            "kind": "mall",
-            "origin": {"lat_deg": 0, "lon_deg": 0},
-            "levels": [{"id": "l0", "ordinal": 0, "name": "Ground", "short_name": "0", "outline": (SQUARE,)}],
-            "units": [unit(1), unit(2), unit(3)],
-            "occupants": [
-                {"id": "o-1", "unit_id": "u-1", "name": "One", "category": "books", "popularity": 1.0},
-                {"id": "o-2", "unit_id": "u-2", "name": "Two", "category": "coffee", "popularity": 5.0},
-                {"id": "o-3", "unit_id": "u-3", "name": "Three", "category": "coffee", "popularity": 3.0},
-            ],
-        }
-    )
 
 
 @pytest.mark.parametrize(
@@ -149,7 +124,7 @@ def test_the_demo_asks_for_counts_and_not_for_timings() -> None:
 
 
 def test_selectors_name_the_units_they_say() -> None:
-    venue = _venue()
+    venue = small_venue()
     for selector, units in {
         "all": ["u-1", "u-2", "u-3"],
         "top 2": ["u-2", "u-3"],
@@ -172,14 +147,14 @@ def test_selectors_name_the_units_they_say() -> None:
 )
 def test_a_selector_that_finds_nothing_is_told(selector: object, said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
-        parse_scenario(_with("offers.0.units", selector), where="f").offers_in(_venue())
+        parse_scenario(_with("offers.0.units", selector), where="f").offers_in(small_venue())
 
 
 def test_a_flash_sale_becomes_an_offer_to_everyone_inside_and_a_pull_at_the_same_tick() -> None:
     scenario = parse_scenario(GOOD, where="f")
-    (flash,) = [offer for offer in scenario.offers_in(_venue()) if offer.flash]
+    (flash,) = [offer for offer in scenario.offers_in(small_venue()) if offer.flash]
     assert (flash.audience, flash.starts_tick, flash.title) == (Inside(), 600, "Flash at Two")
-    (pull,) = scenario.demand_in(_venue()).pulls
+    (pull,) = scenario.demand_in(small_venue()).pulls
     assert (pull.tick, pull.unit_id) == (600, "u-2")
 
 
