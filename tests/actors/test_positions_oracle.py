@@ -23,8 +23,8 @@ SETTINGS = HostSettings(dwell_ticks=7)
 OFFERS = {
     offer.id: offer
     for offer in (
-        Offer(id="near", unit_id="shop-00", title="near", audience=Within(radius_m=6), cap=2, cooldown_ticks=15),
-        Offer(id="near-late", unit_id="shop-11", title="late", audience=Within(radius_m=9), starts_tick=30, ends_tick=90, cap=3, cooldown_ticks=5),
+        Offer(id="near", unit_id="shop-00", title="near", audience=Within(radius_m=6.0), cap=2, cooldown_ticks=15),
+        Offer(id="near-late", unit_id="shop-11", title="late", audience=Within(radius_m=9.0), starts_tick=30, ends_tick=90, cap=3, cooldown_ticks=5),
         Offer(id="flash", unit_id="shop-02", title="flash", audience=Inside(), starts_tick=40, ends_tick=80, cap=2, cooldown_ticks=3, flash=True),
         Offer(id="all", unit_id="shop-01", title="all", audience=Everyone(), starts_tick=25, cap=1),
         Offer(id="always", unit_id="shop-01", title="always", audience=Inside(), cap=255, cooldown_ticks=0),
