@@ -243,9 +243,18 @@ class Ways:
         return total
 
     def open_places(self) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
-        """(p,) places that can be reached from an entrance and left again; and the names of the others."""
+        """(p,) places that can be reached from an entrance and left again; and the names of the others. Walking is as far one way as the other."""
         doors = np.flatnonzero(self.places.kind == ENTRANCE)
         into = np.min([self.from_place(int(door)) for door in doors], axis=0) < np.inf
-        out = np.array([self.from_place(k)[doors].min() < np.inf if into[k] else False for k in range(len(self.places))])
+        out = np.zeros(len(self.places), np.bool_)
+        home = self.onward[:, doors].min(axis=1, initial=np.inf) < np.inf
+        for level in range(self.ground.levels):
+            here = np.flatnonzero(self.places.level == level)
+            anchors = self.places.anchor[here]
+            for door in doors[self.places.level[doors] == level].tolist():
+                out[here] |= self.metres(door, anchors) < np.inf
+            for k in self.links_from[level].tolist():
+                if home[k]:
+                    out[here] |= self.metres(len(self.places) + int(self.links.stop[k]), anchors) < np.inf
         good = into & out
         return good, tuple(self.places.name[k] for k in np.flatnonzero(~good))

@@ -138,7 +138,8 @@ def _cells_by_unit(ground: Ground) -> dict[int, npt.NDArray[np.int32]]:
     held = np.flatnonzero(ground.unit >= 0)
     held = held[np.argsort(ground.unit[held], kind="stable")]
     units, at = np.unique(ground.unit[held], return_index=True)
-    return {int(unit): part.astype(np.int32) for unit, part in zip(units, np.split(held, at[1:]), strict=True)}
+    ends = [*at[1:].tolist(), len(held)]
+    return {int(unit): held[lo:hi].astype(np.int32) for unit, lo, hi in zip(units, at, ends, strict=False)}
 
 
 def _unit_row(
