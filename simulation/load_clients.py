@@ -20,7 +20,7 @@ from esplanade.core.clock import RealClock
 from esplanade.core.errors import EsplanadeError, Fault
 from gateway.auth import Signer
 from gateway.client import Client
-from simulation.load import FEED_SUBJECT, KEEP_TICKS, SECOND_TICKS, LoadPlan, Share, source_name
+from simulation.load import FEED_SUBJECT, KEEP_CLOSED_TICKS, KEEP_TICKS, SECOND_TICKS, LoadPlan, Share, source_name
 from simulation.load_feed import QUIET_S, RECONNECTS, TOKEN_TTL_S
 from simulation.load_money import Money
 from simulation.load_process import Control, Finished, Measured, Pace, PayLog, PushLog, Ready, Told, run_process, save_logs, until_quiet
@@ -31,7 +31,7 @@ from spatial.venue import Venue
 CONNECTING: Final = 32
 """Connections being made at once."""
 LINGER_S: Final = 2.5
-"""A person hangs up so long after their LEFT row is durable."""
+"""A person hangs up so long after no rewind can ask for their LEFT row any more."""
 RESEND_ROWS: Final = 40
 """Rows of a person sent again at once; a person may send 20 frames a second and 60 in a burst."""
 RESEND_PAUSE_S: Final = 2.0
@@ -102,7 +102,7 @@ class _Person:
             await self._send_all(after)
 
     def forget(self, closed: int) -> None:
-        while self.rows and self.rows[0][0] <= closed:
+        while self.rows and self.rows[0][0] <= closed - KEEP_CLOSED_TICKS:
             self.rows.popleft()
 
     async def _send_all(self, after: int) -> None:
@@ -143,7 +143,7 @@ class _Person:
     async def _send_soon(self) -> None:
         await asyncio.sleep(ERROR_PAUSE_S)
         self._again = False
-        await self._send_all(self._owner.closed)
+        await self._send_all(self._owner.closed - 1)
 
 
 class _Clients:
@@ -351,7 +351,7 @@ class _Clients:
             await asyncio.sleep(0.5)
             now = time.monotonic()
             for person in list(self._people.values()):
-                if person.left_tick is None or person.left_tick > self.closed or person.unpaid:
+                if person.left_tick is None or person.left_tick > self.closed - KEEP_CLOSED_TICKS or person.unpaid:
                     continue
                 if person.hang_up_at is None:
                     person.hang_up_at = now + LINGER_S

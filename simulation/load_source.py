@@ -1,6 +1,6 @@
 """A source of a driven venue, as the load generator runs it: rows and watermarks out, closed ticks and rewinds in.
 
-Owns what has been sent and is not yet durable, and sends it again when the position host says rewind, when the connection came back, or when ticks stop closing.
+Owns what has been sent and may be asked for again, and sends it again when the position host says rewind, when the connection came back, or when ticks stop closing.
 Sending again is harmless: rows count by (tick, subject). Never waits for an answer before the next tick goes out.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from esplanade.core.errors import EsplanadeError, Fault, Unavailable
 from gateway.client import Client
-from simulation.load import KEEP_TICKS
+from simulation.load import KEEP_CLOSED_TICKS, KEEP_TICKS
 from spatial.columns import PositionColumns
 
 _log = logging.getLogger("esplanade.load.source")
@@ -42,6 +42,7 @@ class Source:
         self._resending: asyncio.Task[None] | None = None
         self._resend_after: int | None = None
         self.closed = first_tick - 1
+        self._sent_to = first_tick - 1
         self.epoch = 0
         self.late_rows = 0
         self.given_up = 0
@@ -70,6 +71,7 @@ class Source:
             self._sent.popitem(last=False)
             self.given_up += 1
         self._sent[tick] = (rows, columns)
+        self._sent_to = tick
         self._spawn(self._send(tick, rows, columns))
 
     def receive(self, frame: Frame) -> bool:
@@ -139,7 +141,7 @@ class Source:
         self._closed_at_s = asyncio.get_running_loop().time()
         while self._sent:
             oldest = next(iter(self._sent))
-            if oldest > tick:
+            if oldest > tick - KEEP_CLOSED_TICKS:
                 break
             del self._sent[oldest]
         self._progress.set()
@@ -173,7 +175,7 @@ class Source:
         except EsplanadeError as error:
             self.error = self.error or str(error)
             return
-        self._resend(self.closed)
+        self._resend(self._first_tick - 1)
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -181,13 +183,13 @@ class Source:
         at = self.closed
         while True:
             await asyncio.sleep(0.5)
-            if self.closed != at or not self._sent:
+            if self.closed != at or self.closed >= self._sent_to:
                 at, wait_s = self.closed, STALL_S[0]
-                if not self._sent:
+                if self.closed >= self._sent_to:
                     self._closed_at_s = loop.time()
                 continue
             if loop.time() - self._closed_at_s >= wait_s:
                 self.stalls += 1
                 wait_s = min(2 * wait_s, STALL_S[1])
                 self._closed_at_s = loop.time()
-                self._resend(self.closed)
+                self._resend(self._first_tick - 1)
