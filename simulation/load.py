@@ -34,6 +34,8 @@ FREE_RUN_TICKS: Final = 50
 """At speed 0, a tick is sent when the one so many ticks earlier has closed."""
 KEEP_TICKS: Final = 1200
 """Ticks that a source keeps to send again after a rewind (120 s of venue time); older ones that never closed are given up, counted."""
+KEEP_CLOSED_TICKS: Final = 100
+"""Closed ticks that a source keeps, since a rewind goes back to the position host's last checkpoint (`actors.positions.CHECKPOINT_TICKS`)."""
 MAX_SUBJECTS: Final = 2**24
 LAG_ALARM_MS: Final = 100.0
 """Above this 99th percentile of lateness, the generator was the bottleneck."""
