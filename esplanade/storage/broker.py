@@ -7,7 +7,18 @@ Implementations: `redis` (real), `memory` (tests of logic); one contract suite f
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from typing import Final, Protocol
+
+from esplanade.core.errors import InvalidInput
+
+MAX_PENDING_MESSAGES: Final = 65_536
+MAX_PENDING_BYTES: Final = 64 * 2**20
+"""What a subscription holds unread; at the limit it is lost (Unavailable), because a reader so far behind must refill from the journal anyway."""
+
+MAX_VALUE_BYTES: Final = 2**20
+"""A value of `put`: presence and quota, never documents."""
+
+MAX_TTL_S: Final = 86_400.0
 
 
 class Subscription(Protocol):
@@ -38,3 +49,11 @@ class Broker(Protocol):
     async def keys(self, prefix: str) -> list[str]: ...
 
     async def close(self) -> None: ...
+
+
+def check_put(key: str, value: bytes, ttl_s: float) -> None:
+    """What every broker demands of a value. Raises InvalidInput."""
+    if not 0 < ttl_s <= MAX_TTL_S:
+        raise InvalidInput(f"value {key!r} with ttl_s {ttl_s}: must be above 0 and at most {MAX_TTL_S:.0f}; the broker keeps nothing for good")
+    if len(value) > MAX_VALUE_BYTES:
+        raise InvalidInput(f"value {key!r} has {len(value)} bytes; at most {MAX_VALUE_BYTES}: keep documents in the catalogue")
