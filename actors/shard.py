@@ -187,6 +187,11 @@ class Shard:
     async def _poll(self) -> None:
         self.poll()
 
+    async def replayed(self) -> None:
+        """Returns when no log is being replayed and no venue fetched."""
+        while self._workers:
+            await asyncio.wait(list(self._workers.values()))
+
     async def renew(self) -> None:
         """Extend the leases; give up partitions that another owner has taken."""
         began_s = self._clock.monotonic_s()

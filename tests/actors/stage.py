@@ -72,6 +72,8 @@ class Stage:
 
     async def settle(self) -> None:
         """Let everything run that can."""
+        for shard in self.system.shards:
+            await shard.replayed()
         for _ in range(30):
             await asyncio.sleep(0)
 
@@ -96,7 +98,7 @@ class Heard:
         self._next: asyncio.Future[tuple[str, bytes]] | None = None
 
     async def all(self) -> list[tuple[Publication, Any]]:
-        found = []
+        found: list[tuple[Publication, Any]] = []
         while True:
             if self._next is None:
                 self._next = asyncio.ensure_future(anext(self._messages))
