@@ -293,6 +293,7 @@ class Shard:
                 self._profile.activations += 1
                 for held, step in started:
                     self._commit(log, held, step)
+                    self._guarded_advance(log, held, self._clock.monotonic_s())
             while log.queue and not log.given_up:
                 slot = log.queue[0]
                 try:
