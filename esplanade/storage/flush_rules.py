@@ -91,6 +91,8 @@ def check_partition(partition: int) -> None:
 def check_lease(partitions: Sequence[int], ttl_ms: int) -> None:
     for partition in partitions:
         check_partition(partition)
+    if len(set(partitions)) != len(partitions):
+        raise InvalidInput(f"partitions {list(partitions)}: each may occur once")
     if not 1 <= ttl_ms <= MAX_TTL_MS:
         raise InvalidInput(f"ttl_ms {ttl_ms}: must be 1 to {MAX_TTL_MS}")
 

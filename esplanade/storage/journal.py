@@ -100,7 +100,12 @@ class Journal(Protocol):
     async def leases(self) -> list[Lease]: ...
 
     async def flush(self, appends: Sequence[Append], outbox: Sequence[OutboxEntry] = (), keys: Sequence[StoredReply] = ()) -> list[Published]:
-        """Append, assign offsets, record keys: one transaction. Raises Fenced when an epoch or position is not the log's (nothing happened)."""
+        """Append, assign offsets, record keys: one transaction. Raises Fenced when an epoch or position is not the log's (nothing happened).
+
+        Outbox entries and keys need an append to be fenced by; one without events checks epoch and position and appends nothing.
+        Raises Conflict when an unexpired key is recorded already (nothing happened): answer with `reply_of`.
+        Raises InvalidInput or LimitExceeded (nothing happened) when the flush itself breaks a rule of `flush_rules`.
+        """
         ...
 
     async def heads(self, partition: int) -> dict[str, int]:
@@ -113,7 +118,9 @@ class Journal(Protocol):
 
     async def reply_of(self, tenant: str, key: bytes) -> StoredReply | None: ...
 
-    async def put_snapshot(self, snapshot: Snapshot) -> None: ...
+    async def put_snapshot(self, snapshot: Snapshot) -> None:
+        """Keep it, unless a newer one is kept. Raises InvalidInput when the log does not reach its position."""
+        ...
 
     async def snapshot(self, tenant: str, partition: int) -> Snapshot | None:
         """The newest."""
@@ -125,6 +132,14 @@ class Journal(Protocol):
 
     async def place(self, tenant: str, topic: str) -> tuple[int, int]:
         """Current (epoch, offset) of a topic; (1, 0) for one never used."""
+        ...
+
+    async def trim_outbox(self, *, older_than_ms: int) -> int:
+        """Drop outbox entries written `older_than_ms` ago or earlier; returns how many. Their offsets can no longer be resumed from."""
+        ...
+
+    async def drop_expired_keys(self) -> int:
+        """Drop idempotency keys whose window is over; returns how many."""
         ...
 
     async def close(self) -> None: ...
