@@ -253,7 +253,7 @@ class Crowd:
         a, ground = self.agents, self.ground
         kernels.wander(
             rows, a.subject, a.draws, a.cell, a.place, a.target_x, a.target_y, self.seed & (2**63 - 1), self.places.start, self.places.spots,
-            ground.raster, ground.cid, ground.links, ground.clearance, ground.nx, ground.x, ground.y,
+            ground.raster, ground.cid, ground.links, ground.clearance, ground.spare, ground.nx, ground.x, ground.y,
         )  # fmt: skip
         first = a.since[rows] >= self.tick - 1
         pause = (a.subject[rows].astype(np.int64) * 7919 + a.draws[rows].astype(np.int64) * 104729) % 400

@@ -149,45 +149,42 @@ def link_cells(raster: I4, cid: I4, x: F8, y: F8, nx: int, ny: int, walls: F8, w
 
 
 @njit(cache=True, nogil=True)
-def sees(a: int, b: int, raster: I4, cid: I4, links: U1, clearance: F4, nx: int, gap: float, limit: int) -> bool:
-    """Whether cell b can be reached from cell a (one level) straight on, over links and over cells at least `gap` from walls, in at most `limit` steps."""
+def sees(a: int, b: int, raster: I4, cid: I4, links: U1, clearance: F4, spare: I4, nx: int, gap: float) -> bool:
+    """Whether cell b can be reached from cell a (one level) straight on: over links, and over cells at least `gap` from walls in between.
+
+    spare: (c,) within so many steps of a cell all is open ground, so the line is looked at in jumps.
+    """
     ga, gb = raster[a], raster[b]
-    x, y = ga % nx, ga // nx
-    dx, dy = gb % nx - x, gb // nx - y
+    x0, y0 = ga % nx, ga // nx
+    dx, dy = gb % nx - x0, gb // nx - y0
     steps = max(abs(dx), abs(dy))
-    if steps > limit:
-        return False
-    sx, sy = 1 if dx > 0 else -1, 1 if dy > 0 else -1
-    dx, dy = abs(dx), abs(dy)
-    err = dx - dy
-    here = a
-    for _ in range(steps):
-        mx, my = 0, 0
-        e2 = 2 * err
-        if e2 > -dy:
-            err -= dy
-            mx = sx
-        if e2 < dx:
-            err += dx
-            my = sy
-        if my == 0:
-            d = 0 if mx > 0 else 4
-        elif mx == 0:
-            d = 2 if my > 0 else 6
-        elif mx > 0:
-            d = 1 if my > 0 else 7
-        else:
-            d = 3 if my > 0 else 5
-        if not links[here] & (1 << d):
-            return False
-        here = cid[raster[here] + my * nx + mx]
+    here, x, y, s = a, x0, y0, 0
+    while s < steps:
+        jump = min(spare[here], steps - s)
+        s += max(1, jump)
+        u = x0 + math.floor(dx * s / steps + 0.5)
+        v = y0 + math.floor(dy * s / steps + 0.5)
+        if jump < 1:
+            mx, my = u - x, v - y
+            if my == 0:
+                d = 0 if mx > 0 else 4
+            elif mx == 0:
+                d = 2 if my > 0 else 6
+            elif mx > 0:
+                d = 1 if my > 0 else 7
+            else:
+                d = 3 if my > 0 else 5
+            if not links[here] & (1 << d):
+                return False
+        x, y = u, v
+        here = cid[v * nx + u]
         if here != b and clearance[here] < gap:
             return False
     return True
 
 
 @njit(cache=True, nogil=True)
-def solve_field(lo: int, hi: int, seeds: I4, raster: I4, cid: I4, links: U1, clearance: F4, nx: int, cell: float) -> Any:
+def solve_field(lo: int, hi: int, seeds: I4, raster: I4, cid: I4, links: U1, clearance: F4, spare: I4, nx: int, cell: float) -> Any:
     """(distance (hi - lo,) uint16 decimetres, FAR where there is no way; angle (hi - lo,) uint8, 1/256 turn counter-clockwise from x).
 
     Dijkstra with buckets over the links (walking close to a wall costs more), then each cell aims at the furthest cell on its way that it sees
@@ -260,7 +257,7 @@ def solve_field(lo: int, hi: int, seeds: I4, raster: I4, cid: I4, links: U1, cle
             distance[a] = 0
             continue
         target = aim[p]
-        if target != p and not sees(a + lo, target + lo, raster, cid, links, clearance, nx, 0.3, 60):
+        if target != p and not sees(a + lo, target + lo, raster, cid, links, clearance, spare, nx, 0.3):
             target = p
         aim[a] = target
         ga, gt = raster[a + lo], raster[target + lo]
@@ -499,7 +496,7 @@ def wishes(
 @njit(cache=True, nogil=True)
 def wander(
     rows: I8, subject: U4, draws: U4, cell: I4, place: I4, target_x: F8, target_y: F8, seed: int, spot_start: I8, spots: I4,
-    raster: I4, cid: I4, links: U1, clearance: F4, nx: int, cx: F8, cy: F8,
+    raster: I4, cid: I4, links: U1, clearance: F4, spare: I4, nx: int, cx: F8, cy: F8,
 ) -> None:  # fmt: skip
     """Give each row a random spot of its place in straight sight of where it stands; the target stays where six draws see none."""
     for i in rows:
@@ -508,7 +505,7 @@ def wander(
             u = hash01(seed, subject[i], draws[i])
             draws[i] += 1
             spot = spots[lo + int(u * (hi - lo))]
-            if sees(cell[i], spot, raster, cid, links, clearance, nx, 0.2, 120):
+            if sees(cell[i], spot, raster, cid, links, clearance, spare, nx, 0.2):
                 target_x[i] = cx[spot] + 0.3 * (hash01(seed, subject[i], draws[i]) - 0.5)
                 target_y[i] = cy[spot] + 0.3 * (hash01(seed, subject[i], draws[i] + 1) - 0.5)
                 draws[i] += 2

@@ -154,7 +154,9 @@ class Ways:
             seeds = self.places.anchor[field : field + 1]
         else:
             seeds = self.places.spots_of(field)
-        distance, angle = kernels.solve_field(lo, hi, seeds, ground.raster, ground.cid, ground.links, ground.clearance, ground.nx, CELL_M)
+        distance, angle = kernels.solve_field(
+            lo, hi, seeds, ground.raster, ground.cid, ground.links, ground.clearance, ground.spare, ground.nx, CELL_M
+        )
         at = int(self.shift[field]) + lo
         self.distance[at : at + hi - lo] = distance
         self.angle[at : at + hi - lo] = angle

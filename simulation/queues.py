@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from esplanade.core.clock import TICK_S, ticks
 from simulation import kernels
-from simulation.agents import QUEUEING, RIDING, Agents
+from simulation.agents import QUEUEING, RIDING, WALKING, Agents
 from simulation.ground import Ground
 from simulation.navigation import WALK_MPS, Links
 
@@ -96,4 +96,5 @@ class Queues:
             return False
         agents.x[i], agents.y[i], agents.cell[i], agents.level[i] = x, y, cell, level
         agents.heading_x[i] = agents.heading_y[i] = 0.0
+        agents.mode[i] = WALKING  # at once, so that the next one off sees this body
         return True
