@@ -36,6 +36,8 @@ SIGHT_M = 2.0  # neighbours further off change neither direction nor speed (spee
 WALL_GAP_M = 0.15  # centres stay this far from walls
 WALL_RANGE_M = 0.08
 MAX_PUSH_M = 0.04  # overlaps are resolved by at most this much a step
+KEEP_RIGHT = 0.3  # radians that the wish turns right for somebody oncoming close ahead, fading to nothing at SIGHT_M
+KEEP_RIGHT_MOST = 0.5
 NEAR_CAP = 160  # neighbours looked at, at most; 2 m of sight at 12 people/m2
 FAR = 65535  # distance in decimetres that means: no way
 
@@ -360,15 +362,17 @@ def advance(
     wish_x, wish_y: (n,) unit vector, or zero for those who stand; wish_v: (n,) desired speed, m/s. slow_s: (n,) how long somebody who wants to walk has
     hardly moved. room: (n,) room of the agent's cell, -1 near an opening: bodies act on each other within one room or through an opening, not
     through walls. Direction: wish + sum of a exp((l - s) / D) away from neighbours and walls, relaxed over RELAX_S. Speed: min(v, (s - l) / T), s
-    the spacing to the nearest neighbour whose body lies in the strip ahead. After a second of standstill people sidestep, first to the right.
+    the spacing to the nearest neighbour whose body lies in the strip ahead. Oncoming people are passed on the right (lanes form). After a second of standstill people sidestep, first to the right.
     """
     m = len(order)
     sx, sy = np.empty(m), np.empty(m)
+    shx, shy = np.empty(m), np.empty(m)
     width = np.empty(m)
     sroom = np.empty(m, np.int32)
     for k in range(m):
         i = order[k]
         sx[k], sy[k] = x[i], y[i]
+        shx[k], shy[k] = (heading_x[i], heading_y[i]) if wish_v[i] > 0.0 else (0.0, 0.0)
         width[k] = SQUEEZED_M if slow_s[i] > 2.0 else BODY_M
         sroom[k] = room[i]
     near = np.empty(NEAR_CAP, np.int32)
@@ -381,7 +385,7 @@ def advance(
         wx, wy, v = wish_x[i], wish_y[i], wish_v[i]
         walks = v > 0.0 and (wx != 0.0 or wy != 0.0)
         found = 0
-        push_x = push_y = rep_x = rep_y = 0.0
+        push_x = push_y = rep_x = rep_y = oncoming = 0.0
         sight2 = SIGHT_M * SIGHT_M if walks else BODY_M * BODY_M
         for r in range(max(0, row - 1), min(grid_ny, row + 2)):
             base = (int(level[i]) * grid_ny + r) * grid_nx
@@ -405,6 +409,8 @@ def advance(
                     if found < NEAR_CAP:
                         near[found] = j
                         found += 1
+                    if wx * shx[j] + wy * shy[j] < -0.3 and wx * dx + wy * dy < -0.5 * d:
+                        oncoming += 1.0 - d / SIGHT_M
                     if d < 1.0:
                         f = REPULSION * math.exp((both - max(d, 0.5 * both)) / REPULSION_RANGE_M) / d
                         rep_x += f * dx
@@ -413,10 +419,12 @@ def advance(
         move_x = move_y = 0.0
         hx, hy = heading_x[i], heading_y[i]
         if walks:
+            turn = -min(KEEP_RIGHT_MOST, KEEP_RIGHT * oncoming)
             if slow_s[i] > 1.0:
                 turn = -0.7
                 if slow_s[i] > 4.0:
                     turn = (hash01(7, subject[i], (tick + 13 * int(subject[i])) // 15) - 0.5) * 3.6
+            if turn != 0.0:
                 c, s = math.cos(turn), math.sin(turn)
                 wx, wy = c * wx - s * wy, s * wx + c * wy
             for w in range(wall_start[g], wall_start[g + 1]):

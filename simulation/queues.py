@@ -25,7 +25,7 @@ SWAP_AFTER: Final = ticks(3.0)
 
 
 class Queues:
-    """Service of every link. `waiting`: (l,) people queueing, as of the last tick."""
+    """Service of every link. `waiting`: (l,) people queueing or about to, as of the last tick."""
 
     def __init__(self, ground: Ground, links: Links) -> None:
         self._ground, self._links = ground, links
@@ -48,7 +48,6 @@ class Queues:
         riding = np.flatnonzero((agents.mode == RIDING) & (agents.until <= tick))
         off = [int(i) for i in riding[np.argsort(agents.until[riding], kind="stable")] if self._step_off(agents, int(i), tick)]
         queued = np.flatnonzero(agents.mode == QUEUEING)
-        self.waiting = np.bincount(agents.link[queued], minlength=len(self._links)) if len(queued) else np.zeros(len(self._links), np.int64)
         if len(queued):
             inside = np.bincount(agents.link[agents.mode == RIDING], minlength=len(self._links))
             start = self._links.start[agents.link[queued]]
