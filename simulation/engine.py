@@ -29,8 +29,6 @@ from spatial.venue import Venue
 GRID_M: Final = kernels.SIGHT_M
 GRAVITY_M: Final = 90.0
 """Places lose a factor e of their popularity with every so many metres of way."""
-APPROACH_M: Final = 6.0
-"""Who is this close to a connector counts as waiting for it when others choose theirs."""
 LEAVE_M: Final = 1.5
 ENTER_GAP_M: Final = 0.4
 SETTLE_S: Final = 3.0
@@ -213,8 +211,8 @@ class Crowd:
         inside = (places.unit[a.place[walking]] >= 0) & (self.ground.unit[a.cell[walking]] == places.unit[a.place[walking]])
         near = (left_m == 0.0) | ((a.slow_s[walking] > SETTLE_S) & (inside | (left_m <= 2.0)))
         arrived = walking[~to_stop & ~door & near]
-        self.queues.waiting = np.bincount(a.link[walking[to_stop & (left_m <= APPROACH_M)]], minlength=len(self.links))
-        self.queues.waiting += np.bincount(a.link[a.mode == QUEUEING], minlength=len(self.links))
+        bound_for = a.link[(a.mode == WALKING) | (a.mode == QUEUEING)]
+        self.queues.waiting = np.bincount(bound_for[bound_for >= 0], minlength=len(self.links))
         a.mode[queueing] = QUEUEING
         a.since[queueing] = self.tick
         start = self.links.start[a.link[queueing]]

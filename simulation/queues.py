@@ -25,7 +25,7 @@ SWAP_AFTER: Final = ticks(3.0)
 
 
 class Queues:
-    """Service of every link. `waiting`: (l,) people queueing or about to, as of the last tick."""
+    """Service of every link. `waiting`: (l,) people queueing or on their way to it, as of the last tick."""
 
     def __init__(self, ground: Ground, links: Links) -> None:
         self._ground, self._links = ground, links
@@ -35,7 +35,7 @@ class Queues:
         self.swaps = 0
 
     def delay_m(self) -> npt.NDArray[np.float64]:
-        """(l,) metres of walking worth the wait in each queue now."""
+        """(l,) metres of walking worth the wait behind those who chose each link already."""
         return self.waiting * self._links.every_s * WALK_MPS
 
     def shift_clock(self, ticks_back: int) -> None:
