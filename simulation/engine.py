@@ -211,6 +211,8 @@ class Crowd:
         inside = (places.unit[a.place[walking]] >= 0) & (self.ground.unit[a.cell[walking]] == places.unit[a.place[walking]])
         near = (left_m == 0.0) | ((a.slow_s[walking] > SETTLE_S) & (inside | (left_m <= 2.0)))
         arrived = walking[~to_stop & ~door & near]
+        bound_for = a.link[(a.mode == WALKING) | (a.mode == QUEUEING)]
+        self.queues.waiting = np.bincount(bound_for[bound_for >= 0], minlength=len(self.links))
         a.mode[queueing] = QUEUEING
         a.since[queueing] = self.tick
         start = self.links.start[a.link[queueing]]
@@ -253,7 +255,7 @@ class Crowd:
         a, ground = self.agents, self.ground
         kernels.wander(
             rows, a.subject, a.draws, a.cell, a.place, a.target_x, a.target_y, self.seed & (2**63 - 1), self.places.start, self.places.spots,
-            ground.raster, ground.cid, ground.links, ground.clearance, ground.nx, ground.x, ground.y,
+            ground.raster, ground.cid, ground.links, ground.clearance, ground.spare, ground.nx, ground.x, ground.y,
         )  # fmt: skip
         first = a.since[rows] >= self.tick - 1
         pause = (a.subject[rows].astype(np.int64) * 7919 + a.draws[rows].astype(np.int64) * 104729) % 400

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import shapely
+from scipy.ndimage import distance_transform_cdt
 
 from esplanade.core.errors import InvalidInput, LimitExceeded
 from simulation import kernels
@@ -36,6 +37,7 @@ class Ground:
 
     cid: (levels * ny * nx,) cell number or -1. first: (levels + 1,) first cell of each level. raster: (c,) place in the raster. x, y: (c,) centres.
     links: (c,) bit d set: the way to the neighbour in direction d meets no wall. clearance: (c,) metres to the nearest wall, at most 1.
+    spare: (c,) all raster cells within so many steps are free and off walls.
     unit: (c,) index of the unit whose interior holds the centre, -1 on open ground. room: (c,) unit + 1, 0 on open ground, -1 near an opening.
     walls: (w, 4); wall_start, wall_item: the walls near each raster cell.
     """
@@ -52,6 +54,7 @@ class Ground:
     y: npt.NDArray[np.float64]
     links: npt.NDArray[np.uint8]
     clearance: npt.NDArray[np.float32]
+    spare: npt.NDArray[np.int32]
     unit: npt.NDArray[np.int32]
     room: npt.NDArray[np.int32]
     walls: npt.NDArray[np.float64]
@@ -63,19 +66,18 @@ class Ground:
         return int(np.searchsorted(self.first, cell, side="right")) - 1
 
     def near(self, level: int, point: tuple[float, float], radius_m: float) -> npt.NDArray[np.int32]:
-        """Free cells of a level with centres within `radius_m` of a point, nearest first."""
+        """Free cells of a level, joined to others, with centres within `radius_m` of a point, nearest first."""
         lo, hi = int(self.first[level]), int(self.first[level + 1])
         d2 = (self.x[lo:hi] - point[0]) ** 2 + (self.y[lo:hi] - point[1]) ** 2
-        inside = np.flatnonzero(d2 <= radius_m * radius_m)
+        inside = np.flatnonzero((d2 <= radius_m * radius_m) & (self.links[lo:hi] != 0))
         return (inside[np.argsort(d2[inside], kind="stable")] + lo).astype(np.int32)
 
     def around(self, cell: int, radius_m: float, *, gap_m: float = 0.2) -> npt.NDArray[np.int32]:
         """Free cells with clearance `gap_m` in straight sight of `cell` within `radius_m`, nearest first."""
         level = self.level_of(cell)
         found = self.near(level, (float(self.x[cell]), float(self.y[cell])), radius_m)
-        limit = math.ceil(radius_m / CELL_M) + 1
         keep = [
-            c == cell or (self.clearance[c] >= gap_m and kernels.sees(int(cell), int(c), self.raster, self.cid, self.links, self.clearance, self.nx, 0.15, limit))
+            c == cell or (self.clearance[c] >= gap_m and kernels.sees(int(cell), int(c), self.raster, self.cid, self.links, self.clearance, self.spare, self.nx, 0.15))
             for c in found.tolist()
         ]  # fmt: skip
         return found[np.array(keep, bool)] if len(found) else found
@@ -114,11 +116,21 @@ def survey(venue: Venue) -> Ground:
     wall_level = np.repeat(np.arange(levels, dtype=np.int32), [len(plan.walls) for plan in plans])
     wall_start, wall_item = kernels.list_walls(walls, wall_level, x0, y0, CELL_M, nx, ny, levels, REACH_M)
     links, clearance = kernels.link_cells(raster, cid, x, y, nx, ny, walls, wall_start, wall_item)
+    spare = _spare(raster, links, clearance, nx, ny, levels)
     room = (unit + 1).astype(np.int32)
     for plan in plans:
         for gap in plan.gaps:
             room[_beside(gap.a, gap.b, int(first[plan.level]), int(first[plan.level + 1]), x, y)] = -1
-    return Ground(x0, y0, nx, ny, levels, cid, first, raster, x, y, links, clearance, unit, room, walls, wall_level, wall_start, wall_item)
+    return Ground(x0, y0, nx, ny, levels, cid, first, raster, x, y, links, clearance, spare, unit, room, walls, wall_level, wall_start, wall_item)
+
+
+def _spare(
+    raster: npt.NDArray[np.int32], links: npt.NDArray[np.uint8], clearance: npt.NDArray[np.float32], nx: int, ny: int, levels: int
+) -> npt.NDArray[np.int32]:
+    open_ground = np.zeros(levels * ny * nx, np.bool_)
+    open_ground[raster] = (links == 255) & (clearance >= 0.9)
+    steps = [distance_transform_cdt(np.pad(part, 1), "chessboard")[1:-1, 1:-1].ravel() for part in open_ground.reshape(levels, ny, nx)]
+    return np.maximum(0, np.concatenate(steps)[raster] - 1).astype(np.int32)
 
 
 def _owners(plan: LevelPlan, gx: npt.NDArray[np.float64], gy: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
@@ -127,12 +139,16 @@ def _owners(plan: LevelPlan, gx: npt.NDArray[np.float64], gy: npt.NDArray[np.flo
     for index, ground in [(-1, plan.walkway), *plan.interiors.items()]:
         for part in ground.geoms:
             ax, ay, bx, by = part.bounds
-            cols, rows = slice(*np.searchsorted(gx, (ax, bx))), slice(*np.searchsorted(gy, (ay, by)))
+            cols, rows = (
+                slice(np.searchsorted(gx, ax), np.searchsorted(gx, bx, "right")),
+                slice(np.searchsorted(gy, ay), np.searchsorted(gy, by, "right")),
+            )
             mx, my = np.meshgrid(gx[cols], gy[rows])
             if mx.size:
                 shapely.prepare(part)
                 window = owner[rows, cols]
-                window[shapely.contains_xy(part, mx.ravel(), my.ravel()).reshape(mx.shape)] = index
+                # Borders count: a centre right on the line of an opening joins both sides, one on a wall has no links.
+                window[shapely.intersects_xy(part, mx.ravel(), my.ravel()).reshape(mx.shape)] = index
     return owner.ravel()
 
 

@@ -36,6 +36,8 @@ SIGHT_M = 2.0  # neighbours further off change neither direction nor speed (spee
 WALL_GAP_M = 0.15  # centres stay this far from walls
 WALL_RANGE_M = 0.08
 MAX_PUSH_M = 0.04  # overlaps are resolved by at most this much a step
+KEEP_RIGHT = 0.3  # radians that the wish turns right for somebody oncoming close ahead, fading to nothing at SIGHT_M
+KEEP_RIGHT_MOST = 0.5
 NEAR_CAP = 160  # neighbours looked at, at most; 2 m of sight at 12 people/m2
 FAR = 65535  # distance in decimetres that means: no way
 
@@ -149,45 +151,42 @@ def link_cells(raster: I4, cid: I4, x: F8, y: F8, nx: int, ny: int, walls: F8, w
 
 
 @njit(cache=True, nogil=True)
-def sees(a: int, b: int, raster: I4, cid: I4, links: U1, clearance: F4, nx: int, gap: float, limit: int) -> bool:
-    """Whether cell b can be reached from cell a (one level) straight on, over links and over cells at least `gap` from walls, in at most `limit` steps."""
+def sees(a: int, b: int, raster: I4, cid: I4, links: U1, clearance: F4, spare: I4, nx: int, gap: float) -> bool:
+    """Whether cell b can be reached from cell a (one level) straight on: over links, and over cells at least `gap` from walls in between.
+
+    spare: (c,) within so many steps of a cell all is open ground, so the line is looked at in jumps.
+    """
     ga, gb = raster[a], raster[b]
-    x, y = ga % nx, ga // nx
-    dx, dy = gb % nx - x, gb // nx - y
+    x0, y0 = ga % nx, ga // nx
+    dx, dy = gb % nx - x0, gb // nx - y0
     steps = max(abs(dx), abs(dy))
-    if steps > limit:
-        return False
-    sx, sy = 1 if dx > 0 else -1, 1 if dy > 0 else -1
-    dx, dy = abs(dx), abs(dy)
-    err = dx - dy
-    here = a
-    for _ in range(steps):
-        mx, my = 0, 0
-        e2 = 2 * err
-        if e2 > -dy:
-            err -= dy
-            mx = sx
-        if e2 < dx:
-            err += dx
-            my = sy
-        if my == 0:
-            d = 0 if mx > 0 else 4
-        elif mx == 0:
-            d = 2 if my > 0 else 6
-        elif mx > 0:
-            d = 1 if my > 0 else 7
-        else:
-            d = 3 if my > 0 else 5
-        if not links[here] & (1 << d):
-            return False
-        here = cid[raster[here] + my * nx + mx]
+    here, x, y, s = a, x0, y0, 0
+    while s < steps:
+        jump = min(spare[here], steps - s)
+        s += max(1, jump)
+        u = x0 + math.floor(dx * s / steps + 0.5)
+        v = y0 + math.floor(dy * s / steps + 0.5)
+        if jump < 1:
+            mx, my = u - x, v - y
+            if my == 0:
+                d = 0 if mx > 0 else 4
+            elif mx == 0:
+                d = 2 if my > 0 else 6
+            elif mx > 0:
+                d = 1 if my > 0 else 7
+            else:
+                d = 3 if my > 0 else 5
+            if not links[here] & (1 << d):
+                return False
+        x, y = u, v
+        here = cid[v * nx + u]
         if here != b and clearance[here] < gap:
             return False
     return True
 
 
 @njit(cache=True, nogil=True)
-def solve_field(lo: int, hi: int, seeds: I4, raster: I4, cid: I4, links: U1, clearance: F4, nx: int, cell: float) -> Any:
+def solve_field(lo: int, hi: int, seeds: I4, raster: I4, cid: I4, links: U1, clearance: F4, spare: I4, nx: int, cell: float) -> Any:
     """(distance (hi - lo,) uint16 decimetres, FAR where there is no way; angle (hi - lo,) uint8, 1/256 turn counter-clockwise from x).
 
     Dijkstra with buckets over the links (walking close to a wall costs more), then each cell aims at the furthest cell on its way that it sees
@@ -260,7 +259,7 @@ def solve_field(lo: int, hi: int, seeds: I4, raster: I4, cid: I4, links: U1, cle
             distance[a] = 0
             continue
         target = aim[p]
-        if target != p and not sees(a + lo, target + lo, raster, cid, links, clearance, nx, 0.3, 60):
+        if target != p and not sees(a + lo, target + lo, raster, cid, links, clearance, spare, nx, 0.3):
             target = p
         aim[a] = target
         ga, gt = raster[a + lo], raster[target + lo]
@@ -363,15 +362,17 @@ def advance(
     wish_x, wish_y: (n,) unit vector, or zero for those who stand; wish_v: (n,) desired speed, m/s. slow_s: (n,) how long somebody who wants to walk has
     hardly moved. room: (n,) room of the agent's cell, -1 near an opening: bodies act on each other within one room or through an opening, not
     through walls. Direction: wish + sum of a exp((l - s) / D) away from neighbours and walls, relaxed over RELAX_S. Speed: min(v, (s - l) / T), s
-    the spacing to the nearest neighbour whose body lies in the strip ahead. After a second of standstill people sidestep, first to the right.
+    the spacing to the nearest neighbour whose body lies in the strip ahead. Oncoming people are passed on the right (lanes form). After a second of standstill people sidestep, first to the right.
     """
     m = len(order)
     sx, sy = np.empty(m), np.empty(m)
+    shx, shy = np.empty(m), np.empty(m)
     width = np.empty(m)
     sroom = np.empty(m, np.int32)
     for k in range(m):
         i = order[k]
         sx[k], sy[k] = x[i], y[i]
+        shx[k], shy[k] = (heading_x[i], heading_y[i]) if wish_v[i] > 0.0 else (0.0, 0.0)
         width[k] = SQUEEZED_M if slow_s[i] > 2.0 else BODY_M
         sroom[k] = room[i]
     near = np.empty(NEAR_CAP, np.int32)
@@ -384,7 +385,7 @@ def advance(
         wx, wy, v = wish_x[i], wish_y[i], wish_v[i]
         walks = v > 0.0 and (wx != 0.0 or wy != 0.0)
         found = 0
-        push_x = push_y = rep_x = rep_y = 0.0
+        push_x = push_y = rep_x = rep_y = oncoming = 0.0
         sight2 = SIGHT_M * SIGHT_M if walks else BODY_M * BODY_M
         for r in range(max(0, row - 1), min(grid_ny, row + 2)):
             base = (int(level[i]) * grid_ny + r) * grid_nx
@@ -408,6 +409,8 @@ def advance(
                     if found < NEAR_CAP:
                         near[found] = j
                         found += 1
+                    if wx * shx[j] + wy * shy[j] < -0.3 and wx * dx + wy * dy < -0.5 * d:
+                        oncoming += 1.0 - d / SIGHT_M
                     if d < 1.0:
                         f = REPULSION * math.exp((both - max(d, 0.5 * both)) / REPULSION_RANGE_M) / d
                         rep_x += f * dx
@@ -416,10 +419,12 @@ def advance(
         move_x = move_y = 0.0
         hx, hy = heading_x[i], heading_y[i]
         if walks:
+            turn = -min(KEEP_RIGHT_MOST, KEEP_RIGHT * oncoming)
             if slow_s[i] > 1.0:
                 turn = -0.7
                 if slow_s[i] > 4.0:
                     turn = (hash01(7, subject[i], (tick + 13 * int(subject[i])) // 15) - 0.5) * 3.6
+            if turn != 0.0:
                 c, s = math.cos(turn), math.sin(turn)
                 wx, wy = c * wx - s * wy, s * wx + c * wy
             for w in range(wall_start[g], wall_start[g + 1]):
@@ -499,7 +504,7 @@ def wishes(
 @njit(cache=True, nogil=True)
 def wander(
     rows: I8, subject: U4, draws: U4, cell: I4, place: I4, target_x: F8, target_y: F8, seed: int, spot_start: I8, spots: I4,
-    raster: I4, cid: I4, links: U1, clearance: F4, nx: int, cx: F8, cy: F8,
+    raster: I4, cid: I4, links: U1, clearance: F4, spare: I4, nx: int, cx: F8, cy: F8,
 ) -> None:  # fmt: skip
     """Give each row a random spot of its place in straight sight of where it stands; the target stays where six draws see none."""
     for i in rows:
@@ -508,7 +513,7 @@ def wander(
             u = hash01(seed, subject[i], draws[i])
             draws[i] += 1
             spot = spots[lo + int(u * (hi - lo))]
-            if sees(cell[i], spot, raster, cid, links, clearance, nx, 0.2, 120):
+            if sees(cell[i], spot, raster, cid, links, clearance, spare, nx, 0.2):
                 target_x[i] = cx[spot] + 0.3 * (hash01(seed, subject[i], draws[i]) - 0.5)
                 target_y[i] = cy[spot] + 0.3 * (hash01(seed, subject[i], draws[i] + 1) - 0.5)
                 draws[i] += 2

@@ -23,8 +23,8 @@ F8 = npt.NDArray[np.float64]
 
 WALK_MPS: Final = 1.34
 MAX_FIELD_BYTES: Final = 2 << 30
-LEVEL_M: Final = 5.0
-"""Height of a storey, assumed."""
+RELUCTANCE_M: Final = 40.0
+"""A change of level is worth this way: people finish a floor before they take the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,9 @@ class Ways:
             seeds = self.places.anchor[field : field + 1]
         else:
             seeds = self.places.spots_of(field)
-        distance, angle = kernels.solve_field(lo, hi, seeds, ground.raster, ground.cid, ground.links, ground.clearance, ground.nx, CELL_M)
+        distance, angle = kernels.solve_field(
+            lo, hi, seeds, ground.raster, ground.cid, ground.links, ground.clearance, ground.spare, ground.nx, CELL_M
+        )
         at = int(self.shift[field]) + lo
         self.distance[at : at + hi - lo] = distance
         self.angle[at : at + hi - lo] = angle
@@ -170,7 +172,7 @@ class Ways:
         """cost: (l,) metres of each link. onward: (l, p) metres from the end of link l to place p, by whatever follows."""
         links, places, ground = self.links, self.places, self.ground
         n, p = len(links), len(places)
-        self.cost: F8 = links.seconds * WALK_MPS
+        self.cost: F8 = links.seconds * WALK_MPS + RELUCTANCE_M
         stop_of = {int(cell): s for s, cell in enumerate(links.stop_cells)}
         after = np.full((n, n), np.inf)
         direct = np.full((n, p), np.inf)

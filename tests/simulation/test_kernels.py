@@ -91,7 +91,7 @@ def test_distances_lie_between_the_straight_line_and_the_way_from_cell_to_cell()
     ground = survey(corridor())
     n = len(ground.x)
     seeds = ground.near(0, (45.0, 8.0), 0.5)
-    distance, angle = kernels.solve_field(0, n, seeds, ground.raster, ground.cid, ground.links, ground.clearance, ground.nx, CELL_M)
+    distance, _ = kernels.solve_field(0, n, seeds, ground.raster, ground.cid, ground.links, ground.clearance, ground.spare, ground.nx, CELL_M)
     rows, cols, length = [], [], []
     for d in range(8):
         a = np.flatnonzero(ground.links >> d & 1)
@@ -104,14 +104,14 @@ def test_distances_lie_between_the_straight_line_and_the_way_from_cell_to_cell()
     reached = distance != kernels.FAR
     np.testing.assert_array_equal(reached, np.isfinite(stepwise))
     assert (distance[reached] * 0.1 >= straight[reached] - 0.06).all()
-    # Keeping off walls makes ways a little longer than the shortest.
-    assert (distance[reached] * 0.1 <= stepwise[reached] * 1.1 + 0.5).all()
+    # Keeping off walls makes ways a little longer than the shortest, most so from cells right at a wall.
+    assert (distance[reached] * 0.1 <= stepwise[reached] * 1.1 + 0.8).all()
 
 
 def test_in_open_ground_the_field_points_straight_to_its_goal() -> None:
     ground = survey(corridor())
     goal = ground.near(0, (30.0, 2.0), 0.4)[:1]
-    distance, angle = kernels.solve_field(0, len(ground.x), goal, ground.raster, ground.cid, ground.links, ground.clearance, ground.nx, CELL_M)
+    _, angle = kernels.solve_field(0, len(ground.x), goal, ground.raster, ground.cid, ground.links, ground.clearance, ground.spare, ground.nx, CELL_M)
     cells = np.flatnonzero((ground.x > 12) & (ground.x < 28) & (ground.y > 0.8) & (ground.y < 3.2))
     true = np.arctan2(ground.y[goal] - ground.y[cells], ground.x[goal] - ground.x[cells])
     off = np.abs((angle[cells] * np.pi / 128 - true + np.pi) % (2 * np.pi) - np.pi)
