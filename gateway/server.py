@@ -317,7 +317,8 @@ class GatewayServer:
                 connection.session.end(CloseCode.DRAINING, "this gateway is going away: reconnect", code="unavailable", retry_after_s=retry)
             )
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._empty.wait(), self.settings.close_timeout_s + 1.0)
+            async with asyncio.timeout(self.settings.close_timeout_s + 1.0):
+                await self._empty.wait()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
