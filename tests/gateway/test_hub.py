@@ -84,7 +84,11 @@ class World:
     async def pushes(self, tick: int, rows: list[tuple[int, int]], *, publish: bool = True, topic: str = TOPIC) -> None:
         """Make a batch of (offer index, subject) rows durable, and publish it unless the broker is to lose it."""
         body = t.PushBatch(
-            venue="v", tick=tick, offers=OFFERS, offer=np.array([o for o, _ in rows], "<u2").tobytes(), subject=np.array([s for _, s in rows], "<u4").tobytes()
+            venue="v",
+            tick=tick,
+            offers=OFFERS,
+            offer=np.array([o for o, _ in rows], "<u2").tobytes(),
+            subject=np.array([s for _, s in rows], "<u4").tobytes(),
         )
         await self.durable(topic, body, publish=publish)
 
@@ -417,9 +421,7 @@ async def test_small_counts_are_blank_for_shoppers_and_not_for_operators(world: 
         await world.join(reader, "venue/v/density/0", 10.0)
         await world.join(reader, "venue/v/stats", 10.0)
     count = np.array([0, 1, 2, 3], "<u2").tobytes()
-    await world.publish(
-        "venue/v/density/0", t.Density(venue="v", level=0, tick=1, x0_m=0.0, y0_m=0.0, cell_m=5.0, cols=2, rows=2, count=count)
-    )
+    await world.publish("venue/v/density/0", t.Density(venue="v", level=0, tick=1, x0_m=0.0, y0_m=0.0, cell_m=5.0, cols=2, rows=2, count=count))
     await world.publish("venue/v/stats", stats(1, {"u-1": 2, "u-2": 3}))
     assert [np.frombuffer(reader.frames[0]["count"], "<u2").tolist() for reader in (shopper, operator)] == [[0, 0, 0, 3], [0, 1, 2, 3]]
     assert [reader.frames[1]["zones"] for reader in (shopper, operator)] == [{"u-2": 3}, {"u-1": 2, "u-2": 3}]
