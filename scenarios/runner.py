@@ -258,7 +258,8 @@ class _Run:
             except EsplanadeError:
                 profile = []  # a shard is away: the gap shows in the plot
             shards = tuple(
-                ShardSample(str(p["shard"]), _number(p.get("turns_per_s")), int(_number(p.get("mailbox"))), int(_number(p.get("gated")))) for p in profile
+                ShardSample(str(p["shard"]), _number(p.get("turns_per_s")), int(_number(p.get("mailbox"))), int(_number(p.get("gated"))))
+                for p in profile
             )
             told = self.measured.values()
             lag, connected = max((m.lag_p99_ms for m in told), default=0.0), sum(m.connected for m in told)
@@ -464,7 +465,9 @@ class _Run:
         if run_hash.void is not None:
             warn(f"The hash is void: {run_hash.void}.")
         if not manifest.complete:
-            warn(f"The recording is incomplete ({manifest.rows_dropped} rows dropped{f', {manifest.error}' if manifest.error else ''}): the oracle's answer proves nothing.")
+            warn(
+                f"The recording is incomplete ({manifest.rows_dropped} rows dropped{f', {manifest.error}' if manifest.error else ''}): the oracle's answer proves nothing."
+            )
         if last < self.finished["feed"].last_tick:
             warn(f"The venue's clock stopped at tick {last}; the run sent up to {self.finished['feed'].last_tick}.")
         for finished in self.finished.values():
