@@ -48,6 +48,7 @@ from scenarios.report import (
 from scenarios.report_html import save_html
 from scenarios.spec import Fault, Scenario
 from simulation.load import LAG_ALARM_MS, LoadPlan, ParkingPlan
+from simulation.load_feed import NAME as FEED
 from simulation.load_histogram import DurationHistogram
 from simulation.load_process import SETTLED, Finished, Measured, Ready, Told
 from simulation.load_run import LoadRun
@@ -185,7 +186,8 @@ class _Run:
             async for message in messages:
                 if isinstance(message, Measured):
                     self.measured[message.process] = message
-                    self._tell_measured()
+                    if message.process == FEED:
+                        self._tell_measured()
                 elif isinstance(message, Finished):
                     self.finished[message.process] = message
                     if self.finished.keys() == self.names:
@@ -292,7 +294,7 @@ class _Run:
     def _tell_measured(self) -> None:
         told = self.measured.values()
         tick = max(m.tick for m in told)
-        feed = self.measured.get("feed")
+        feed = self.measured.get(FEED)
         running = tick < self.scenario.ticks
         self.progress(
             Progress(
@@ -300,7 +302,7 @@ class _Run:
                 doing="playing" if running else "waiting for the last answers",
                 share=min(1.0, self.closed / self.scenario.ticks),
                 tick=tick,
-                people=(feed.people if feed else 0) + sum(m.people for m in told if m.process != "feed"),
+                people=(feed.people if feed else 0) + sum(m.people for m in told if m.process != FEED),
                 connected=sum(m.connected for m in told),
                 pushes=sum(m.pushes for m in told),
                 payments=sum(m.payments for m in told),
@@ -312,7 +314,7 @@ class _Run:
 
     async def _judge(self, manifest: Manifest, told: dict[str, Any], started_unix_ms: int, began: float) -> RunReport:
         scenario, finished = self.scenario, self.finished
-        feed = finished["feed"]
+        feed = finished[FEED]
         first, last = feed.first_tick, min(f.closed for f in finished.values())
         self._tell("judge", "reading the journal", 0.0)
         facts, fold = Facts(first, last), Fold()
@@ -406,7 +408,7 @@ class _Run:
 
     def _metrics(self, found: Findings, compared: Comparison, received: Pushes, twice: int, books: Books, facts: Facts) -> dict[str, float]:
         every = list(self.finished.values())
-        feed = self.finished["feed"]
+        feed = self.finished[FEED]
         latency, paying, lag = self._merged("latency"), self._merged("payment_latency"), self._merged("lag")
         real_s = (max(f.closed_ns for f in every) - self.start_ns) / 1e9
         venue_s = (min(f.closed for f in every) - feed.first_tick + 1) * TICK_S
@@ -448,7 +450,7 @@ class _Run:
         why = ""
         if not manifest.complete:
             why = f"the recording dropped {manifest.rows_dropped} rows"
-        elif last < self.finished["feed"].last_tick:
+        elif last < self.finished[FEED].last_tick:
             why = f"the venue's clock stopped at tick {last} of {self.finished['feed'].last_tick}"
         elif any(f.not_logged for f in self.finished.values()):
             why = "the load generator could not log every push"
@@ -468,7 +470,7 @@ class _Run:
             warn(
                 f"The recording is incomplete ({manifest.rows_dropped} rows dropped{f', {manifest.error}' if manifest.error else ''}): the oracle's answer proves nothing."
             )
-        if last < self.finished["feed"].last_tick:
+        if last < self.finished[FEED].last_tick:
             warn(f"The venue's clock stopped at tick {last}; the run sent up to {self.finished['feed'].last_tick}.")
         for finished in self.finished.values():
             if finished.given_up:
