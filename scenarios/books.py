@@ -89,7 +89,7 @@ class Acked:
 
 def acked_in(logs: Iterable[Mapping[str, Any]], *, settled: int) -> list[Acked]:
     """Acknowledged payments in the load generator's logs (columns of `simulation.load_process.PayLog`)."""
-    found = []
+    found: list[Acked] = []
     for log in logs:
         rows = np.flatnonzero(log["pay_status"] == settled)
         table = zip(log["pay_subject"][rows].tolist(), log["pay_unit"][rows].tolist(), log["pay_amount"][rows].tolist(), strict=True)
@@ -106,7 +106,11 @@ def check_books(fold: Fold, told: Mapping[str, Any], acked: Iterable[Acked]) -> 
     total = {c: wallets[c] + tills[c] + outside[c] for c in currencies}
     told_sum = {c: int(told["total"].get(c, 0)) for c in currencies}
     difference = max(
-        [abs(ours[c] - int(told[name].get(c, 0))) for name, ours in (("wallets", wallets), ("tills", tills), ("outside", outside)) for c in currencies]
+        [
+            abs(ours[c] - int(told[name].get(c, 0)))
+            for name, ours in (("wallets", wallets), ("tills", tills), ("outside", outside))
+            for c in currencies
+        ]
         + [abs(fold.payments - told["payments"]), abs(fold.top_ups - told["top_ups"])]
     )
     seen, lost = 0, 0

@@ -22,7 +22,7 @@ METRICS: Final[dict[str, Metric]] = {
     "pushes_missing": Metric("pushes", "expected by the oracle and received by nobody"),
     "pushes_unexpected": Metric("pushes", "received, but not expected by the oracle"),
     "pushes_duplicate": Metric("pushes", "receipts beyond the first of the same id (allowed on the wire)"),
-    "pushes_duplicate_after_dedup": Metric("pushes", "two ids for the same offer, person and tick (never)"),
+    "pushes_duplicate_after_dedup": Metric("pushes", "pushes of the same id that reached more than one client (never)"),
     "push_latency_p50_ms": Metric("ms", "from the intended time of the sample due inside the fence to receipt at the client, median"),
     "push_latency_p99_ms": Metric("ms", "the same, 99th percentile"),
     "push_latency_max_ms": Metric("ms", "the same, largest"),

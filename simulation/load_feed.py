@@ -227,7 +227,7 @@ class _Feed:
         """Bay sensors, one batch after the other: their order is their meaning."""
         while True:
             batch = await self._bays.get()
-            bays = [[unit, occupied] for unit, occupied in batch]
+            bays = [{"unit_id": unit, "occupied": occupied} for unit, occupied in batch]
             try:
                 await until_answered(lambda bays=bays: client.request("set_bays", venue=self._plan.venue, bays=bays))  # type: ignore[misc]
             except EsplanadeError as error:
