@@ -6,12 +6,13 @@ Holds no state of the service and no socket of a client. Every dependency is pas
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import html
 import re
 import socket
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -312,5 +313,6 @@ class _QuietServer(uvicorn.Server):
         await super().startup(sockets)
         self.listening.set()
 
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._serve(sockets)
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
