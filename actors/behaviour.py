@@ -1,0 +1,74 @@
+"""What an entity's behaviour is: `decide` says what happens, `apply` makes it so. Both are pure, synchronous and read no clock.
+
+`decide` leaves the state as it finds it and returns events and a reply, or refuses. `apply` never refuses: it may change the state in place
+and returns it. Folding the journal through `apply` gives the state of the live entity, byte by byte of `save`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from actors.events import EventBody
+from actors.messages import Command, Rejected, Reply, ZoneState
+from actors.topics import Body
+from actors.venue_book import VenueBook
+from esplanade.core.ids import Address
+
+S = TypeVar("S")
+
+
+class Crowd(Protocol):
+    """What a zone's turn may read of its venue's position host."""
+
+    def zone_state(self, zone_id: str) -> ZoneState | None:
+        """Of a unit or zone of the venue; None where there is none with this id."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a turn may know beside its state. `tick`: newest closed tick of the venue, -1 where none is known."""
+
+    address: Address
+    venue: VenueBook | None = None
+    crowd: Crowd | None = None
+    tick: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Events to journal and apply, the reply, and what to publish on durable topics (topic, body) once they are durable."""
+
+    events: tuple[EventBody, ...]
+    reply: Reply
+    outbox: tuple[tuple[str, Body], ...] = ()
+
+
+class Behaviour(Protocol, Generic[S]):
+    def initial(self) -> S: ...
+
+    def venue_of(self, address: Address, command: Command) -> str | None:
+        """The venue whose document the turn needs in its context, or None."""
+        ...
+
+    def decide(self, state: S, command: Command, context: Context) -> Decision | Rejected: ...
+
+    def apply(self, state: S, event: EventBody) -> S: ...
+
+    def save(self, state: S) -> bytes: ...
+
+    def load(self, data: bytes) -> S: ...
+
+
+def not_understood(command: Command, context: Context) -> Rejected:
+    """The refusal of a command sent to an entity of the wrong kind."""
+    return Rejected(
+        code="not_understood",
+        message=f"{type(command).__name__} sent to {context.address}: a {context.address.kind} does not take it; see actors.messages for who does",
+    )
+
+
+def venue_pinned(address: Address) -> str:
+    """The venue of a mall, festival, zone or position host: its id up to the first ':'."""
+    return address.id.partition(":")[0]

@@ -1,0 +1,196 @@
+"""The crowd of a venue as columns, a row a subject: where they are, since when they are in which fence, and the counts that follow.
+
+Owns the arrays and the folding of membership events; decides nothing. Rows are entered at first sight and stay, because "seen at any time" is part of
+the rule for pushes; at MAX_SUBJECTS new ones are refused. Nothing that leaves this module depends on the order of rows: whoever writes sorts by subject.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from actors import position_kernels as kernels
+from actors.events import Dwelt, Seen, Transitions
+from esplanade.core.errors import Fault, LimitExceeded
+from spatial.columns import LEFT
+from spatial.offers import STALE_TICKS
+
+MAX_SUBJECTS: Final = 1_000_000
+_NEVER: Final = -(2**62)
+
+Rows = npt.NDArray[np.int32]
+
+
+class SavedCrowd(msgspec.Struct, array_like=True):
+    """Rows by ascending subject. fence, since: of all rows one after the other; fences: (rows,) how many are whose."""
+
+    subject: bytes
+    level: bytes
+    x: bytes
+    y: bytes
+    last: bytes
+    present: bytes
+    seen: bytes
+    fences: bytes
+    fence: bytes
+    since: bytes
+    inside: bytes
+    entries: bytes
+    exits: bytes
+    stayed: bytes
+    dwells: bytes
+    venue: bytes
+
+
+class CrowdState:
+    """Columns of `count` rows (arrays are longer). `last`: tick of the newest row taken, an observation or LEFT; `present` as in `spatial.offers`.
+
+    member (rows, width) int32: the fences a row is in, ascending, -1 padded; since: ticks of entry. inside, entries, exits, stayed (ticks), dwells: by fence.
+    venue: entries to and exits from the venue.
+    """
+
+    def __init__(self, *, width: int, n_fences: int, outline_base: int) -> None:
+        self.count = 0
+        self.width = width
+        self.outline_base = outline_base
+        self.subject = np.zeros(0, np.uint32)
+        self.level = np.zeros(0, np.uint8)
+        self.x_m = np.zeros(0, np.float32)
+        self.y_m = np.zeros(0, np.float32)
+        self.last = np.zeros(0, np.int64)
+        self.present = np.zeros(0, np.bool_)
+        self.seen = np.zeros(0, np.bool_)
+        self.member = np.zeros((0, width), np.int32)
+        self.since = np.zeros((0, width), np.int64)
+        self.slots = np.full(4, -1, np.int32)
+        self.inside, self.entries, self.exits, self.stayed, self.dwells = (np.zeros(n_fences, np.int64) for _ in range(5))
+        self.venue = np.zeros(2, np.int64)
+        self._grow(1024)
+
+    def _grow(self, size: int) -> None:
+        more = size - len(self.subject)
+        self.subject = np.concatenate([self.subject, np.zeros(more, np.uint32)])
+        self.level = np.concatenate([self.level, np.full(more, LEFT, np.uint8)])
+        self.x_m = np.concatenate([self.x_m, np.full(more, np.nan, np.float32)])
+        self.y_m = np.concatenate([self.y_m, np.full(more, np.nan, np.float32)])
+        self.last = np.concatenate([self.last, np.full(more, _NEVER, np.int64)])
+        self.present = np.concatenate([self.present, np.zeros(more, np.bool_)])
+        self.seen = np.concatenate([self.seen, np.zeros(more, np.bool_)])
+        self.member = np.concatenate([self.member, np.full((more, self.width), -1, np.int32)])
+        self.since = np.concatenate([self.since, np.zeros((more, self.width), np.int64)])
+        self.slots = np.full(size * 4, -1, np.int32)
+        kernels.rehash_rows(self.slots, self.subject, self.count)
+
+    def rows_of(self, subject: npt.NDArray[np.uint32]) -> Rows:
+        """Rows of subjects, new ones entered. Raises LimitExceeded at MAX_SUBJECTS."""
+        if self.count + len(subject) > len(self.subject):
+            # Most are known: enter them only if they really do not fit.
+            known = int(np.isin(subject, self.subject[: self.count]).sum()) if len(subject) else 0
+            needed = self.count + len(subject) - known
+            if needed > MAX_SUBJECTS:
+                raise LimitExceeded(f"{needed} subjects in one venue; at most {MAX_SUBJECTS}: end the venue's day")
+            self._grow(1 << (self.count + len(subject) - 1).bit_length())
+        row = np.empty(len(subject), np.int32)
+        self.count = kernels.rows_of(self.slots, self.subject, self.count, np.ascontiguousarray(subject, np.uint32), row)
+        return row
+
+    def observe(
+        self, row: Rows, level: npt.NDArray[np.uint8], x_m: npt.NDArray[np.float32], y_m: npt.NDArray[np.float32],
+        tick: int | npt.NDArray[np.int64],
+    ) -> None:  # fmt: skip
+        """Take n rows' newest positions."""
+        here = level != LEFT
+        self.level[row] = level
+        self.x_m[row] = x_m
+        self.y_m[row] = y_m
+        self.last[row] = tick
+        self.present[row] = here
+        self.seen[row] |= here
+
+    def stale(self, tick: int) -> Rows:
+        """Rows that are present only until now: their last observation is STALE_TICKS ago or more."""
+        out = np.empty(self.count, np.int32)
+        return out[: kernels.gone_stale(self.count, self.present, self.last, tick - STALE_TICKS, out)]
+
+    def crossings(self, row: Rows, fences: npt.NDArray[np.int32]) -> tuple[Rows, npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
+        """(index into row, fence, entered) of the differences between the fences that rows were in and are in now."""
+        room = 2 * len(row) * self.width
+        i, fence, entered = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.uint8)
+        k = kernels.crossings(row, fences, self.member, i, fence, entered)
+        return i[:k], fence[:k], entered[:k]
+
+    def dwelling(self, entered_tick: int) -> tuple[Rows, npt.NDArray[np.int32]]:
+        """(row, fence) of those in a unit or zone since exactly that tick."""
+        room = 4096
+        while True:
+            row, fence = np.empty(room, np.int32), np.empty(room, np.int32)
+            k = kernels.dwelling(self.count, self.member, self.since, entered_tick, self.outline_base, row, fence)
+            if k <= room:
+                return row[:k], fence[:k]
+            room = k
+
+    def inside_venue(self, row: Rows) -> npt.NDArray[np.uint8]:
+        out = np.empty(len(row), np.uint8)
+        kernels.inside_venue(row, self.member, self.outline_base, out)
+        return out
+
+    def apply(self, event: Transitions | Dwelt | Seen) -> None:
+        """Fold one event. Positions and presence come from Seen alone; crossings change membership and counts."""
+        subject = np.frombuffer(event.subject, "<u4")
+        match event:
+            case Transitions():
+                row = self.rows_of(subject)
+                self.seen[row] = True
+                fence, entered = np.frombuffer(event.fence, "<u2").astype(np.int32), np.frombuffer(event.entered, np.uint8)
+                bad = kernels.cross(
+                    row, fence, entered, event.tick, self.outline_base, self.member, self.since,
+                    self.inside, self.entries, self.exits, self.stayed, self.venue,
+                )  # fmt: skip
+                if bad >= 0:
+                    what = "entered" if entered[bad] else "left"
+                    raise Fault(
+                        f"tick {event.tick}: subject {subject[bad]} {what} fence {fence[bad]}, which does not fit where it was; the journal is damaged"
+                    )
+            case Dwelt():
+                np.add.at(self.dwells, np.frombuffer(event.fence, "<u2"), 1)
+            case Seen():
+                ago = np.frombuffer(event.ago, "<u2").astype(np.int64)
+                columns = np.frombuffer(event.level, np.uint8), np.frombuffer(event.x, "<f4"), np.frombuffer(event.y, "<f4")
+                self.observe(self.rows_of(subject), *columns, event.tick - ago)
+
+    def seen_since(self, tick: int, *, after: int) -> Seen:
+        """The checkpoint of all rows taken in (after, tick], by subject."""
+        row = np.flatnonzero(self.last[: self.count] > after)
+        row = row[np.argsort(self.subject[row])]
+        return Seen(
+            tick, self.subject[row].tobytes(), self.level[row].tobytes(), self.x_m[row].tobytes(), self.y_m[row].tobytes(),
+            (tick - self.last[row]).astype("<u2").tobytes(),
+        )  # fmt: skip
+
+    def save(self) -> SavedCrowd:
+        row = np.argsort(self.subject[: self.count])
+        member, since = self.member[row], self.since[row]
+        held = member >= 0
+        return SavedCrowd(
+            self.subject[row].tobytes(), self.level[row].tobytes(), self.x_m[row].tobytes(), self.y_m[row].tobytes(), self.last[row].tobytes(),
+            self.present[row].tobytes(), self.seen[row].tobytes(), held.sum(axis=1).astype("<u2").tobytes(), member[held].astype("<u2").tobytes(),
+            since[held].tobytes(), self.inside.tobytes(), self.entries.tobytes(), self.exits.tobytes(), self.stayed.tobytes(), self.dwells.tobytes(),
+            self.venue.tobytes(),
+        )  # fmt: skip
+
+    def load(self, saved: SavedCrowd) -> None:
+        """Into a fresh state of the same venue."""
+        row = self.rows_of(np.frombuffer(saved.subject, "<u4"))
+        self.level[row], self.last[row] = np.frombuffer(saved.level, np.uint8), np.frombuffer(saved.last, "<i8")
+        self.x_m[row], self.y_m[row] = np.frombuffer(saved.x, "<f4"), np.frombuffer(saved.y, "<f4")
+        self.present[row], self.seen[row] = np.frombuffer(saved.present, np.bool_), np.frombuffer(saved.seen, np.bool_)
+        fences = np.frombuffer(saved.fences, "<u2")
+        held = np.arange(self.width)[None, :] < fences[:, None]
+        member, since = np.full((len(row), self.width), -1, np.int32), np.zeros((len(row), self.width), np.int64)
+        member[held], since[held] = np.frombuffer(saved.fence, "<u2"), np.frombuffer(saved.since, "<i8")
+        self.member[row], self.since[row] = member, since
+        for name in ("inside", "entries", "exits", "stayed", "dwells", "venue"):
+            getattr(self, name)[:] = np.frombuffer(getattr(saved, name), "<i8")

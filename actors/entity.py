@@ -1,0 +1,137 @@
+"""One entity in memory: its state, version, and the answers it remembers. Runs turns and folds events.
+
+A turn has no await: dedupe, `decide`, `apply`. What it returns must not leave the shard before its events are durable; the shard sees to that.
+Commands of a connection carry (client, sequence). The newest WINDOW answers of a client are kept with the state (`answered.v1`), so a repeated command gets its
+first answer, after a restart too; a sequence below the window is refused. Turns without events (reads, refusals) are simply done again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from actors.behaviour import Behaviour, Context
+from actors.events import Answered, EventBody, decode_event, encode_event
+from actors.messages import Command, Rejected, Reply
+from actors.system import Key
+from actors.topics import Body
+from esplanade.core.errors import Conflict, Fault
+from esplanade.core.ids import Address
+from esplanade.storage.journal import Event
+
+WINDOW: Final = 32
+"""Answers kept of one client and entity; a client has at most this many commands under way to one entity."""
+
+MAX_CLIENTS: Final = 4_096
+"""Clients remembered by one entity; the one that has been silent longest is forgotten."""
+
+_REPLY: Final = msgspec.msgpack.Decoder(Reply)
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class Answers:
+    """Answers by client and sequence, newest WINDOW of each."""
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[str, dict[int, bytes]] = OrderedDict()
+
+    def find(self, key: Key) -> bytes | None:
+        """The remembered answer; None for a command not seen. Raises Conflict for one too old to tell."""
+        known = self._of.get(key.client)
+        if known is None:
+            return None
+        found = known.get(key.sequence)
+        if found is None and len(known) >= WINDOW and key.sequence < min(known):
+            raise Conflict(
+                f"client {key.client!r}, sequence {key.sequence}: older than the {WINDOW} answers kept (from {min(known)}); it cannot be told whether it was done"
+            )
+        return found
+
+    def keep(self, client: str, sequence: int, reply: bytes) -> None:
+        known = self._of.pop(client, None) or {}
+        self._of[client] = known
+        known[sequence] = reply
+        if len(known) > WINDOW:
+            del known[min(known)]
+        if len(self._of) > MAX_CLIENTS:
+            self._of.popitem(last=False)
+
+    def save(self) -> list[tuple[str, dict[int, bytes]]]:
+        return list(self._of.items())
+
+    def load(self, saved: list[tuple[str, dict[int, bytes]]]) -> None:
+        self._of = OrderedDict(saved)
+
+
+class SavedEntity(msgspec.Struct, array_like=True):
+    address: str
+    version: int
+    state: bytes
+    answers: list[tuple[str, dict[int, bytes]]]
+
+
+@dataclass(slots=True)
+class Turn:
+    """What a turn brought: events with their versions, the reply, outbox entries (topic, body)."""
+
+    events: list[Event]
+    reply: Reply
+    outbox: tuple[tuple[str, Body], ...]
+
+
+class Entity:
+    """An entity and its behaviour."""
+
+    __slots__ = ("_answers", "_behaviour", "address", "name", "state", "version")
+
+    def __init__(self, address: Address, behaviour: Behaviour[Any]) -> None:
+        self.address = address
+        self.name = str(address)
+        self.version = 0
+        self.state: Any = behaviour.initial()
+        self._behaviour = behaviour
+        self._answers = Answers()
+
+    def turn(self, command: Command, key: Key | None, context: Context) -> Turn:
+        """Decide and apply. Raises Conflict for a sequence too old, Fault where a behaviour breaks its own rules."""
+        if key is not None:
+            known = self._answers.find(key)
+            if known is not None:
+                return Turn([], _REPLY.decode(known), ())
+        decision = self._behaviour.decide(self.state, command, context)
+        if isinstance(decision, Rejected):
+            return Turn([], decision, ())
+        events = [self._enter(body) for body in decision.events]
+        if events and key is not None:
+            events.append(self._enter(Answered(key.client, key.sequence, _encode(decision.reply))))
+        return Turn(events, decision.reply, decision.outbox)
+
+    def _enter(self, body: EventBody) -> Event:
+        name, data = encode_event(body)
+        self._apply(body)
+        self.version += 1
+        return Event(self.name, self.version, name, data)
+
+    def _apply(self, body: EventBody) -> None:
+        if isinstance(body, Answered):
+            self._answers.keep(body.client, body.sequence, body.reply)
+        else:
+            self.state = self._behaviour.apply(self.state, body)
+
+    def fold(self, event: Event) -> None:
+        """Apply a stored event. Raises Fault where it is not the next one."""
+        if event.version != self.version + 1:
+            raise Fault(f"{self.name}: stored event {event.version} follows version {self.version}; the journal has a gap")
+        self._apply(decode_event(event.type, event.body))
+        self.version = event.version
+
+    def save(self) -> SavedEntity:
+        return SavedEntity(self.name, self.version, self._behaviour.save(self.state), self._answers.save())
+
+    def load(self, saved: SavedEntity) -> None:
+        self.version = saved.version
+        self.state = self._behaviour.load(saved.state)
+        self._answers.load(saved.answers)

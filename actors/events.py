@@ -1,0 +1,205 @@
+"""Stored events: one struct for each declared type name, and the one place where bytes become events.
+
+Owns names, layouts and upcasting. An event says what happened and is never refused; what may happen is decided elsewhere. Schemas change by addition:
+a changed meaning gets a new name (`..._v2`), and an entry in `_UPCAST` turns the old one into the new on reading. Columns are little-endian.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from actors.messages import BayChange
+from esplanade.core.errors import Fault
+from spatial.offers import Offer
+
+
+class _Body(msgspec.Struct, frozen=True, array_like=True):
+    pass
+
+
+# --- every entity -----------------------------------------------------------------------------------------------------
+
+
+class Answered(_Body, frozen=True):
+    """A connection's command had its effect and got this reply (msgpack of Reply); the same (client, sequence) gets it again."""
+
+    client: str
+    sequence: int
+    reply: bytes
+
+
+# --- mall, festival ---------------------------------------------------------------------------------------------------
+
+
+class OfferCreated(_Body, frozen=True):
+    tick: int
+    offer: Offer
+
+
+class OfferEnded(_Body, frozen=True):
+    offer_id: str
+    tick: int
+
+
+class BaysChanged(_Body, frozen=True):
+    bays: tuple[BayChange, ...]
+
+
+# --- session ----------------------------------------------------------------------------------------------------------
+
+
+class QrScanned(_Body, frozen=True):
+    """SCAN_QR: the subject walked in digitally at an entrance."""
+
+    venue: str
+    location: str
+
+
+# --- ledger -----------------------------------------------------------------------------------------------------------
+
+
+class ToppedUp(_Body, frozen=True):
+    """n credits from the outside account: key (n, 16) bytes, subject (n,) u4, amount (n,) u4."""
+
+    tick: int
+    currency: str
+    key: bytes
+    subject: bytes
+    amount: bytes
+
+
+class Paid(_Body, frozen=True):
+    """n settled payments, wallet to till: key (n, 16) bytes, subject (n,) u4, unit (n,) u2 (index into Venue.units), amount (n,) u4."""
+
+    tick: int
+    venue: str
+    currency: str
+    key: bytes
+    subject: bytes
+    unit: bytes
+    amount: bytes
+
+
+# --- position host ----------------------------------------------------------------------------------------------------
+
+
+class VenueBound(_Body, frozen=True):
+    """The host reads fences by their place in this version of the venue's document; another digest starts membership anew."""
+
+    digest: str
+
+
+class SourceOpened(_Body, frozen=True):
+    source: str
+    first_tick: int
+
+
+class SourceClosed(_Body, frozen=True):
+    """After the close of `tick`. `silent`: the host closed it, because it had said nothing for too long."""
+
+    source: str
+    tick: int
+    silent: bool
+
+
+class OffersAdopted(_Body, frozen=True):
+    """From the close of `tick` on, the pushes follow these offers (new, or with another end)."""
+
+    tick: int
+    offers: tuple[Offer, ...]
+
+
+class Transitions(_Body, frozen=True):
+    """Who crossed a fence at `tick`: subject (n,) u4, fence (n,) u2 (units, then zones, then levels, as in the venue), entered (n,) u1; by (subject, fence)."""
+
+    tick: int
+    subject: bytes
+    fence: bytes
+    entered: bytes
+
+
+class Dwelt(_Body, frozen=True):
+    """Who has now been in a unit or zone for the dwell time: subject (n,) u4, fence (n,) u2; by (subject, fence)."""
+
+    tick: int
+    subject: bytes
+    fence: bytes
+
+
+class Pushed(_Body, frozen=True):
+    """Row i: offers[offer[i]] was pushed to subject[i]: offer (n,) u2, subject (n,) u4; by (offer, subject)."""
+
+    tick: int
+    offers: tuple[str, ...]
+    offer: bytes
+    subject: bytes
+
+
+class Seen(_Body, frozen=True):
+    """Checkpoint: last observations made in (previous checkpoint, tick]: subject (n,) u4, level (n,) u1 (255: has left), x, y (n,) f4, ago (n,) u2 ticks."""
+
+    tick: int
+    subject: bytes
+    level: bytes
+    x: bytes
+    y: bytes
+    ago: bytes
+
+
+class Late(_Body, frozen=True):
+    """Counted at the close of `tick`: rows that came after their tick had closed, and ticks closed by the deadline."""
+
+    tick: int
+    rows: int
+    ticks: int
+
+
+EventBody = (
+    Answered | OfferCreated | OfferEnded | BaysChanged | QrScanned | ToppedUp | Paid
+    | VenueBound | SourceOpened | SourceClosed | OffersAdopted | Transitions | Dwelt | Pushed | Seen | Late
+)  # fmt: skip
+
+TYPES: Final[dict[str, type[EventBody]]] = {
+    "answered.v1": Answered,
+    "offer_created.v1": OfferCreated,
+    "offer_ended.v1": OfferEnded,
+    "bays_changed.v1": BaysChanged,
+    "scan_qr.v1": QrScanned,
+    "topped_up.v1": ToppedUp,
+    "paid.v1": Paid,
+    "venue_bound.v1": VenueBound,
+    "source_opened.v1": SourceOpened,
+    "source_closed.v1": SourceClosed,
+    "offers_adopted.v1": OffersAdopted,
+    "transitions.v1": Transitions,
+    "dwelt.v1": Dwelt,
+    "pushed.v1": Pushed,
+    "seen.v1": Seen,
+    "late.v1": Late,
+}
+_NAMES: Final = {struct: name for name, struct in TYPES.items()}
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_DECODERS: Final = {name: msgspec.msgpack.Decoder(struct) for name, struct in TYPES.items()}
+_UPCAST: Final[dict[str, Callable[[bytes], EventBody]]] = {}  # former type names; none yet
+
+
+def encode_event(body: EventBody) -> tuple[str, bytes]:
+    """(type name, msgpack)."""
+    return _NAMES[type(body)], _ENCODER.encode(body)
+
+
+def decode_event(type_name: str, body: bytes) -> EventBody:
+    """The event, in its present form. Raises Fault for a type this version does not know or bytes that are not of it."""
+    upcast = _UPCAST.get(type_name)
+    if upcast is not None:
+        return upcast(body)
+    decoder = _DECODERS.get(type_name)
+    if decoder is None:
+        raise Fault(f"stored event of type {type_name!r}: this version knows {sorted(TYPES)}; run a version that knows it")
+    try:
+        return decoder.decode(body)
+    except msgspec.DecodeError as error:
+        raise Fault(f"stored event of type {type_name!r} with {len(body)} bytes: {error}; the journal is damaged or the type changed") from error

@@ -1,0 +1,211 @@
+"""Group commit and the reply gate: what turns have gathered goes to the journal in one flush; what they answered leaves when that flush has landed.
+
+One flush is under way at a time; turns go on meanwhile and gather in the next. A flush that fails is *unknown*: every log in it is given up (the shard replays it), and
+so is whatever gathered on top of it. Owns the two batches and nothing of what events mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import msgspec
+
+from actors.topics import Publication, channel
+from esplanade.core.errors import EsplanadeError, Unavailable
+from esplanade.storage.journal import Append, Event, Journal, OutboxEntry, Snapshot
+
+MAX_GATHERED_BYTES: Final = 24 * 2**20
+"""Bodies that may gather for the next flush; the shard takes no more work until the one under way has landed."""
+
+Release = Callable[[EsplanadeError | None], None]
+"""Called when what an answer saw is durable (None), or never will be known to be (the error)."""
+
+
+class Log(Protocol):
+    """A (tenant, partition) log, as the flusher knows it."""
+
+    tenant: str
+    partition: int
+    epoch: int
+    position: int
+
+    def snapshot_due(self) -> bytes | None:
+        """The state to keep with the position that the flush now cut will have; None where none is due."""
+        ...
+
+
+class Batch:
+    """Gathered for one flush."""
+
+    __slots__ = ("appends", "bytes", "ended", "outbox", "publish", "waiting")
+
+    def __init__(self) -> None:
+        self.appends: dict[Log, list[Event]] = {}
+        self.outbox: list[tuple[Log, OutboxEntry]] = []
+        self.publish: list[tuple[Log, str, bytes]] = []  # (log, channel, message)
+        self.waiting: list[tuple[Log, Release]] = []
+        self.bytes = 0
+        self.ended = False
+
+
+class FlushCounts(msgspec.Struct):
+    flushes: int = 0
+    failures: int = 0
+    seconds: float = 0.0
+    bytes: int = 0
+    events: int = 0
+    snapshots: int = 0
+
+
+class Flusher:
+    """`lost(logs, error)` is called when a flush failed, before anyone waiting hears of it; `send(channel, message, durable)` when something may leave."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        monotonic_s: Callable[[], float],
+        lost: Callable[[list[Log], Exception], None],
+        send: Callable[[str, bytes, bool], None],
+    ) -> None:
+        self.counts = FlushCounts()
+        self._journal = journal
+        self._monotonic_s = monotonic_s
+        self._lost = lost
+        self._send = send
+        self._gathering = Batch()
+        self._under_way: Batch | None = None
+        self._last: dict[Log, Batch] = {}
+        self._work = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._snapshots: set[asyncio.Task[None]] = set()
+
+    @property
+    def full(self) -> bool:
+        return self._gathering.bytes >= MAX_GATHERED_BYTES
+
+    @property
+    def gated(self) -> int:
+        """Answers that wait."""
+        return len(self._gathering.waiting) + (len(self._under_way.waiting) if self._under_way else 0)
+
+    def append(self, log: Log, events: list[Event], outbox: list[tuple[str, bytes]]) -> None:
+        """Gather events of a turn and entries (topic, body) for durable topics."""
+        if not events:
+            return
+        batch = self._gathering
+        batch.appends.setdefault(log, []).extend(events)
+        batch.bytes += sum(len(event.body) for event in events)
+        for topic, body in outbox:
+            batch.outbox.append((log, OutboxEntry(log.tenant, topic, body)))
+            batch.bytes += len(body)
+        self._last[log] = batch
+        self._idle.clear()
+        self._work.set()
+
+    def when_durable(self, log: Log, release: Release) -> None:
+        """Call `release` once everything that turns of this log have gathered so far is durable: at once where it is."""
+        batch = self._last.get(log)
+        if batch is None:
+            release(None)
+        else:
+            batch.waiting.append((log, release))
+
+    def publish(self, log: Log, topic: str, body: bytes) -> None:
+        """Send on an ephemeral topic, likewise."""
+        message = msgspec.msgpack.encode(Publication(topic, log.epoch, 0, body))
+        batch = self._last.get(log)
+        if batch is None:
+            self._send(channel(log.tenant, topic), message, False)
+        else:
+            batch.publish.append((log, channel(log.tenant, topic), message))
+
+    def forget(self, log: Log, error: EsplanadeError) -> None:
+        """Give up what a log has gathered and not flushed; who waits for it hears `error`."""
+        self._last.pop(log, None)
+        batch = self._gathering
+        if batch.appends.pop(log, None) is not None:
+            batch.outbox = [entry for entry in batch.outbox if entry[0] is not log]
+            batch.publish = [entry for entry in batch.publish if entry[0] is not log]
+        refused = [release for other, release in batch.waiting if other is log]
+        batch.waiting = [entry for entry in batch.waiting if entry[0] is not log]
+        for release in refused:
+            release(error)
+
+    async def run(self) -> None:
+        """Flush until cancelled."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            batch, self._gathering = self._gathering, Batch()
+            if batch.appends:
+                self._under_way = batch
+                await self._flush(batch)
+                self._under_way = None
+            if not self._gathering.appends:
+                self._idle.set()
+
+    async def drained(self) -> None:
+        """Returns when nothing is gathered and nothing is under way."""
+        await self._idle.wait()
+        while self._snapshots:
+            await asyncio.gather(*self._snapshots, return_exceptions=True)
+
+    async def _flush(self, batch: Batch) -> None:
+        appends, snapshots = [], []
+        for log, events in batch.appends.items():
+            position = log.position + 1
+            appends.append(Append(log.tenant, log.partition, log.epoch, position, events))
+            body = log.snapshot_due()
+            if body is not None:
+                snapshots.append(Snapshot(log.tenant, log.partition, position, body))
+        began_s = self._monotonic_s()
+        try:
+            published = await self._journal.flush(appends, [entry for _, entry in batch.outbox])
+        except Exception as error:
+            batch.ended = True
+            self.counts.failures += 1
+            self._fail(batch, error)
+            return
+        batch.ended = True
+        self.counts.flushes += 1
+        self.counts.seconds += self._monotonic_s() - began_s
+        self.counts.bytes += batch.bytes
+        self.counts.events += sum(len(append.events) for append in appends)
+        for log in batch.appends:
+            log.position += 1
+            if self._last.get(log) is batch:
+                del self._last[log]
+        for entry in published:
+            message = msgspec.msgpack.encode(Publication(entry.topic, entry.epoch, entry.offset, entry.body))
+            self._send(channel(entry.tenant, entry.topic), message, True)
+        for _, where, message in batch.publish:
+            self._send(where, message, False)
+        for _, release in batch.waiting:
+            release(None)
+        for snapshot in snapshots:
+            task = asyncio.get_running_loop().create_task(self._keep(snapshot))
+            self._snapshots.add(task)
+            task.add_done_callback(self._snapshots.discard)
+
+    async def _keep(self, snapshot: Snapshot) -> None:
+        try:
+            await self._journal.put_snapshot(snapshot)
+            self.counts.snapshots += 1
+        except EsplanadeError:
+            self.counts.failures += 1  # the log is whole without it; the next one is due in its turn
+
+    def _fail(self, batch: Batch, error: Exception) -> None:
+        unknown = Unavailable(f"the flush of this turn failed ({error}), so it is not known whether it is durable; ask again with the same key")
+        logs = list(batch.appends)
+        for log in logs:
+            if self._last.get(log) is batch:
+                del self._last[log]
+        self._lost(logs, error)
+        for log in logs:
+            self.forget(log, unknown)
+        for _, release in batch.waiting:
+            release(unknown)

@@ -1,0 +1,61 @@
+"""The calls of `System` in terms of requests: what the in-process and the Ray system share.
+
+Owns the translation between calls and requests; how a request reaches its shard is the subclass's business.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from actors.messages import Command, Reply
+from actors.requests import (
+    Answer,
+    Ask,
+    Clocked,
+    CloseSource,
+    GetClock,
+    OpenSource,
+    Replied,
+    Request,
+    Watch,
+    Watermark,
+    expect,
+    take_of,
+)
+from actors.system import Key, VenueClock
+from esplanade.core.ids import Address
+from spatial.columns import PositionColumns
+
+POSITION_DEADLINE_S = 10.0
+
+
+class RequestSystem:
+    """`System` over one abstract method."""
+
+    @abstractmethod
+    async def request(self, request: Request, *, deadline_s: float) -> Answer:
+        """Deliver a request to its shard and return the answer. Raises Unavailable past the deadline, LimitExceeded where a queue is full."""
+
+    async def ask(self, address: Address, command: Command, *, key: Key | None = None, deadline_s: float = 5.0) -> Reply:
+        return expect(await self.request(Ask(address, command, key), deadline_s=deadline_s), Replied).reply
+
+    async def open_source(self, tenant: str, venue: str, source: str, *, first_tick: int) -> VenueClock:
+        return await self._clocked(OpenSource(tenant, venue, source, first_tick))
+
+    async def close_source(self, tenant: str, venue: str, source: str) -> VenueClock:
+        return await self._clocked(CloseSource(tenant, venue, source))
+
+    async def take(self, tenant: str, venue: str, columns: PositionColumns, *, source: str | None, tick: int | None) -> None:
+        await self._clocked(take_of(tenant, venue, columns, source, tick))
+
+    async def watermark(self, tenant: str, venue: str, source: str, *, tick: int, rows: int) -> None:
+        await self._clocked(Watermark(tenant, venue, source, tick, rows))
+
+    async def clock(self, tenant: str, venue: str) -> VenueClock:
+        return await self._clocked(GetClock(tenant, venue))
+
+    async def watch(self, tenant: str, venue: str, topics: dict[str, float]) -> None:
+        await self._clocked(Watch(tenant, venue, topics))
+
+    async def _clocked(self, request: Request) -> VenueClock:
+        return expect(await self.request(request, deadline_s=POSITION_DEADLINE_S), Clocked).clock

@@ -1,0 +1,120 @@
+"""A mall: its stores, their offers, its parking. `mall/<tenant>/<venue>`.
+
+Owns which offers exist and which bays are taken. It never decides who is pushed what: that follows from positions, in the position host.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from actors import offer_book
+from actors.behaviour import Context, Decision, not_understood, venue_pinned
+from actors.events import BaysChanged, EventBody, OfferCreated, OfferEnded
+from actors.messages import (
+    BayChange,
+    Command,
+    CreateOffer,
+    EndOffer,
+    FindStores,
+    GetOffers,
+    GetParking,
+    Parking,
+    Rejected,
+    SetBays,
+    Stores,
+)
+from actors.offer_book import OfferBook
+from actors.topics import ParkingChanged
+from actors.venue_book import VenueBook
+from esplanade.core.errors import Fault
+from esplanade.core.ids import Address
+from spatial.offers import Offer
+
+
+@dataclass(slots=True)
+class MallState:
+    """`occupied`: bays taken; every other bay is free."""
+
+    book: OfferBook = field(default_factory=OfferBook)
+    occupied: set[str] = field(default_factory=set)
+
+
+class _Saved(msgspec.Struct, array_like=True):
+    offers: list[Offer]
+    revision: int
+    occupied: list[str]
+
+
+class Mall:
+    """Behaviour of a mall; `Festival` is one without parking."""
+
+    parking = True
+
+    def initial(self) -> MallState:
+        return MallState()
+
+    def venue_of(self, address: Address, command: Command) -> str | None:
+        return venue_pinned(address)
+
+    def decide(self, state: MallState, command: Command, context: Context) -> Decision | Rejected:
+        venue = context.venue
+        if venue is None:
+            raise Fault(f"{context.address}: a turn without its venue's document; the shard loads it before the turn")
+        match command:
+            case CreateOffer():
+                return offer_book.decide_create(state.book, command, context, venue)
+            case EndOffer():
+                return offer_book.decide_end(state.book, command, venue)
+            case GetOffers():
+                return offer_book.list_offers(state.book, command)
+            case FindStores():
+                if command.level >= len(venue.venue.levels):
+                    return Rejected(
+                        code="level_not_found", message=f"level {command.level}: venue {venue.venue.id} has levels 0 to {len(venue.venue.levels) - 1}"
+                    )
+                running = state.book.running(context.tick)
+                return Decision((), Stores(stores=venue.nearest_stores(command.level, command.x_m, command.y_m, command.k, running)))
+            case SetBays() if self.parking:
+                return self._set_bays(state, command.bays, venue)
+            case GetParking() if self.parking:
+                return Decision((), Parking(total=len(venue.bays), free=len(venue.bays) - len(state.occupied)))
+            case _:
+                return not_understood(command, context)
+
+    def _set_bays(self, state: MallState, bays: tuple[BayChange, ...], venue: VenueBook) -> Decision | Rejected:
+        unknown = sorted({bay.unit_id for bay in bays} - venue.bays)
+        if unknown:
+            return Rejected(
+                code="bay_not_found",
+                message=f"units {unknown[:5]} ({len(unknown)} in all) are no parking bays of {venue.venue.id}; none of the batch was taken",
+            )
+        after = set(state.occupied)
+        for bay in bays:
+            (after.add if bay.occupied else after.discard)(bay.unit_id)
+        reply = Parking(total=len(venue.bays), free=len(venue.bays) - len(after))
+        if after == state.occupied:
+            return Decision((), reply)
+        changes = tuple(BayChange(unit_id, unit_id in after) for unit_id in sorted(after ^ state.occupied))
+        changed = ParkingChanged(venue=venue.venue.id, total=reply.total, free=reply.free)
+        return Decision((BaysChanged(changes),), reply, ((f"venue/{venue.venue.id}/parking", changed),))
+
+    def apply(self, state: MallState, event: EventBody) -> MallState:
+        match event:
+            case OfferCreated() | OfferEnded():
+                state.book.apply(event)
+            case BaysChanged():
+                for bay in event.bays:
+                    (state.occupied.add if bay.occupied else state.occupied.discard)(bay.unit_id)
+            case _:
+                raise Fault(f"a mall has no event {type(event).__name__}; the journal mixes entities")
+        return state
+
+    def save(self, state: MallState) -> bytes:
+        offers = [state.book.offers[offer_id] for offer_id in sorted(state.book.offers)]
+        return msgspec.msgpack.encode(_Saved(offers, state.book.revision, sorted(state.occupied)))
+
+    def load(self, data: bytes) -> MallState:
+        saved = msgspec.msgpack.decode(data, type=_Saved)
+        return MallState(OfferBook({offer.id: offer for offer in saved.offers}, saved.revision), set(saved.occupied))

@@ -1,0 +1,163 @@
+"""The entities of one tenant in one partition, folded from their log, and the position hosts among them.
+
+Owns the replay (newest snapshot, then every segment after it) and the snapshot. It flushes nothing: the shard's flusher does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from actors.behaviour import Behaviour
+from actors.entity import Entity, SavedEntity
+from actors.events import decode_event, encode_event
+from actors.festival import Festival
+from actors.ledger import Ledger
+from actors.mall import Mall, MallState
+from actors.positions import HostSettings, PositionHost, Step
+from actors.requests import host_address
+from actors.session import Session
+from actors.venue_book import VenueBook
+from actors.venue_shelf import VenueShelf
+from actors.zone import Zone
+from esplanade.core.errors import Fault, NotFound
+from esplanade.core.ids import Address
+from esplanade.storage.journal import Event, Journal
+from spatial.offers import Offer
+
+if TYPE_CHECKING:
+    from actors.shard import Slot
+
+BEHAVIOURS: Final[Mapping[str, Behaviour]] = {  # type: ignore[type-arg]
+    "mall": Mall(),
+    "festival": Festival(),
+    "zone": Zone(),
+    "ledger": Ledger(),
+    "session": Session(),
+}
+
+
+class HostedPositions:
+    """A position host with its place in the log: name and version."""
+
+    __slots__ = ("advancing", "host", "name", "version")
+
+    def __init__(self, address: Address, host: PositionHost) -> None:
+        self.name = str(address)
+        self.version = 0
+        self.host = host
+        self.advancing = False
+
+    def enter(self, step: Step) -> list[Event]:
+        """The step's events as stored ones; the host has applied them already."""
+        entered = []
+        for body in step.events:
+            self.version += 1
+            entered.append(Event(self.name, self.version, *encode_event(body)))
+        return entered
+
+
+class _SavedLog(msgspec.Struct, array_like=True):
+    entities: list[SavedEntity]
+    hosts: list[tuple[str, int, bytes]]  # address, version, state
+
+
+class PartitionLog:
+    """`live`: replayed and serving; `given_up`: to be forgotten, whoever still holds it. `queue`: requests that wait for the log or for a venue."""
+
+    def __init__(self, tenant: str, partition: int, epoch: int, *, secret: bytes, settings: HostSettings, snapshot_segments: int) -> None:
+        self.tenant = tenant
+        self.partition = partition
+        self.epoch = epoch
+        self.position = 0
+        self.live = False
+        self.given_up = False
+        self.used_s = 0.0
+        self.queue: deque[Slot] = deque()
+        self.entities: dict[Address, Entity] = {}
+        self.hosts: dict[str, HostedPositions] = {}
+        self._secret = secret
+        self._settings = settings
+        self._snapshot_segments = snapshot_segments
+        self._snapshot_position = 0
+
+    # --- entities -----------------------------------------------------------------------------------------------------
+
+    def entity(self, address: Address) -> Entity:
+        """The entity, new where it is not here. Raises NotFound for a kind that does not exist."""
+        held = self.entities.get(address)
+        if held is None:
+            behaviour = BEHAVIOURS.get(address.kind)
+            if behaviour is None:
+                raise NotFound(f"{address}: no kind {address.kind!r}; kinds are {', '.join(sorted(BEHAVIOURS))}")
+            held = self.entities[address] = Entity(address, behaviour)
+        return held
+
+    def host(self, venue: str) -> PositionHost | None:
+        held = self.hosts.get(venue)
+        return held.host if held is not None else None
+
+    def open_host(self, book: VenueBook, now_s: float) -> tuple[HostedPositions, Step]:
+        """Make the host of a venue that has none yet in memory."""
+        held = self.hosts[book.venue.id] = HostedPositions(host_address(self.tenant, book.venue.id), self._make_host(book))
+        return held, held.host.start(now_s)
+
+    def _make_host(self, book: VenueBook) -> PositionHost:
+        mall = self.entity(Address(book.venue.kind, self.tenant, book.venue.id))
+
+        def offers() -> tuple[int, Mapping[str, Offer]]:
+            state: MallState = mall.state
+            return state.book.revision, state.book.offers
+
+        salt = f"{self.tenant}/{book.venue.id}/{self.epoch}".encode()
+        key = hashlib.blake2b(salt, key=self._secret[:64], digest_size=64).digest()
+        return PositionHost(book, offers, epoch=self.epoch, pseudonym_key=key, settings=self._settings)
+
+    # --- replay and snapshot ------------------------------------------------------------------------------------------
+
+    async def replay(self, journal: Journal, shelf: VenueShelf, now_s: float) -> list[tuple[HostedPositions, Step]]:
+        """Fold the log; returns what its hosts say at their start. Raises Fault where the log does not fold, Unavailable, NotFound for a venue that is gone."""
+        snapshot = await journal.snapshot(self.tenant, self.partition)
+        if snapshot is not None:
+            saved = msgspec.msgpack.decode(snapshot.body, type=_SavedLog)
+            self.position = self._snapshot_position = snapshot.position
+            for entity in saved.entities:
+                self.entity(Address.parse(entity.address)).load(entity)
+            for name, version, state in saved.hosts:
+                held = await self._hosted(Address.parse(name), shelf, now_s)
+                held.version = version
+                held.host.load(state)
+        async for segment in journal.read(self.tenant, self.partition, after=self.position):
+            for event in segment.events:
+                address = Address.parse(event.entity)
+                if address.kind == "positions":
+                    held = self.hosts.get(address.id) or await self._hosted(address, shelf, now_s)
+                    if event.version != held.version + 1:
+                        raise Fault(f"{held.name}: stored event {event.version} follows version {held.version}; the journal has a gap")
+                    held.host.apply(decode_event(event.type, event.body))
+                    held.version = event.version
+                else:
+                    self.entity(address).fold(event)
+            self.position = segment.position
+        return [(held, held.host.start(now_s)) for held in self.hosts.values()]
+
+    async def _hosted(self, address: Address, shelf: VenueShelf, now_s: float) -> HostedPositions:
+        book = await shelf.fetch(self.tenant, address.id, now_s)
+        held = self.hosts[address.id] = HostedPositions(address, self._make_host(book))
+        return held
+
+    def snapshot_due(self) -> bytes | None:
+        if self.position + 1 - self._snapshot_position < self._snapshot_segments:
+            return None
+        self._snapshot_position = self.position + 1
+        return self.save()
+
+    def save(self) -> bytes:
+        """All entities and hosts as they are now."""
+        entities = [self.entities[address].save() for address in sorted(self.entities)]
+        hosts = [(held.name, held.version, held.host.save()) for _, held in sorted(self.hosts.items())]
+        return msgspec.msgpack.encode(_SavedLog(entities, hosts))

@@ -1,0 +1,464 @@
+"""The position host: where everyone in one venue is, tick by tick, and what follows from it. `positions/<tenant>/<venue>`.
+
+Owns the venue clock, membership of fences, dwell and pushes of one venue. It awaits nothing, touches no socket and no store, and reads no clock: the shard
+hands it rows and time and takes events, outbox entries and publications from it. The rules are those of `spatial.offers` and `actors.system`.
+
+Closing a tick: newest row of each subject, in order of subject; fences of those rows in one compiled pass; those not observed for STALE_TICKS are gone;
+crossings and dwells as arrays; then pushes. LEFT is no observation: it ends presence and makes nobody "seen".
+
+**What is durable, and what a restart does.** Events alone restore membership, dwell, counts and caps as of the last durable tick d. The volatile part (last
+positions, and when) is checkpointed by a `seen.v1` event at every tick that CHECKPOINT_TICKS divides, with the rows taken since the one before: 20,000 people
+are 300 KB in five seconds, where every tick's columns would be 13 MB. After a restart the host goes back to its newest checkpoint c <= d and
+says so (`Rewind`, tick c), at most CHECKPOINT_TICKS before any tick it has called closed, so that sources keep that many ticks of rows. As they come
+again, ticks c + 1 to d close *silently*: they move positions and nothing else, because what followed from them is in the journal. From d + 1 on everything is as
+it would have been: pushes depend on who was eligible at d, which is found from the positions at d; dwell on ticks of entry, which events carry; offers on those
+adopted by an event at a tick. A tick without events leaves no trace, and closing it again makes none. (The other choices: journal all columns, 2.6 MB/s; or go back
+STALE_TICKS and send 60 s of rows again.)
+
+In a free venue nobody sends again: the host goes on from d, with the membership of d and the positions of c; the first observation of a person
+is compared with that membership, so nobody enters twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from actors.crowd_state import CrowdState, Rows, SavedCrowd
+from actors.events import (
+    Dwelt,
+    EventBody,
+    Late,
+    OffersAdopted,
+    Pushed,
+    Seen,
+    SourceClosed,
+    SourceOpened,
+    Transitions,
+    VenueBound,
+)
+from actors.live_views import LiveViews
+from actors.messages import ZoneState
+from actors.push_rules import PushRules, SavedPushes
+from actors.system import VenueClock
+from actors.tick_buffer import TickBuffer
+from actors.topics import Body, PushBatch, Rewind, TickClosed, VenueStats
+from actors.venue_book import VenueBook
+from esplanade.core.clock import TICK_S
+from esplanade.core.errors import Fault, InvalidInput
+from spatial.columns import LEFT, PositionColumns
+from spatial.offers import Offer
+from spatial.plan import anchors
+
+CHECKPOINT_TICKS: Final = 50
+"""A source keeps its rows of this many ticks before the last closed one: no Rewind goes further back."""
+
+DWELL_TICKS: Final = 100
+STATS_TICKS: Final = 10
+FULLEST: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """Policies of a position host, in seconds of the system clock except `dwell_ticks`."""
+
+    deadline_s: float = 10.0
+    """How long a tick waits for a source's rows or declaration, once another source (or itself, further on) has declared; then it closes without."""
+    silence_s: float = 60.0
+    """A source that says nothing for so long is closed by the host."""
+    dwell_ticks: int = DWELL_TICKS
+
+
+@dataclass(slots=True)
+class Step:
+    """What follows from a call: events to journal, entries for durable topics, publications for ephemeral ones (once what they saw is durable)."""
+
+    events: list[EventBody] = field(default_factory=list)
+    outbox: list[tuple[str, Body]] = field(default_factory=list)
+    publish: list[tuple[str, Body]] = field(default_factory=list)
+
+
+class _Saved(msgspec.Struct, array_like=True):
+    digest: str
+    closed: int
+    durable: int
+    checkpoint: int
+    sources: dict[str, int]
+    late_rows: int
+    late_ticks: int
+    crowd: SavedCrowd
+    pushes: SavedPushes
+
+
+class PositionHost:
+    """`offers`: gives the (revision, offers by id) of the venue's mall or festival. `pseudonym_key`: 64 bytes that only this host's epoch has."""
+
+    def __init__(
+        self,
+        book: VenueBook,
+        offers: Callable[[], tuple[int, Mapping[str, Offer]]],
+        *,
+        epoch: int,
+        pseudonym_key: bytes,
+        settings: HostSettings | None = None,
+    ) -> None:
+        self.book = book
+        self.epoch = epoch
+        self.settings = settings or HostSettings()
+        self.late_rows = 0
+        self.late_ticks = 0
+        self.tick_ms = 0.0
+        self.buffer = TickBuffer()
+        self._offers = offers
+        self._venue = book.venue.id
+        self._fences = book.fences()
+        unit_ids = [unit.id for unit in book.venue.units]
+        self._anchors = dict(zip(unit_ids, anchors(book.venue, unit_ids), strict=True))
+        self._views = LiveViews(book, pseudonym_key)
+        self._digest: str | None = None
+        self._durable = -1  # newest tick that an event tells of
+        self._checkpoint = -1  # tick of the newest seen.v1
+        self._base = -1  # tick of the positions that a restart begins with: the newest checkpoint's, or a later snapshot's
+        self._silent_until = -1
+        self._revision = -1
+        self._told_late = (0, 0)
+        self._waiting_since_s: float | None = None
+        self._free_due_s = 0.0
+        self._rewind_due_s: float | None = None
+        self._rewind_tick = -1
+        self._reset()
+
+    def _reset(self) -> None:
+        n_fences = self.book.outline_base + len(self.book.venue.levels)
+        self.crowd = CrowdState(width=self._fences.width, n_fences=n_fences, outline_base=self.book.outline_base)
+        self.rules = PushRules(len(self.book.venue.levels), self._anchors)
+
+    # --- state: fold, save, load --------------------------------------------------------------------------------------
+
+    def apply(self, event: EventBody) -> None:
+        """Fold one event of this host."""
+        match event:
+            case VenueBound():
+                if event.digest != self._digest:
+                    self._reset()
+                self._digest = event.digest
+            case SourceOpened():
+                if event.source not in self.buffer.sources:
+                    self.buffer.open(event.source, event.first_tick, self._free_due_s)
+            case SourceClosed():
+                self.buffer.drop(event.source)
+                self._durable = max(self._durable, event.tick)
+            case Late():
+                self.late_rows, self.late_ticks = self.late_rows + event.rows, self.late_ticks + event.ticks
+                self._durable = max(self._durable, event.tick)
+            case Seen():
+                # A checkpoint sets the clock: of an empty venue, to wherever its first source begins.
+                self._durable = event.tick
+                self._base = self._checkpoint = event.tick
+                if self._of_this_venue():
+                    self.crowd.apply(event)
+            case Transitions() | Dwelt() | Pushed() | OffersAdopted():
+                self._durable = max(self._durable, event.tick)
+                if self._of_this_venue():
+                    self._apply_crowd(event)
+            case _:
+                raise Fault(f"a position host has no event {type(event).__name__}; the journal mixes entities")
+
+    def _of_this_venue(self) -> bool:
+        return self._digest == self.book.digest
+
+    def _apply_crowd(self, event: Transitions | Dwelt | Pushed | OffersAdopted) -> None:
+        match event:
+            case Transitions() | Dwelt():
+                self.crowd.apply(event)
+            case Pushed():
+                self.rules.apply(event, self.crowd)
+            case OffersAdopted():
+                self.rules.adopt([offer for offer in event.offers if offer.unit_id in self._anchors])
+
+    def save(self) -> bytes:
+        """The state after the last closed tick, positions included."""
+        return msgspec.msgpack.encode(
+            _Saved(
+                self._digest or "",
+                self.buffer.closed,
+                max(self.buffer.closed, self._silent_until),
+                self._checkpoint,
+                self.buffer.sources,
+                self.late_rows,
+                self.late_ticks,
+                self.crowd.save(),
+                self.rules.save(self.crowd),
+            )
+        )
+
+    def load(self, data: bytes) -> None:
+        """Into a fresh host."""
+        saved = msgspec.msgpack.decode(data, type=_Saved)
+        self._digest = saved.digest
+        self._base, self._durable, self._checkpoint = saved.closed, saved.durable, saved.checkpoint
+        self.late_rows, self.late_ticks = saved.late_rows, saved.late_ticks
+        for source, first_tick in saved.sources.items():
+            self.buffer.open(source, first_tick, self._free_due_s)
+        if self._of_this_venue():
+            self.crowd.load(saved.crowd)
+            self.rules.load(saved.pushes, self.crowd)
+
+    def start(self, now_s: float) -> Step:
+        """After the fold: bind the document, take up the clock. Call once, before anything else but `apply` and `load`."""
+        step = Step()
+        self._free_due_s = now_s + TICK_S
+        self._told_late = self.late_rows, self.late_ticks
+        if self._digest != self.book.digest:
+            self._emit(step, VenueBound(self.book.digest))
+        crowd, sources = self.crowd, self.buffer.sources
+        for source, first_tick in sources.items():
+            self.buffer.drop(source)
+            self.buffer.open(source, first_tick, now_s)
+        if sources:
+            self.buffer.set_clock(self._base, floor=self._base)
+            self._silent_until = self._durable
+            self._rewind_due_s, self._rewind_tick = now_s, self._base
+        else:
+            self.buffer.set_clock(self._durable, floor=self._durable)
+            self._silent_until = self._durable
+            held = crowd.member[: crowd.count, 0] >= 0
+            new = np.flatnonzero(held & ~crowd.present[: crowd.count])
+            crowd.present[new] = True
+            crowd.last[new] = self._durable
+        gone = crowd.stale(self.buffer.closed)
+        crowd.present[gone] = False
+        self._settle()
+        return step
+
+    def _settle(self) -> None:
+        """Find who was eligible at the last closed tick, from the positions at that tick."""
+        tick = self.buffer.closed
+        self.rules.draw_circles(tick)
+        self.rules.place_all(self.crowd)
+        self.rules.turn_on(tick)
+
+    # --- sources and rows ---------------------------------------------------------------------------------------------
+
+    def clock(self) -> VenueClock:
+        return VenueClock(
+            tick=self.buffer.closed, epoch=self.epoch, driven=bool(self.buffer.sources), late_rows=self.late_rows, late_ticks=self.late_ticks
+        )  # fmt: skip
+
+    def open_source(self, source: str, first_tick: int, now_s: float) -> Step:
+        """Idempotent. The clock of a venue where nobody was ever seen is set to just before `first_tick`; elsewhere the source begins after the last closed tick."""
+        if first_tick < 0:
+            raise InvalidInput(f"source {source!r}: first tick {first_tick}; ticks count from 0")
+        step = Step()
+        if source in self.buffer.sources:
+            self.buffer.hear(source, now_s)
+            return step
+        closed = self.buffer.closed
+        if not self.buffer.sources and self.crowd.count == 0 and not self.buffer.waiting_rows:
+            closed = first_tick - 1
+            self.buffer.set_clock(closed, floor=closed)
+            self._silent_until = closed
+            self._settle()
+        if not self.buffer.sources:
+            # The free ticks before a first source cannot be sent again; the checkpoint says where to go back to.
+            self._emit(step, self.crowd.seen_since(closed, after=self._checkpoint))
+        self._emit(step, SourceOpened(source, max(first_tick, closed + 1)))
+        return step
+
+    def close_source(self, source: str, now_s: float, *, silent: bool = False) -> Step:
+        step = Step()
+        if source in self.buffer.sources:
+            self._emit(step, SourceClosed(source, self.buffer.closed, silent))
+            if not self.buffer.sources and self._silent_until > self.buffer.closed:
+                # Nobody is left to send the silent ticks again.
+                self.buffer.set_clock(self._silent_until, floor=self._silent_until)
+                self._settle()
+            self._free_due_s = now_s + TICK_S
+        return step
+
+    def take(self, columns: PositionColumns, source: str | None, tick: int | None, now_s: float) -> None:
+        """Hold rows for their tick (the open one where None). Raises InvalidInput for a level the venue does not have, LimitExceeded without room."""
+        levels = len(self.book.venue.levels)
+        bad = (columns.level >= levels) & (columns.level != LEFT)
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            raise InvalidInput(
+                f"columns: row {row} (subject {int(columns.subject[row])}) is on level {int(columns.level[row])}; "
+                f"venue {self._venue} has levels 0 to {levels - 1}, and {LEFT} for one who has left"
+            )
+        self.late_rows += self.buffer.add(columns, source or "", self.buffer.closed + 1 if tick is None else tick, now_s)
+
+    def watermark(self, source: str, tick: int, rows: int, now_s: float) -> None:
+        self.buffer.declare(source, tick, rows, now_s)
+
+    # --- ticks --------------------------------------------------------------------------------------------------------
+
+    def ready(self, now_s: float) -> bool:
+        """Whether the next tick closes now."""
+        tick = self.buffer.closed + 1
+        if not self.buffer.awaited(tick):
+            return tick <= self._silent_until or now_s >= self._free_due_s
+        if self.buffer.complete(tick):
+            return True
+        if not self.buffer.begun(tick):
+            self._waiting_since_s = None
+            return False
+        if self._waiting_since_s is None:
+            self._waiting_since_s = now_s
+        return now_s - self._waiting_since_s >= self.settings.deadline_s
+
+    def poll(self, now_s: float) -> Step:
+        """What time alone brings: sources that fell silent, and Rewind again until the sources have heard it."""
+        step = Step()
+        for source in self.buffer.silent_since(now_s - self.settings.silence_s):
+            self.late_ticks += 1
+            closing = self.close_source(source, now_s, silent=True)
+            step.events += closing.events
+        self._views.expire(now_s)
+        if self._rewind_due_s is not None and now_s >= self._rewind_due_s:
+            if self.buffer.closed > self._rewind_tick or self.buffer.rewound(self._rewind_tick + 1):
+                self._rewind_due_s = None
+            else:
+                self._rewind_due_s = now_s + 1.0
+                step.publish.append((f"venue/{self._venue}/clock", Rewind(venue=self._venue, tick=self._rewind_tick, epoch=self.epoch)))
+        return step
+
+    def close(self, now_s: float) -> Step:
+        """Close the next tick. Call only when `ready`."""
+        step = Step()
+        tick = self.buffer.closed + 1
+        if self.buffer.awaited(tick):
+            if not self.buffer.complete(tick):
+                self.late_ticks += 1
+        else:
+            self._free_due_s = max(self._free_due_s + TICK_S, now_s - 10 * TICK_S)
+        self._waiting_since_s = None
+        columns = self.buffer.take()
+        if tick <= self._silent_until:
+            self._close_silently(tick, columns)
+        else:
+            self._close(tick, columns, step)
+        step.publish.append(
+            (f"venue/{self._venue}/clock", TickClosed(venue=self._venue, tick=tick, epoch=self.epoch, late_rows=self.late_rows))
+        )  # fmt: skip
+        return step
+
+    def _close_silently(self, tick: int, columns: PositionColumns) -> None:
+        crowd = self.crowd
+        crowd.observe(crowd.rows_of(columns.subject), columns.level, columns.x_m, columns.y_m, tick)
+        crowd.present[crowd.stale(tick)] = False
+        if tick == self._silent_until:
+            self._settle()
+
+    def _close(self, tick: int, columns: PositionColumns, step: Step) -> None:
+        crowd, rules = self.crowd, self.rules
+        if (self.late_rows, self.late_ticks) != self._told_late:
+            rows, ticks = self.late_rows - self._told_late[0], self.late_ticks - self._told_late[1]
+            self.late_rows, self.late_ticks = self._told_late
+            self._emit(step, Late(tick, rows, ticks))
+            self._told_late = self.late_rows, self.late_ticks
+        adopted = self._adopt(tick, step)
+
+        observed = crowd.rows_of(columns.subject)
+        first_seen = (~crowd.seen[observed] & (columns.level != LEFT)).astype(np.uint8)
+        crowd.observe(observed, columns.level, columns.x_m, columns.y_m, tick)
+        gone = crowd.stale(tick)
+        crowd.present[gone] = False
+
+        row: Rows = observed
+        fences = self._fences.locate(columns.level, columns.x_m, columns.y_m)
+        if len(gone):
+            row = np.concatenate([observed, gone])
+            first_seen = np.concatenate([first_seen, np.zeros(len(gone), np.uint8)])
+            fences = np.concatenate([fences, np.full((len(gone), fences.shape[1]), -1, np.int32)])
+        was_inside = crowd.inside_venue(row)
+        circles_before = rules.circles_of(crowd, row)
+
+        self._cross(tick, row, fences, step)
+        self._dwell(tick, step)
+
+        if adopted:
+            rules.draw_circles(tick)
+            rules.place_all(crowd)
+            circles_now = rules.circles_of(crowd, row)
+        else:
+            circles_now = rules.locate(columns.level, columns.x_m, columns.y_m)
+            if len(gone):
+                circles_now = np.concatenate([circles_now, np.full((len(gone), circles_now.shape[1]), -1, np.int32)])
+            rules.place(crowd, row, circles_now)
+        pushed = rules.push(tick, crowd, row, first_seen, was_inside, crowd.inside_venue(row), circles_before, circles_now)
+        rules.turn_on(tick)
+        if pushed is not None:
+            self._emit(step, pushed)
+            offers = tuple(rules.offers[rules.slot[offer_id]] for offer_id in pushed.offers)
+            batch = PushBatch(venue=self._venue, tick=tick, offers=offers, offer=pushed.offer, subject=pushed.subject)
+            step.outbox.append((f"venue/{self._venue}/pushes", batch))
+        if tick % CHECKPOINT_TICKS == 0 and (crowd.count or self.buffer.sources):
+            self._emit(step, crowd.seen_since(tick, after=self._checkpoint))
+        self._publish(tick, step)
+
+    def _adopt(self, tick: int, step: Step) -> bool:
+        revision, offers = self._offers()
+        if revision == self._revision:
+            return False
+        self._revision = revision
+        changed = self.rules.changed(offers)
+        if changed:
+            self._emit(step, OffersAdopted(tick, changed))
+        return bool(changed)
+
+    def _cross(self, tick: int, row: Rows, fences: np.ndarray[tuple[int, int], np.dtype[np.int32]], step: Step) -> None:
+        crowd = self.crowd
+        i, fence, entered = crowd.crossings(row, fences)
+        if not len(i):
+            return
+        subject = crowd.subject[row[i]]
+        if len(row) > 1 and (np.diff(crowd.subject[row].astype(np.int64)) < 0).any():
+            order = np.argsort(subject, kind="stable")  # the gone come after the observed; by subject they lie between them
+            subject, fence, entered = subject[order], fence[order], entered[order]
+        self._emit(step, Transitions(tick, subject.tobytes(), fence.astype("<u2").tobytes(), entered.tobytes()))
+
+    def _dwell(self, tick: int, step: Step) -> None:
+        row, fence = self.crowd.dwelling(tick - self.settings.dwell_ticks)
+        if len(row):
+            subject = self.crowd.subject[row]
+            order = np.lexsort((fence, subject))
+            self._emit(step, Dwelt(tick, subject[order].tobytes(), fence[order].astype("<u2").tobytes()))
+
+    def _emit(self, step: Step, event: EventBody) -> None:
+        self.apply(event)
+        step.events.append(event)
+
+    # --- what others see ----------------------------------------------------------------------------------------------
+
+    def watch(self, topics: dict[str, float], now_s: float) -> None:
+        self._views.watch(topics, now_s)
+
+    def zone_state(self, zone_id: str) -> ZoneState | None:
+        fence = self.book.zone_fence.get(zone_id)
+        if fence is None:
+            return None
+        crowd = self.crowd
+        return ZoneState(
+            tick=self.buffer.closed, inside=int(crowd.inside[fence]), entries=int(crowd.entries[fence]), exits=int(crowd.exits[fence]),
+            dwells=int(crowd.dwells[fence]), stayed_s=int(crowd.stayed[fence]) * TICK_S,
+        )  # fmt: skip
+
+    def _publish(self, tick: int, step: Step) -> None:
+        if tick % STATS_TICKS == 0:
+            step.publish.append((f"venue/{self._venue}/stats", self.stats(tick)))
+        step.publish += self._views.of_tick(tick, self.crowd)
+
+    def stats(self, tick: int) -> VenueStats:
+        crowd, base = self.crowd, self.book.outline_base
+        fullest = np.argsort(-crowd.inside[:base], kind="stable")[:FULLEST]
+        names = [unit.id for unit in self.book.venue.units] + [zone.id for zone in self.book.venue.zones]
+        return VenueStats(
+            venue=self._venue, tick=tick, inside=tuple(crowd.inside[base:].tolist()), pushes=self.rules.total,
+            entries=int(crowd.venue[0]), exits=int(crowd.venue[1]), dwells=int(crowd.dwells.sum()), tick_ms=self.tick_ms,
+            zones={names[f]: int(crowd.inside[f]) for f in fullest.tolist() if crowd.inside[f] > 0},
+        )  # fmt: skip

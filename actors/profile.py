@@ -1,0 +1,47 @@
+"""What a shard counts about itself, by documented names. Owns the names; measures nothing by itself."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ShardProfile(msgspec.Struct, kw_only=True):
+    """Counters of one shard since it started; times in seconds of the system clock."""
+
+    shard: str  # its name
+    owner: str  # its name in the lease table: unique to this process
+    pid: int
+    node: str
+    uptime_s: float
+    partitions: int  # owned now
+    epochs: dict[int, int]  # lease epoch by partition, of partitions with a log in memory
+    logs: int  # (tenant, partition) logs in memory
+    entities: int
+    activations: int  # logs replayed
+    turns: int
+    turns_per_s: float  # over the last second polled
+    turn_s: float  # time in turns, position rows included
+    refused: int  # requests answered with an error
+    flushes: int
+    flush_s: float
+    flush_failures: int
+    flushed_bytes: int
+    flushed_events: int
+    snapshots: int
+    mailbox: int  # requests that wait for their log or their venue
+    gated: int  # answers that wait for their flush
+    ticks: int  # closed, silent ones included
+    tick_s: float
+    late_rows: int
+    pushes_dropped: int  # pushes beyond the limit of one tick
+    publications: int
+    publications_dropped: int  # ephemeral ones that found the queue full, or the broker away
+    leases_lost: int
+
+    def as_dict(self) -> dict[str, object]:
+        built: dict[str, object] = msgspec.to_builtins(self)
+        return built
+
+
+FIELDS: tuple[str, ...] = ShardProfile.__struct_fields__
+"""Every counter's name, as `System.profile` returns them."""

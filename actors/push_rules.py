@@ -1,0 +1,205 @@
+"""Which offers a venue's pushes follow, who is within which, and what was pushed to whom. The rule is stated in `spatial.offers`.
+
+Owns offers by slot (a small number each, never given twice), the circles of those that go by radius, and the counts a person and offer. Decides which
+pushes a tick makes; journals and publishes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from actors import position_kernels as kernels
+from actors.crowd_state import CrowdState, Rows
+from actors.events import Pushed
+from spatial.geofence import FenceSet
+from spatial.offers import Everyone, Inside, Offer, Within
+
+MAX_PUSHES: Final = 4_000_000
+"""Pushes of one tick; beyond it they are dropped and counted (a hundred thousand people times forty offers that begin in the same tenth of a second)."""
+
+Anchor = tuple[int, float, float]
+
+
+class SavedPushes(msgspec.Struct, array_like=True):
+    """Offers in order of slot; pairs by (offer, subject)."""
+
+    offers: list[Offer]
+    offer: bytes
+    subject: bytes
+    times: bytes
+    newest: bytes
+
+
+class PushRules:
+    """`anchor`: (level, x, y) of a unit. `circles` (rows, c): offers within whose radius a present row is, -1 padded."""
+
+    def __init__(self, n_levels: int, anchors: Mapping[str, Anchor]) -> None:
+        self._n_levels = n_levels
+        self._anchors = anchors
+        self.offers: list[Offer] = []
+        self.slot: dict[str, int] = {}
+        self.dropped = 0
+        self._on = np.zeros(0, np.bool_)
+        self._starts, self._ends, self._cap, self._cooldown = (np.zeros(0, np.int64) for _ in range(4))
+        self._audience = np.zeros(0, np.int8)
+        self._fences: FenceSet | None = None
+        self._circle_slot = np.zeros(1, np.int32)
+        self.circles = np.zeros((0, 1), np.int32)
+        self._pairs = 0
+        self._keys = np.zeros(64, np.uint64)
+        self._times, self._newest = np.zeros(64, np.int64), np.zeros(64, np.int64)
+        self._slots = np.full(256, -1, np.int32)
+
+    # --- offers -------------------------------------------------------------------------------------------------------
+
+    def changed(self, offers: Mapping[str, Offer]) -> tuple[Offer, ...]:
+        """Offers that are new here, or differ, by id."""
+        return tuple(offers[i] for i in sorted(offers) if i not in self.slot or self.offers[self.slot[i]] != offers[i])
+
+    def adopt(self, offers: Sequence[Offer]) -> None:
+        """Follow these from now on (fold of OffersAdopted). Ends and terms of known ones change, nobody's counts do."""
+        for offer in offers:
+            at = self.slot.get(offer.id)
+            if at is None:
+                self.slot[offer.id] = len(self.offers)
+                self.offers.append(offer)
+            else:
+                self.offers[at] = offer
+        fresh = len(self.offers) - len(self._on)
+        self._on = np.concatenate([self._on, np.zeros(fresh, np.bool_)])
+        self._starts = np.array([offer.starts_tick for offer in self.offers], np.int64)
+        self._ends = np.array([offer.ends_tick for offer in self.offers], np.int64)
+        self._cap = np.array([offer.cap for offer in self.offers], np.int64)
+        self._cooldown = np.array([offer.cooldown_ticks for offer in self.offers], np.int64)
+        kinds = {Within: 0, Inside: 1, Everyone: 2}
+        self._audience = np.array([kinds[type(offer.audience)] for offer in self.offers], np.int8)
+
+    def draw_circles(self, tick: int) -> None:
+        """Index the circles of offers that have not ended by `tick`. Whoever calls this calls `place_all` before the next push."""
+        circles, slots = [], []
+        for slot, offer in enumerate(self.offers):
+            if isinstance(offer.audience, Within) and offer.ends_tick > tick:
+                level, x_m, y_m = self._anchors[offer.unit_id]
+                circles.append((level, x_m, y_m, offer.audience.radius_m))
+                slots.append(slot)
+        self._fences = FenceSet.build(self._n_levels, (), circles) if circles else None
+        self._circle_slot = np.array([*slots, -1], np.int32)
+
+    def locate(self, level: npt.NDArray[np.uint8], x_m: npt.NDArray[np.float32], y_m: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+        """(n, c) offers by radius that cover each point, -1 padded."""
+        if self._fences is None:
+            return np.full((len(level), 1), -1, np.int32)
+        return self._circle_slot[self._fences.locate(level, x_m, y_m)]
+
+    def place_all(self, crowd: CrowdState) -> None:
+        """Find the circles of everyone present anew."""
+        row = np.flatnonzero(crowd.present[: crowd.count])
+        found = self.locate(crowd.level[row], crowd.x_m[row], crowd.y_m[row])
+        self.circles = np.full((len(crowd.subject), found.shape[1]), -1, np.int32)
+        self.circles[row] = found
+
+    def place(self, crowd: CrowdState, row: Rows, found: npt.NDArray[np.int32]) -> None:
+        self._room(crowd)
+        self.circles[row] = found
+
+    def _room(self, crowd: CrowdState) -> None:
+        more = len(crowd.subject) - len(self.circles)
+        if more > 0:
+            self.circles = np.concatenate([self.circles, np.full((more, self.circles.shape[1]), -1, np.int32)])
+
+    def turn_on(self, tick: int) -> None:
+        """Remember who was on at the close of `tick`."""
+        self._on = (self._starts <= tick) & (tick < self._ends)
+
+    # --- pushes -------------------------------------------------------------------------------------------------------
+
+    def circles_of(self, crowd: CrowdState, row: Rows) -> npt.NDArray[np.int32]:
+        self._room(crowd)
+        return self.circles[row]
+
+    def push(
+        self, tick: int, crowd: CrowdState, row: Rows, first_seen: npt.NDArray[np.uint8], was_inside: npt.NDArray[np.uint8],
+        is_inside: npt.NDArray[np.uint8], circles_before: npt.NDArray[np.int32], circles_now: npt.NDArray[np.int32],
+    ) -> Pushed | None:  # fmt: skip
+        """The pushes of the close of `tick`, after the crowd and the circles have moved. `row`: those observed or gone; the columns are theirs, (n,)."""
+        on = (self._starts <= tick) & (tick < self._ends)
+        if not on.any():
+            return None
+        kept, started = on & self._on, on & ~self._on
+        common = self._cap, self._cooldown, self._slots, self._keys, self._times, self._newest
+        kept_inside, kept_everyone = _slots(kept & (self._audience == 1)), _slots(kept & (self._audience == 2))
+        new_inside, new_everyone = _slots(started & (self._audience == 1)), _slots(started & (self._audience == 2))
+        room = 65_536
+        while True:
+            offer, whose = np.empty(room, np.int32), np.empty(room, np.int32)
+            k = kernels.pushes_to_moved(
+                tick, row, first_seen, was_inside, is_inside, circles_before, circles_now, on, self._on, kept_inside, kept_everyone, *common, offer, whose
+            )  # fmt: skip
+            if started.any():
+                k = kernels.pushes_of_started(
+                    tick, crowd.count, self.circles, crowd.seen, crowd.member, crowd.outline_base, started, new_inside, new_everyone, *common,
+                    offer, whose, k,
+                )  # fmt: skip
+            if k <= room or room == MAX_PUSHES:
+                break
+            room = min(k, MAX_PUSHES)
+        if k == 0:
+            return None
+        self.dropped += max(0, k - room)
+        offer, subject = offer[:k], crowd.subject[whose[:k]]
+        slots = np.unique(offer)
+        ids = sorted(self.offers[slot].id for slot in slots.tolist())
+        place = np.zeros(len(self.offers), np.int64)
+        place[[self.slot[offer_id] for offer_id in ids]] = np.arange(len(ids))
+        order = np.lexsort((subject, place[offer]))
+        return Pushed(tick, tuple(ids), place[offer][order].astype("<u2").tobytes(), subject[order].tobytes())
+
+    def apply(self, event: Pushed, crowd: CrowdState) -> None:
+        """Count the pushes of a tick."""
+        place = np.frombuffer(event.offer, "<u2")
+        row = crowd.rows_of(np.frombuffer(event.subject, "<u4"))
+        crowd.seen[row] = True
+        slots = np.array([self.slot[offer_id] for offer_id in event.offers], np.int32)
+        self._record(slots[place], row, event.tick)
+
+    def _record(self, offer: npt.NDArray[np.int32], row: Rows, tick: int) -> None:
+        needed = self._pairs + len(row)
+        if needed > len(self._keys):
+            more = (1 << (needed - 1).bit_length()) - len(self._keys)
+            self._keys = np.concatenate([self._keys, np.zeros(more, np.uint64)])
+            self._times = np.concatenate([self._times, np.zeros(more, np.int64)])
+            self._newest = np.concatenate([self._newest, np.zeros(more, np.int64)])
+        if needed * 2 > len(self._slots):
+            self._slots = np.full(1 << (needed * 4 - 1).bit_length(), -1, np.int32)
+            kernels.rehash_pushes(self._slots, self._keys, self._pairs)
+        self._pairs = kernels.record_pushes(offer, row, tick, self._slots, self._keys, self._times, self._newest, self._pairs)
+
+    @property
+    def total(self) -> int:
+        """Pushes made so far."""
+        return int(self._times[: self._pairs].sum())
+
+    def save(self, crowd: CrowdState) -> SavedPushes:
+        keys = self._keys[: self._pairs]
+        offer, subject = (keys >> np.uint64(32)).astype("<u4"), crowd.subject[(keys & np.uint64(0xFFFFFFFF)).astype(np.int64)]
+        order = np.lexsort((subject, offer))
+        return SavedPushes(
+            list(self.offers), offer[order].tobytes(), subject[order].tobytes(), self._times[: self._pairs][order].tobytes(),
+            self._newest[: self._pairs][order].tobytes(),
+        )  # fmt: skip
+
+    def load(self, saved: SavedPushes, crowd: CrowdState) -> None:
+        self.adopt(saved.offers)
+        row = crowd.rows_of(np.frombuffer(saved.subject, "<u4"))
+        self._record(np.frombuffer(saved.offer, "<u4").astype(np.int32), row, 0)
+        self._times[: self._pairs] = np.frombuffer(saved.times, "<i8")
+        self._newest[: self._pairs] = np.frombuffer(saved.newest, "<i8")
+
+
+def _slots(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+    return np.flatnonzero(chosen).astype(np.int32)

@@ -1,0 +1,151 @@
+"""What travels between a `System` and a shard: requests in, answers out, many to a frame; msgpack.
+
+Owns these two closed unions and the way an error crosses: by its code, to be raised again as the same class.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+import msgspec
+
+from actors.messages import Command, Reply
+from actors.system import Key, VenueClock
+from esplanade.core import errors
+from esplanade.core.errors import EsplanadeError, Fault
+from esplanade.core.ids import Address, partition_of
+from spatial.columns import PositionColumns
+
+
+class _Request(msgspec.Struct, frozen=True, tag_field="q", omit_defaults=True):
+    pass
+
+
+class Ask(_Request, frozen=True, tag="ask"):
+    address: Address
+    command: Command
+    key: Key | None = None
+
+
+class _OfVenue(_Request, frozen=True):
+    tenant: str
+    venue: str
+
+
+class Take(_OfVenue, frozen=True, tag="take"):
+    source: str | None
+    tick: int | None
+    subject: bytes
+    level: bytes
+    x: bytes
+    y: bytes
+
+
+class Watermark(_OfVenue, frozen=True, tag="watermark"):
+    source: str
+    tick: int
+    rows: int
+
+
+class OpenSource(_OfVenue, frozen=True, tag="open"):
+    source: str
+    first_tick: int
+
+
+class CloseSource(_OfVenue, frozen=True, tag="close"):
+    source: str
+
+
+class GetClock(_OfVenue, frozen=True, tag="clock"):
+    pass
+
+
+class Watch(_OfVenue, frozen=True, tag="watch"):
+    topics: dict[str, float]
+
+
+VenueRequest = Take | Watermark | OpenSource | CloseSource | GetClock | Watch
+Request = Ask | VenueRequest
+
+
+class _Answer(msgspec.Struct, frozen=True, tag_field="a"):
+    pass
+
+
+class Replied(_Answer, frozen=True, tag="replied"):
+    reply: Reply
+
+
+class Clocked(_Answer, frozen=True, tag="clock"):
+    clock: VenueClock
+
+
+class Refused(_Answer, frozen=True, tag="refused"):
+    """The error that `System` raises."""
+
+    code: str
+    message: str
+
+
+Answer = Replied | Clocked | Refused
+
+MAX_FRAME_REQUESTS: Final = 1_024
+MAX_FRAME_BYTES: Final = 8 * 2**20
+"""Bodies of a frame's requests, at most (a larger single request travels alone)."""
+
+encode_requests: Final = msgspec.msgpack.Encoder().encode
+decode_requests: Final = msgspec.msgpack.Decoder(list[Request]).decode
+encode_answers: Final = msgspec.msgpack.Encoder().encode
+decode_answers: Final = msgspec.msgpack.Decoder(list[Answer]).decode
+
+_ERRORS: Final[dict[str, type[EsplanadeError]]] = {
+    error.code: error
+    for error in (
+        errors.InvalidInput, errors.NotFound, errors.Forbidden, errors.Unauthenticated, errors.Conflict,
+        errors.LimitExceeded, errors.Unavailable, errors.Fenced, errors.Fault,
+    )
+}  # fmt: skip
+
+
+def error_of(refused: Refused) -> EsplanadeError:
+    """The error to raise for a refusal."""
+    return _ERRORS.get(refused.code, Fault)(refused.message)
+
+
+def refusal(error: EsplanadeError) -> Refused:
+    return Refused(error.code, error.message)
+
+
+def host_address(tenant: str, venue: str) -> Address:
+    """Of a venue's position host."""
+    return Address("positions", tenant, venue)
+
+
+def address_of(request: Request) -> Address:
+    return request.address if isinstance(request, Ask) else host_address(request.tenant, request.venue)
+
+
+def log_of(request: Request) -> tuple[str, int]:
+    """(tenant, partition) whose log the request goes to."""
+    address = address_of(request)
+    return address.tenant, partition_of(address)
+
+
+def take_of(tenant: str, venue: str, columns: PositionColumns, source: str | None, tick: int | None) -> Take:
+    return Take(tenant, venue, source, tick, *columns.pack())
+
+
+def columns_of(take: Take) -> PositionColumns:
+    return PositionColumns.unpack(take.subject, take.level, take.x, take.y)
+
+
+A = TypeVar("A", Replied, Clocked)
+
+
+def expect(answer: Answer, kind: type[A]) -> A:
+    """The answer, of the kind that belongs to its request; raises what was refused."""
+    if isinstance(answer, Refused):
+        raise error_of(answer)
+    if not isinstance(answer, kind):
+        raise Fault(f"a shard answered {type(answer).__name__} where {kind.__name__} belongs; shard and gateway are of different versions")
+    return answer

@@ -1,0 +1,499 @@
+"""A shard: owns partitions, hosts their entities and runs their turns. A plain class on asyncio; `actors.ray_system` makes it a process of its own.
+
+A request's way: its log (replayed first, where it is not in memory), a turn without await, the flusher's gathering batch, and its answer once that has landed. Turns
+of an entity run in the order in which requests came; requests for a log or venue not at hand wait in the log's queue, at most MAX_MAILBOX a shard.
+A shard answers only inside its leases, and gives up a log whenever it cannot know what is durable: after a failed flush, after losing a lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from actors.behaviour import Context
+from actors.flusher import Flusher, Log
+from actors.partition_log import BEHAVIOURS, HostedPositions, PartitionLog
+from actors.positions import HostSettings, PositionHost, Step
+from actors.profile import ShardProfile
+from actors.publisher import Publisher, payment_stats
+from actors.requests import (
+    Answer,
+    Ask,
+    Clocked,
+    CloseSource,
+    GetClock,
+    OpenSource,
+    Refused,
+    Replied,
+    Request,
+    Take,
+    VenueRequest,
+    Watch,
+    Watermark,
+    columns_of,
+    decode_requests,
+    encode_answers,
+    log_of,
+    refusal,
+)
+from actors.venue_shelf import VenueShelf
+from esplanade.core.clock import SystemClock
+from esplanade.core.errors import EsplanadeError, Fault, Fenced, LimitExceeded, Unavailable
+from esplanade.core.ids import VENUE_KINDS, Address, partition_of
+from esplanade.storage.broker import Broker
+from esplanade.storage.catalogue import Catalogue
+from esplanade.storage.journal import Journal, Lease
+
+MAX_TICKS_A_STEP: Final = 4
+"""Ticks closed before other requests get their turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSettings:
+    """Limits and periods of a shard. At a limit a request is refused with `limit`, to be sent again."""
+
+    lease_ttl_ms: int = 10_000
+    snapshot_segments: int = 512
+    max_mailbox: int = 100_000
+    max_entities: int = 1_000_000
+    poll_s: float = 0.02
+    host: HostSettings = field(default_factory=HostSettings)
+
+
+class Slot:
+    """A request of a frame, and where its answer goes."""
+
+    __slots__ = ("frame", "index", "request")
+
+    def __init__(self, request: Request, frame: Frame, index: int) -> None:
+        self.request = request
+        self.frame = frame
+        self.index = index
+
+
+class Frame:
+    """Requests that came together; `done` when the last is answered."""
+
+    __slots__ = ("answers", "done", "open")
+
+    def __init__(self, size: int, done: asyncio.Future[None]) -> None:
+        self.answers: list[Answer] = [_UNANSWERED] * size
+        self.open = size
+        self.done = done
+
+    def answer(self, index: int, answer: Answer) -> None:
+        self.answers[index] = answer
+        self.open -= 1
+        if self.open == 0 and not self.done.done():
+            self.done.set_result(None)
+
+
+_UNANSWERED: Final = Refused(Fault.code, "not answered")
+
+
+class Shard:
+    """`owner` must be unique to this process and start. `secret`: at least 16 bytes, the same for all shards; pseudonyms come from it."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        owner: str,
+        partitions: Sequence[int],
+        journal: Journal,
+        catalogue: Catalogue,
+        broker: Broker,
+        clock: SystemClock,
+        secret: bytes,
+        settings: ShardSettings | None = None,
+        pid: int = 0,
+        node: str = "",
+    ) -> None:
+        self.name = name
+        self.owner = owner
+        self.settings = settings or ShardSettings()
+        self._partitions = list(partitions)
+        self._journal = journal
+        self._catalogue = catalogue
+        self._clock = clock
+        self._secret = secret
+        self._shelf = VenueShelf(catalogue)
+        self._publisher = Publisher(broker)
+        self._flusher = Flusher(journal, monotonic_s=clock.monotonic_s, lost=self._lost, send=self._publisher.send)
+        self._leases: dict[int, Lease] = {}
+        self._leased_until_s = float("-inf")
+        self._logs: dict[tuple[str, int], PartitionLog] = {}
+        self._reopen: dict[tuple[str, int], float] = {}  # logs with hosts that were given up -> when to replay them
+        self._workers: dict[PartitionLog, asyncio.Task[None]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._mailbox = 0
+        self._entities = 0
+        self._stopping = False
+        self._told_payments_s = 0.0
+        self._rate = (0.0, 0)
+        self._started_s = clock.monotonic_s()
+        self._profile = ShardProfile(
+            shard=name, owner=owner, pid=pid, node=node, uptime_s=0.0, partitions=0, epochs={}, logs=0, entities=0, activations=0, turns=0, turns_per_s=0.0,
+            turn_s=0.0, refused=0, flushes=0, flush_s=0.0, flush_failures=0, flushed_bytes=0, flushed_events=0, snapshots=0, mailbox=0, gated=0, ticks=0,
+            tick_s=0.0, late_rows=0, pushes_dropped=0, publications=0, publications_dropped=0, leases_lost=0,
+        )  # fmt: skip
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    async def start(self, *, background: bool = True) -> None:
+        """Take the leases, begin to flush, and replay the venues' logs, whose sources may be waiting for Rewind.
+
+        Without `background`, the caller calls `poll` and `renew` itself (tests on manual clocks).
+        """
+        began_s = self._clock.monotonic_s()
+        for lease in await self._journal.acquire(self._partitions, self.owner, ttl_ms=self.settings.lease_ttl_ms):
+            self._leases[lease.partition] = lease
+        self._leased_until_s = began_s + self.settings.lease_ttl_ms / 1000
+        self._tasks = [asyncio.create_task(self._flusher.run()), asyncio.create_task(self._publisher.run())]
+        if background:
+            self._tasks += [asyncio.create_task(self._repeat(self.settings.poll_s, self._poll)),
+                            asyncio.create_task(self._repeat(self.settings.lease_ttl_ms / 3000, self.renew))]  # fmt: skip
+        for entry in await self._catalogue.venues():
+            partition = partition_of(Address("positions", entry.tenant, entry.venue))
+            if partition in self._leases and (await self._journal.heads(partition)).get(entry.tenant):
+                self._reopen[(entry.tenant, partition)] = 0.0
+        self.poll()
+
+    async def stop(self) -> None:
+        """Flush what was gathered, then stop. Later requests are refused."""
+        self._stopping = True
+        for task in list(self._workers.values()):
+            task.cancel()
+        if self._tasks:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._flusher.drained(), 10)
+            await self._publisher.drained()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._workers.values(), return_exceptions=True)
+        for log in list(self._logs.values()):
+            self._give_up(log, Unavailable(f"shard {self.name} has stopped; ask again"))
+
+    async def _repeat(self, every_s: float, call: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            await call()
+
+    async def _poll(self) -> None:
+        self.poll()
+
+    async def renew(self) -> None:
+        """Extend the leases; give up partitions that another owner has taken."""
+        began_s = self._clock.monotonic_s()
+        try:
+            kept = await self._journal.renew(list(self._leases.values()), ttl_ms=self.settings.lease_ttl_ms)
+        except EsplanadeError:
+            return  # the leases run out by themselves; until then this shard may answer
+        self._leased_until_s = began_s + self.settings.lease_ttl_ms / 1000
+        held = {lease.partition: lease for lease in kept}
+        for partition in sorted(set(self._leases) - set(held)):
+            self._profile.leases_lost += 1
+            for log in [log for log in self._logs.values() if log.partition == partition]:
+                self._give_up(log, Unavailable(f"partition {partition} has another owner now; ask again"))
+        self._leases = held
+
+    # --- requests -----------------------------------------------------------------------------------------------------
+
+    async def frame(self, data: bytes) -> bytes:
+        """msgpack of requests in, msgpack of their answers out, in the same order."""
+        return encode_answers(await self.answer(decode_requests(data)))
+
+    async def answer(self, requests: Sequence[Request]) -> list[Answer]:
+        """Run the requests and return their answers once durable."""
+        if not requests:
+            return []
+        frame = Frame(len(requests), asyncio.get_running_loop().create_future())
+        began_s = self._clock.monotonic_s()
+        for index, request in enumerate(requests):
+            self._route(Slot(request, frame, index), began_s)
+        self._profile.turn_s += self._clock.monotonic_s() - began_s
+        await frame.done
+        return frame.answers
+
+    def _refuse(self, slot: Slot, error: EsplanadeError) -> None:
+        self._profile.refused += 1
+        slot.frame.answer(slot.index, refusal(error))
+
+    def _route(self, slot: Slot, now_s: float) -> None:
+        """Run the request if its log is at hand and nothing waits before it; else queue it."""
+        try:
+            log = self._log(*log_of(slot.request), now_s)
+            if self._flusher.full:
+                raise LimitExceeded(f"shard {self.name} has gathered as much as one flush may hold; send again")
+            if log.live and not log.queue and self._missing(log, slot.request, now_s) is None:
+                self._run(log, slot, now_s)
+                return
+            if self._mailbox >= self.settings.max_mailbox:
+                raise LimitExceeded(f"mailbox of shard {self.name} holds {self._mailbox} requests; at most that many wait, send again")
+        except EsplanadeError as error:
+            self._refuse(slot, error)
+            return
+        log.queue.append(slot)
+        self._mailbox += 1
+        self._work_on(log)
+
+    def _log(self, tenant: str, partition: int, now_s: float) -> PartitionLog:
+        lease = self._leases.get(partition)
+        if lease is None:
+            raise Unavailable(f"shard {self.name} does not own partition {partition}; ask again, the directory finds the owner")
+        if now_s >= self._leased_until_s or self._stopping:
+            raise Unavailable(f"shard {self.name} could not extend its leases and answers nothing until it can; ask again")
+        log = self._logs.get((tenant, partition))
+        if log is None:
+            log = self._logs[(tenant, partition)] = PartitionLog(
+                tenant, partition, lease.epoch, secret=self._secret, settings=self.settings.host, snapshot_segments=self.settings.snapshot_segments
+            )  # fmt: skip
+        log.used_s = now_s
+        return log
+
+    def _missing(self, log: PartitionLog, request: Request, now_s: float) -> str | None:
+        """The venue whose document (or host) must be fetched before the request can run."""
+        if not isinstance(request, Ask):
+            return None if request.venue in log.hosts else request.venue
+        address = request.address
+        behaviour = BEHAVIOURS.get(address.kind)
+        if behaviour is None:
+            return None
+        venue = behaviour.venue_of(address, request.command)
+        if venue is None or venue in log.hosts:
+            return None
+        if address.kind == "zone":
+            return venue
+        return None if self._shelf.at_hand(log.tenant, venue, now_s) is not None else venue
+
+    def _work_on(self, log: PartitionLog) -> None:
+        if log not in self._workers:
+            task = asyncio.create_task(self._work(log))
+            self._workers[log] = task
+            task.add_done_callback(lambda _: self._workers.pop(log, None))
+
+    async def _work(self, log: PartitionLog) -> None:
+        """Replay the log if need be, then run its queue, fetching venues as they are missed."""
+        try:
+            if not log.live:
+                started = await log.replay(self._journal, self._shelf, self._clock.monotonic_s())
+                if log.given_up:
+                    return
+                log.live = True
+                self._profile.activations += 1
+                for held, step in started:
+                    self._commit(log, held, step)
+            while log.queue and not log.given_up:
+                slot = log.queue[0]
+                try:
+                    venue = self._missing(log, slot.request, self._clock.monotonic_s())
+                    if venue is not None:
+                        await self._fetch(log, venue, slot.request)
+                        continue
+                except EsplanadeError as error:
+                    if not log.given_up:
+                        self._take_from_queue(log)
+                        self._refuse(slot, error)
+                    continue
+                self._take_from_queue(log)
+                self._run(log, slot, self._clock.monotonic_s())
+        except EsplanadeError as error:
+            self._give_up(log, error)
+        except Exception as error:
+            self._give_up(log, Fault(f"log ({log.tenant}, {log.partition}): {type(error).__name__}: {error}; its entities are replayed"))
+
+    def _take_from_queue(self, log: PartitionLog) -> None:
+        log.queue.popleft()
+        self._mailbox -= 1
+
+    async def _fetch(self, log: PartitionLog, venue: str, request: Request) -> None:
+        now_s = self._clock.monotonic_s()
+        book = await self._shelf.fetch(log.tenant, venue, now_s)
+        pinned = not isinstance(request, Ask) or request.address.kind == "zone"
+        if pinned and not log.given_up and venue not in log.hosts:
+            self._commit(log, *log.open_host(book, now_s))
+
+    # --- turns --------------------------------------------------------------------------------------------------------
+
+    def _run(self, log: PartitionLog, slot: Slot, now_s: float) -> None:
+        """One turn. Its answer waits until everything the log has gathered is durable."""
+        request = slot.request
+        self._profile.turns += 1
+        try:
+            answer = self._ask(log, request, now_s) if isinstance(request, Ask) else self._position_turn(log, request, now_s)
+        except EsplanadeError as error:
+            answer = refusal(error)
+            self._profile.refused += 1
+        except Exception as error:
+            # A broken invariant: what is in memory cannot be trusted any more.
+            fault = Fault(f"{type(request).__name__}: {type(error).__name__}: {error}; its entities are replayed")
+            self._refuse(slot, fault)
+            self._give_up(log, fault)
+            return
+        if isinstance(request, Take | Watermark) and not isinstance(answer, Refused):
+            slot.frame.answer(slot.index, answer)  # taken, not durable: the clock topic says when
+            return
+
+        def release(error: EsplanadeError | None) -> None:
+            slot.frame.answer(slot.index, answer if error is None else refusal(error))
+
+        self._flusher.when_durable(log, release)
+
+    def _ask(self, log: PartitionLog, ask: Ask, now_s: float) -> Answer:
+        address = ask.address
+        if address not in log.entities and self._entity_count() >= self.settings.max_entities:
+            raise LimitExceeded(f"shard {self.name} holds {self.settings.max_entities} entities; at most that many, add shards")
+        before = len(log.entities)
+        entity = log.entity(address)
+        self._entities += len(log.entities) - before
+        behaviour = BEHAVIOURS[address.kind]
+        venue = behaviour.venue_of(address, ask.command)
+        host = log.host(venue) if venue is not None and address.kind in VENUE_KINDS else None
+        book = host.book if host is not None else self._shelf.at_hand(log.tenant, venue, now_s) if venue is not None else None
+        turn = entity.turn(
+            ask.command, ask.key, Context(address=address, venue=book, crowd=host, tick=host.buffer.closed if host is not None else -1)
+        )  # fmt: skip
+        if turn.events:
+            self._flusher.append(log, turn.events, [(topic, msgspec.msgpack.encode(body)) for topic, body in turn.outbox])
+        return Replied(turn.reply)
+
+    def _entity_count(self) -> int:
+        return self._entities
+
+    def _position_turn(self, log: PartitionLog, request: VenueRequest, now_s: float) -> Answer:
+        held = log.hosts[request.venue]
+        host = held.host
+        match request:
+            case Take():
+                host.take(columns_of(request), request.source, request.tick, now_s)
+            case Watermark():
+                host.watermark(request.source, request.tick, request.rows, now_s)
+            case OpenSource():
+                self._commit(log, held, host.open_source(request.source, request.first_tick, now_s))
+            case CloseSource():
+                self._commit(log, held, host.close_source(request.source, now_s))
+            case Watch():
+                host.watch(request.topics, now_s)
+            case GetClock():
+                pass
+        self._advance(log, held, now_s)
+        return Clocked(host.clock())
+
+    def _commit(self, log: PartitionLog, held: HostedPositions, step: Step) -> None:
+        """Gather a host's events and entries; publications follow when they are durable."""
+        if step.events:
+            self._flusher.append(log, held.enter(step), [(topic, msgspec.msgpack.encode(body)) for topic, body in step.outbox])
+        for topic, body in step.publish:
+            self._flusher.publish(log, topic, msgspec.msgpack.encode(body))
+
+    def _advance(self, log: PartitionLog, held: HostedPositions, now_s: float) -> None:
+        """Close the ticks that are complete, a few at a time."""
+        host = held.host
+        for _ in range(MAX_TICKS_A_STEP):
+            if log.given_up or self._flusher.full or not host.ready(now_s):
+                return
+            began_s = self._clock.monotonic_s()
+            step = host.close(now_s)
+            took_s = self._clock.monotonic_s() - began_s
+            host.tick_ms = took_s * 1000
+            self._profile.ticks += 1
+            self._profile.tick_s += took_s
+            self._commit(log, held, step)
+        if not held.advancing:
+            held.advancing = True
+            asyncio.get_running_loop().call_soon(self._advance_on, log, held)
+
+    def _advance_on(self, log: PartitionLog, held: HostedPositions) -> None:
+        held.advancing = False
+        self._guarded_advance(log, held, self._clock.monotonic_s())
+
+    def _guarded_advance(self, log: PartitionLog, held: HostedPositions, now_s: float) -> None:
+        try:
+            self._commit(log, held, held.host.poll(now_s))
+            self._advance(log, held, now_s)
+        except Exception as error:
+            self._give_up(log, Fault(f"{held.name}: {type(error).__name__}: {error}; it is replayed"))
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+
+    def poll(self) -> None:
+        """What time brings: free ticks, deadlines, Rewind again, replays that failed, payment counts."""
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._leased_until_s or self._stopping:
+            return
+        for place, due_s in list(self._reopen.items()):
+            if now_s >= due_s:
+                del self._reopen[place]
+                if place[1] in self._leases:
+                    self._work_on(self._log(*place, now_s))
+        for log in [log for log in self._logs.values() if log.live]:
+            for held in list(log.hosts.values()):
+                if not log.given_up:
+                    self._guarded_advance(log, held, now_s)
+        if now_s - self._told_payments_s >= 1.0:
+            self._tell_payments(now_s)
+
+    def _tell_payments(self, now_s: float) -> None:
+        span_s = now_s - self._told_payments_s
+        self._profile.turns_per_s = (self._profile.turns - self._rate[1]) / span_s if self._rate[0] else 0.0
+        self._rate = now_s, self._profile.turns
+        self._told_payments_s = now_s
+        for log, stats in payment_stats(self.name, self._logs.values()):
+            self._flusher.publish(log, "payments", msgspec.msgpack.encode(stats))
+
+    # --- losing -------------------------------------------------------------------------------------------------------
+
+    def _lost(self, logs: list[Log], error: Exception) -> None:
+        """A flush failed: what its logs hold in memory may be ahead of the journal, or behind."""
+        unknown = Unavailable(f"shard {self.name} replays this partition after a failed flush ({error}); ask again with the same key")
+        for log in logs:
+            if isinstance(log, PartitionLog):
+                self._give_up(log, unknown)
+        if isinstance(error, Fenced) and not self._stopping:
+            task = asyncio.create_task(self.renew())
+            self._tasks.append(task)
+            task.add_done_callback(lambda done: self._tasks.remove(done) if done in self._tasks else None)
+
+    def _give_up(self, log: PartitionLog, error: EsplanadeError) -> None:
+        """Forget a log; requests that waited for it wait for its replay, unless that is what failed."""
+        if log.given_up:
+            return
+        log.given_up = True
+        self._entities -= len(log.entities)
+        if self._logs.get((log.tenant, log.partition)) is log:
+            del self._logs[(log.tenant, log.partition)]
+        waiting = list(log.queue)
+        log.queue.clear()
+        self._mailbox -= len(waiting)
+        self._flusher.forget(log, error if error.retryable else Unavailable(error.message))
+        now_s = self._clock.monotonic_s()
+        if log.partition in self._leases and not self._stopping and (log.hosts or not log.live):
+            # Its sources may be waiting for Rewind; a replay that fails is tried again.
+            self._reopen[(log.tenant, log.partition)] = now_s if log.live else now_s + 0.5
+        for slot in waiting:
+            if log.live:
+                self._route(slot, now_s)
+            else:
+                self._refuse(slot, error)
+
+    # --- profile ------------------------------------------------------------------------------------------------------
+
+    def profile(self) -> ShardProfile:
+        """The counters now."""
+        counts, kept = self._flusher.counts, self._profile
+        hosts: list[PositionHost] = [held.host for log in self._logs.values() for held in log.hosts.values()]
+        return msgspec.structs.replace(
+            kept,
+            uptime_s=self._clock.monotonic_s() - self._started_s,
+            partitions=len(self._leases), epochs={log.partition: log.epoch for log in self._logs.values()}, logs=len(self._logs),
+            entities=sum(len(log.entities) + len(log.hosts) for log in self._logs.values()),
+            flushes=counts.flushes, flush_s=counts.seconds, flush_failures=counts.failures, flushed_bytes=counts.bytes, flushed_events=counts.events,
+            snapshots=counts.snapshots, mailbox=self._mailbox, gated=self._flusher.gated,
+            late_rows=sum(host.late_rows for host in hosts), pushes_dropped=sum(host.rules.dropped for host in hosts),
+            publications=self._publisher.sent, publications_dropped=self._publisher.dropped,
+        )  # fmt: skip

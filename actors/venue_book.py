@@ -1,0 +1,107 @@
+"""A venue's document as turns read it: units, stores, entrances and fences found by id.
+
+Owns look-ups derived once from a document; holds no state of its own and never changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from actors.messages import Store
+from esplanade.core.errors import InvalidInput
+from spatial.geofence import FenceSet
+from spatial.plan import anchors
+from spatial.venue import Entrance, Venue
+
+MAX_FENCES = 65_535
+"""Units, zones and levels of a venue together, at most: events carry fences as u2."""
+
+
+@dataclass(frozen=True)
+class VenueBook:
+    """`stores`: units with an occupant, a till or a stage, with anchors (level, x, y) in the arrays. Fences: units, then zones, then level outlines."""
+
+    venue: Venue
+    digest: str
+    unit_index: dict[str, int]
+    entrances: dict[str, Entrance]
+    level_index: dict[str, int]
+    bays: frozenset[str]
+    stores: tuple[Store, ...]
+    store_level: npt.NDArray[np.int64]
+    store_xy_m: npt.NDArray[np.float64]
+    zone_fence: dict[str, int]
+    has_till: npt.NDArray[np.bool_]
+
+    @classmethod
+    def read(cls, document: bytes) -> Self:
+        """From the JSON of a `spatial.venue.Venue`. Raises InvalidInput where it is none, or has too many fences."""
+        try:
+            venue = Venue.model_validate_json(document)
+        except ValueError as error:
+            raise InvalidInput(f"venue document of {len(document)} bytes: {error}; import the venue again") from error
+        n_fences = len(venue.units) + len(venue.zones) + len(venue.levels)
+        if n_fences > MAX_FENCES:
+            raise InvalidInput(f"venue {venue.id}: {n_fences} units, zones and levels; at most {MAX_FENCES}, split the venue")
+        unit_index = {unit.id: i for i, unit in enumerate(venue.units)}
+        level_index = {level.id: i for i, level in enumerate(venue.levels)}
+        names = {occupant.unit_id: (occupant.name, occupant.category) for occupant in reversed(venue.occupants)}
+        selling = [unit for unit in venue.units if unit.id in names or unit.till or unit.category == "stage"]
+        stores = []
+        for unit, (level, x_m, y_m) in zip(selling, anchors(venue, [unit.id for unit in selling]), strict=True):
+            name, category = names.get(unit.id, (unit.name or unit.id, unit.category))
+            stores.append(Store(unit.id, name, category, level, x_m, y_m, 0.0))
+        zone_fence = dict(unit_index)
+        zone_fence.update((zone.id, len(venue.units) + i) for i, zone in enumerate(venue.zones))
+        return cls(
+            venue=venue,
+            digest=hashlib.sha256(document).hexdigest(),
+            unit_index=unit_index,
+            entrances={entrance.code: entrance for entrance in venue.entrances},
+            level_index=level_index,
+            bays=frozenset(unit.id for unit in venue.units if unit.category == "parking"),
+            stores=tuple(stores),
+            store_level=np.array([store.level for store in stores], np.int64),
+            store_xy_m=np.array([(store.x_m, store.y_m) for store in stores], np.float64).reshape(-1, 2),
+            zone_fence=zone_fence,
+            has_till=np.array([unit.till for unit in venue.units], np.bool_),
+        )
+
+    @property
+    def outline_base(self) -> int:
+        """The first fence that is a level's outline."""
+        return len(self.venue.units) + len(self.venue.zones)
+
+    def fences(self) -> FenceSet:
+        """Index of the venue's fences; some tens of milliseconds."""
+        venue, level = self.venue, self.level_index
+        polygons = [(level[unit.level_id], unit.polygon) for unit in venue.units]
+        polygons += [(level[zone.level_id], zone.polygon) for zone in venue.zones]
+        polygons += [(i, outline.outline) for i, outline in enumerate(venue.levels)]
+        return FenceSet.build(len(venue.levels), polygons)
+
+    def nearest_stores(self, level: int, x_m: float, y_m: float, k: int, offers: dict[str, tuple[str, ...]]) -> tuple[Store, ...]:
+        """The k stores of a level nearest to a point by straight distance to their anchors, ties by order in the venue; with `offers` by unit."""
+        rows = np.flatnonzero(self.store_level == level)
+        distance_m = np.hypot(self.store_xy_m[rows, 0] - x_m, self.store_xy_m[rows, 1] - y_m)
+        found = []
+        for i in np.argsort(distance_m, kind="stable")[:k].tolist():
+            store = self.stores[int(rows[i])]
+            found.append(
+                Store(
+                    store.unit_id,
+                    store.name,
+                    store.category,
+                    store.level,
+                    store.x_m,
+                    store.y_m,
+                    distance_m=float(distance_m[i]),
+                    offers=offers.get(store.unit_id, ()),
+                )
+            )
+        return tuple(found)
