@@ -1,6 +1,6 @@
 /** The gateway's HTTP side, and where tokens live: in this tab's session storage, never in the address. */
 import { RequestError } from "./client/wire";
-import type { VenueDocument } from "./venue";
+import { completeVenue, type VenueDocument } from "./venue";
 
 export type VenueLine = { tenant: string; id: string; name: string; kind: "mall" | "festival" };
 export type ConsoleInfo = { ws_url: string; local_sign_in: boolean; venues: VenueLine[] };
@@ -20,8 +20,8 @@ async function getJson<T>(path: string, init?: RequestInit): Promise<T> {
 }
 
 export const consoleInfo = (): Promise<ConsoleInfo> => getJson("v1/console");
-export const venueDocument = (tenant: string, venue: string): Promise<VenueDocument> =>
-  getJson(`v1/venues/${encodeURIComponent(tenant)}/${encodeURIComponent(venue)}`);
+export const venueDocument = async (tenant: string, venue: string): Promise<VenueDocument> =>
+  completeVenue(await getJson(`v1/venues/${encodeURIComponent(tenant)}/${encodeURIComponent(venue)}`));
 
 export async function localToken(role: "operator" | "shopper", tenant: string): Promise<string> {
   const init = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ role, tenant }) };

@@ -33,6 +33,22 @@ export type VenueDocument = {
   zones: Zone[];
 };
 
+/** Documents leave out fields that hold their default. */
+type Sparse<T> = Partial<T>;
+export function completeVenue(raw: Sparse<VenueDocument> & Pick<VenueDocument, "id" | "name" | "kind" | "origin" | "levels">): VenueDocument {
+  return {
+    ...raw,
+    units: raw.units ?? [],
+    openings: raw.openings ?? [],
+    amenities: raw.amenities ?? [],
+    occupants: (raw.occupants ?? []).map((o) => ({ ...o, category: o.category ?? "shop" })),
+    entrances: (raw.entrances ?? []).map((e) => ({ ...e, kind: e.kind ?? "pedestrian" })),
+    connectors: (raw.connectors ?? []).map((c) => ({ ...c, direction: c.direction ?? "both", access: c.access ?? "public" })),
+    barriers: raw.barriers ?? [],
+    zones: raw.zones ?? [],
+  };
+}
+
 export type Bounds = { x0: number; y0: number; x1: number; y1: number };
 
 /** A place with a name: a unit with its occupant, or a zone. */

@@ -32,7 +32,7 @@ export function Spark({ label, unit, series, show }: Props) {
         legend: { show: false },
         cursor: { show: false },
         axes: [{ show: false }, { show: false }],
-        scales: { x: { time: false, range: (_u, _min, max) => [max - 300, max] }, y: { range: (_u, min, max) => [Math.min(0, min), Math.max(max * 1.1, 1e-6)] } },
+        scales: { x: { time: false, range: (_u, min, max) => [Math.max(max - 300, Math.min(min, max - 30)), max] }, y: { range: (_u, min, max) => [Math.min(0, min), Math.max(max * 1.1, 1e-6)] } },
         series: [{}, { stroke: line, width: 1.5, fill: `${line}22`, points: { show: false } }],
       },
       [[], []],

@@ -15,11 +15,12 @@ export function windowOf(tick: number): [number, number] {
   return [from, from + span];
 }
 
-/** First lane where the bar does not touch an earlier one; undefined where all are taken (then only its start is marked). */
-export function laneFor(taken: number[], start: number, end: number): number | undefined {
+/** First lane where the bar touches no other; undefined where all are taken: it is not drawn then. */
+export function laneFor(taken: [number, number][][], start: number, end: number): number | undefined {
   for (let lane = 0; lane < LANES; lane++) {
-    if ((taken[lane] ?? -1) < start) {
-      taken[lane] = end;
+    const bars = (taken[lane] ??= []);
+    if (bars.every(([s, e]) => end <= s || start >= e)) {
+      bars.push([start, end]);
       return lane;
     }
   }
@@ -29,10 +30,11 @@ export function laneFor(taken: number[], start: number, end: number): number | u
 export function Timeline({ offers, tick, onSelect }: { offers: readonly Listed[]; tick: number; onSelect: (offer: Offer) => void }) {
   const [from, to] = windowOf(tick);
   const x = (t: number) => `${(100 * (Math.min(to, Math.max(from, t)) - from)) / (to - from)}%`;
-  const seen = offers.filter((o) => o.starts_tick <= to && o.ends_tick >= from).sort((a, b) => Number(b.flash) - Number(a.flash) || a.starts_tick - b.starts_tick);
-  const taken: number[] = [];
+  const seen = offers.filter((o) => o.starts_tick <= to && o.ends_tick >= from);
+  const taken: [number, number][][] = [];
+  // Flash sales have the first choice of lane, then the newest offers.
   const marks = seen
-    .sort((a, b) => a.starts_tick - b.starts_tick)
+    .sort((a, b) => Number(b.flash) - Number(a.flash) || b.starts_tick - a.starts_tick)
     .map((offer) => ({ offer, lane: laneFor(taken, offer.starts_tick, Math.min(offer.ends_tick, to)) }))
     .filter((m) => m.lane !== undefined);
   const step = 1200; // two minutes

@@ -100,7 +100,7 @@ export function paintField(grid: Grid, ramp: readonly Rgb[], scale: number): { w
       rgba[i] = r;
       rgba[i + 1] = g;
       rgba[i + 2] = b;
-      rgba[i + 3] = 235 * Math.min(1, density / 0.12) ** 0.8;
+      rgba[i + 3] = 235 * Math.min(1, density / 0.4) ** 0.8;
     }
   }
   return { width, height, rgba };

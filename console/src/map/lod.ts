@@ -18,5 +18,5 @@ export function ease(current: number, target: number, dtS: number, overS: number
 
 /** Radius of a person's dot in pixels at a scale (pixels a metre): 0.3 m wide people, never too small to see nor large enough to hide the plan. */
 export function dotRadius(pxPerM: number): number {
-  return Math.min(6, Math.max(1.6, 0.35 * pxPerM));
+  return Math.min(6, Math.max(1.8, 0.35 * pxPerM));
 }

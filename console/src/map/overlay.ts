@@ -93,7 +93,7 @@ export class Overlay {
     this.#lanes = lanes;
   }
 
-  draw(view: Projection, tokens: OverlayTokens, labels: boolean): void {
+  draw(view: Projection, tokens: OverlayTokens, labels: boolean, clearing?: { x: number; y: number; radius: number }): void {
     const ratio = Math.min(2, window.devicePixelRatio || 1);
     const { canvas } = this;
     if (canvas.width !== Math.round(view.width * ratio) || canvas.height !== Math.round(view.height * ratio)) {
@@ -108,6 +108,10 @@ export class Overlay {
     const onScreen = ([x, y]: Point) => x > -80 && y > -40 && x < view.width + 80 && y < view.height + 40;
     const boxes: LabelBox[] = [];
     const draws: (() => void)[] = [];
+    if (clearing) {
+      boxes.push({ x: clearing.x, y: clearing.y, width: 2 * clearing.radius, height: 2 * clearing.radius, priority: 1e6 });
+      draws.push(() => undefined);
+    }
     const size = Math.min(20, Math.max(14, 10 + view.pxPerM * 0.7));
     for (const sign of this.#signs) {
       if (view.pxPerM < sign.fromZoomPx) continue;

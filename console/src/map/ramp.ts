@@ -37,4 +37,4 @@ export function rampColour(ramp: readonly Rgb[], t: number): Rgb {
 }
 
 /** On a dark floor density brightens, on a light floor it darkens: more people is always further from the floor. */
-export const RAMPS: Record<"dark" | "light", readonly Rgb[]> = { dark: cut(0.32, 1), light: cut(0.68, 0) };
+export const RAMPS: Record<"dark" | "light", readonly Rgb[]> = { dark: cut(0.4, 1), light: cut(0.68, 0) };

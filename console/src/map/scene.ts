@@ -333,6 +333,7 @@ export class MapScene {
       },
       { label: css("label"), quiet: css("label-quiet"), halo: css("halo"), plate: css("surface"), accent: css("accent") },
       this.#layers.includes("labels"),
+      this.#clearing(),
     );
   }
 
@@ -379,6 +380,13 @@ export class MapScene {
     return this.#fieldImage;
   }
 
+  /** Pixels around me that no name may cover. */
+  #clearing(): { x: number; y: number; radius: number } | undefined {
+    if (this.#me === undefined || this.#me.level !== this.#level) return undefined;
+    const [x, y] = this.project(this.#me.point);
+    return { x, y, radius: 16 };
+  }
+
   #deckLayers(): Layer[] {
     const plan = this.#plan();
     const level = this.#level;
@@ -405,7 +413,7 @@ export class MapScene {
       solid("shut", plan.fills.shut, "shut"),
       solid("treads", plan.fills.treads, "treads"),
     ];
-    const fieldAlpha = Math.max(shows("density") ? 0.85 : 0, shows("people") ? this.#weight : 0);
+    const fieldAlpha = Math.max(shows("density") ? (this.#me ? 0.5 : 0.85) : 0, shows("people") ? this.#weight : 0);
     const field = fieldAlpha > 0 ? this.#field() : undefined;
     if (field)
       out.push(
@@ -460,7 +468,7 @@ export class MapScene {
           id: `people-${level}`,
           data: {
             length: this.dots.count,
-            attributes: { getPosition: { value: this.dots.xy, size: 2 }, getFillColor: { value: this.dots.colour, size: 4 } },
+            attributes: { getPosition: { value: this.dots.xy, size: 2 }, getFillColor: { value: this.dots.colour, size: 4, normalized: true } },
           },
           getRadius: dotRadius(px),
           radiusUnits: "pixels",

@@ -22,7 +22,7 @@ export function Legend({ field, inView }: { field: number; inView: number }) {
             <span key={name}>
               <i style={{ background: `rgb(${r} ${g} ${b})` }} />
               <b>{name}</b>
-              <small>{i < BANDS.length ? count2(BANDS[i]!) : ""}</small>
+              <small>{i < BANDS.length ? two.format(BANDS[i]!) : ""}</small>
             </span>
           );
         })}
@@ -32,7 +32,6 @@ export function Legend({ field, inView }: { field: number; inView: number }) {
   );
 }
 const two = new Intl.NumberFormat(undefined, { maximumFractionDigits: 2 });
-const count2 = (n: number) => `≤ ${two.format(n)}`;
 
 type RailProps = {
   index: VenueIndex;

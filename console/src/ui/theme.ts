@@ -38,7 +38,8 @@ export const reducedMotion = (): boolean => still.matches;
 export type Rgba = [number, number, number, number];
 /** A colour token (hex) for WebGL. */
 export function token(name: string, alpha = 255): Rgba {
-  const hex = css(name).replace("#", "");
+  let hex = css(name).replace("#", "");
+  if (hex.length === 3) hex = hex.replace(/./g, "$&$&"); // the build shortens #ffffff to #fff
   const n = Number.parseInt(hex, 16);
   return [(n >> 16) & 255, (n >> 8) & 255, n & 255, alpha];
 }
