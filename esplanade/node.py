@@ -6,6 +6,8 @@ Owns starting them at once and stopping them in every case. Knows nothing of sha
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from pathlib import Path
 
 from esplanade.settings import Settings
 from esplanade.storage.data_directory import DataDirectory
@@ -60,12 +62,11 @@ class Node:
             self._directory = None
 
 
-async def _finished(start: object, settings: Settings) -> EmbeddedServer:
+async def _finished(start: Callable[[Path], EmbeddedServer], settings: Settings) -> EmbeddedServer:
     """Run a blocking start to its end even if we are cancelled meanwhile: a server that came up must be known to be stopped."""
-    task = asyncio.ensure_future(asyncio.to_thread(start, settings.data_dir))  # type: ignore[arg-type]
+    task = asyncio.ensure_future(asyncio.to_thread(start, settings.data_dir))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        server: EmbeddedServer = await task
-        await asyncio.to_thread(server.stop)
+        await asyncio.to_thread((await task).stop)
         raise
