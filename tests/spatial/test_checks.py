@@ -68,7 +68,7 @@ FAULTS: list[tuple[str, dict[str, object], str, str]] = [
         "occupant_solid",
         {"units": (SHOP, unit("s", "nonpublic", 12, 6, 14, 8)), "occupants": (Occupant(id="o", unit_id="s", name="N"),)},
         "warning",
-        "s",
+        "o",
     ),
 ]
 
