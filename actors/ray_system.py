@@ -1,360 +1,361 @@
-"""Ray: the node, plain classes as actors, and the system that asks shards through it. The only module that imports ray.
+"""Ray: the only module that imports it. Starts and stops a node, makes processes of plain classes, and carries requests to shards.
 
-Owns every actor option (one function, `spawn`), the environment that Ray must find before it is imported, and the coalescing of requests into frames: one
-call carries what gathered for a shard, a few calls are under way at a time. Ray moves bytes here and decides nothing: ownership is in the lease table.
-
-A local node listens on loopback only, with a token of its own, without dashboard or usage reports, and is gone with its folder after `stop_ray`.
+A Ray actor here is an operating-system process with one plain object in it (`spawn`); entities live inside shards and are none of Ray's business. A call costs
+half a millisecond whatever it carries, so `RaySystem` gathers requests into frames of bytes, a few frames in flight a shard.
 """
 
 from __future__ import annotations
 
-import asyncio
-import importlib
-import inspect
-import logging
 import os
 import secrets
+
+# Ray reads these when it is imported. A token keeps other users of the machine away from the node's ports; one of an earlier node must not be taken up.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import asyncio
+import contextlib
+import importlib
+import logging
 import shutil
-import sys
+import signal
 import tempfile
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import psutil
+import ray
+from ray import exceptions as ray_errors
 
-from actors.directory import shard_name, shard_of
+from actors.directory import shard_of
 from actors.lane import RequestSystem
-from actors.requests import (
-    MAX_FRAME_BYTES,
-    MAX_FRAME_REQUESTS,
-    Answer,
-    Refused,
-    Request,
-    Take,
-    decode_answers,
-    encode_requests,
-    log_of,
-)
-from esplanade.core.clock import SystemClock
-from esplanade.core.errors import EsplanadeError, Fault, InvalidInput, LimitExceeded, Unavailable
+from actors.requests import MAX_FRAME_BYTES, MAX_FRAME_REQUESTS, Answer, Request, Take, decode_answers, encode_requests, log_of
+from esplanade.core.errors import Fault, LimitExceeded, Unavailable
 
 NAMESPACE: Final = "esplanade"
+LOOPBACK: Final = "127.0.0.1"
+OBJECT_STORE_BYTES: Final = 100 * 2**20
+"""Frames travel inside calls; the object store holds nothing of ours."""
+
+FRAMES_IN_FLIGHT: Final = 4
 MAX_QUEUED: Final = 50_000
-"""Requests that wait for one shard in one process; beyond it LimitExceeded."""
-IN_FLIGHT: Final = 4
-"""Calls under way to one shard from one process."""
-RETRY_S: Final = 0.1
-_STOP_S: Final = 10.0
-
-_ENVIRONMENT: Final = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DEDUP_LOGS": "0",
-}
+"""Requests that wait for one shard in one process, at most."""
+RETRY_S: Final = 0.05
+PROFILE_S: Final = 2.0
+STOP_S: Final = 15.0
 
 
-_spawned: dict[str, Any] = {}  # handles: Ray ends an actor when the last handle to it in its maker's process is gone
+class Startable(Protocol):
+    async def start(self) -> Any: ...
+
+    async def stop(self) -> None: ...
 
 
-def _load_ray(*, local: bool = False) -> Any:
-    """Import ray, with the environment it reads on import. A local node binds to loopback and gets a fresh token; processes it starts inherit both."""
-    if "ray" not in sys.modules:
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        if local:
-            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # what makes Ray bind to loopback, on Linux too
-            os.environ["RAY_AUTH_MODE"] = "token"
-            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    import ray
-
-    return ray
+# --- the node ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
 class RayNode:
-    """`address`: for `ESPLANADE_RAY_ADDRESS` of other drivers. `folder`: of a local node, else None."""
+    """A connection to Ray: to a node of our own, or to a cluster. `stop` of our own node leaves no process and no file."""
 
-    address: str
-    folder: Path | None
-    processes: tuple[psutil.Process, ...] = field(default=())
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._family: list[psutil.Process] = []
+
+    @property
+    def own(self) -> bool:
+        return self._folder is not None
+
+    def pids(self) -> list[int]:
+        """Live processes of our own node."""
+        if self.own:
+            seen = {process.pid for process in self._family}
+            for process in psutil.Process().children(recursive=True):
+                if process.pid not in seen and _of_ray(process):
+                    self._family.append(process)
+        return [process.pid for process in self._family if _alive(process)]
+
+    def stop(self) -> None:
+        """Disconnect; end our own node. Blocks for some seconds at most."""
+        self.pids()
+        ray.shutdown()
+        if self._folder is None:
+            return
+        # The agents of a node outlive it for a while; nothing of ours is in them.
+        left = [process for process in self._family if _alive(process)]
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(how)
+            _, left = psutil.wait_procs(left, timeout=3)
+            if not left:
+                break
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def start_ray(*, address: str | None = None, cpus: int | None = None, object_store_mb: int = 160) -> RayNode:
-    """Start a local node, or join the one at `address`. Call once a process, before anything else uses Ray; blocks for some seconds.
+def start_ray(address: str | None = None, *, processes: int = 4) -> RayNode:
+    """Connect to the cluster at `address`, or start a node of our own on loopback, without dashboard and usage reports. Blocks for some seconds.
 
-    For an existing cluster, RAY_AUTH_MODE and RAY_AUTH_TOKEN must be set as the cluster has them. Raises Unavailable where the node does not start or answer.
+    `processes`: how many actors will be spawned; the node starts as many workers ahead. Raises Unavailable when Ray does not come up.
     """
-    ray = _load_ray(local=address is None)
-    if ray.is_initialized():
-        raise InvalidInput("start_ray: Ray is in use in this process already; one node a process")
-    common = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
         try:
-            ray.init(address=address, **common)
+            ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise Unavailable(f"Ray at {address}: {error}; check the address, RAY_AUTH_MODE and RAY_AUTH_TOKEN") from error
-        return RayNode(address, None)
-    # Sockets lie in this folder, and a socket's path holds about 107 bytes: so not under the user's data.
-    folder = Path(tempfile.mkdtemp(prefix="esp-ray-", dir="/tmp"))
-    before = set(psutil.Process().children(recursive=True))
+            raise Unavailable(f"Ray at {address}: {error}; start the cluster, or unset ESPLANADE_RAY_ADDRESS to use a local node") from error
+        return RayNode(None)
+    # Sockets lie below this folder and their paths may have 107 bytes, so it is short whatever TMPDIR says.
+    folder = Path(tempfile.mkdtemp(prefix="esp-", dir="/tmp"))
+    node = RayNode(folder)
     try:
-        ray.init(
-            num_cpus=cpus or os.cpu_count() or 1,
-            include_dashboard=False,
-            object_store_memory=object_store_mb * 2**20,
-            _temp_dir=str(folder),
-            **common,
-        )
-    except Exception as error:
-        _clean(tuple(set(psutil.Process().children(recursive=True)) - before), folder)
-        raise Unavailable(f"Ray does not start: {error}; see `esplanade doctor`") from error
-    processes = tuple(set(psutil.Process().children(recursive=True)) - before)
-    return RayNode(str(ray.get_runtime_context().gcs_address), folder, processes)
+        with _true_loopback():
+            ray.init(
+                address="local",
+                namespace=NAMESPACE,
+                num_cpus=processes,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _node_ip_address=LOOPBACK,
+                _temp_dir=str(folder),
+            )
+    except BaseException as error:
+        node.stop()
+        if isinstance(error, (ConnectionError, RuntimeError, ValueError, OSError)):
+            raise Unavailable(f"Ray did not start: {error}; `esplanade doctor` says what this machine lacks") from error
+        raise
+    node.pids()
+    return node
 
 
-def stop_ray(node: RayNode) -> None:
-    """Leave the cluster; of a local node, no process and no file is left when this returns."""
-    ray = _load_ray()
-    children = psutil.Process().children(recursive=True) if node.folder is not None else []
-    workers = [process for process in children if _is_rays(process, node)]
-    _spawned.clear()
-    ray.shutdown()
-    if node.folder is not None:
-        _clean((*node.processes, *workers), node.folder)
+@contextlib.contextmanager
+def _true_loopback() -> Any:
+    """Ray (2.60) replaces 127.0.0.1 by the machine's outer address and then listens on all interfaces; given the true one it keeps to loopback."""
+    from ray._private import services
 
-
-def _is_rays(process: psutil.Process, node: RayNode) -> bool:
+    kept = services.resolve_ip_for_localhost
+    services.resolve_ip_for_localhost = lambda host: host
     try:
-        return any(parent in node.processes for parent in process.parents())
-    except psutil.Error:
-        return False
+        yield
+    finally:
+        services.resolve_ip_for_localhost = kept
 
 
-def _clean(processes: tuple[psutil.Process, ...], folder: Path) -> None:
-    _, alive = psutil.wait_procs(list(processes), timeout=_STOP_S)
-    for process in alive:
-        process.kill()
-    psutil.wait_procs(alive, timeout=_STOP_S)
-    shutil.rmtree(folder, ignore_errors=True)
+def _of_ray(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        name = process.name()
+        return name in ("raylet", "gcs_server") or name.startswith("ray::") or any("/ray/" in part for part in process.cmdline()[:3])
+    return False
 
 
-# --- actors -----------------------------------------------------------------------------------------------------------
+def _alive(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
-class Served:
-    """What runs in an actor's process: makes an object by a factory (a function, or coroutine, named 'module:function') and calls its methods.
+# --- processes --------------------------------------------------------------------------------------------------------
 
-    A factory that fails with a retryable error is tried again; any other failure is raised by every call.
-    """
 
-    def __init__(self, factory: str, arguments: dict[str, Any]) -> None:
-        self._made = asyncio.get_running_loop().create_task(_make(factory, arguments))
+class _Host:
+    """The Ray actor: one plain object, made by a factory and started at once, also when Ray has restarted the process."""
+
+    def __init__(self, factory: str, arguments: Sequence[Any]) -> None:
+        module, _, name = factory.partition(":")
+        self._object: Startable = getattr(importlib.import_module(module), name)(*arguments)
+        self._started = asyncio.ensure_future(self._object.start())
+
+    async def started(self) -> Any:
+        """What the object's `start` returned; raises what it raised."""
+        return await asyncio.shield(self._started)
 
     async def call(self, method: str, *arguments: Any) -> Any:
-        made = await asyncio.shield(self._made)
-        result = getattr(made, method)(*arguments)
-        return await result if inspect.isawaitable(result) else result
+        await asyncio.shield(self._started)
+        return await getattr(self._object, method)(*arguments)
+
+    async def frame(self, data: bytes) -> bytes:
+        if not self._started.done():
+            await asyncio.shield(self._started)
+        answer: bytes = await self._object.frame(data)  # type: ignore[attr-defined]
+        return answer
 
     async def pid(self) -> int:
-        """Of the process, once the object is made."""
-        await asyncio.shield(self._made)
         return os.getpid()
 
-
-async def _make(factory: str, arguments: dict[str, Any]) -> Any:
-    module, _, name = factory.partition(":")
-    make = getattr(importlib.import_module(module), name)
-    while True:
-        try:
-            made = make(**arguments)
-            return await made if inspect.isawaitable(made) else made
-        except EsplanadeError as error:
-            if not error.retryable:
-                raise
-            await asyncio.sleep(RETRY_S)
+    async def stop(self) -> None:
+        with contextlib.suppress(Exception):
+            await asyncio.shield(self._started)
+        await self._object.stop()
 
 
-class Spawned:
-    """A handle to an actor made by `spawn`; valid across the actor's restarts."""
+class ProcessHandle:
+    """A spawned process."""
 
-    def __init__(self, name: str, handle: Any) -> None:
+    def __init__(self, name: str, actor: Any) -> None:
         self.name = name
-        self._handle = handle
+        self._actor = actor
+
+    async def started(self) -> Any:
+        """Wait until it has started; returns what `start` returned, raises what it raised (Unavailable where the process died)."""
+        try:
+            return await self._actor.started.remote()
+        except ray_errors.RayTaskError as error:
+            raise _cause(error) from error
+        except ray_errors.RayError as error:
+            raise Unavailable(f"process {self.name} did not start: {error}") from error
 
     async def call(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the object; what it raises is raised. Raises Unavailable while the process is away."""
-        ray = _load_ray()
-        try:
-            return await self._handle.call.remote(method, *arguments)
-        except ray.exceptions.RayTaskError as error:
-            raise _cause(error) from None
-        except ray.exceptions.RayError as error:
-            raise Unavailable(f"actor {self.name} is away ({type(error).__name__}); ask again") from None
+        """Call a method of the object. Raises Unavailable while the process is away."""
+        return await _result(self.name, self._actor.call.remote(method, *arguments))
 
     async def pid(self) -> int:
-        """Of the process now; returns when its object is made. Raises Unavailable while it is away."""
-        ray = _load_ray()
-        try:
-            return int(await self._handle.pid.remote())
-        except ray.exceptions.RayTaskError as error:
-            raise _cause(error) from None
-        except ray.exceptions.RayError as error:
-            raise Unavailable(f"actor {self.name} is away ({type(error).__name__}); ask again") from None
+        return int(await _result(self.name, self._actor.pid.remote()))
 
-    def kill(self) -> None:
-        """End the actor for good; it is not restarted."""
-        _load_ray().kill(self._handle, no_restart=True)
-        _spawned.pop(self.name, None)
+    async def stop(self) -> None:
+        """Ask the object to stop (bounded), then end the process."""
+        with contextlib.suppress(TimeoutError, ray_errors.RayError, Unavailable):
+            async with asyncio.timeout(STOP_S):
+                await self._actor.stop.remote()
+        with contextlib.suppress(ray_errors.RayError):
+            ray.kill(self._actor, no_restart=True)
 
 
-def _cause(error: Any) -> EsplanadeError:
-    cause = getattr(error, "cause", None)
-    return cause if isinstance(cause, EsplanadeError) else Fault(f"an actor failed: {cause or error}")
+def spawn(factory: str, name: str, *arguments: Any) -> ProcessHandle:
+    """Make an operating-system process of a plain class: `factory` is "module:name", called with the arguments there; its `start` runs at once.
 
-
-def spawn(
-    factory: str, name: str, arguments: Mapping[str, object], *, concurrency: int = 10_000, environment: Mapping[str, str] | None = None
-) -> Spawned:
-    """Run what `factory` ('module:function' or 'module:coroutine function', called with `arguments`) makes as an actor of its own, restarted by Ray for as long as this process lives.
-
-    Returns at once; the object is made as soon as the process is up. `environment`: variables of that process beside the inherited ones.
+    Ray restarts it whenever it dies. All actor options of the project are here: it takes no CPU slot, runs anywhere, may have many calls under way, and a call that a
+    death interrupted is not repeated by Ray (the caller does, with the same key).
     """
-    ray = _load_ray()
-    actor = ray.remote(Served).options(
-        name=name,
-        namespace=NAMESPACE,
-        num_cpus=0,
-        max_restarts=-1,
-        max_task_retries=0,
-        max_concurrency=concurrency,
-        runtime_env={"env_vars": dict(environment)} if environment else None,
+    actor = (
+        ray.remote(_Host)
+        .options(name=name, namespace=NAMESPACE, num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=1000, lifetime=None)
+        .remote(factory, list(arguments))
     )
-    _spawned[name] = actor.remote(factory, dict(arguments))
-    return Spawned(name, _spawned[name])
+    return ProcessHandle(name, actor)
 
 
-def find(name: str) -> Spawned:
-    """The actor of this name, from any process of the cluster. Raises Unavailable where there is none."""
-    ray = _load_ray()
+async def _result(name: str, reference: Awaitable[Any]) -> Any:
     try:
-        return Spawned(name, ray.get_actor(name, namespace=NAMESPACE))
-    except ValueError:
-        raise Unavailable(f"no actor {name!r} in the cluster; start the shards first") from None
+        return await reference
+    except ray_errors.RayTaskError as error:
+        raise _cause(error) from error
+    except ray_errors.RayError as error:
+        raise Unavailable(f"process {name} is away: {str(error).splitlines()[0]}; ask again") from error
+
+
+def _cause(error: ray_errors.RayTaskError) -> Exception:
+    return error.cause if isinstance(error.cause, Exception) else Fault(str(error))
 
 
 # --- the system -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
 class _Waiting:
-    request: Request
-    answer: asyncio.Future[Answer]
-    size: int
+    __slots__ = ("done", "request")
+
+    def __init__(self, request: Request, done: asyncio.Future[Answer]) -> None:
+        self.request = request
+        self.done = done
 
 
 class _Lane:
-    """Requests to one shard: a bounded queue, and a few frames under way."""
+    """Requests to one shard: a queue, a few frames in flight, and again what a death of the shard left open."""
 
-    def __init__(self, actor: Spawned) -> None:
-        self.actor = actor
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.queue: deque[_Waiting] = deque()
-        self.under_way: set[asyncio.Task[None]] = set()
-        self.paused = False
+        self.in_flight = 0
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._actor: Any = None
+        self._woken = False
 
     def put(self, waiting: _Waiting) -> None:
         if len(self.queue) >= MAX_QUEUED:
-            raise LimitExceeded(f"{len(self.queue)} requests wait for {self.actor.name}; at most {MAX_QUEUED}, send again")
+            raise LimitExceeded(f"{MAX_QUEUED} requests wait for {self.name} in this process; send again")
         self.queue.append(waiting)
-        if len(self.queue) == 1:
-            # Let what is ready in this turn of the loop gather into the same frame.
-            asyncio.get_running_loop().call_soon(self.pump)
+        self._wake()
 
-    def pump(self) -> None:
-        while self.queue and not self.paused and len(self.under_way) < IN_FLIGHT:
+    def _wake(self) -> None:
+        if not self._woken and self.in_flight < FRAMES_IN_FLIGHT:
+            self._woken = True
+            asyncio.get_running_loop().call_soon(self._send)
+
+    def _send(self) -> None:
+        self._woken = False
+        while self.queue and self.in_flight < FRAMES_IN_FLIGHT:
             frame: list[_Waiting] = []
             size = 0
-            while self.queue and len(frame) < MAX_FRAME_REQUESTS and (not frame or size + self.queue[0].size <= MAX_FRAME_BYTES):
+            while self.queue and len(frame) < MAX_FRAME_REQUESTS and size < MAX_FRAME_BYTES:
                 waiting = self.queue.popleft()
-                if not waiting.answer.done():  # given up by its caller
-                    frame.append(waiting)
-                    size += waiting.size
+                if waiting.done.done():
+                    continue
+                frame.append(waiting)
+                if isinstance(waiting.request, Take):
+                    size += 13 * len(waiting.request.level)
             if frame:
-                task = asyncio.get_running_loop().create_task(self._call(frame))
-                self.under_way.add(task)
-                task.add_done_callback(self._landed)
+                self.in_flight += 1
+                task = asyncio.ensure_future(self._carry(frame))
+                self.tasks.add(task)
+                task.add_done_callback(self.tasks.discard)
 
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        self.under_way.discard(task)
-        self.pump()
-
-    async def _call(self, frame: list[_Waiting]) -> None:
+    async def _carry(self, frame: list[_Waiting]) -> None:
         try:
-            data: bytes = await self.actor.call("frame", encode_requests([waiting.request for waiting in frame]))
-            answers = decode_answers(data)
-        except Unavailable:
-            # The process is away, or was while it had the frame: every request may be sent again, because each has a key or is idempotent.
-            self.queue.extendleft(reversed([waiting for waiting in frame if not waiting.answer.done()]))
-            if not self.paused:
-                self.paused = True
-                asyncio.get_running_loop().call_later(RETRY_S, self._resume)
-            return
-        except EsplanadeError as error:
-            answers = [Refused(error.code, error.message)] * len(frame)
-        for waiting, answer in zip(frame, answers, strict=True):
-            if not waiting.answer.done():
-                waiting.answer.set_result(answer)
-
-    def _resume(self) -> None:
-        self.paused = False
-        self.pump()
+            if self._actor is None:
+                self._actor = ray.get_actor(self.name, namespace=NAMESPACE)
+            answers = decode_answers(await self._actor.frame.remote(encode_requests([waiting.request for waiting in frame])))
+            for waiting, answer in zip(frame, answers, strict=True):
+                if not waiting.done.done():
+                    waiting.done.set_result(answer)
+        except (ray_errors.RayActorError, ray_errors.RaySystemError, ValueError):
+            # The shard died or is being restarted, so what became of the frame is unknown. Every request may be repeated: it carries its key, or changes nothing twice.
+            self._actor = None
+            await asyncio.sleep(RETRY_S)
+            self.queue.extendleft(reversed([waiting for waiting in frame if not waiting.done.done()]))
+        except Exception as error:
+            for waiting in frame:
+                if not waiting.done.done():
+                    waiting.done.set_exception(Fault(f"{self.name} broke on a frame: {type(error).__name__}: {error}"))
+        finally:
+            self.in_flight -= 1
+            if self.queue:
+                self._wake()
 
 
 class RaySystem(RequestSystem):
-    """`System` over the actors shard-0 to shard-(n-1). Make one in each process (driver or actor) and event loop that asks.
+    """`System` over shard i of n in the process named `shards[i]`. Usable in the driver and in spawned processes; belongs to one event loop."""
 
-    A request refused with `unavailable` (its shard restarts or replays) is sent again, with the same key, until its deadline.
-    """
-
-    def __init__(self, shards: int, *, clock: SystemClock) -> None:
-        self._clock = clock
-        self._lanes = [_Lane(find(shard_name(index))) for index in range(shards)]
+    def __init__(self, shards: Sequence[str]) -> None:
+        self._lanes = [_Lane(name) for name in shards]
 
     async def request(self, request: Request, *, deadline_s: float) -> Answer:
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(request, loop.create_future())
         lane = self._lanes[shard_of(log_of(request)[1], len(self._lanes))]
-        size = 13 * len(request.level) + 64 if isinstance(request, Take) else 256
-        expires_s = self._clock.monotonic_s() + deadline_s
-        while True:
-            waiting = _Waiting(request, asyncio.get_running_loop().create_future(), size)
-            lane.put(waiting)
-            try:
-                async with asyncio.timeout(expires_s - self._clock.monotonic_s()):
-                    answer = await waiting.answer
-            except TimeoutError:
-                raise Unavailable(
-                    f"{type(request).__name__}: {lane.actor.name} did not answer within {deadline_s} s; ask again with the same key"
-                ) from None
-            if not (isinstance(answer, Refused) and answer.code == Unavailable.code) or self._clock.monotonic_s() + RETRY_S >= expires_s:
-                return answer
-            await asyncio.sleep(RETRY_S)
+        lane.put(waiting)
+        expiry = loop.call_later(deadline_s, _expire, waiting, lane.name)
+        try:
+            return await waiting.done
+        finally:
+            expiry.cancel()
 
     async def profile(self) -> list[dict[str, object]]:
-        """Of the shards that answer; one that is away is told by its name alone."""
-        found: list[dict[str, object]] = []
-        for lane in self._lanes:
-            try:
-                async with asyncio.timeout(2.0):
-                    profile = await lane.actor.call("profile")
-                found.append(profile.as_dict())
-            except (Unavailable, TimeoutError):
-                found.append({"shard": lane.actor.name, "away": True})
-        return found
+        """Of the shards that answer within PROFILE_S."""
 
-    async def close(self) -> None:
-        """Stop what is under way; who still waits gets Unavailable at its deadline."""
-        tasks = [task for lane in self._lanes for task in lane.under_way]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        async def one(name: str) -> dict[str, object] | None:
+            try:
+                async with asyncio.timeout(PROFILE_S):
+                    return dict(await ray.get_actor(name, namespace=NAMESPACE).call.remote("profile"))
+            except (TimeoutError, ValueError, ray_errors.RayError):
+                return None
+
+        found = await asyncio.gather(*(one(lane.name) for lane in self._lanes))
+        return [counters for counters in found if counters is not None]
+
+
+def _expire(waiting: _Waiting, name: str) -> None:
+    if not waiting.done.done():
+        waiting.done.set_exception(Unavailable(f"{type(waiting.request).__name__}: {name} did not answer in time; ask again with the same key"))

@@ -1,0 +1,319 @@
+"""The HTTP side, a process of its own: health, metrics, venue documents, local sign-in, and the console's files.
+
+Holds no state of the service and no socket of a client. Every dependency is passed in as an async check or a store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import html
+import re
+import socket
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import CollectorRegistry
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from esplanade.core.clock import SystemClock
+from esplanade.core.errors import EsplanadeError, Forbidden, NotFound
+from esplanade.storage.broker import Broker
+from esplanade.storage.catalogue import Catalogue
+from gateway.auth import Signer
+from gateway.metrics import METRICS_PREFIX, Scrape, Snapshot
+
+Check = Callable[[], Awaitable[str | None]]
+"""None when ready, else what is not ready and why."""
+
+CHECK_S: Final = 2.0
+"""A readiness check that takes longer counts as failed."""
+LOCAL_TOKEN_TTL_S: Final = 12 * 3600.0
+LOCAL_SUBJECT: Final = 2**29
+"""Subject of the local operator; shoppers get fresh ones from the catalogue."""
+MAX_CACHED_DOCUMENTS: Final = 32
+LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+STATUS: Final[dict[str, int]] = {
+    "invalid": 422, "not_found": 404, "forbidden": 403, "unauthenticated": 401, "conflict": 409, "limit": 429, "unavailable": 503, "fenced": 503,
+}  # fmt: skip
+_HASHED: Final = re.compile(r"-[A-Za-z0-9_-]{8,}\.[a-z0-9]+$")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """ws_url: the gateway's address as browsers reach it. local_sign_in: only when embedded and on loopback. console: the built console, if there is one;
+    console_missing: why not, for people. allowed_hosts: names the local sign-in accepts beside localhost."""
+
+    ws_url: str
+    local_sign_in: bool = False
+    console: Path | None = None
+    console_missing: str = "it was not built"
+    allowed_hosts: tuple[str, ...] = ()
+
+
+class LocalToken(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    role: Literal["operator", "shopper"]
+    tenant: str = Field(min_length=1, max_length=128)
+
+
+def build_api(
+    *,
+    catalogue: Catalogue,
+    broker: Broker,
+    signer: Signer,
+    clock: SystemClock,
+    settings: ApiSettings,
+    checks: Mapping[str, Check],
+    profile: Callable[[], Awaitable[Sequence[dict[str, object]]]] | None = None,
+) -> FastAPI:
+    """The application. `checks`: by the name that /readyz says (postgres, redis, shards, gateways). `profile`: `System.profile`, for /metrics."""
+    app = FastAPI(title="Esplanade", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
+    documents = _Documents(catalogue)
+
+    @app.middleware("http")
+    async def secure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = await call_next(request)
+        for name, value in _security_headers(settings.ws_url).items():
+            response.headers.setdefault(name, value)
+        return response
+
+    @app.exception_handler(EsplanadeError)
+    async def ours(_: Request, error: EsplanadeError) -> JSONResponse:
+        return problem(STATUS.get(error.code, 500), error.code, error.message)
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        code = {404: "not_found", 405: "invalid"}.get(error.status_code, "invalid")
+        return problem(error.status_code, code, f"{request.method} {request.url.path}: {error.detail}")
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        said = "; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors())
+        return problem(422, "invalid", said)
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """This process answers."""
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def readyz() -> JSONResponse:
+        """All that the service needs answers too; names what does not."""
+        names = list(checks)
+        results = await asyncio.gather(*(_checked(checks[name]) for name in names))
+        failed = {name: why for name, why in zip(names, results, strict=True) if why is not None}
+        return JSONResponse({"ready": not failed, "checks": {name: failed.get(name, "ok") for name in names}}, 503 if failed else 200)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        snapshots: list[Snapshot] = []
+        for key in await broker.keys(METRICS_PREFIX):
+            value = await broker.get(key)
+            if value is not None:
+                snapshots.append(msgspec.msgpack.decode(value, type=Snapshot))
+        profiles = list(await profile()) if profile is not None else []
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(Scrape(snapshots, profiles))
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/v1/venues")
+    async def venues() -> list[dict[str, str]]:
+        return await _lines(catalogue)
+
+    @app.get("/v1/venues/{tenant}/{venue}")
+    async def venue(tenant: str, venue: str, request: Request) -> Response:
+        """The venue document as imported; ETag is its SHA-256."""
+        digest, plain, packed = await documents.get(tenant, venue)
+        headers = {"ETag": f'"{digest}"', "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+        if f'"{digest}"' in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(packed, media_type="application/json", headers={**headers, "Content-Encoding": "gzip"})
+        return Response(plain, media_type="application/json", headers=headers)
+
+    @app.get("/v1/console")
+    async def console() -> dict[str, Any]:
+        """What the console needs to begin."""
+        return {"ws_url": settings.ws_url, "local_sign_in": settings.local_sign_in, "venues": await _lines(catalogue)}
+
+    @app.post("/v1/local/token")
+    async def local_token(wanted: LocalToken, request: Request) -> dict[str, Any]:
+        """A token without an account, for whoever sits at this machine."""
+        if not settings.local_sign_in:
+            raise Forbidden("local sign-in is off here (it is on when everything is embedded and on loopback); present a token of your own")
+        _check_local(request, settings.allowed_hosts)
+        if wanted.tenant not in await catalogue.tenants():
+            raise NotFound(f"tenant {wanted.tenant!r}: there is none of this id")
+        subject = LOCAL_SUBJECT if wanted.role == "operator" else await catalogue.next_subject(wanted.tenant)
+        token = signer.issue(subject, wanted.tenant, wanted.role, None, LOCAL_TOKEN_TTL_S, clock.unix_ms() / 1000)
+        return {"token": token, "subject": subject, "role": wanted.role, "tenant": wanted.tenant, "expires_in_s": LOCAL_TOKEN_TTL_S}
+
+    @app.get("/{path:path}", include_in_schema=False)
+    async def files(path: str) -> Response:
+        if path.startswith("v1/"):
+            raise NotFound(f"/{path}: no such resource; see /v1/openapi.json")
+        root = settings.console
+        if root is None or not (root / "index.html").is_file():
+            if path in ("", "index.html"):
+                return HTMLResponse(_missing(settings.console_missing), 200)
+            raise NotFound(f"/{path}: there is no console here: {settings.console_missing}")
+        file = (root / (path or "index.html")).resolve()
+        if not file.is_relative_to(root.resolve()) or not file.is_file():
+            raise NotFound(f"/{path}: no such file of the console")
+        cache = "public, max-age=31536000, immutable" if _HASHED.search(file.name) else "no-cache"
+        return FileResponse(file, headers={"Cache-Control": cache})
+
+    return app
+
+
+def problem(status: int, code: str, detail: str) -> JSONResponse:
+    """Problem details (RFC 9457) with our code."""
+    title = code.replace("_", " ")
+    return JSONResponse(
+        {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}, status, media_type="application/problem+json"
+    )
+
+
+async def _checked(check: Check) -> str | None:
+    try:
+        async with asyncio.timeout(CHECK_S):
+            return await check()
+    except TimeoutError:
+        return f"no answer within {CHECK_S:g} s"
+    except Exception as error:  # whatever a check raises is its answer
+        return f"{type(error).__name__}: {error}"
+
+
+async def _lines(catalogue: Catalogue) -> list[dict[str, str]]:
+    return [{"tenant": entry.tenant, "id": entry.venue, "name": entry.name, "kind": entry.kind} for entry in await catalogue.venues()]
+
+
+class _Documents:
+    """Venue documents, plain and zipped, by digest."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._cache: OrderedDict[tuple[str, str], tuple[str, bytes, bytes]] = OrderedDict()
+
+    async def get(self, tenant: str, venue: str) -> tuple[str, bytes, bytes]:
+        """(digest, document, gzip of it). Raises NotFound."""
+        digest = next((entry.digest for entry in await self._catalogue.venues(tenant) if entry.venue == venue), None)
+        if digest is None:
+            raise NotFound(f"venue {tenant}/{venue}: there is none of this id; /v1/venues lists them")
+        held = self._cache.get((tenant, venue))
+        if held is None or held[0] != digest:
+            plain = await self._catalogue.venue(tenant, venue)
+            held = self._cache[tenant, venue] = (digest, plain, await asyncio.to_thread(gzip.compress, plain, 6, mtime=0))
+            if len(self._cache) > MAX_CACHED_DOCUMENTS:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end((tenant, venue))
+        return held
+
+
+def _check_local(request: Request, allowed: tuple[str, ...]) -> None:
+    """The page that asks must be ours: a foreign name that resolves to this machine (DNS rebinding) has its own Host, another page its own Origin."""
+    host = request.headers.get("host", "")
+    name = urlsplit(f"//{host}").hostname or ""
+    if name not in LOCAL_NAMES and name not in allowed:
+        raise Forbidden(f"host {host[:200]!r}: local sign-in answers to localhost and 127.0.0.1 only")
+    origin = request.headers.get("origin")
+    if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
+        raise Forbidden(f"origin {origin[:200]!r}: local sign-in answers to its own pages only")
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise Forbidden("local sign-in answers to its own pages only")
+
+
+def _security_headers(ws_url: str) -> dict[str, str]:
+    parts = urlsplit(ws_url)
+    ws = f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
+    local = (
+        " ".join(f"{parts.scheme}://{name}:{parts.port}" for name in ("localhost", "127.0.0.1"))
+        if parts.hostname in LOCAL_NAMES and parts.port
+        else ""
+    )
+    policy = (
+        f"default-src 'self'; connect-src 'self' {ws} {local}; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
+        "script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+    )
+    return {
+        "Content-Security-Policy": re.sub(r" +", " ", policy).replace(" ;", ";"),
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Permissions-Policy": "camera=(self), geolocation=(self), microphone=()",
+    }
+
+
+def _missing(why: str) -> str:
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Esplanade</title>"
+        f"<h1>Esplanade is running, its console is missing</h1><p>The web console is not here: {html.escape(why)}.</p>"
+        "<p>All else works: see <a href=/readyz>/readyz</a>, <a href=/metrics>/metrics</a>, <a href=/v1/venues>/v1/venues</a>.</p></html>"
+    )
+
+
+class ApiServer:
+    """A running API; `stop` ends it cleanly."""
+
+    def __init__(self, server: uvicorn.Server, task: asyncio.Task[None], port: int) -> None:
+        self._server = server
+        self._task = task
+        self.port = port
+
+    async def stop(self) -> None:
+        self._server.should_exit = True
+        await self._task
+
+
+async def serve_api(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> ApiServer:
+    """Serve until `stop`; returns when it listens. Port 0 takes a free one. Leaves signals to the caller."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2, server_header=False)
+    server = _QuietServer(config)
+    task = asyncio.ensure_future(server.serve(sockets=[sock]))
+    started = asyncio.ensure_future(server.listening.wait())
+    await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
+    started.cancel()
+    if task.done():
+        sock.close()
+        await task
+    return ApiServer(server, task, int(sock.getsockname()[1]))
+
+
+class _QuietServer(uvicorn.Server):
+    """uvicorn without its own signal handlers, and with an event for "listening"."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

@@ -1,0 +1,457 @@
+"""The Python client of `esplanade.v1.msgpack`, on `websockets` and `msgpack`: written apart from the server's codec, so that the two check each other.
+
+Owns one connection, its requests in flight, its reconnects. Frames are plain dicts with the key "op" (docs/protocol.md). Answers WebSocket pings by itself.
+Cheap: one task a client; a thousand clients fit in a process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Final, cast
+
+import msgpack
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as ws_connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.typing import Subprotocol
+
+from esplanade.core.errors import (
+    Conflict,
+    EsplanadeError,
+    Fault,
+    Fenced,
+    Forbidden,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+)
+from spatial.columns import PositionColumns
+
+Frame = dict[str, Any]
+
+SUBPROTOCOL: Final = "esplanade.v1.msgpack"
+MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+MAX_EVENTS: Final = 10_000
+"""Events kept for `events()`; beyond, the oldest are dropped and counted in `dropped_events`."""
+MAX_IN_FLIGHT: Final = 64
+"""Requests unanswered at once, as the server allows."""
+MAX_REMEMBERED: Final = 4_096
+"""Ids of pushes remembered to remove duplicates."""
+BATCH: Final = 256
+BACKOFF_S: Final = (0.1, 5.0)
+
+_ERRORS: Final[dict[str, type[EsplanadeError]]] = {
+    kind.code: kind for kind in (InvalidInput, NotFound, Forbidden, Unauthenticated, Conflict, LimitExceeded, Unavailable, Fenced, Fault)
+}
+
+
+def error_for(code: str, message: str) -> EsplanadeError:
+    """The exception for an Error or Bye frame; `code` stays readable on it where it is a behaviour's own refusal."""
+    kind = _ERRORS.get(code)
+    if kind is None:
+        kind = _ERRORS[code] = type("Refused", (EsplanadeError,), {"code": code, "__doc__": f"refused: {code}"})
+    return kind(message)
+
+
+class Client:
+    """One session. Use `Client.connect`; `async with` closes it.
+
+    `on_event`: called at once, in the receiving task, for every frame that is no answer; then nothing is queued for `events()`.
+    """
+
+    def __init__(
+        self, url: str, hello: Frame, *, reconnects: int, on_event: Callable[[Frame], None] | None, auto_ack: bool, keepalive_s: float | None
+    ) -> None:
+        self.url = url
+        self.welcome: Frame = {}
+        self.connected = False
+        self.connects = 0
+        self.dropped_events = 0
+        self.duplicate_pushes = 0
+        self._hello = hello
+        self._reconnects = reconnects
+        self._on_event = on_event
+        self._auto_ack = auto_ack
+        self._keepalive_s = keepalive_s
+        self._ws: ClientConnection | None = None
+        self._seq = 0
+        self._pending: dict[int, tuple[asyncio.Future[Frame], Frame]] = {}
+        self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._topics: dict[str, Frame] = {}
+        self._events: deque[Frame] = deque()
+        self._arrived = asyncio.Event()
+        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._packer = msgpack.Packer(use_bin_type=True)
+        self._rng = random.Random(str(hello["client"]))  # spreads reconnects of many clients, and repeats for each
+        self._closed = False
+        self._failure: EsplanadeError | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        *,
+        client: str,
+        token: str | None = None,
+        guest_of: str | None = None,
+        venue: str | None = None,
+        resume: Mapping[str, int] | None = None,
+        reconnects: int = 8,
+        on_event: Callable[[Frame], None] | None = None,
+        auto_ack: bool = False,
+        keepalive_s: float | None = 20.0,
+        timeout_s: float = 10.0,
+    ) -> Client:
+        """Connect and say hello; returns when welcome.
+
+        client: the device's own id; `seq` counts up within it, so a fresh process takes a fresh id. reconnects: attempts in a row after a loss, 0 for none.
+        Raises what the server says (Unauthenticated, NotFound, ...), or Unavailable.
+        """
+        hello: Frame = {"op": "hello", "client": client}
+        for key, value in (("token", token), ("guest_of", guest_of), ("venue", venue), ("resume", dict(resume) if resume else None)):
+            if value is not None:
+                hello[key] = value
+        self = cls(url, hello, reconnects=reconnects, on_event=on_event, auto_ack=auto_ack, keepalive_s=keepalive_s)
+        ws = await self._open(timeout_s)
+        self._task = asyncio.ensure_future(self._run(ws))
+        return self
+
+    # --- sending ---
+
+    def next_seq(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    async def request(self, op: str, *, timeout_s: float = 15.0, **fields: Any) -> Frame:
+        """Send a request and return its answer. It is sent again, with the same seq, if the connection is lost and comes back.
+
+        Raises the error of the answer's code, Unavailable on a lost connection or after `timeout_s` (the outcome is unknown then: ask with the same key).
+        """
+        async with self._slots:
+            self._check()
+            seq = self.next_seq()
+            frame = {"op": op, "seq": seq, **fields}
+            future: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+            self._pending[seq] = (future, frame)
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._write(frame)
+                    reply = await future
+            except TimeoutError:
+                raise Unavailable(f"{op}: no answer within {timeout_s:g} s; ask again with the same key") from None
+            finally:
+                self._pending.pop(seq, None)
+        if reply["op"] == "error":
+            raise error_for(str(reply["code"]), str(reply["message"]))
+        return reply
+
+    async def send(self, op: str, **fields: Any) -> int | None:
+        """Send a frame whose answer nobody waits for; an Error to it comes as an event. Returns its seq (None for ack and watermark)."""
+        self._check()
+        frame: Frame = {"op": op, **fields}
+        seq: int | None = None
+        if op not in ("ack", "watermark"):
+            seq = frame["seq"] = self.next_seq()
+        await self._write(frame)
+        return seq
+
+    async def send_many(self, frames: Sequence[Frame]) -> None:
+        """Send frames made by the caller (with `seq`, see `next_seq`) in as few messages as may be."""
+        self._check()
+        for start in range(0, len(frames), BATCH):
+            await self._write(list(frames[start : start + BATCH]))
+
+    async def _write(self, what: Frame | list[Frame]) -> None:
+        ws = self._ws
+        if ws is None:
+            return  # between connections: requests are sent again, the rest is lost like any frame on a broken wire
+        with contextlib.suppress(ConnectionClosed):
+            await ws.send(cast(bytes, self._packer.pack(what)))
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._closed:
+            raise Unavailable("this client is closed; connect another one")
+
+    # --- the everyday requests ---
+
+    async def walk_in(self, venue: str, location: str) -> Frame:
+        return await self.request("walk_in", venue=venue, location=location)
+
+    async def move(self, venue: str, level: int, x: float, y: float, *, tick: int | None = None, ack: bool = False) -> None:
+        """My position. With `ack`, returns when the position host has it."""
+        fields: Frame = {"venue": venue, "level": level, "x": x, "y": y}
+        if tick is not None:
+            fields["tick"] = tick
+        if ack:
+            await self.request("move", ack=True, **fields)
+        else:
+            await self.send("move", **fields)
+
+    async def leave(self, venue: str, *, tick: int | None = None) -> None:
+        await self.request("leave", venue=venue, **({} if tick is None else {"tick": tick}))
+
+    async def pay(self, venue: str, unit: str, amount: int, currency: str, *, key: bytes, tick: int | None = None) -> Frame:
+        """Pay `amount` minor units. `key`: 16 bytes of the caller's, the same for every retry."""
+        extra = {} if tick is None else {"tick": tick}
+        return await self.request("pay", venue=venue, key=key, unit=unit, amount=amount, currency=currency, **extra)
+
+    async def balance(self) -> dict[str, int]:
+        return dict((await self.request("balance"))["balances"])
+
+    async def subscribe(self, topic: str, *, rate_hz: float | None = None) -> None:
+        """Subscribed again by itself after a reconnect."""
+        fields: Frame = {"topic": topic} if rate_hz is None else {"topic": topic, "rate_hz": rate_hz}
+        await self.request("subscribe", **fields)
+        self._topics[topic] = fields
+
+    async def unsubscribe(self, topic: str) -> None:
+        self._topics.pop(topic, None)
+        await self.request("unsubscribe", topic=topic)
+
+    async def ack(self, *pushes: str) -> None:
+        for start in range(0, len(pushes), BATCH):
+            await self.send("ack", pushes=list(pushes[start : start + BATCH]))
+
+    async def open_source(self, venue: str, source: str, first_tick: int) -> Frame:
+        return await self.request("open_source", venue=venue, source=source, first_tick=first_tick)
+
+    async def close_source(self, venue: str, source: str) -> Frame:
+        return await self.request("close_source", venue=venue, source=source)
+
+    async def columns(self, venue: str, source: str, tick: int, columns: PositionColumns) -> None:
+        """Hand over rows; returns when the position host has them."""
+        subject, level, x, y = columns.pack()
+        await self.request("columns", venue=venue, source=source, tick=tick, subject=subject, level=level, x=x, y=y)
+
+    async def watermark(self, venue: str, source: str, tick: int, rows: int) -> None:
+        await self.send("watermark", venue=venue, source=source, tick=tick, rows=rows)
+
+    async def top_ups(self, *, tick: int, key: bytes, subject: bytes, amount: bytes, currency: str) -> Frame:
+        """n credits by columns: key (n, 16) bytes, subject and amount (n,) u4. Answers result (a byte a row) and codes."""
+        return await self.request("top_ups", tick=tick, key=key, subject=subject, amount=amount, currency=currency)
+
+    async def payments(self, *, venue: str, tick: int, key: bytes, subject: bytes, unit: bytes, amount: bytes, currency: str) -> Frame:
+        return await self.request("payments", venue=venue, tick=tick, key=key, subject=subject, unit=unit, amount=amount, currency=currency)
+
+    # --- events ---
+
+    async def events(self) -> AsyncIterator[Frame]:
+        """Frames that are no answers, in order, and `{"op": "_reconnected", "resumed": bool}` after a reconnect.
+
+        Ends when the client is closed; raises the failure when the server gives this client up.
+        """
+        while True:
+            while self._events:
+                yield self._events.popleft()
+            if self._failure is not None:
+                raise self._failure
+            if self._closed:
+                return
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    async def event(self, op: str, *, timeout_s: float = 10.0) -> Frame:
+        """The next event of this kind; others before it are passed over. Raises Unavailable after `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                async for frame in self.events():
+                    if frame["op"] == op:
+                        return frame
+        except TimeoutError:
+            pass
+        raise Unavailable(f"no {op} within {timeout_s:g} s")
+
+    def _emit(self, frame: Frame) -> None:
+        if self._on_event is not None:
+            self._on_event(frame)
+            return
+        if len(self._events) >= MAX_EVENTS:
+            self._events.popleft()
+            self.dropped_events += 1
+        self._events.append(frame)
+        self._arrived.set()
+
+    # --- the connection ---
+
+    async def _open(self, timeout_s: float) -> ClientConnection:
+        try:
+            async with asyncio.timeout(timeout_s):
+                ws = await ws_connect(
+                    self.url,
+                    subprotocols=[Subprotocol(SUBPROTOCOL)],
+                    compression=None,
+                    max_size=MAX_MESSAGE_BYTES,
+                    max_queue=64,
+                    ping_interval=self._keepalive_s,
+                    open_timeout=None,
+                    close_timeout=2.0,
+                    user_agent_header=None,
+                    proxy=None,
+                )
+                try:
+                    await ws.send(cast(bytes, self._packer.pack(self._hello)))
+                    frames = _frames(await ws.recv())
+                except BaseException:
+                    await ws.close()
+                    raise
+        except TimeoutError:
+            raise Unavailable(f"{self.url}: no welcome within {timeout_s:g} s") from None
+        except ConnectionClosed as error:
+            raise Unavailable(f"{self.url}: closed before welcome ({error}); try again later") from error
+        except InvalidURI as error:
+            raise InvalidInput(f"{self.url}: no WebSocket address ({error}); it begins with ws:// or wss://") from error
+        except (OSError, InvalidHandshake) as error:
+            raise Unavailable(f"{self.url}: cannot connect ({error}); is the gateway running?") from error
+        first = frames[0]
+        if first["op"] != "welcome":
+            await ws.close()
+            failure = error_for(str(first.get("code", "fault")), str(first.get("message", first)))
+            if first.get("reconnect") and not failure.retryable:
+                failure = Unavailable(failure.message)
+            raise failure
+        self.welcome = first
+        if "token" in first:
+            self._hello.pop("guest_of", None)
+            self._hello["token"] = first["token"]
+        self._ws = ws
+        self.connected = True
+        self.connects += 1
+        for frame in frames[1:]:
+            self._receive(frame)
+        return ws
+
+    async def _run(self, ws: ClientConnection) -> None:
+        try:
+            while True:
+                bye: Frame | None = None
+                try:
+                    async for message in ws:
+                        for frame in _frames(message):
+                            if frame["op"] == "bye":
+                                bye = frame
+                            else:
+                                self._receive(frame)
+                except ConnectionClosed:
+                    pass
+                self.connected = False
+                self._ws = None
+                if self._closed:
+                    return
+                again = await self._reopen(bye)
+                if again is None:
+                    return
+                ws = again
+        except EsplanadeError as error:
+            self._fail(error)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self._fail(Fault(f"the client broke: {type(error).__name__}: {error}"))
+            raise
+
+    async def _reopen(self, bye: Frame | None) -> ClientConnection | None:
+        """Connect again with back-off; None (and the failure set) where the server or the number of attempts says no."""
+        if bye is not None and (not bye.get("reconnect") or bye["code"] == "unauthenticated"):
+            self._fail(error_for(str(bye["code"]), str(bye["message"])))
+            return None
+        wait_s = max(BACKOFF_S[0], float(bye.get("retry_after_s", 0.0)) if bye else 0.0)
+        failure: EsplanadeError = Unavailable(f"{self.url}: connection lost" if bye is None else str(bye["message"]))
+        for _ in range(self._reconnects):
+            await asyncio.sleep(wait_s * self._rng.uniform(0.5, 1.0))
+            try:
+                ws = await self._open(10.0)
+            except EsplanadeError as error:
+                failure = error
+                if not error.retryable:
+                    break
+                wait_s = min(2 * wait_s, BACKOFF_S[1])
+                continue
+            again: list[Frame] = [{"op": "subscribe", "seq": self.next_seq(), **fields} for fields in self._topics.values()]
+            again += [frame for _, frame in self._pending.values()]
+            await self.send_many(again)
+            self._emit({"op": "_reconnected", "resumed": bool(self.welcome.get("resumed", False))})
+            return ws
+        self._fail(failure)
+        return None
+
+    def _fail(self, failure: EsplanadeError) -> None:
+        self._failure = failure
+        self.connected = False
+        self._ws = None
+        for future, _ in self._pending.values():
+            if not future.done():
+                future.set_exception(failure)
+        self._arrived.set()
+
+    def _receive(self, frame: Frame) -> None:
+        seq = frame.get("seq")
+        if seq is not None:
+            waiting = self._pending.get(seq)
+            if waiting is not None:
+                if not waiting[0].done():
+                    waiting[0].set_result(frame)
+                return
+            if frame["op"] not in ("error", "rewind"):
+                return  # the answer to something sent without waiting
+        op = frame["op"]
+        if op in ("push", "push_columns"):
+            if frame["venue"] == self._hello.get("venue"):
+                self._hello["resume"] = frame["place"]
+            if op == "push" and self._repeated(str(frame["id"])):
+                return
+        self._emit(frame)
+
+    def _repeated(self, push: str) -> bool:
+        """Whether this push was here before; acks it either way, where asked to."""
+        if self._auto_ack:
+            task = asyncio.ensure_future(self._write({"op": "ack", "pushes": [push]}))
+            task.add_done_callback(lambda _: None)
+        if push in self._seen:
+            self.duplicate_pushes += 1
+            return True
+        self._seen[push] = None
+        if len(self._seen) > MAX_REMEMBERED:
+            self._seen.popitem(last=False)
+        return False
+
+    async def close(self) -> None:
+        """Idempotent."""
+        self._closed = True
+        ws = self._ws
+        self._ws = None
+        if ws is not None:
+            await ws.close()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        failure = Unavailable("this client was closed")
+        for future, _ in self._pending.values():
+            if not future.done():
+                future.set_exception(failure)
+        self._arrived.set()
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def _frames(message: str | bytes) -> list[Frame]:
+    try:
+        decoded = msgpack.unpackb(message, raw=False)
+    except (ValueError, TypeError) as error:
+        raise Fault(f"a message that is no msgpack: {error}") from error
+    frames = decoded if isinstance(decoded, list) else [decoded]
+    if not frames or not all(isinstance(frame, dict) and isinstance(frame.get("op"), str) for frame in frames):
+        raise Fault("a message that holds no frames")
+    return frames

@@ -1,0 +1,487 @@
+"""Frames into calls of the System, answers into frames: one `match` over the closed union.
+
+The subject and the tenant are the token's, always. A request is answered exactly once, with its `seq`. Never touches a socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol, TypeVar, assert_never
+
+import numpy as np
+import numpy.typing as npt
+
+from actors import messages as m
+from actors.system import Key, System, VenueClock
+from esplanade.core.clock import SystemClock
+from esplanade.core.errors import EsplanadeError, Fault, Forbidden, InvalidInput, NotFound
+from esplanade.core.ids import Address, check_name
+from gateway import frames as f
+from gateway.auth import Identity
+from gateway.batching import MoveBatcher, PayBatcher, Payment, Tee, tee_rows
+from gateway.hub import Hub
+from gateway.hub import Peer as HubPeer
+from gateway.metrics import GatewayMetrics
+from gateway.venues import VenueCache, VenueFacts
+from spatial.columns import LEFT, PositionColumns
+from spatial.offers import check_offer
+
+_log = logging.getLogger("esplanade.gateway.dispatch")
+
+MAX_MONEY_ROWS: Final = 20_000
+"""Rows of one TopUps or Payments frame."""
+MAX_TASKS: Final = 50_000
+"""Requests in flight in this process, beyond which watermarks (which no session counts) are refused."""
+COORDINATE_M: Final = 1e6
+
+R = TypeVar("R")
+
+
+class Peer(HubPeer, Protocol):
+    @property
+    def identity(self) -> Identity: ...
+
+    def send(self, frame: f.ServerFrame) -> None: ...
+
+
+class Dispatch:
+    def __init__(self, *, system: System, venues: VenueCache, hub: Hub, clock: SystemClock, metrics: GatewayMetrics, tee: Tee | None) -> None:
+        self._system = system
+        self._venues = venues
+        self._hub = hub
+        self._clock = clock
+        self._metrics = metrics
+        self._tee = tee
+        self._moves = MoveBatcher(system, metrics, tee)
+        self._pays = PayBatcher(system, metrics)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.in_flight = 0
+
+    def handle(self, peer: Peer, frame: f.ClientFrame) -> None:
+        """Take a permitted frame; the answer comes by `peer.send`, at once or later."""
+        self._metrics.count("esplanade_gateway_frames_in_total", label=str(frame.__struct_config__.tag))
+        started = self._clock.monotonic_s()
+        match frame:
+            case f.Ping():
+                self.in_flight += 1
+                self._finish(peer, f.Pong(seq=frame.seq, now_ms=self._clock.unix_ms()), started)
+            case f.Move() | f.Leave():
+                self.in_flight += 1
+                facts = self._venues.cached(peer.identity.tenant, frame.venue)
+                if facts is not None and self._hub.is_in(peer, frame.venue):
+                    self._row(peer, frame, facts, started)
+                else:
+                    self._spawn(self._first_row(peer, frame, started))
+            case f.Watermark():
+                if len(self._tasks) > MAX_TASKS:
+                    peer.send(
+                        f.Error(code="limit", message=f"watermark of tick {frame.tick} dropped: the gateway is full; send it again", retryable=True)
+                    )
+                    return
+                self._spawn(self._watermark(peer, frame))
+            case f.WalkIn():
+                self._request(peer, frame.seq, self._walk_in(peer, frame), started)
+            case f.Pay():
+                self._request(peer, frame.seq, self._pay(peer, frame), started)
+            case f.GetBalance():
+                self._request(peer, frame.seq, self._balance(peer, frame), started)
+            case f.GetOffers():
+                self._request(peer, frame.seq, self._offers(peer, frame), started)
+            case f.FindStores():
+                self._request(peer, frame.seq, self._stores(peer, frame), started)
+            case f.GetZone():
+                self._request(peer, frame.seq, self._zone(peer, frame), started)
+            case f.GetClock():
+                self._request(peer, frame.seq, self._clock_of(peer, frame), started)
+            case f.CreateOffer() | f.EndOffer():
+                self._request(peer, frame.seq, self._change_offer(peer, frame), started)
+            case f.SetBays():
+                self._request(peer, frame.seq, self._bays(peer, frame), started)
+            case f.GetBooks():
+                self._request(peer, frame.seq, self._books(peer, frame), started)
+            case f.OpenSource() | f.CloseSource():
+                self._request(peer, frame.seq, self._source(peer, frame), started)
+            case f.Columns():
+                self._request(peer, frame.seq, self._columns(peer, frame), started)
+            case f.TopUps():
+                self._request(peer, frame.seq, self._top_ups(peer, frame), started)
+            case f.Payments():
+                self._request(peer, frame.seq, self._payments(peer, frame), started)
+            case f.Hello() | f.Ack() | f.Subscribe() | f.Unsubscribe():
+                raise Fault(f"frame {type(frame).__name__} reached dispatch: the session and the hub own it")
+            case _:
+                assert_never(frame)
+
+    async def stop(self, timeout_s: float = 2.0) -> None:
+        """Wait a while for what is in flight, then give up."""
+        if self._tasks:
+            _, late = await asyncio.wait(list(self._tasks), timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await self._moves.stop(timeout_s)
+        await self._pays.stop(timeout_s)
+
+    # --- answering ---
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _request(self, peer: Peer, seq: int, work: Coroutine[Any, Any, f.ServerFrame], started: float) -> None:
+        self.in_flight += 1
+        self._spawn(self._answer(peer, seq, work, started))
+
+    async def _answer(self, peer: Peer, seq: int, work: Coroutine[Any, Any, f.ServerFrame], started: float) -> None:
+        reply: f.ServerFrame
+        try:
+            reply = await work
+        except EsplanadeError as error:
+            reply = error_frame(error, seq)
+        except asyncio.CancelledError:
+            reply = f.Error(code="unavailable", message="the gateway stops: send again with the same key elsewhere", retryable=True, seq=seq)
+        except Exception:
+            _log.exception("request_failed", extra={"seq": seq})
+            reply = f.Error(code="fault", message="the request failed inside the server; it is logged, and nothing you can mend", seq=seq)
+        self._finish(peer, reply, started)
+
+    def _finish(self, peer: Peer, reply: f.ServerFrame | None, started: float) -> None:
+        self.in_flight -= 1
+        peer.session.answered()
+        if reply is not None:
+            peer.send(reply)
+        self._metrics.observe(self._clock.monotonic_s() - started)
+
+    async def _ask(self, peer: Peer, address: Address, command: m.Command, kind: type[R], seq: int | None = None) -> R:
+        """The entity's reply, of the kind it must be. A rejection is raised as `_Refused`."""
+        key = None if seq is None else Key(client_of(peer), seq)
+        reply = await self._system.ask(address, command, key=key)
+        if isinstance(reply, m.Rejected):
+            raise _Refused(reply)
+        if not isinstance(reply, kind):
+            raise Fault(f"{address} answered {type(reply).__name__} to {type(command).__name__}, not {kind.__name__}")
+        return reply
+
+    # --- shoppers ---
+
+    async def _walk_in(self, peer: Peer, frame: f.WalkIn) -> f.ServerFrame:
+        identity = peer.identity
+        await self._enter(peer, frame.venue)
+        address = Address("session", identity.tenant, str(identity.subject))
+        reply = await self._ask(peer, address, m.ScanQr(venue=frame.venue, location=frame.location), m.WalkedIn, frame.seq)
+        return f.WalkedIn(
+            seq=frame.seq, venue=reply.venue, venue_name=reply.venue_name, level=reply.level, x=reply.x_m, y=reply.y_m, stores=reply.stores
+        )
+
+    async def _enter(self, peer: Peer, venue: str) -> VenueFacts:
+        """The venue exists, and from now on its pushes reach this peer."""
+        identity = peer.identity
+        facts = await self._venues.get(identity.tenant, venue)
+        if not self._hub.is_in(peer, venue):
+            await self._hub.attach(
+                peer,
+                tenant=identity.tenant,
+                venue=venue,
+                subject=identity.subject,
+                feed=identity.role == "feed",
+                source=identity.source,
+                client=peer.session.client,
+            )
+        return facts
+
+    async def _first_row(self, peer: Peer, frame: f.Move | f.Leave, started: float) -> None:
+        try:
+            facts = await self._enter(peer, frame.venue)
+        except EsplanadeError as error:
+            self._finish(peer, error_frame(error, frame.seq), started)
+        except Exception:
+            _log.exception("request_failed", extra={"seq": frame.seq})
+            self._finish(peer, f.Error(code="fault", message="the request failed inside the server; it is logged", seq=frame.seq), started)
+        else:
+            self._row(peer, frame, facts, started)
+
+    def _row(self, peer: Peer, frame: f.Move | f.Leave, facts: VenueFacts, started: float) -> None:
+        identity = peer.identity
+        source = identity.source if frame.tick is not None else None
+        acked = isinstance(frame, f.Leave) or frame.ack
+
+        def outcome(failure: EsplanadeError | None) -> None:
+            if failure is not None:
+                self._finish(peer, error_frame(failure, frame.seq), started)
+            else:
+                self._finish(peer, f.Taken(seq=frame.seq) if acked else None, started)
+
+        try:
+            if frame.tick is not None and source is None:
+                raise InvalidInput(f"tick {frame.tick}: this token names no source, so the venue's own clock stamps the row; leave `tick` out")
+            if isinstance(frame, f.Leave):
+                row = (LEFT, 0.0, 0.0)
+            else:
+                facts.check_level(frame.level)
+                row = (frame.level, frame.x, frame.y)
+            self._moves.add(identity.tenant, frame.venue, source, frame.tick, identity.subject, row, outcome)
+        except EsplanadeError as error:
+            self._finish(peer, error_frame(error, frame.seq), started)
+
+    async def _pay(self, peer: Peer, frame: f.Pay) -> f.ServerFrame:
+        identity = peer.identity
+        facts = await self._venues.get(identity.tenant, frame.venue)
+        unit = facts.units.get(frame.unit)
+        if unit is None:
+            raise NotFound(f"unit {frame.unit!r}: venue {frame.venue} has none of this id")
+        if not unit[1]:
+            raise InvalidInput(f"unit {frame.unit!r} has no till: pay at one that has")
+        if frame.amount >= 2**32:
+            raise InvalidInput(f"amount {frame.amount}: one payment is below {2**32} minor units; split it")
+        tick = frame.tick if frame.tick is not None else await self._tick(identity.tenant, frame.venue)
+        payment = Payment(frame.key, identity.subject, unit[0], frame.amount)
+        code, balance = await self._pays.pay(identity.tenant, frame.venue, frame.currency, tick, payment)
+        if code is not None:
+            message = f"payment of {frame.amount} {frame.currency} at {frame.unit} refused: {code} (balance {balance}); nothing was taken"
+            return f.Error(code=code, message=message, seq=frame.seq)
+        return f.Paid(seq=frame.seq, key=frame.key, balance=balance)
+
+    async def _tick(self, tenant: str, venue: str) -> int:
+        tick = self._hub.tick(tenant, venue)
+        return tick if tick is not None else (await self._system.clock(tenant, venue)).tick
+
+    async def _balance(self, peer: Peer, frame: f.GetBalance) -> f.ServerFrame:
+        subject = peer.identity.subject
+        reply = await self._ask(peer, ledger_of(peer.identity.tenant, subject), m.GetBalance(subject=subject), m.Balance)
+        return f.Balance(seq=frame.seq, balances=reply.balances)
+
+    async def _offers(self, peer: Peer, frame: f.GetOffers) -> f.ServerFrame:
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        tick = await self._tick(facts.tenant, facts.venue)
+        return f.OfferList(seq=frame.seq, offers=(await self._ask(peer, facts.address, m.GetOffers(tick=tick), m.Offers)).offers)
+
+    async def _stores(self, peer: Peer, frame: f.FindStores) -> f.ServerFrame:
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        facts.check_level(frame.level)
+        command = m.FindStores(level=frame.level, x_m=frame.x, y_m=frame.y, k=frame.k)
+        return f.Stores(seq=frame.seq, stores=(await self._ask(peer, facts.address, command, m.Stores)).stores)
+
+    async def _clock_of(self, peer: Peer, frame: f.GetClock) -> f.ServerFrame:
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        return clock_state(frame.seq, await self._system.clock(facts.tenant, facts.venue))
+
+    # --- operators ---
+
+    async def _zone(self, peer: Peer, frame: f.GetZone) -> f.ServerFrame:
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        if frame.zone not in facts.units and frame.zone not in facts.zones:
+            raise NotFound(f"zone {frame.zone!r}: venue {frame.venue} has no unit or zone of this id")
+        reply = await self._ask(peer, Address("zone", facts.tenant, f"{facts.venue}:{frame.zone}"), m.GetZone(), m.ZoneState)
+        return f.ZoneState(
+            seq=frame.seq,
+            tick=reply.tick,
+            inside=reply.inside,
+            entries=reply.entries,
+            exits=reply.exits,
+            dwells=reply.dwells,
+            stayed_s=reply.stayed_s,
+        )
+
+    async def _change_offer(self, peer: Peer, frame: f.CreateOffer | f.EndOffer) -> f.ServerFrame:
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        command: m.Command
+        if isinstance(frame, f.CreateOffer):
+            check_offer(frame.offer)
+            if frame.offer.unit_id not in facts.units:
+                raise NotFound(f"offer {frame.offer.id}: venue {frame.venue} has no unit {frame.offer.unit_id!r}")
+            command = m.CreateOffer(offer=frame.offer)
+        else:
+            command = m.EndOffer(offer_id=frame.offer, tick=frame.tick)
+        await self._ask(peer, facts.address, command, m.Done, frame.seq)
+        return f.Done(seq=frame.seq)
+
+    async def _bays(self, peer: Peer, frame: f.SetBays) -> f.ServerFrame:
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        reply = await self._ask(peer, facts.address, m.SetBays(bays=frame.bays), m.Parking, frame.seq)
+        return f.Parking(seq=frame.seq, venue=frame.venue, total=reply.total, free=reply.free)
+
+    async def _books(self, peer: Peer, frame: f.GetBooks) -> f.ServerFrame:
+        tenant = peer.identity.tenant
+        parts = await asyncio.gather(*(self._ask(peer, Address("ledger", tenant, str(i)), m.GetBooks(), m.Books) for i in range(m.LEDGERS)))
+        return f.Books(
+            seq=frame.seq,
+            accounts=sum(part.accounts for part in parts),
+            total=_summed([part.total for part in parts]),
+            wallets=_summed([part.wallets for part in parts]),
+            tills=_summed([part.tills for part in parts]),
+            outside=_summed([part.outside for part in parts]),
+            payments=sum(part.payments for part in parts),
+            top_ups=sum(part.top_ups for part in parts),
+        )
+
+    # --- feeds ---
+
+    async def _source(self, peer: Peer, frame: f.OpenSource | f.CloseSource) -> f.ServerFrame:
+        self._own_source(peer, frame.source)
+        tenant = peer.identity.tenant
+        await self._enter(peer, frame.venue)
+        if isinstance(frame, f.OpenSource):
+            clock = await self._system.open_source(tenant, frame.venue, frame.source, first_tick=frame.first_tick)
+        else:
+            clock = await self._system.close_source(tenant, frame.venue, frame.source)
+        return clock_state(frame.seq, clock)
+
+    async def _columns(self, peer: Peer, frame: f.Columns) -> f.ServerFrame:
+        self._own_source(peer, frame.source)
+        columns = PositionColumns.unpack(frame.subject, frame.level, frame.x, frame.y)
+        facts = await self._enter(peer, frame.venue)
+        check_columns(columns, facts)
+        self._hub.speak_for(peer, frame.venue, columns.subject)
+        await self._system.take(facts.tenant, facts.venue, columns, source=frame.source, tick=frame.tick)
+        tee_rows(self._tee, self._metrics, facts.tenant, facts.venue, frame.source, frame.tick, columns)
+        return f.Taken(seq=frame.seq)
+
+    async def _watermark(self, peer: Peer, frame: f.Watermark) -> None:
+        try:
+            self._own_source(peer, frame.source)
+            check_name(frame.venue, "venue")
+            if frame.rows < 0:
+                raise InvalidInput(f"watermark of tick {frame.tick}: {frame.rows} rows; must be 0 or more")
+            await self._system.watermark(peer.identity.tenant, frame.venue, frame.source, tick=frame.tick, rows=frame.rows)
+        except EsplanadeError as error:
+            peer.send(f.Error(code=error.code, message=f"watermark of tick {frame.tick}: {error.message}", retryable=error.retryable))
+        except Exception:
+            _log.exception("watermark_failed", extra={"venue": frame.venue, "tick": frame.tick})
+            peer.send(f.Error(code="fault", message=f"watermark of tick {frame.tick} failed inside the server; it is logged"))
+
+    @staticmethod
+    def _own_source(peer: Peer, source: str) -> None:
+        if peer.identity.source != source:
+            raise Forbidden(f"source {source!r}: this token speaks for {peer.identity.source!r}; get a token with this source")
+
+    async def _top_ups(self, peer: Peer, frame: f.TopUps) -> f.ServerFrame:
+        subject = _money_columns(frame.key, frame.subject, frame.amount)
+
+        def command(rows: npt.NDArray[np.intp]) -> m.Command:
+            return m.TopUps(
+                tick=frame.tick, key=_pick(frame.key, 16, rows), subject=_pick(frame.subject, 4, rows), amount=_pick(frame.amount, 4, rows),
+                currency=frame.currency,
+            )  # fmt: skip
+
+        return await self._settle(peer, frame.seq, subject, command)
+
+    async def _payments(self, peer: Peer, frame: f.Payments) -> f.ServerFrame:
+        subject = _money_columns(frame.key, frame.subject, frame.amount)
+        if len(frame.unit) != 2 * len(subject):
+            raise InvalidInput(f"payments: unit has {len(frame.unit)} bytes; {len(subject)} rows need {2 * len(subject)} (u2, little-endian)")
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        unit = np.frombuffer(frame.unit, "<u2")
+        tills = np.zeros(2**16, np.bool_)
+        tills[[index for index, till in facts.units.values() if till]] = True
+        bad = np.flatnonzero(~tills[unit])
+        if len(bad):
+            raise InvalidInput(f"payments: row {bad[0]} pays at unit {unit[bad[0]]}, which has no till in venue {frame.venue}; nothing was taken")
+
+        def command(rows: npt.NDArray[np.intp]) -> m.Command:
+            return m.Payments(
+                tick=frame.tick, venue=frame.venue, key=_pick(frame.key, 16, rows), subject=_pick(frame.subject, 4, rows),
+                unit=_pick(frame.unit, 2, rows), amount=_pick(frame.amount, 4, rows), currency=frame.currency,
+            )  # fmt: skip
+
+        return await self._settle(peer, frame.seq, subject, command)
+
+    async def _settle(
+        self, peer: Peer, seq: int, subject: npt.NDArray[np.uint32], command: Callable[[npt.NDArray[np.intp]], m.Command]
+    ) -> f.ServerFrame:
+        """Split rows by ledger, ask all, and put the results back in order.
+
+        One ledger away: the whole frame is retryable; each row's own key makes that safe, and the connection's `seq` is not needed for it.
+        """
+        ledger = subject % m.LEDGERS
+        parts = [np.flatnonzero(ledger == i) for i in range(m.LEDGERS)]
+        used = [i for i, rows in enumerate(parts) if len(rows)]
+        tenant = peer.identity.tenant
+        replies = await asyncio.gather(
+            *(self._ask(peer, Address("ledger", tenant, str(i)), command(parts[i]), m.Settled) for i in used), return_exceptions=True
+        )
+        codes: list[str] = []
+        result = np.zeros(len(subject), np.uint8)
+        for i, reply in zip(used, replies, strict=True):
+            if isinstance(reply, BaseException):
+                raise reply
+            table = [0]
+            for code in reply.codes:
+                if code not in codes:
+                    codes.append(code)
+                table.append(1 + codes.index(code))
+            result[parts[i]] = np.array(table, np.uint8)[np.frombuffer(reply.result, np.uint8)]
+        return f.Settled(seq=seq, result=result.tobytes(), codes=tuple(codes))
+
+
+class _Refused(EsplanadeError):
+    """A behaviour's rejection on its way to the client: its code is the behaviour's."""
+
+    def __init__(self, rejected: m.Rejected) -> None:
+        super().__init__(rejected.message)
+        self.rejected = rejected
+
+
+def error_frame(error: EsplanadeError, seq: int | None) -> f.Error:
+    code = error.rejected.code if isinstance(error, _Refused) else error.code
+    return f.Error(code=code, message=error.message, retryable=error.retryable, seq=seq)
+
+
+def client_of(peer: Peer) -> str:
+    """The client part of an idempotency key: the person and their device."""
+    return f"{peer.identity.subject}:{peer.session.client}"
+
+
+def ledger_of(tenant: str, subject: int) -> Address:
+    return Address("ledger", tenant, str(subject % m.LEDGERS))
+
+
+def clock_state(seq: int, clock: VenueClock) -> f.ClockState:
+    return f.ClockState(seq=seq, tick=clock.tick, epoch=clock.epoch, driven=clock.driven, late_rows=clock.late_rows, late_ticks=clock.late_ticks)
+
+
+def check_columns(columns: PositionColumns, facts: VenueFacts) -> None:
+    """Levels exist, coordinates are possible, no subject twice. Raises InvalidInput naming the first bad row."""
+    bad = np.flatnonzero((columns.level >= facts.levels) & (columns.level != LEFT))
+    if len(bad):
+        raise InvalidInput(
+            f"columns: row {bad[0]} is on level {columns.level[bad[0]]}; venue {facts.venue} has 0 to {facts.levels - 1}, and 255 for left"
+        )
+    far = np.flatnonzero((np.abs(columns.x_m) > COORDINATE_M) | (np.abs(columns.y_m) > COORDINATE_M))
+    if len(far):
+        row = far[0]
+        raise InvalidInput(
+            f"columns: row {row} is at x={columns.x_m[row]}, y={columns.y_m[row]}; coordinates are within {COORDINATE_M:g} m of the origin"
+        )
+    if len(columns) > 1:
+        subject = columns.subject
+        if not bool((subject[1:] > subject[:-1]).all()):
+            ordered = np.sort(subject)
+            twice = np.flatnonzero(ordered[1:] == ordered[:-1])
+            if len(twice):
+                raise InvalidInput(f"columns: subject {ordered[twice[0]]} occurs twice; a frame has each subject at most once")
+
+
+def _money_columns(key: bytes, subject: bytes, amount: bytes) -> npt.NDArray[np.uint32]:
+    n = len(subject) // 4
+    if len(subject) != 4 * n or len(amount) != 4 * n or len(key) != 16 * n or n == 0:
+        raise InvalidInput(
+            f"money columns: key {len(key)} B, subject {len(subject)} B, amount {len(amount)} B; n >= 1 rows need 16n, 4n and 4n bytes"
+        )
+    if n > MAX_MONEY_ROWS:
+        raise InvalidInput(f"money columns: {n} rows; at most {MAX_MONEY_ROWS} a frame, send several frames")
+    return np.frombuffer(subject, "<u4")
+
+
+def _pick(column: bytes, width: int, rows: npt.NDArray[np.intp]) -> bytes:
+    return np.frombuffer(column, f"V{width}")[rows].tobytes()
+
+
+def _summed(parts: list[dict[str, int]]) -> dict[str, int]:
+    out: dict[str, int] = {}
+    for part in parts:
+        for currency, amount in part.items():
+            out[currency] = out.get(currency, 0) + amount
+    return out

@@ -1,0 +1,60 @@
+"""Numbers that bound a session, by role, and the token bucket that holds them. Pure: time is an argument."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.auth import Role
+from gateway.frames import MAX_GUEST_MESSAGE_BYTES, MAX_MESSAGE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class RoleLimits:
+    """message_bytes: one message; frames_per_s and burst: the token bucket; subscriptions: topics at once; requests: unanswered at once;
+    low_bytes: unsent bytes above which conflatable frames are left out; high_bytes: above which the reader is disconnected."""
+
+    message_bytes: int
+    frames_per_s: float
+    burst: int
+    subscriptions: int
+    requests: int = 64
+    low_bytes: int = 64 * 1024
+    high_bytes: int = 1024 * 1024
+
+
+_PERSON: Final = RoleLimits(message_bytes=MAX_GUEST_MESSAGE_BYTES, frames_per_s=20.0, burst=60, subscriptions=8)
+_STAFF: Final = RoleLimits(
+    message_bytes=MAX_MESSAGE_BYTES, frames_per_s=200.0, burst=600, subscriptions=256, low_bytes=512 * 1024, high_bytes=8 * 1024 * 1024
+)
+
+LIMITS: Final[dict[Role, RoleLimits]] = {
+    "guest": _PERSON,
+    "shopper": _PERSON,
+    "feed": RoleLimits(
+        message_bytes=MAX_MESSAGE_BYTES, frames_per_s=5000.0, burst=20_000, subscriptions=64, low_bytes=2 * 1024 * 1024, high_bytes=32 * 1024 * 1024
+    ),
+    "operator": _STAFF,
+    "engineer": _STAFF,
+}
+
+
+class TokenBucket:
+    """`rate` tokens a second, at most `burst` saved up."""
+
+    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._at = now
+
+    def take(self, now: float) -> bool:
+        """Whether there was a token; takes it."""
+        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
+        self._at = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True

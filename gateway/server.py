@@ -1,0 +1,478 @@
+"""The WebSocket server: sockets, and nothing that could be decided without one.
+
+A thin shell around `Session` (rules), `Hub` (publications) and `Dispatch` (requests). Writes never wait: frames of one loop turn leave as one message,
+and a reader whose unsent bytes pass its role's limit is disconnected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http
+import logging
+import socket
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, assert_never
+from urllib.parse import urlsplit
+
+from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request as HttpRequest
+from websockets.http11 import Response as HttpResponse
+from websockets.typing import Subprotocol
+
+from actors.system import System
+from esplanade.core.clock import SystemClock
+from esplanade.core.errors import EsplanadeError, LimitExceeded, NotFound, Unauthenticated, Unavailable
+from esplanade.storage.broker import Broker
+from esplanade.storage.catalogue import Catalogue
+from esplanade.storage.journal import Journal
+from gateway import frames as f
+from gateway.auth import Identity, Signer, Verifier
+from gateway.batching import Tee
+from gateway.codec import FORMATS
+from gateway.codes import CloseCode
+from gateway.dispatch import Dispatch, error_frame
+from gateway.hub import Hub
+from gateway.limits import TokenBucket
+from gateway.metrics import METRICS_PREFIX, METRICS_TTL_S, GatewayMetrics, GaugeName
+from gateway.session import Action, Authenticate, Close, Join, Part, Probe, Request, Send, Session
+from gateway.venues import VenueCache
+
+_log = logging.getLogger("esplanade.gateway.server")
+
+POLL_S: Final = 1.0
+JOIN_BYTES: Final = 1024 * 1024
+"""Frames are joined into one message up to about this size."""
+SOCKET_SLACK: Final = 2
+"""A message above its limit gets Bye and a code; above this many times the limit the socket is closed (1009) without being read."""
+LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+PATHS: Final = frozenset({"/", "/v1/ws"})
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """process: this process's name in metrics and logs. allowed_origins: beyond the server's own host (scheme://host[:port]).
+
+    drain_spread_s: clients are told to come back at moments spread over this time.
+    """
+
+    process: str = "gateway"
+    max_connections: int = 10_000
+    guests: bool = True
+    guests_per_s: float = 200.0
+    guest_ttl_s: float = 24 * 3600.0
+    allowed_origins: tuple[str, ...] = ()
+    open_timeout_s: float = 5.0
+    close_timeout_s: float = 2.0
+    drain_spread_s: float = 5.0
+    known_tenants_s: float = 30.0
+
+
+@dataclass(slots=True)
+class _Outbox:
+    frames: list[bytes] = field(default_factory=list)
+    bytes: int = 0
+    scheduled: bool = False
+
+
+class Connection:
+    """A WebSocket with its session; the `Peer` of hub and dispatch."""
+
+    def __init__(self, server: GatewayServer, ws: ServerConnection, session: Session) -> None:
+        self.session = session
+        self._server = server
+        self._ws = ws
+        self._outbox = _Outbox()
+        self._abandoned_seen = 0
+        self._resent_seen = 0
+
+    @property
+    def identity(self) -> Identity:
+        assert self.session.identity is not None
+        return self.session.identity
+
+    # --- out ---
+
+    def send(self, frame: f.ServerFrame) -> None:
+        if isinstance(frame, f.Error):
+            self._server.metrics.count("esplanade_gateway_errors_total", label=frame.code)
+        self.write(self.session.codec.encode(frame))
+
+    def write(self, encoded: bytes) -> None:
+        outbox = self._outbox
+        outbox.frames.append(encoded)
+        outbox.bytes += len(encoded)
+        if not outbox.scheduled:
+            outbox.scheduled = True
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    def backlog(self) -> int:
+        return self._ws.transport.get_write_buffer_size() + self._outbox.bytes
+
+    def flush(self) -> None:
+        """Write what is queued, frames joined; disconnect a reader that is too far behind."""
+        outbox = self._outbox
+        outbox.scheduled = False
+        frames, outbox.frames, outbox.bytes = outbox.frames, [], 0
+        if not frames:
+            return
+        behind = self._ws.transport.get_write_buffer_size()
+        limit = self.session.limits.high_bytes
+        if behind > limit:
+            message = f"{behind} bytes unsent, at most {limit}: read faster, or ask for lower rates"
+            self.perform(self.session.end(CloseCode.SLOW, message, code="limit"))
+            return
+        metrics = self._server.metrics
+        codec = self.session.codec
+        start, size = 0, 0
+        for i, frame in enumerate(frames):
+            if i > start and (i - start >= f.MAX_BATCH or size + len(frame) > JOIN_BYTES):
+                self._transmit(codec.join(frames[start:i]))
+                start, size = i, 0
+            size += len(frame)
+        self._transmit(codec.join(frames[start:]))
+        metrics.count("esplanade_gateway_frames_out_total", len(frames))
+
+    def _transmit(self, message: bytes) -> None:
+        self._server.metrics.count("esplanade_gateway_messages_out_total")
+        self._server.metrics.count("esplanade_gateway_bytes_out_total", len(message))
+        broadcast((self._ws,), message.decode() if self.session.codec.text else message)
+
+    # --- what the session says ---
+
+    def perform(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case Send():
+                    self.send(action.frame)
+                case Request():
+                    self._server.dispatch.handle(self, action.frame)
+                case Join():
+                    self._server.spawn(self._join(action))
+                case Part():
+                    self._server.hub.part(self, action.topic)
+                    self.send(f.Done(seq=action.seq))
+                case Probe():
+                    self._server.spawn(self._probe())
+                case Close():
+                    self.flush()
+                    self._server.hub.drop(self)
+                    self._server.spawn(self._close(action))
+                case Authenticate():
+                    self._server.spawn(self._server.admit(self, action.hello))
+                case _:
+                    assert_never(action)
+
+    async def _join(self, action: Join) -> None:
+        tenant = self.identity.tenant
+        try:
+            if action.name.venue is not None:
+                facts = await self._server.venues.get(tenant, action.name.venue)
+                if action.name.level is not None:
+                    facts.check_level(action.name.level)
+            await self._server.hub.join(self, tenant=tenant, topic=action.topic, name=action.name, rate_hz=action.rate_hz)
+        except EsplanadeError as error:
+            self.session.topics.pop(action.topic, None)
+            self.send(error_frame(error, action.seq))
+            return
+        if self.session.state == "closed":
+            self._server.hub.drop(self)
+        elif action.topic not in self.session.topics:  # unsubscribed meanwhile
+            self._server.hub.part(self, action.topic)
+            self.send(f.Subscribed(seq=action.seq, topic=action.topic))
+        else:
+            self.send(f.Subscribed(seq=action.seq, topic=action.topic))
+            self._server.hub.latest(self, action.topic)
+
+    async def _probe(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            await (await self._ws.ping())
+            self.session.heard(self._server.clock.monotonic_s())
+
+    async def _close(self, action: Close) -> None:
+        self._server.metrics.count("esplanade_gateway_disconnects_total", label=str(int(action.code)))
+        reason = action.reason.encode()[:120].decode("utf-8", "ignore")
+        await self._ws.close(int(action.code), reason)
+
+    # --- in ---
+
+    async def run(self) -> None:
+        server, session = self._server, self.session
+        metrics, clock = server.metrics, server.clock
+        try:
+            async for message in self._ws:
+                metrics.count("esplanade_gateway_messages_in_total")
+                metrics.count("esplanade_gateway_bytes_in_total", len(message))
+                self.perform(session.receive(message, clock.monotonic_s()))
+                if session.state == "closed":
+                    break
+            if session.state == "closed":
+                await self._ws.wait_closed()
+        except ConnectionClosed:
+            pass
+        finally:
+            if session.state != "closed":
+                metrics.count("esplanade_gateway_disconnects_total", label=str(self._ws.close_code or 1006))
+            session.lost()
+            server.hub.drop(self)
+
+    def poll(self, now: float, unix_s: float) -> None:
+        session = self.session
+        self.perform(session.poll(now, unix_s))
+        if session.resent != self._resent_seen:
+            self._server.metrics.count("esplanade_gateway_pushes_resent_total", session.resent - self._resent_seen)
+            self._resent_seen = session.resent
+        if session.abandoned != self._abandoned_seen:
+            self._server.metrics.count("esplanade_gateway_pushes_abandoned_total", session.abandoned - self._abandoned_seen)
+            self._abandoned_seen = session.abandoned
+
+    def raise_message_limit(self) -> None:
+        """Before welcome a message may be as large as a guest's; afterwards as the role's."""
+        self._ws.protocol.max_message_size = SOCKET_SLACK * self.session.limits.message_bytes
+
+
+class GatewayServer:
+    """One gateway process. `tee` gets every row that a position host took."""
+
+    def __init__(
+        self,
+        system: System,
+        journal: Journal,
+        broker: Broker,
+        catalogue: Catalogue,
+        verifier: Verifier,
+        signer: Signer,
+        clock: SystemClock,
+        settings: GatewaySettings | None = None,
+        tee: Tee | None = None,
+    ) -> None:
+        self.clock = clock
+        self.metrics = GatewayMetrics()
+        self.settings = settings or GatewaySettings()
+        self.venues = VenueCache(catalogue, clock)
+        self.hub = Hub(system=system, journal=journal, broker=broker, clock=clock, metrics=self.metrics)
+        self.dispatch = Dispatch(system=system, venues=self.venues, hub=self.hub, clock=clock, metrics=self.metrics, tee=tee)
+        self._broker = broker
+        self._catalogue = catalogue
+        self._verifier = verifier
+        self._signer = signer
+        self._connections: set[Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: Server | None = None
+        self._sessions = 0
+        self._draining = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._loopback = False
+        self._guests = TokenBucket(self.settings.guests_per_s, self.settings.guests_per_s, clock.monotonic_s())
+        self._tenants: tuple[float, frozenset[str]] = (0.0, frozenset())
+
+    # --- life ---
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
+        """Listen; returns the port (a free one, where 0 was asked)."""
+        self._loopback = host in LOCAL_NAMES
+        await self.hub.start()
+        self._server = await serve(
+            self._connected,
+            host,
+            port,
+            subprotocols=[Subprotocol(name) for name in f.SUBPROTOCOLS],
+            compression=None,
+            process_request=self._checked,
+            max_size=SOCKET_SLACK * f.MAX_GUEST_MESSAGE_BYTES,
+            open_timeout=self.settings.open_timeout_s,
+            close_timeout=self.settings.close_timeout_s,
+            ping_interval=None,
+            server_header=None,
+        )
+        self.spawn(self._poll())
+        self.spawn(self._report())
+        return int(next(iter(self._server.sockets)).getsockname()[1])
+
+    async def stop(self) -> None:
+        """Drain, close every connection, and leave nothing running."""
+        await self.drain()
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+        await self.dispatch.stop()
+        await self.hub.stop()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def drain(self) -> None:
+        """Take no more connections; tell every client to come back elsewhere, at moments spread over `drain_spread_s`; wait until they are closed."""
+        self._draining = True
+        connections = list(self._connections)
+        for i, connection in enumerate(connections):
+            retry = self.settings.drain_spread_s * (i + 1) / len(connections)
+            connection.perform(
+                connection.session.end(CloseCode.DRAINING, "this gateway is going away: reconnect", code="unavailable", retry_after_s=retry)
+            )
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.close_timeout_s + 1.0):
+                await self._empty.wait()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("gateway_task_failed", exc_info=task.exception())
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    # --- connections ---
+
+    def _checked(self, ws: ServerConnection, request: HttpRequest) -> HttpResponse | None:
+        """Refuse a handshake before it costs anything."""
+        if request.path.partition("?")[0] not in PATHS:
+            return self._refuse(ws, http.HTTPStatus.NOT_FOUND, "path", "no WebSocket here; connect to /v1/ws\n")
+        origin = request.headers.get("Origin")
+        if origin is not None and not self._origin_allowed(origin, request.headers.get("Host", "")):
+            return self._refuse(ws, http.HTTPStatus.FORBIDDEN, "origin", f"origin {origin[:200]} is not allowed; add it to allowed_origins\n")
+        if self._draining:
+            return self._refuse(ws, http.HTTPStatus.SERVICE_UNAVAILABLE, "draining", "this gateway is going away; reconnect\n")
+        if len(self._connections) >= self.settings.max_connections:
+            text = f"{len(self._connections)} connections, at most {self.settings.max_connections}; reconnect later\n"
+            return self._refuse(ws, http.HTTPStatus.SERVICE_UNAVAILABLE, "full", text)
+        return None
+
+    def _refuse(self, ws: ServerConnection, status: http.HTTPStatus, reason: str, text: str) -> HttpResponse:
+        self.metrics.count("esplanade_gateway_refused_connections_total", label=reason)
+        response = ws.respond(status, text)
+        if status is http.HTTPStatus.SERVICE_UNAVAILABLE:
+            response.headers["Retry-After"] = "2"
+        return response
+
+    def _origin_allowed(self, origin: str, host: str) -> bool:
+        """Our own host, or a configured one. On loopback only local names: a foreign name that resolves here is DNS rebinding."""
+        if origin in self.settings.allowed_origins:
+            return True
+        name = urlsplit(origin).hostname
+        if name in LOCAL_NAMES:
+            return self._loopback
+        return not self._loopback and name is not None and name == urlsplit(f"//{host}").hostname
+
+    async def _connected(self, ws: ServerConnection) -> None:
+        self._sessions += 1
+        sock = ws.transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        session = Session(f"{self.settings.process}-{self._sessions}", FORMATS[str(ws.subprotocol)], self.clock.monotonic_s())
+        connection = Connection(self, ws, session)
+        self._connections.add(connection)
+        self._empty.clear()
+        try:
+            if self._draining:
+                connection.perform(session.end(CloseCode.DRAINING, "this gateway is going away: reconnect", code="unavailable", retry_after_s=1.0))
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+            if not self._connections:
+                self._empty.set()
+
+    async def admit(self, connection: Connection, hello: f.Hello) -> None:
+        """Check the hello; answer Welcome (and the pushes missed), or close."""
+        session = connection.session
+        token: str | None = None
+        try:
+            if hello.token is not None:
+                identity = self._verifier.verify(hello.token, self.clock.unix_ms() / 1000)
+            elif hello.guest_of is not None:
+                identity, token = await self._guest(hello.guest_of)
+            else:
+                raise Unauthenticated("hello has neither token nor guest_of: give one of them")
+            history = None
+            if hello.venue is not None:
+                await self.venues.get(identity.tenant, hello.venue)
+                history = await self.hub.attach(
+                    connection,
+                    tenant=identity.tenant,
+                    venue=hello.venue,
+                    subject=identity.subject,
+                    feed=identity.role == "feed",
+                    source=identity.source,
+                    client=hello.client,
+                    resume=hello.resume,
+                )
+        except EsplanadeError as error:
+            connection.perform(session.end(_close_code(error), error.message, code=error.code, retry_after_s=1.0 if error.retryable else 0.0))
+            self.hub.drop(connection)
+            return
+        except Exception:
+            _log.exception("hello_failed")
+            connection.perform(session.end(CloseCode.FAULT, "hello failed inside the server; it is logged", code="fault", retry_after_s=1.0))
+            self.hub.drop(connection)
+            return
+        # No await from attach to here: nothing published in between can be missed.
+        resumed = hello.resume is not None and history is not None
+        actions = session.admit(identity, now=self.clock.monotonic_s(), now_ms=self.clock.unix_ms(), token=token, resumed=resumed)
+        if not actions:  # closed meanwhile
+            self.hub.drop(connection)
+            return
+        connection.raise_message_limit()
+        connection.perform(actions[:1])
+        if hello.venue is not None and history:
+            self.hub.replay(connection, hello.venue, history)
+        connection.perform(actions[1:])
+
+    async def _guest(self, tenant: str) -> tuple[Identity, str]:
+        now = self.clock.monotonic_s()
+        if not self.settings.guests:
+            raise Unauthenticated("guests are not allowed here: sign in and present a token")
+        if self._tenants[0] < now or tenant not in self._tenants[1]:
+            if not self._guests.take(now):
+                raise LimitExceeded("too many guests at once: come back in a moment")
+            self._tenants = (now + self.settings.known_tenants_s, frozenset(await self._catalogue.tenants()))
+        elif not self._guests.take(now):
+            raise LimitExceeded("too many guests at once: come back in a moment")
+        if tenant not in self._tenants[1]:
+            raise NotFound(f"tenant {tenant!r}: there is none of this id")
+        subject = await self._catalogue.next_subject(tenant)
+        now_s = self.clock.unix_ms() / 1000
+        token = self._signer.issue(subject, tenant, "guest", None, self.settings.guest_ttl_s, now_s)
+        return self._verifier.verify(token, now_s), token
+
+    # --- regular work ---
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_S)
+            now, unix_s = self.clock.monotonic_s(), self.clock.unix_ms() / 1000
+            for i, connection in enumerate(list(self._connections)):
+                connection.poll(now, unix_s)
+                if i % 1000 == 999:
+                    await asyncio.sleep(0)
+
+    async def _report(self) -> None:
+        while True:
+            gauges: list[tuple[GaugeName, float]] = [
+                ("esplanade_gateway_connections", len(self._connections)),
+                ("esplanade_gateway_subscriptions", self.hub.subscriptions()),
+                ("esplanade_gateway_requests_in_flight", self.dispatch.in_flight),
+            ]
+            snapshot = self.metrics.snapshot(self.settings.process, gauges)
+            with contextlib.suppress(EsplanadeError):  # the broker is away: said again in a second
+                await self._broker.put(f"{METRICS_PREFIX}{self.settings.process}", snapshot, ttl_s=METRICS_TTL_S)
+            await asyncio.sleep(1.0)
+
+
+def _close_code(error: EsplanadeError) -> CloseCode:
+    if isinstance(error, Unauthenticated):
+        return CloseCode.UNAUTHENTICATED
+    if isinstance(error, Unavailable):
+        return CloseCode.FAULT
+    if isinstance(error, LimitExceeded):
+        return CloseCode.FULL
+    return CloseCode.REFUSED

@@ -1,0 +1,90 @@
+"""One example of every frame: golden files, permission and round-trip tests are made from these."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from actors.messages import BayChange, Store
+from gateway import frames as f
+from spatial.offers import Everyone, Offer, Within
+
+KEY = bytes(range(16))
+SUBJECTS = np.array([3, 7], "<u4").tobytes()
+LEVELS = bytes([0, 255])
+XS = np.array([1.5, 0.0], "<f4").tobytes()
+YS = np.array([-2.25, 0.0], "<f4").tobytes()
+AMOUNTS = np.array([250, 1000], "<u4").tobytes()
+UNITS = np.array([4, 9], "<u2").tobytes()
+PLACE = f.Place(1, 42)
+OFFER = Offer(
+    id="coffee", unit_id="u-12", title="Two for one", text="Until six", audience=Within(radius_m=15.0), starts_tick=600, ends_tick=36_000, cap=2
+)
+FLASH = Offer(id="flash", unit_id="u-3", title="Half price", audience=Everyone(), flash=True)
+STORE = Store(unit_id="u-12", name="Kaffeehaus", category="cafe", level=1, x_m=10.0, y_m=20.5, distance_m=3.25, offers=("coffee",))
+
+CLIENT: tuple[f.ClientFrame, ...] = (
+    f.Hello(client="phone-1", guest_of="demo", venue="parkside", resume=PLACE),
+    f.Ping(seq=1),
+    f.WalkIn(seq=2, venue="parkside", location="north_entrance"),
+    f.Move(seq=3, venue="parkside", level=1, x=12.5, y=7.25, ack=True),
+    f.Leave(seq=4, venue="parkside"),
+    f.Ack(pushes=("coffee.7.610",)),
+    f.Pay(seq=5, venue="parkside", key=KEY, unit="u-12", amount=450, currency="EUR"),
+    f.GetBalance(seq=6),
+    f.Subscribe(seq=7, topic="venue/parkside/density/1", rate_hz=2.0),
+    f.Unsubscribe(seq=8, topic="venue/parkside/density/1"),
+    f.GetOffers(seq=9, venue="parkside"),
+    f.FindStores(seq=10, venue="parkside", level=1, x=12.5, y=7.25, k=3),
+    f.GetZone(seq=11, venue="parkside", zone="u-12"),
+    f.GetClock(seq=12, venue="parkside"),
+    f.CreateOffer(seq=13, venue="parkside", offer=OFFER),
+    f.EndOffer(seq=14, venue="parkside", offer="coffee", tick=700),
+    f.SetBays(seq=15, venue="parkside", bays=(BayChange(unit_id="bay-1", occupied=True),)),
+    f.GetBooks(seq=16),
+    f.OpenSource(seq=17, venue="parkside", source="crowd", first_tick=1),
+    f.CloseSource(seq=18, venue="parkside", source="crowd"),
+    f.Columns(seq=19, venue="parkside", source="crowd", tick=1, subject=SUBJECTS, level=LEVELS, x=XS, y=YS),
+    f.Watermark(venue="parkside", source="crowd", tick=1, rows=2),
+    f.TopUps(seq=20, tick=1, key=KEY + KEY[::-1], subject=SUBJECTS, amount=AMOUNTS, currency="EUR"),
+    f.Payments(seq=21, venue="parkside", tick=1, key=KEY + KEY[::-1], subject=SUBJECTS, unit=UNITS, amount=AMOUNTS, currency="EUR"),
+)
+
+SERVER: tuple[f.ServerFrame, ...] = (
+    f.Welcome(
+        session="gateway-1", subject=2**30, tenant="demo", role="guest", now_ms=1_700_000_000_000, heartbeat_s=30.0,
+        limits=f.Limits(16_384, 20.0, 8), resumed=True, token="eyJ...",
+    ),
+    f.Pong(seq=1, now_ms=1_700_000_000_000),
+    f.Taken(seq=3),
+    f.Done(seq=13),
+    f.WalkedIn(seq=2, venue="parkside", venue_name="Parkside", level=0, x=1.0, y=2.0, stores=(STORE,)),
+    f.Stores(seq=10, stores=(STORE,)),
+    f.OfferList(seq=9, offers=(OFFER, FLASH)),
+    f.ZoneState(seq=11, tick=610, inside=4, entries=9, exits=5, dwells=2, stayed_s=730.5),
+    f.ClockState(seq=12, tick=610, epoch=2, driven=True, late_rows=0, late_ticks=0),
+    f.Push(id="coffee.7.610", kind="NEARBY", venue="parkside", offer="coffee", unit="u-12", title="Two for one", text="Until six", tick=610, place=PLACE),
+    f.PushColumns(
+        venue="parkside", tick=610, offers=("coffee", "flash"), offer=np.array([0, 1], "<u2").tobytes(), subject=SUBJECTS, place=PLACE
+    ),
+    f.Closed(venue="parkside", tick=610, epoch=2, late_rows=0),
+    f.Rewind(venue="parkside", tick=609, epoch=3),
+    f.Paid(seq=5, key=KEY, balance=550),
+    f.Settled(seq=20, result=bytes([0, 1]), codes=("wallet_not_found",)),
+    f.Balance(seq=6, balances={"EUR": 550}),
+    f.Books(
+        seq=16, accounts=3, total={"EUR": 0}, wallets={"EUR": 550}, tills={"EUR": 450}, outside={"EUR": -1000}, payments=1, top_ups=1,
+    ),
+    f.Subscribed(seq=7, topic="venue/parkside/density/1"),
+    f.Dots(venue="parkside", level=0, tick=610, pseudonym=SUBJECTS, x=XS, y=YS),
+    f.Density(
+        venue="parkside", level=1, tick=610, x0_m=-10.0, y0_m=0.0, cell_m=5.0, cols=2, rows=2, count=np.array([0, 3, 12, 0], "<u2").tobytes()
+    ),
+    f.Stats(
+        venue="parkside", tick=610, inside=(120, 80), pushes=15, entries=200, exits=0, dwells=40, tick_ms=3.5, zones={"u-12": 4},
+    ),
+    f.PaymentStats(payments=12, refused=1, volume={"EUR": 5400}),
+    f.OfferState(venue="parkside", offer=FLASH, ended=True),
+    f.Parking(venue="parkside", total=200, free=37),
+    f.Error(code="invalid", message="level 9: venue parkside has levels 0 to 2", seq=3),
+    f.Bye(code="unavailable", message="this gateway is going away: reconnect", reconnect=True, retry_after_s=1.5),
+)  # fmt: skip
