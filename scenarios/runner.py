@@ -359,7 +359,8 @@ class _Run:
             payments_each_second=_each_second(paid, first, last),
             samples=tuple(self.samples),
             offers=tuple(
-                OfferCount(offer.id, offer.title, offer.flash, int(np.count_nonzero(received.offer == i))) for i, offer in enumerate(self.offers)
+                OfferCount(offer.id, offer.title, offer.flash, offer.starts_tick, int(np.count_nonzero(received.offer == i)))
+                for i, offer in enumerate(self.offers)
             ),
             latency=Durations.of(self._merged("latency")),
             payment_latency=Durations.of(self._merged("payment_latency")),
