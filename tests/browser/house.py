@@ -164,7 +164,14 @@ class House:
     def _new_gateway(self, process: str) -> GatewayServer:
         settings = GatewaySettings(process=process, drain_spread_s=0.0, close_timeout_s=0.5)
         return GatewayServer(
-            self._system, self._journal, MemoryBroker(self._hub), self._catalogue, Verifier(self._signer.public_key), self._signer, self._clock, settings
+            self._system,
+            self._journal,
+            MemoryBroker(self._hub),
+            self._catalogue,
+            Verifier(self._signer.public_key),
+            self._signer,
+            self._clock,
+            settings,
         )
 
     async def _walk(self) -> None:
