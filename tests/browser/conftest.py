@@ -26,6 +26,13 @@ def house() -> Iterator[Any]:
         yield house
 
 
+@pytest.fixture(autouse=True)
+def no_offers_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "house" in request.fixturenames:
+        request.getfixturevalue("house").end_offers()
+
+
 @pytest.fixture(scope="session")
 def base_url(request: pytest.FixtureRequest) -> str:
     """Where the console is served, without a slash at the end."""

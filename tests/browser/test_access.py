@@ -31,5 +31,7 @@ def test_axe_finds_nothing_serious(open_page: Callable[..., Any], screen: str, t
     page.wait_for_timeout(500)
     page.evaluate(AXE.read_text())
     found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
-    serious = [f"{v['id']}: {v['help']}: {[n['html'][:120] for n in v['nodes'][:3]]}" for v in found["violations"] if v["impact"] in ("serious", "critical")]
+    serious = [
+        f"{v['id']}: {v['help']}: {[n['html'][:120] for n in v['nodes'][:3]]}" for v in found["violations"] if v["impact"] in ("serious", "critical")
+    ]
     assert serious == []

@@ -99,7 +99,9 @@ def test_a_flash_sale_created_here_is_in_the_service_and_on_the_timeline(open_pa
     page.locator(".timeline-bar.flash").first.wait_for()
     page.locator(".offers .tag.active").first.wait_for()
     page.keyboard.press("Escape")
-    page.wait_for_function("() => Number([...document.querySelectorAll('dt')].find(d => d.textContent === 'Pushes').nextSibling.textContent.replace(/\\D/g, '')) >= 280")
+    page.wait_for_function(
+        "() => Number([...document.querySelectorAll('dt')].find(d => d.textContent === 'Pushes').nextSibling.textContent.replace(/\\D/g, '')) >= 280"
+    )
     assert number(pushes.inner_text()) >= 280
 
 

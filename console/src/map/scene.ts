@@ -86,6 +86,7 @@ export class MapScene {
   #lastFrame = 0;
   #frame = 0;
   #dirty = true;
+  #namesDirty = true;
   #glide: { from: Camera; to: Camera; start: number } | undefined;
   #stale = false;
   readonly #resize: ResizeObserver;
@@ -212,14 +213,14 @@ export class MapScene {
     if (frame.level !== this.#level || this.#stale) return;
     this.dots.take(u4(frame.pseudonym), f4(frame.x), f4(frame.y), performance.now() / 1000, RAMPS[theme.value]);
     this.#count();
-    this.#touch();
+    this.#touch(false);
   }
 
   takeDensity(frame: DensityFrame): void {
     if (frame.level !== this.#level) return;
     this.#density = frame;
     this.#fieldImage = undefined;
-    this.#touch();
+    this.#touch(false);
   }
 
   // --- the camera
@@ -290,8 +291,10 @@ export class MapScene {
 
   // --- drawing
 
-  #touch(): void {
+  /** Something changed. `names`: names and pictograms too, which people's steps do not touch. */
+  #touch(names = true): void {
     this.#dirty = true;
+    this.#namesDirty ||= names;
     if (this.#frame === 0) this.#frame = requestAnimationFrame(this.#animate);
   }
 
@@ -311,6 +314,7 @@ export class MapScene {
         this.#o.onCamera(this.#camera);
       } else again = true;
       this.#dirty = true;
+      this.#namesDirty = true;
     }
     const weight = ease(this.#weight, this.#targetWeight, dt, reducedMotion() ? 0 : 0.35);
     if (weight !== this.#weight) {
@@ -331,6 +335,8 @@ export class MapScene {
 
   #draw(): void {
     this.#deck.setProps({ layers: this.#deckLayers(), viewState: this.#viewState() as never });
+    if (!this.#namesDirty) return;
+    this.#namesDirty = false;
     this.overlay.draw(
       {
         toScreen: (p) => toScreen(this.#camera, this.#root.clientWidth, this.#root.clientHeight, p),
