@@ -76,6 +76,7 @@ export class MapScene {
   #padding: Padding;
   #camera: Camera;
   #density: DensityFrame | undefined;
+  #newest: DotsFrame | undefined;
   #fieldImage: { image: ImageData; bounds: [number, number, number, number] } | undefined;
   #weight = 0;
   #targetWeight = 0;
@@ -171,6 +172,7 @@ export class MapScene {
     if (level === this.#level) return;
     this.#level = level;
     this.dots.clear();
+    this.#newest = undefined;
     this.#density = undefined;
     this.#fieldImage = undefined;
     this.#hovered = undefined;
@@ -209,10 +211,10 @@ export class MapScene {
     this.#touch();
   }
 
+  /** Only the newest frame is kept until the next picture is drawn: a hidden tab gathers nothing. */
   takeDots(frame: DotsFrame): void {
     if (frame.level !== this.#level || this.#stale) return;
-    this.dots.take(u4(frame.pseudonym), f4(frame.x), f4(frame.y), performance.now() / 1000, RAMPS[theme.value]);
-    this.#count();
+    this.#newest = frame;
     this.#touch(false);
   }
 
@@ -303,6 +305,12 @@ export class MapScene {
     const dt = Math.min(0.1, (nowMs - this.#lastFrame) / 1000);
     this.#lastFrame = nowMs;
     let again = false;
+    if (this.#newest) {
+      const { pseudonym, x, y } = this.#newest;
+      this.#newest = undefined;
+      this.dots.take(u4(pseudonym), f4(x), f4(y), performance.now() / 1000, RAMPS[theme.value]);
+      this.#count();
+    }
     if (this.#glide) {
       const t = Math.min(1, (performance.now() - this.#glide.start) / 180);
       const s = 1 - (1 - t) ** 3;
