@@ -47,6 +47,9 @@ MAX_QUEUED: Final = 50_000
 """Requests that wait for one shard in one process, at most."""
 RETRY_S: Final = 0.05
 RESTART_S: Final = 0.5
+_FOLDERS: Final = Path("/tmp")
+_PREFIX: Final = "esp-"
+_OWNER: Final = "owner"
 PROFILE_S: Final = 2.0
 STOP_S: Final = 15.0
 
@@ -109,8 +112,11 @@ def start_ray(address: str | None = None, *, processes: int = 4) -> RayNode:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise Unavailable(f"Ray at {address}: {error}; start the cluster, or unset ESPLANADE_RAY_ADDRESS to use a local node") from error
         return RayNode(None)
+    reclaim()
     # Sockets lie below this folder and their paths may have 107 bytes, so it is short whatever TMPDIR says.
-    folder = Path(tempfile.mkdtemp(prefix="esp-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_FOLDERS))
+    me = psutil.Process()
+    (folder / _OWNER).write_text(f"{me.pid} {me.create_time()}")
     node = RayNode(folder)
     try:
         with _true_loopback():
@@ -132,6 +138,38 @@ def start_ray(address: str | None = None, *, processes: int = 4) -> RayNode:
         raise
     node.pids()
     return node
+
+
+def reclaim() -> list[Path]:
+    """End what nodes of killed processes left behind (two agents outlive a killed driver for minutes), and remove their folders; returns these. Ours alone."""
+    gone = []
+    for folder in _FOLDERS.glob(_PREFIX + "*"):
+        with contextlib.suppress(OSError, ValueError):
+            pid, created_s = (folder / _OWNER).read_text().split()
+            if folder.stat().st_uid != os.getuid() or _is_running(int(pid), float(created_s)):
+                continue
+            left = [process for process in psutil.process_iter() if _uses(process, folder)]
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(left, timeout=3)
+            shutil.rmtree(folder, ignore_errors=True)
+            gone.append(folder)
+    return gone
+
+
+def _is_running(pid: int, created_s: float) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return abs(psutil.Process(pid).create_time() - created_s) < 1.0
+    return False
+
+
+def _uses(process: psutil.Process, folder: Path) -> bool:
+    """Whether a process of this user is Ray's and has a file of the folder open (its log)."""
+    with contextlib.suppress(psutil.Error):
+        inside = f"{folder}/"
+        return bool(process.uids().real == os.getuid()) and _of_ray(process) and any(file.path.startswith(inside) for file in process.open_files())
+    return False
 
 
 @contextlib.contextmanager
