@@ -160,7 +160,7 @@ def reclaim() -> list[Path]:
 
 def _is_running(pid: int, created_s: float) -> bool:
     with contextlib.suppress(psutil.Error):
-        return abs(psutil.Process(pid).create_time() - created_s) < 1.0
+        return bool(abs(psutil.Process(pid).create_time() - created_s) < 1.0)
     return False
 
 
