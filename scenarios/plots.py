@@ -171,13 +171,21 @@ def durations(bars: Sequence[tuple[float, int]], *, marks: Sequence[tuple[float,
     return _svg(height, "".join(parts), "latency")
 
 
-def colour(people_m2: float) -> str:
-    """Cividis by people a square metre, full at 2 (Fruin's level of service E begins at 1.66 for walkways)."""
-    return CIVIDIS[min(int(people_m2 / 2.0 * (len(CIVIDIS) - 1) + 0.999), len(CIVIDIS) - 1)]
+def band(people_m2: float) -> int:
+    """Step of the density ramp, full at 2 people a square metre (Fruin's level of service E begins at 1.66 for walkways)."""
+    return min(int(people_m2 / 2.0 * (len(CIVIDIS) - 1) + 0.999), len(CIVIDIS) - 1)
+
+
+def ramp_style() -> str:
+    """Style of the ramp: crowded is dark on light paper and bright on dark."""
+    light = "".join(f"--d{i}:{c};" for i, c in enumerate(reversed(CIVIDIS)))
+    dark = "".join(f"--d{i}:{c};" for i, c in enumerate(CIVIDIS))
+    classes = "".join(f".d{i}{{fill:var(--d{i});background:var(--d{i})}}" for i in range(len(CIVIDIS)))
+    return f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}{classes}"
 
 
 def floor(grid: DensityGrid, venue: Venue, width: int = 440) -> str:
-    """One level's plan, units in outline, with people by cell over it; the busiest cells brightest. North is up."""
+    """One level's plan, units in outline, with people by cell over it. North is up."""
     rows, columns = len(grid.count), len(grid.count[0])
     scale = width / (columns * grid.cell_m)
     height = round(rows * grid.cell_m * scale)
@@ -197,12 +205,12 @@ def floor(grid: DensityGrid, venue: Venue, width: int = 440) -> str:
         for column, count in enumerate(line):
             if count:
                 x, y = column * size, height - (row + 1) * size
-                parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{size + 0.2:.1f}" height="{size + 0.2:.1f}" fill="{colour(count / area)}"/>')
+                parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{size + 0.2:.1f}" height="{size + 0.2:.1f}" class="d{band(count / area)}"/>')
     parts.extend(f'<path class="unit" d="{path(unit.polygon)}"/>' for unit in venue.units if unit.level_id == level.id and unit.category != "parking")
     return _svg(height, "".join(parts), f"people on {level.name}", width)
 
 
 def ramp() -> str:
-    """The legend of `colour`."""
-    cells = "".join(f'<i style="background:{c}"></i>' for c in CIVIDIS)
+    """The legend of `band`."""
+    cells = "".join(f'<i class="d{i}"></i>' for i in range(len(CIVIDIS)))
     return f'<p class="ramp"><span>fewer</span>{cells}<span>2 people a square metre and more</span></p>'

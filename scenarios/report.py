@@ -73,6 +73,7 @@ class OfferCount(msgspec.Struct, frozen=True):
     offer: str
     title: str
     flash: bool
+    starts_tick: int
     pushes: int
 
 

@@ -14,7 +14,8 @@ from scenarios import plots
 from scenarios.report import RunReport
 from spatial.venue import Venue
 
-_STYLE: Final = """
+_STYLE: Final = (
+    """
 :root{color-scheme:light dark;--paper:#fcfcfb;--ink:#1b1d20;--quiet:#646a73;--line:#dfe2e6;--ground:#eef0f2;--unit:#8c939c;--good:#1d6b4a;--bad:#b3261e;
 --c0:#31688e;--c1:#7fb3a6;--c2:#c9a227;--c3:#6d5a8d;--c4:#a8b8c8;--c5:#8f6f4e}
 @media (prefers-color-scheme:dark){:root{--paper:#15171a;--ink:#e8eaed;--quiet:#9aa1ab;--line:#2d3137;--ground:#22262b;--unit:#6d747e;--good:#6fcf9f;--bad:#ff8a80;
@@ -32,7 +33,10 @@ code{font:13px ui-monospace,Menlo,Consolas,monospace;overflow-wrap:anywhere}.gri
 .mark{stroke:var(--ink);stroke-width:1;stroke-dasharray:3 3}.marked{fill:var(--ink)}.ground{fill:var(--ground);stroke:var(--unit);stroke-width:.8;fill-rule:evenodd}
 .unit{fill:none;stroke:var(--unit);stroke-width:.5}.legend span{margin-right:16px;font-size:13px}.legend i,.ramp i{display:inline-block;width:12px;height:12px;margin-right:6px;vertical-align:-1px}
 .ramp{font-size:13px;color:var(--quiet)}.ramp i{width:18px;margin:0}.ramp span{margin:0 8px 0 0}.ramp span:last-child{margin-left:8px}
-""" + "".join(f".s{i}{{fill:var(--c{i});}}.l{i}{{fill:none;stroke:var(--c{i});stroke-width:1.6}}.k{i}{{background:var(--c{i})}}" for i in range(6))
+"""
+    + "".join(f".s{i}{{fill:var(--c{i});}}.l{i}{{fill:none;stroke:var(--c{i});stroke-width:1.6}}.k{i}{{background:var(--c{i})}}" for i in range(6))
+    + plots.ramp_style()
+)
 
 
 def save_html(report: RunReport, venue: Venue, path: Path) -> None:
@@ -113,8 +117,9 @@ def _section(title: str, see: str, figure: str) -> str:
 
 
 def _marks(report: RunReport) -> list[tuple[float, str]]:
-    """Faults, over venue minutes."""
-    return [(fault.minute, fault.what) for fault in report.faults]
+    """Flash sales and faults, over venue minutes."""
+    sales = [((o.starts_tick - report.first_tick) / 600, "flash sale") for o in report.offers if o.flash]
+    return [*sales, *((fault.minute, f"{fault.kind}: {fault.what}") for fault in report.faults)]
 
 
 def _people(report: RunReport) -> str:
@@ -130,7 +135,7 @@ def _density(report: RunReport, venue: Venue) -> str:
         f"<div>{plots.floor(grid, venue)}<figcaption>{escape(report.levels[grid.level])}: {sum(map(sum, grid.count)):,} people</figcaption></div>"
         for grid in report.busiest
     )
-    see = f"See where people stood closest at the busiest moment, minute {minute:.1f}: bright cells are crowded, plain ground is empty."
+    see = f"See where people stood closest at the busiest moment, minute {minute:.1f}: the further along the scale, the more crowded; plain ground is empty."
     return _section("The busiest moment", see, f"{plots.ramp()}<div class=floors>{floors}</div>")
 
 

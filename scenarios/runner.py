@@ -159,10 +159,10 @@ class _Run:
             raise Conflict(f"run {self.tenant!r}: a tenant of this name is there already; give each run a name of its own")
         await services.catalogue.add_tenant(self.tenant, scenario.title)
         await services.catalogue.put_venue(self.tenant, plan.document)
-        token = self.signer.issue(OPERATOR_SUBJECT, self.tenant, "operator", None, TOKEN_TTL_S, services.clock.unix_ms() / 1000)
-        operator = await Client.connect(services.ws_url, client="runner", token=token, venue=self.venue.id, reconnects=40, on_event=self._on_event)
         load = LoadRun(plan)
         self.names = set(load.names)
+        token = self.signer.issue(OPERATOR_SUBJECT, self.tenant, "operator", None, TOKEN_TTL_S, services.clock.unix_ms() / 1000)
+        operator = await Client.connect(services.ws_url, client="runner", token=token, venue=self.venue.id, reconnects=40, on_event=self._on_event)
         recording = False
         tasks: list[asyncio.Task[None]] = []
         try:
@@ -196,7 +196,7 @@ class _Run:
             await asyncio.gather(*tasks[1:])
             self._tell("drain", "reading the books", 0.0)
             told = await operator.request("get_books")
-            self.shards = tuple(await services.profile())
+            self.shards = tuple(msgspec.to_builtins(p, str_keys=True) for p in await services.profile())
             manifest = await services.finish_recording(self.tenant, self.venue.id)
             recording = False
             report = await self._judge(manifest, told, started_unix_ms, began)
@@ -359,7 +359,8 @@ class _Run:
             payments_each_second=_each_second(paid, first, last),
             samples=tuple(self.samples),
             offers=tuple(
-                OfferCount(offer.id, offer.title, offer.flash, int(np.count_nonzero(received.offer == i))) for i, offer in enumerate(self.offers)
+                OfferCount(offer.id, offer.title, offer.flash, offer.starts_tick, int(np.count_nonzero(received.offer == i)))
+                for i, offer in enumerate(self.offers)
             ),
             latency=Durations.of(self._merged("latency")),
             payment_latency=Durations.of(self._merged("payment_latency")),

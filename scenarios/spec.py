@@ -174,7 +174,7 @@ class Scenario(_Table):
     venue: Annotated[str, Field(min_length=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     duration_minutes: Annotated[float, Field(ge=0.05, le=24 * 60)]
-    speed: Annotated[float, Field(ge=0.05, le=100)] = 1.0
+    speed: Annotated[float, Field(ge=0, le=100)] = 1.0
     arrivals: Arrivals
     shopping: Shopping = Shopping()
     offers: Annotated[list[OfferTable], Field(max_length=200)] = []

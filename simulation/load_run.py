@@ -32,11 +32,12 @@ class LoadRun:
         context = multiprocessing.get_context("spawn")
         self.names = (NAME, *(source_name(w) for w in range(plan.processes)))
         ours, theirs = zip(*(context.Pipe() for _ in self.names), strict=True)
-        down, up = zip(*(context.Pipe(duplex=False) for _ in range(plan.processes)), strict=True)
+        pipes = [context.Pipe(duplex=False) for _ in range(plan.processes)]
+        down, up = [pipe[0] for pipe in pipes], [pipe[1] for pipe in pipes]
         self._lines: dict[str, Connection] = dict(zip(self.names, ours, strict=True))
         self._given: list[Connection] = [*theirs, *down, *up]
         self._messages: asyncio.Queue[Message] = asyncio.Queue()
-        self._processes = {NAME: context.Process(target=feed_process, args=(plan, theirs[0], list(up)), name=NAME, daemon=True)}
+        self._processes = {NAME: context.Process(target=feed_process, args=(plan, theirs[0], up), name=NAME, daemon=True)}
         for w in range(plan.processes):
             name = source_name(w)
             self._processes[name] = context.Process(target=clients_process, args=(plan, w, theirs[w + 1], down[w]), name=name, daemon=True)

@@ -29,7 +29,14 @@ const covers = (shape, x, y) => shape.some((p) => inRing(p[0], x, y) && !p.slice
 const levels = doc.levels.map((level) => {
   const xs = level.outline.flatMap((p) => p[0].map((q) => q[0]));
   const ys = level.outline.flatMap((p) => p[0].map((q) => q[1]));
-  return { level, x0: Math.min(...xs), x1: Math.max(...xs), y0: Math.min(...ys), y1: Math.max(...ys), units: doc.units.filter((u) => u.level_id === level.id) };
+  return {
+    level,
+    x0: Math.min(...xs),
+    x1: Math.max(...xs),
+    y0: Math.min(...ys),
+    y1: Math.max(...ys),
+    units: doc.units.filter((u) => u.level_id === level.id),
+  };
 });
 const blocked = new Set(["nonpublic", "structure", "opentobelow", "stairs", "escalator", "elevator", "parking", "unspecified"]);
 const free = (l, x, y) => covers(l.level.outline, x, y) && !l.units.some((u) => blocked.has(u.category) && covers(u.polygon, x, y));
@@ -56,9 +63,27 @@ const offers = [];
 const shops = doc.occupants.filter((o) => doc.units.find((u) => u.id === o.unit_id)?.category === "room");
 for (let i = 0; i < 5; i++) {
   const shop = shops[(i * 37) % shops.length];
-  offers.push({ id: `o${i}`, unit_id: shop.unit_id, title: `${shop.name}: two for one`, text: "Until noon.", audience: { type: "within", radius_m: 12 }, starts_tick: 600 + i * 900, ends_tick: 4000 + i * 600, flash: false });
+  offers.push({
+    id: `o${i}`,
+    unit_id: shop.unit_id,
+    title: `${shop.name}: two for one`,
+    text: "Until noon.",
+    audience: { type: "within", radius_m: 12 },
+    starts_tick: 600 + i * 900,
+    ends_tick: 4000 + i * 600,
+    flash: false,
+  });
 }
-offers.push({ id: "flash", unit_id: shops[3].unit_id, title: `Flash sale at ${shops[3].name}`, text: "Half price for ten minutes.", audience: { type: "inside" }, starts_tick: 3100, ends_tick: 5200, flash: true });
+offers.push({
+  id: "flash",
+  unit_id: shops[3].unit_id,
+  title: `Flash sale at ${shops[3].name}`,
+  text: "Half price for ten minutes.",
+  audience: { type: "inside" },
+  starts_tick: 3100,
+  ends_tick: 5200,
+  flash: true,
+});
 
 setInterval(() => {
   tick += 1;
@@ -77,7 +102,10 @@ const bytes = (array) => new Uint8Array(array.buffer);
 function dots(level) {
   const here = spots.map((s, i) => [s, i]).filter(([s]) => s.level === level);
   return {
-    op: "dots", venue: doc.id, level, tick,
+    op: "dots",
+    venue: doc.id,
+    level,
+    tick,
     pseudonym: bytes(Uint32Array.from(here, ([, i]) => i + 1)),
     x: bytes(Float32Array.from(here, ([s]) => s.x)),
     y: bytes(Float32Array.from(here, ([s]) => s.y)),
@@ -89,7 +117,8 @@ function density(level) {
   const cols = Math.ceil((x1 - x0) / cell);
   const rows = Math.ceil((y1 - y0) / cell);
   const count = new Uint16Array(cols * rows);
-  for (const s of spots) if (s.level === level) count[Math.min(rows - 1, Math.floor((s.y - y0) / cell)) * cols + Math.min(cols - 1, Math.floor((s.x - x0) / cell))] += 1;
+  for (const s of spots)
+    if (s.level === level) count[Math.min(rows - 1, Math.floor((s.y - y0) / cell)) * cols + Math.min(cols - 1, Math.floor((s.x - x0) / cell))] += 1;
   return { op: "density", venue: doc.id, level, tick, x0_m: x0, y0_m: y0, cell_m: cell, cols, rows, count: bytes(count) };
 }
 function stats() {
@@ -100,7 +129,18 @@ function stats() {
     const n = spots.filter((s) => levels[s.level].level.id === u.level_id && covers(u.polygon, s.x, s.y)).length;
     if (n) zones[u.id] = n;
   }
-  return { op: "stats", venue: doc.id, tick, inside: levels.map((_, i) => spots.filter((s) => s.level === i).length), pushes, entries: 4812, exits: 2203, dwells: 1204, tick_ms: 3 + Math.random() * 2, zones };
+  return {
+    op: "stats",
+    venue: doc.id,
+    tick,
+    inside: levels.map((_, i) => spots.filter((s) => s.level === i).length),
+    pushes,
+    entries: 4812,
+    exits: 2203,
+    dwells: 1204,
+    tick_ms: 3 + Math.random() * 2,
+    zones,
+  };
 }
 const near = (f) => {
   const id = doc.levels[f.level].id;
@@ -110,7 +150,16 @@ const near = (f) => {
     .map(([o, u]) => {
       const opening = doc.openings.find((p) => p.unit_id === u.id);
       const [x, y] = opening ? [(opening.a[0] + opening.b[0]) / 2, (opening.a[1] + opening.b[1]) / 2] : u.polygon[0][0][0];
-      return { unit_id: u.id, name: o.name, category: o.category ?? "shop", level: f.level, x_m: x, y_m: y, distance_m: Math.hypot(x - f.x, y - f.y), offers: offers.filter((q) => q.unit_id === u.id).map((q) => q.id) };
+      return {
+        unit_id: u.id,
+        name: o.name,
+        category: o.category ?? "shop",
+        level: f.level,
+        x_m: x,
+        y_m: y,
+        distance_m: Math.hypot(x - f.x, y - f.y),
+        offers: offers.filter((q) => q.unit_id === u.id).map((q) => q.id),
+      };
     })
     .sort((a, b) => a.distance_m - b.distance_m)
     .slice(0, f.k ?? 10);
@@ -119,7 +168,8 @@ const near = (f) => {
 const server = createServer(async (request, response) => {
   const path = new URL(request.url, "http://x").pathname;
   const json = (value) => response.setHeader("content-type", "application/json").end(JSON.stringify(value));
-  if (path === "/v1/console") return json({ ws_url: `ws://127.0.0.1:${portArg}/v1/ws`, local_sign_in: true, venues: [{ tenant, id: doc.id, name: doc.name, kind: doc.kind }] });
+  if (path === "/v1/console")
+    return json({ ws_url: `ws://127.0.0.1:${portArg}/v1/ws`, local_sign_in: true, venues: [{ tenant, id: doc.id, name: doc.name, kind: doc.kind }] });
   if (path === "/v1/local/token") return json({ token: "mock" });
   if (path === `/v1/venues/${tenant}/${doc.id}`) return json(doc);
   try {
@@ -149,24 +199,69 @@ new WebSocketServer({ server, handleProtocols: () => "esplanade.v1.msgpack" }).o
   ws.on("message", (data) => {
     const f = decode(data);
     const answer = {
-      hello: () => ({ op: "welcome", session: "s", subject: ++sessions, tenant, role: f.token ? "operator" : "guest", now_ms: Date.now(), heartbeat_s: 15, limits: { message_bytes: 1e6, frames_per_s: 100, subscriptions: 64 }, ...(f.token ? {} : { token: "guest" }) }),
+      hello: () => ({
+        op: "welcome",
+        session: "s",
+        subject: ++sessions,
+        tenant,
+        role: f.token ? "operator" : "guest",
+        now_ms: Date.now(),
+        heartbeat_s: 15,
+        limits: { message_bytes: 1e6, frames_per_s: 100, subscriptions: 64 },
+        ...(f.token ? {} : { token: "guest" }),
+      }),
       ping: () => ({ op: "pong", seq: f.seq, now_ms: Date.now() }),
       subscribe: () => (topics.set(f.topic, f.rate_hz), { op: "subscribed", seq: f.seq, topic: f.topic }),
       unsubscribe: () => (topics.delete(f.topic), { op: "done", seq: f.seq }),
       get_offers: () => ({ op: "offer_list", seq: f.seq, offers }),
       get_clock: () => ({ op: "clock_state", seq: f.seq, tick, epoch: 1, driven: true, late_rows: 0, late_ticks: 0 }),
-      get_zone: () => ({ op: "zone_state", seq: f.seq, tick, inside: stats().zones[f.zone] ?? 0, entries: 210, exits: 180, dwells: 92, stayed_s: 51000 }),
+      get_zone: () => ({
+        op: "zone_state",
+        seq: f.seq,
+        tick,
+        inside: stats().zones[f.zone] ?? 0,
+        entries: 210,
+        exits: 180,
+        dwells: 92,
+        stayed_s: 51000,
+      }),
       balance: () => ({ op: "balance_is", seq: f.seq, balances: { EUR: 12050 } }),
       pay: () => ({ op: "paid", seq: f.seq, key: f.key, balance: 12050 - f.amount }),
       leave: () => ({ op: "done", seq: f.seq }),
       find_stores: () => ({ op: "stores", seq: f.seq, stores: near(f) }),
-      create_offer: () => (offers.push(f.offer), send({ op: "offer_state", venue: doc.id, offer: f.offer, ended: false }), { op: "done", seq: f.seq }),
+      create_offer: () => (
+        offers.push(f.offer), send({ op: "offer_state", venue: doc.id, offer: f.offer, ended: false }), { op: "done", seq: f.seq }
+      ),
       walk_in: () => {
         const e = doc.entrances.find((x) => x.code === f.location);
         if (!e) return { op: "error", seq: f.seq, code: "not_found", message: `location ${f.location}: no entrance of this code` };
         const level = doc.levels.findIndex((l) => l.id === e.level_id);
-        setTimeout(() => send({ op: "push", id: `flash.1.${tick}`, kind: "NEW_OFFER", venue: doc.id, offer: "flash", unit: shops[3].unit_id, title: offers.at(-1).title, text: "Half price for ten minutes.", tick, place: { epoch: 1, offset: 1 } }), 2500);
-        return { op: "walked_in", seq: f.seq, venue: doc.id, venue_name: doc.name, level, x: e.point[0], y: e.point[1], stores: near({ level, x: e.point[0], y: e.point[1] }) };
+        setTimeout(
+          () =>
+            send({
+              op: "push",
+              id: `flash.1.${tick}`,
+              kind: "NEW_OFFER",
+              venue: doc.id,
+              offer: "flash",
+              unit: shops[3].unit_id,
+              title: offers.at(-1).title,
+              text: "Half price for ten minutes.",
+              tick,
+              place: { epoch: 1, offset: 1 },
+            }),
+          2500,
+        );
+        return {
+          op: "walked_in",
+          seq: f.seq,
+          venue: doc.id,
+          venue_name: doc.name,
+          level,
+          x: e.point[0],
+          y: e.point[1],
+          stores: near({ level, x: e.point[0], y: e.point[1] }),
+        };
       },
     }[f.op]?.();
     if (answer) send(answer);

@@ -25,7 +25,9 @@ export function duration(seconds: number): string {
 /** Walking distance in steps that a person can use: 5 m near, 10 m further. */
 export function metres(m: number): string {
   const step = m < 50 ? 5 : 10;
-  return new Intl.NumberFormat(undefined, { style: "unit", unit: "meter", maximumFractionDigits: 0 }).format(Math.max(step, Math.round(m / step) * step));
+  return new Intl.NumberFormat(undefined, { style: "unit", unit: "meter", maximumFractionDigits: 0 }).format(
+    Math.max(step, Math.round(m / step) * step),
+  );
 }
 
 /** Minor units to money; the currency says how many digits it has. */

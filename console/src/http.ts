@@ -16,7 +16,11 @@ async function getJson<T>(path: string, init?: RequestInit): Promise<T> {
   const body = (await response.json().catch(() => ({}))) as { message?: string; detail?: string | { message?: string }; code?: string };
   const detail = typeof body.detail === "object" ? body.detail.message : body.detail;
   const code = { 401: "unauthenticated", 403: "forbidden", 404: "not_found" }[response.status] ?? body.code ?? "fault";
-  throw new RequestError(code, body.message ?? detail ?? `${response.status} ${response.statusText}`, response.status >= 500 || response.status === 429);
+  throw new RequestError(
+    code,
+    body.message ?? detail ?? `${response.status} ${response.statusText}`,
+    response.status >= 500 || response.status === 429,
+  );
 }
 
 export const consoleInfo = (): Promise<ConsoleInfo> => getJson("v1/console");

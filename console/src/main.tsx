@@ -57,7 +57,11 @@ function App() {
     const missing = venue.failure?.code === "not_found";
     return (
       <main class="centre">
-        <Notice alert title={missing ? s.states.notFound(view.venue) : s.states.failed} next={missing ? s.states.notFoundNext : (venue.failure?.message ?? s.states.failedNext)}>
+        <Notice
+          alert
+          title={missing ? s.states.notFound(view.venue) : s.states.failed}
+          next={missing ? s.states.notFoundNext : (venue.failure?.message ?? s.states.failedNext)}
+        >
           {!missing && (
             <button type="button" class="primary" onClick={() => setAttempt(attempt + 1)}>
               {s.retry}

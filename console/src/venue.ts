@@ -12,7 +12,13 @@ export type Amenity = { id: string; level_id: string; category: string; name?: s
 export type Occupant = { id: string; unit_id: string; name: string; category: string; tags?: string[]; popularity?: number };
 export type Entrance = { id: string; code: string; name: string; level_id: string; point: Point; kind: "pedestrian" | "parking" };
 export type Stop = { level_id: string; point: Point };
-export type Connector = { id: string; kind: "stairs" | "escalator" | "elevator" | "ramp"; stops: Stop[]; direction: "both" | "forward" | "backward"; access: "public" | "staff" };
+export type Connector = {
+  id: string;
+  kind: "stairs" | "escalator" | "elevator" | "ramp";
+  stops: Stop[];
+  direction: "both" | "forward" | "backward";
+  access: "public" | "staff";
+};
 export type Barrier = { id: string; level_id: string; line: Point[] };
 export type Zone = { id: string; level_id: string; name: string; category: string; polygon: MultiPolygon };
 

@@ -32,13 +32,18 @@ export function Spark({ label, unit, series, show }: Props) {
         legend: { show: false },
         cursor: { show: false },
         axes: [{ show: false }, { show: false }],
-        scales: { x: { time: false, range: (_u, min, max) => [Math.max(max - 300, Math.min(min, max - 30)), max] }, y: { range: (_u, min, max) => [Math.min(0, min), Math.max(max * 1.1, 1e-6)] } },
+        scales: {
+          x: { time: false, range: (_u, min, max) => [Math.max(max - 300, Math.min(min, max - 30)), max] },
+          y: { range: (_u, min, max) => [Math.min(0, min), Math.max(max * 1.1, 1e-6)] },
+        },
         series: [{}, { stroke: line, width: 1.5, fill: `${line}22`, points: { show: false } }],
       },
       [[], []],
       root,
     );
-    const resize = new ResizeObserver(() => plot.current?.setSize({ width: Math.max(60, root.clientWidth), height: Math.max(24, root.clientHeight) }));
+    const resize = new ResizeObserver(() =>
+      plot.current?.setSize({ width: Math.max(60, root.clientWidth), height: Math.max(24, root.clientHeight) }),
+    );
     resize.observe(root);
     return () => {
       resize.disconnect();

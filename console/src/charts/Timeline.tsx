@@ -18,7 +18,8 @@ export function windowOf(tick: number): [number, number] {
 /** First lane where the bar touches no other; undefined where all are taken: it is not drawn then. */
 export function laneFor(taken: [number, number][][], start: number, end: number): number | undefined {
   for (let lane = 0; lane < LANES; lane++) {
-    const bars = (taken[lane] ??= []);
+    const bars = taken[lane] ?? [];
+    taken[lane] = bars;
     if (bars.every(([s, e]) => end <= s || start >= e)) {
       bars.push([start, end]);
       return lane;

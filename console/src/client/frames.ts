@@ -84,7 +84,16 @@ export type Done = { op: "done"; seq: number };
 export type WalkedIn = { op: "walked_in"; seq: number; venue: string; venue_name: string; level: number; x: number; y: number; stores: Store[] };
 export type Stores = { op: "stores"; seq: number; stores: Store[] };
 export type OfferList = { op: "offer_list"; seq: number; offers: Offer[] };
-export type ZoneState = { op: "zone_state"; seq: number; tick: number; inside: number; entries: number; exits: number; dwells: number; stayed_s: number };
+export type ZoneState = {
+  op: "zone_state";
+  seq: number;
+  tick: number;
+  inside: number;
+  entries: number;
+  exits: number;
+  dwells: number;
+  stayed_s: number;
+};
 export type ClockState = { op: "clock_state"; seq: number; tick: number; epoch: number; driven: boolean; late_rows: number; late_ticks: number };
 export type Push = {
   op: "push";
@@ -146,8 +155,30 @@ export type ErrorFrame = { op: "error"; code: string; message: string; retryable
 export type Bye = { op: "bye"; code: string; message: string; reconnect: boolean; retry_after_s?: number };
 
 export type ServerFrame =
-  | Welcome | Pong | Taken | Done | WalkedIn | Stores | OfferList | ZoneState | ClockState | Push | Closed | Rewind | Paid | BalanceIs | Books
-  | Subscribed | DotsFrame | DensityFrame | Stats | PaymentStats | OfferState | Parking | ErrorFrame | Bye; // prettier-ignore
+  | Welcome
+  | Pong
+  | Taken
+  | Done
+  | WalkedIn
+  | Stores
+  | OfferList
+  | ZoneState
+  | ClockState
+  | Push
+  | Closed
+  | Rewind
+  | Paid
+  | BalanceIs
+  | Books
+  | Subscribed
+  | DotsFrame
+  | DensityFrame
+  | Stats
+  | PaymentStats
+  | OfferState
+  | Parking
+  | ErrorFrame
+  | Bye; // prettier-ignore
 
 export type ServerOp = ServerFrame["op"];
 export type FrameOf<Op extends ServerOp> = Extract<ServerFrame, { op: Op }>;

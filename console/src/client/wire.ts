@@ -87,7 +87,13 @@ export class RequestError extends Error {
   }
 }
 
-type Pending = { bytes: Uint8Array<ArrayBuffer>; resolve: (frame: ServerFrame) => void; reject: (error: RequestError) => void; timer: number; again: boolean };
+type Pending = {
+  bytes: Uint8Array<ArrayBuffer>;
+  resolve: (frame: ServerFrame) => void;
+  reject: (error: RequestError) => void;
+  timer: number;
+  again: boolean;
+};
 type Handler = (frame: ServerFrame) => void;
 
 export class Wire {
@@ -171,6 +177,16 @@ export class Wire {
     this.#refusals = 0;
     this.#refused = false;
     void this.#connect();
+  }
+
+  /** Leave and say hello again: there is another token to present. */
+  renew(): void {
+    const socket = this.#socket;
+    this.#socket = undefined;
+    socket?.close(1000, "renew");
+    this.#s.cancel(this.#beat);
+    this.#become({ kind: "connecting" });
+    this.retry();
   }
 
   close(): void {
@@ -280,19 +296,16 @@ export class Wire {
   #keepAlive(heartbeatS: number): void {
     this.#s.cancel(this.#beat);
     const heardBefore = this.#heard;
-    this.#beat = this.#s.later(
-      () => {
-        const socket = this.#socket;
-        if (socket === undefined || this.#state.kind !== "live") return;
-        if (this.#heard === heardBefore && this.#s.now() - this.#lastHeard > 2.2 * heartbeatS * 1000) {
-          this.#drop(socket, 4101, "nothing heard from the gateway");
-          return;
-        }
-        this.#write(encodeFrame({ op: "ping", seq: ++this.#seq }));
-        this.#keepAlive(heartbeatS);
-      },
-      Math.max(1, heartbeatS) * 700,
-    );
+    this.#beat = this.#s.later(() => {
+      const socket = this.#socket;
+      if (socket === undefined || this.#state.kind !== "live") return;
+      if (this.#heard === heardBefore && this.#s.now() - this.#lastHeard > 2.2 * heartbeatS * 1000) {
+        this.#drop(socket, 4101, "nothing heard from the gateway");
+        return;
+      }
+      this.#write(encodeFrame({ op: "ping", seq: ++this.#seq }));
+      this.#keepAlive(heartbeatS);
+    }, Math.max(1, heartbeatS) * 700);
   }
 
   // --- frames

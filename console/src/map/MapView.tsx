@@ -5,7 +5,12 @@ import { s } from "../strings";
 import { scaleBar } from "./camera";
 import type { MapScene, SceneOptions } from "./scene";
 
-type Props = SceneOptions & { label: string; onScene: (scene: MapScene | undefined) => void; corner?: "operator" | "shopper"; onKey?: (event: KeyboardEvent) => boolean };
+type Props = SceneOptions & {
+  label: string;
+  onScene: (scene: MapScene | undefined) => void;
+  corner?: "operator" | "shopper";
+  onKey?: (event: KeyboardEvent) => boolean;
+};
 
 export function MapView(props: Props) {
   const root = useRef<HTMLDivElement>(null);
@@ -85,7 +90,14 @@ export function MapView(props: Props) {
           </button>
           <button type="button" aria-label={s.map.fit} title={s.map.fit} onClick={() => scene.current?.fit()}>
             <svg viewBox="0 0 16 16" aria-hidden="true">
-              <path d="M2.5 6V2.5H6M10 2.5h3.5V6M13.5 10v3.5H10M6 13.5H2.5V10" fill="none" stroke="currentColor" stroke-width="1.5" stroke-linecap="round" stroke-linejoin="round" />
+              <path
+                d="M2.5 6V2.5H6M10 2.5h3.5V6M13.5 10v3.5H10M6 13.5H2.5V10"
+                fill="none"
+                stroke="currentColor"
+                stroke-width="1.5"
+                stroke-linecap="round"
+                stroke-linejoin="round"
+              />
             </svg>
           </button>
         </div>

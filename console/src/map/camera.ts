@@ -1,6 +1,7 @@
 /** Where the map looks. Pure arithmetic on an orthographic camera: pixels a metre = 2 ** zoom; the camera's point stands in the middle of the canvas. */
-import type { Bounds, Point } from "../venue";
+
 import type { Camera } from "../url";
+import type { Bounds, Point } from "../venue";
 
 export type Padding = { top: number; right: number; bottom: number; left: number };
 export const MIN_ZOOM = -3;

@@ -7,7 +7,7 @@ import { type LabelBox, placeLabels, priorityOf, wrap } from "./labels";
 import { drawPictogram, type Pictogram, pictogramOf } from "./pictograms";
 
 export type Projection = { toScreen: (p: Point) => Point; pxPerM: number; width: number; height: number };
-export type OverlayTokens = { label: string; quiet: string; halo: string; plate: string; accent: string };
+export type OverlayTokens = { label: string; quiet: string; halo: string; plate: string; rim: string; accent: string };
 
 type Name = { text: string; point: Point; sizeM: [number, number]; priority: number; quiet: boolean };
 type Sign = { what: Pictogram; point: Point; priority: number; fromZoomPx: number; note?: string; accent?: boolean };
@@ -31,7 +31,12 @@ export class Overlay {
     const { doc } = this.index;
     const id = doc.levels[level]?.id;
     this.#names = (this.index.spotsByLevel[level] ?? [])
-      .filter((spot) => spot.name !== "" && pictogramOf(spot.category) !== "restroom" && !["stairs", "escalator", "elevator", "parking", "opentobelow"].includes(spot.category))
+      .filter(
+        (spot) =>
+          spot.name !== "" &&
+          pictogramOf(spot.category) !== "restroom" &&
+          !["stairs", "escalator", "elevator", "parking", "opentobelow"].includes(spot.category),
+      )
       .map((spot) => {
         const b = boxOf(spot.polygon);
         const quiet = !spot.isShop && spot.kind === "unit";
@@ -87,7 +92,14 @@ export class Overlay {
     }
     for (const entrance of doc.entrances) {
       if (entrance.level_id === id)
-        signs.push({ what: entrance.kind === "parking" ? "parking" : "entrance", point: entrance.point, priority: 40, fromZoomPx: 0, note: entrance.name, accent: true });
+        signs.push({
+          what: entrance.kind === "parking" ? "parking" : "entrance",
+          point: entrance.point,
+          priority: 40,
+          fromZoomPx: 0,
+          note: entrance.name,
+          accent: true,
+        });
     }
     this.#signs = signs;
     this.#lanes = lanes;
@@ -119,7 +131,16 @@ export class Overlay {
       if (!onScreen(at)) continue;
       boxes.push({ x: at[0], y: at[1], width: size, height: size, priority: 100 + sign.priority });
       draws.push(() => {
-        drawPictogram(ctx, sign.what, at[0], at[1], size, sign.accent ? tokens.plate : tokens.quiet, sign.accent ? tokens.accent : tokens.plate);
+        drawPictogram(
+          ctx,
+          sign.what,
+          at[0],
+          at[1],
+          size,
+          sign.accent ? tokens.plate : tokens.quiet,
+          sign.accent ? tokens.accent : tokens.plate,
+          tokens.rim,
+        );
       });
       if (sign.note && (view.pxPerM > 4 || (sign.accent && view.pxPerM > 2.2))) {
         const text = sign.note;

@@ -18,7 +18,16 @@ const PATHS: Record<Exclude<Pictogram, "parking" | "info">, string> = {
 
 const made = new Map<string, Path2D>();
 
-export function drawPictogram(ctx: CanvasRenderingContext2D, what: Pictogram, x: number, y: number, size: number, ink: string, plate: string): void {
+export function drawPictogram(
+  ctx: CanvasRenderingContext2D,
+  what: Pictogram,
+  x: number,
+  y: number,
+  size: number,
+  ink: string,
+  plate: string,
+  rim: string,
+): void {
   ctx.save();
   ctx.translate(x - size / 2, y - size / 2);
   ctx.scale(size / 16, size / 16);
@@ -26,6 +35,9 @@ export function drawPictogram(ctx: CanvasRenderingContext2D, what: Pictogram, x:
   ctx.beginPath();
   ctx.roundRect(0, 0, 16, 16, 4);
   ctx.fill();
+  ctx.strokeStyle = rim;
+  ctx.lineWidth = 0.75;
+  ctx.stroke();
   ctx.fillStyle = ink;
   if (what === "parking" || what === "info") {
     ctx.font = "700 11px 'Inter Variable', sans-serif";

@@ -109,10 +109,17 @@ export class MapScene {
     this.#deck = new Deck<OrthographicView>({
       parent: holder,
       views: new OrthographicView({ id: "map", flipY: false }),
-      controller: { dragRotate: false, doubleClickZoom: true, keyboard: false, inertia: reducedMotion() ? 0 : 200, scrollZoom: { speed: 0.01, smooth: false } } as never,
+      controller: {
+        dragRotate: false,
+        doubleClickZoom: true,
+        keyboard: false,
+        inertia: reducedMotion() ? 0 : 200,
+        scrollZoom: { speed: 0.01, smooth: false },
+      } as never,
       viewState: this.#viewState() as never,
       layers: [],
       pickingRadius: 0,
+      useDevicePixels: Math.min(2, window.devicePixelRatio || 1),
       style: { touchAction: "none" } as never,
       onViewStateChange: ({ viewState }) => {
         const v = viewState as unknown as { target: [number, number]; zoom: number | [number, number] };
@@ -331,7 +338,7 @@ export class MapScene {
         width: this.#root.clientWidth,
         height: this.#root.clientHeight,
       },
-      { label: css("label"), quiet: css("label-quiet"), halo: css("halo"), plate: css("surface"), accent: css("accent") },
+      { label: css("label"), quiet: css("label-quiet"), halo: css("halo"), plate: css("surface"), rim: css("wall"), accent: css("accent") },
       this.#layers.includes("labels"),
       this.#clearing(),
     );
@@ -393,7 +400,13 @@ export class MapScene {
     const px = 2 ** this.#camera.zoom;
     const shows = (name: LayerName) => this.#layers.includes(name);
     const solid = (id: string, data: Polygon[], name: string, alpha = 255) =>
-      new SolidPolygonLayer<Polygon>({ id: `${id}-${level}`, data, getPolygon: (p: Polygon) => p as never, getFillColor: token(name, alpha), updateTriggers: { getFillColor: [theme.value, alpha] } });
+      new SolidPolygonLayer<Polygon>({
+        id: `${id}-${level}`,
+        data,
+        getPolygon: (p: Polygon) => p as never,
+        getFillColor: token(name, alpha),
+        updateTriggers: { getFillColor: [theme.value, alpha] },
+      });
     const lines = (id: string, data: Segment[], name: string, width: number) =>
       new LineLayer<Segment>({
         id: `${id}-${level}`,
@@ -427,7 +440,10 @@ export class MapScene {
       );
     out.push(solid("around", plan.around, "outside"), solid("void", plan.fills.void, "void"));
     for (const spot of [this.#hovered, this.#selected]) {
-      if (spot && spot.level === level && spot.kind === "unit") out.push(solid(`tint-${spot === this.#selected ? "selected" : "hover"}-${spot.id}`, spot.polygon, "accent", spot === this.#selected ? 52 : 24));
+      if (spot && spot.level === level && spot.kind === "unit")
+        out.push(
+          solid(`tint-${spot === this.#selected ? "selected" : "hover"}-${spot.id}`, spot.polygon, "accent", spot === this.#selected ? 52 : 24),
+        );
     }
     out.push(
       new PathLayer<Point[]>({
@@ -557,14 +573,33 @@ export class MapScene {
           getWidth: 2,
           widthUnits: "pixels",
         }),
-        new ScatterplotLayer<Point>({ id: "me-target", data: [me.target], getPosition: (p: Point) => p as never, getRadius: 5, radiusUnits: "pixels", filled: false, stroked: true, getLineColor: token("me"), getLineWidth: 2, lineWidthUnits: "pixels" }),
+        new ScatterplotLayer<Point>({
+          id: "me-target",
+          data: [me.target],
+          getPosition: (p: Point) => p as never,
+          getRadius: 5,
+          radiusUnits: "pixels",
+          filled: false,
+          stroked: true,
+          getLineColor: token("me"),
+          getLineWidth: 2,
+          lineWidthUnits: "pixels",
+        }),
       );
     }
     if (me.headingRad !== undefined) {
       const at = (angle: number, r: number): Point => [me.point[0] + (Math.cos(angle) * r) / px, me.point[1] + (Math.sin(angle) * r) / px];
       const h = me.headingRad;
       const cone: Point[] = [me.point, at(h - 0.5, 26), at(h - 0.25, 29), at(h, 30), at(h + 0.25, 29), at(h + 0.5, 26)];
-      out.push(new SolidPolygonLayer<Polygon>({ id: "me-heading", data: [[cone]], getPolygon: (p: Polygon) => p as never, getFillColor: token("me", 90), updateTriggers: { getFillColor: theme.value } }));
+      out.push(
+        new SolidPolygonLayer<Polygon>({
+          id: "me-heading",
+          data: [[cone]],
+          getPolygon: (p: Polygon) => p as never,
+          getFillColor: token("me", 90),
+          updateTriggers: { getFillColor: theme.value },
+        }),
+      );
     }
     out.push(
       new ScatterplotLayer<Point>({

@@ -39,7 +39,18 @@ function* edges(shape: MultiPolygon): Generator<Segment> {
   for (const polygon of shape) for (const ring of polygon) for (let i = 0; i < ring.length; i++) yield [ring[i]!, ring[(i + 1) % ring.length]!];
 }
 
-const SOLID = new Set(["room", "nonpublic", "restroom", "restroom.male", "restroom.female", "restroom.wheelchair", "elevator", "structure", "stage", "unspecified"]);
+const SOLID = new Set([
+  "room",
+  "nonpublic",
+  "restroom",
+  "restroom.male",
+  "restroom.female",
+  "restroom.wheelchair",
+  "elevator",
+  "structure",
+  "stage",
+  "unspecified",
+]);
 
 export function wallsOf(units: readonly Unit[], openings: readonly Opening[]): Segment[] {
   // An opening cuts its own unit's wall and that of a neighbour whose wall coincides with it.

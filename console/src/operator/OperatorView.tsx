@@ -3,7 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Spark } from "../charts/Spark";
 import { Timeline } from "../charts/Timeline";
 import { openSession, type Session } from "../client/session";
-import { RequestError } from "../client/wire";
+import type { RequestError } from "../client/wire";
 import { count, rate } from "../format";
 import { MapView } from "../map/MapView";
 import type { MapScene, OfferMark } from "../map/scene";
@@ -11,6 +11,7 @@ import { s } from "../strings";
 import { Connection, Notice, SignIn, ThemeButton } from "../ui/parts";
 import { formatView, type View } from "../url";
 import type { Spot, VenueIndex } from "../venue";
+import { inspect } from "../window";
 import { OperatorModel, phaseOf } from "./model";
 import { Rail, RunPanel } from "./Panels";
 import { isTyping, Search } from "./Search";
@@ -24,7 +25,10 @@ const NARROW = { top: 76, right: 24, bottom: 212, left: 24 };
 export function firstLevel(index: VenueIndex): number {
   const entrance = index.doc.entrances.find((e) => e.kind === "pedestrian");
   if (entrance) return index.levelIndex.get(entrance.level_id) ?? 0;
-  return Math.max(0, index.doc.levels.findIndex((l) => l.ordinal >= 0));
+  return Math.max(
+    0,
+    index.doc.levels.findIndex((l) => l.ordinal >= 0),
+  );
 }
 
 export function OperatorView({ view, index, onView }: Props) {
@@ -81,6 +85,7 @@ export function OperatorView({ view, index, onView }: Props) {
       for (const stop of off) stop();
     };
   }, [session, scene, level]);
+  useEffect(() => inspect({ scene, shopper: undefined }), [scene]);
   useEffect(() => scene?.setLayers(view.layers), [scene, view.layers]);
   useEffect(() => scene?.select(selected), [scene, selected]);
 
@@ -116,7 +121,8 @@ export function OperatorView({ view, index, onView }: Props) {
   }, [index]);
 
   const timer = useRef(0);
-  const denied = failure?.code === "forbidden" || failure?.code === "unauthenticated" || (live && !["operator", "engineer"].includes(state.welcome.role));
+  const denied =
+    failure?.code === "forbidden" || failure?.code === "unauthenticated" || (live && !["operator", "engineer"].includes(state.welcome.role));
   if (denied || (state?.kind === "stopped" && /unauthenticated|forbidden|close_4003/.test(state.code))) {
     return (
       <main class="centre">
@@ -125,7 +131,7 @@ export function OperatorView({ view, index, onView }: Props) {
           onToken={(token) => {
             session?.useToken(token);
             setFailure(undefined);
-            session?.wire.retry();
+            session?.wire.renew();
           }}
         />
       </main>
@@ -196,7 +202,15 @@ export function OperatorView({ view, index, onView }: Props) {
             onLayers={(layers) => go({ layers })}
           />
           {selected && session ? (
-            <Selection key={selected.id} spot={selected} index={index} model={model} wire={session.wire} live={live} onClose={() => go({ selected: undefined })} />
+            <Selection
+              key={selected.id}
+              spot={selected}
+              index={index}
+              model={model}
+              wire={session.wire}
+              live={live}
+              onClose={() => go({ selected: undefined })}
+            />
           ) : (
             <RunPanel model={model} index={index} onSelect={choose} />
           )}

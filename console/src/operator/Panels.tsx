@@ -1,7 +1,8 @@
 /** The operator's rail (levels, layers, legend) and the run's counters. */
+
+import { count, money, venueTime } from "../format";
 import { BAND_NAMES, BANDS, rampPosition } from "../map/field";
 import { RAMPS, rampColour } from "../map/ramp";
-import { count, money, venueTime } from "../format";
 import { s } from "../strings";
 import { theme } from "../ui/theme";
 import { LAYERS, type Layer } from "../url";

@@ -30,7 +30,13 @@ export function Search({ index, onChoose }: { index: VenueIndex; onChoose: (spot
   return (
     <div class="search">
       <svg viewBox="0 0 16 16" aria-hidden="true">
-        <path d="M7 2.5a4.5 4.5 0 1 1 0 9 4.5 4.5 0 0 1 0-9ZM10.5 10.5 14 14" fill="none" stroke="currentColor" stroke-width="1.6" stroke-linecap="round" />
+        <path
+          d="M7 2.5a4.5 4.5 0 1 1 0 9 4.5 4.5 0 0 1 0-9ZM10.5 10.5 14 14"
+          fill="none"
+          stroke="currentColor"
+          stroke-width="1.6"
+          stroke-linecap="round"
+        />
       </svg>
       <input
         ref={input}
@@ -60,12 +66,20 @@ export function Search({ index, onChoose }: { index: VenueIndex; onChoose: (spot
           event.preventDefault();
         }}
       />
-      <kbd aria-hidden="true">{s.operator.searchKey}</kbd>
+      <kbd>{s.operator.searchKey}</kbd>
       {open && text !== "" && (
         <ul id="search-list" role="listbox" aria-label={s.operator.search}>
           {found.map((spot, i) => (
             // biome-ignore lint/a11y/useKeyWithClickEvents: the input holds the focus and its keys choose
-            <li key={spot.id} id={`found-${i}`} role="option" aria-selected={i === at} tabIndex={-1} onMouseDown={(e) => e.preventDefault()} onClick={() => choose(spot)}>
+            <li
+              key={spot.id}
+              id={`found-${i}`}
+              role="option"
+              aria-selected={i === at}
+              tabIndex={-1}
+              onMouseDown={(e) => e.preventDefault()}
+              onClick={() => choose(spot)}
+            >
               <span dir="auto">{spot.name}</span>
               <small>
                 {spot.category} · {index.doc.levels[spot.level]?.short_name}
@@ -81,5 +95,10 @@ export function Search({ index, onChoose }: { index: VenueIndex; onChoose: (spot
 
 export function isTyping(event: KeyboardEvent): boolean {
   const target = event.target as HTMLElement | null;
-  return target !== null && /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName) && (target as HTMLInputElement).type !== "checkbox" && (target as HTMLInputElement).type !== "radio";
+  return (
+    target !== null &&
+    /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName) &&
+    (target as HTMLInputElement).type !== "checkbox" &&
+    (target as HTMLInputElement).type !== "radio"
+  );
 }

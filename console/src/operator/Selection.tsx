@@ -126,8 +126,10 @@ export function Selection(props: { spot: Spot; index: VenueIndex; model: Operato
                   </b>
                   <span class={`tag ${phase}`}>{s.operator.state[phase]}</span>
                   <small>
-                    {offer.audience.type === "within" ? s.operator.audience.within(count(offer.audience.radius_m)) : s.operator.audience[offer.audience.type]} ·{" "}
-                    {venueTime(offer.starts_tick)}
+                    {offer.audience.type === "within"
+                      ? s.operator.audience.within(count(offer.audience.radius_m))
+                      : s.operator.audience[offer.audience.type]}{" "}
+                    · {venueTime(offer.starts_tick)}
                   </small>
                   {phase !== "ended" && (
                     <button type="button" class="link" onClick={() => end(offer)}>
@@ -160,7 +162,15 @@ export function Selection(props: { spot: Spot; index: VenueIndex; model: Operato
                 class="offer-button"
                 disabled={!live}
                 title={s.operator.flashHelp}
-                onClick={() => send({ title: s.operator.form.flashTitle(spot.name), text: s.operator.form.defaultText, audience: { type: "inside" }, minutes: 10, flash: true })}
+                onClick={() =>
+                  send({
+                    title: s.operator.form.flashTitle(spot.name),
+                    text: s.operator.form.defaultText,
+                    audience: { type: "inside" },
+                    minutes: 10,
+                    flash: true,
+                  })
+                }
               >
                 ◆ {s.operator.flash}
               </button>
@@ -191,7 +201,9 @@ function OfferForm({ spot, onSend, onCancel }: { spot: Spot; onSend: (draft: Dra
       onSubmit={(event) => {
         event.preventDefault();
         setBusy(true);
-        void onSend({ title, text, audience: near ? { type: "within", radius_m: radius } : { type: "inside" }, minutes, flash: !near }).finally(() => setBusy(false));
+        void onSend({ title, text, audience: near ? { type: "within", radius_m: radius } : { type: "inside" }, minutes, flash: !near }).finally(() =>
+          setBusy(false),
+        );
       }}
     >
       <label>
@@ -209,7 +221,16 @@ function OfferForm({ spot, onSend, onCancel }: { spot: Spot; onSend: (draft: Dra
         </label>
         <label class="inline">
           <input type="radio" name="audience" checked={near} onChange={() => setNear(true)} /> {f.within}
-          <input type="number" aria-label={f.within} min={1} max={1000} value={radius} disabled={!near} onInput={(e) => setRadius(e.currentTarget.valueAsNumber || 20)} /> {f.metres}
+          <input
+            type="number"
+            aria-label={f.within}
+            min={1}
+            max={1000}
+            value={radius}
+            disabled={!near}
+            onInput={(e) => setRadius(e.currentTarget.valueAsNumber || 20)}
+          />{" "}
+          {f.metres}
         </label>
       </fieldset>
       <label class="inline">

@@ -5,6 +5,8 @@ import type { Wire } from "../client/wire";
 
 /** Samples kept: ten minutes at 1 Hz. */
 export const HISTORY = 600;
+/** Beyond so many offers the oldest ended ones are forgotten. */
+const KEPT_OFFERS = 500;
 
 export type Series = { t: number[]; v: number[] };
 const push = (series: Series, t: number, v: number): Series => ({ t: [...series.t.slice(-HISTORY + 1), t], v: [...series.v.slice(-HISTORY + 1), v] });
@@ -53,7 +55,10 @@ export class OperatorModel {
 
   /** Read what topics do not repeat: the offers and the clock. Called at each connection. */
   async refresh(): Promise<void> {
-    const [list, clock] = await Promise.all([this.wire.request("get_offers", { venue: this.venue }), this.wire.request("get_clock", { venue: this.venue })]);
+    const [list, clock] = await Promise.all([
+      this.wire.request("get_offers", { venue: this.venue }),
+      this.wire.request("get_clock", { venue: this.venue }),
+    ]);
     const known = new Map(this.offers.value);
     for (const offer of list.offers) known.set(offer.id, { ...offer, ended: false });
     this.offers.value = known;
@@ -92,8 +97,10 @@ export class OperatorModel {
   #offer(offer: Offer, ended: boolean): void {
     const known = new Map(this.offers.value);
     known.set(offer.id, { ...offer, ended });
-    // At most 500 are kept, the oldest ended ones go first.
-    if (known.size > 500) for (const [id, o] of known) if (o.ended && known.size > 500) known.delete(id);
+    for (const [id, o] of known) {
+      if (known.size <= KEPT_OFFERS) break;
+      if (o.ended) known.delete(id);
+    }
     this.offers.value = known;
   }
 }

@@ -1,8 +1,8 @@
 /** The shopper's screen, phone first: the map centred on me, what is near in a sheet, offers as toasts, the wallet one tap away. */
 import { useEffect, useRef, useState } from "preact/hooks";
-import { openSession, type Session } from "../client/session";
 import type { Push, Store } from "../client/frames";
-import { RequestError } from "../client/wire";
+import { openSession, type Session } from "../client/session";
+import type { RequestError } from "../client/wire";
 import { count, duration, metres, money } from "../format";
 import { MapView } from "../map/MapView";
 import type { MapScene } from "../map/scene";
@@ -11,6 +11,7 @@ import { s } from "../strings";
 import { Connection, Notice, ThemeButton } from "../ui/parts";
 import type { View } from "../url";
 import type { VenueIndex } from "../venue";
+import { inspect } from "../window";
 import { RADIUS_M, ShopperModel } from "./model";
 import { Toast } from "./Toast";
 import { Wallet } from "./Wallet";
@@ -60,6 +61,8 @@ export function ShopperView({ view, index, onView }: Props) {
     if (live) model?.refresh().catch(() => undefined);
     scene?.setStale(state?.kind === "lost" || state?.kind === "stopped");
   }, [live, state?.kind, model, scene]);
+
+  useEffect(() => inspect({ scene, shopper: model }), [scene, model]);
 
   // Walk in once for each entrance asked for; a reconnection goes on where I was.
   useEffect(() => {
@@ -113,7 +116,11 @@ export function ShopperView({ view, index, onView }: Props) {
   if (failure || state?.kind === "stopped") {
     return (
       <main class="centre">
-        <Notice alert title={failure ? s.states.failed : s.states.stopped} next={failure?.message ?? (state?.kind === "stopped" ? state.message : s.states.failedNext)}>
+        <Notice
+          alert
+          title={failure ? s.states.failed : s.states.stopped}
+          next={failure?.message ?? (state?.kind === "stopped" ? state.message : s.states.failedNext)}
+        >
           <button type="button" class="primary" onClick={() => (session ? session.wire.retry() : location.reload())}>
             {s.retry}
           </button>
@@ -162,7 +169,7 @@ export function ShopperView({ view, index, onView }: Props) {
     model?.walkTo(index.anchorOf(store.unit_id)?.point ?? [store.x_m, store.y_m]);
   };
   const balance = Object.entries(model?.balances.value ?? {})[0];
-  const top = model?.toasts.value[0];
+  const top = model?.toasts.value.at(-1);
   return (
     <main class={`shopper ${state?.kind === "lost" ? "stale" : ""} ${tall ? "tall" : ""}`}>
       <h1 class="hidden">{s.shopper.title(index.doc.name)}</h1>
@@ -224,7 +231,7 @@ export function ShopperView({ view, index, onView }: Props) {
           </b>
           <span class="quiet">
             {place ? `${levelName} · ` : ""}
-            {model?.crowd.value !== undefined ? s.shopper.crowd(count(model.crowd.value)) : s.shopper.hint}
+            {model?.crowd.value !== undefined ? `${s.shopper.crowd[model.crowd.value]} · ${s.shopper.hint}` : s.shopper.hint}
           </span>
         </div>
         {model && model.ways.value.length > 0 && (
@@ -265,7 +272,17 @@ export function ShopperView({ view, index, onView }: Props) {
   );
 }
 
-function NearList({ stores, model, index, onWalk }: { stores: Store[] | undefined; model: ShopperModel | undefined; index: VenueIndex; onWalk: (store: Store) => void }) {
+function NearList({
+  stores,
+  model,
+  index,
+  onWalk,
+}: {
+  stores: Store[] | undefined;
+  model: ShopperModel | undefined;
+  index: VenueIndex;
+  onWalk: (store: Store) => void;
+}) {
   if (stores === undefined || model === undefined) return null;
   if (stores.length === 0) return model.walker.value ? <p class="quiet">{s.shopper.noStores}</p> : null;
   const [x, y] = model.walker.value?.point ?? [0, 0];
@@ -280,7 +297,7 @@ function NearList({ stores, model, index, onWalk }: { stores: Store[] | undefine
             <div>
               <b dir="auto">{store.name}</b>
               <span class="quiet">
-                {store.category} · {store.unit_id === inside ? s.shopper.here : s.shopper.away(metres(d), duration(Math.max(30, seconds(d))))}
+                {store.category} · {store.unit_id === inside ? s.shopper.here : s.shopper.away(metres(d), duration(Math.max(60, seconds(d))))}
               </span>
               {titles.map((title) => (
                 <em key={title} dir="auto">

@@ -11,7 +11,11 @@ export function whyMe(push: Push, offer: Offer | undefined, shop: string): strin
   if (offer === undefined) return [s.toast.whyUnknown(time)];
   const { audience } = offer;
   const reason =
-    audience.type === "within" ? s.toast.whyWithin(count(audience.radius_m), shop, time) : audience.type === "inside" ? s.toast.whyInside(time) : s.toast.whyEveryone(time);
+    audience.type === "within"
+      ? s.toast.whyWithin(count(audience.radius_m), shop, time)
+      : audience.type === "inside"
+        ? s.toast.whyInside(time)
+        : s.toast.whyEveryone(time);
   return [reason, s.toast.cap(offer.cap)];
 }
 

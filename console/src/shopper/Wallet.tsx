@@ -18,7 +18,14 @@ export function Wallet({ model, live, onClose }: { model: ShopperModel; live: bo
   const minor = Number.isFinite(value) ? minorUnits(value, currency) : 0;
   const busy = payment?.state === "sending";
   return (
-    <dialog class="wallet" ref={box} aria-label={s.shopper.wallet} onClose={onClose} onClick={(e) => e.target === box.current && box.current?.close()}>
+    // biome-ignore lint/a11y/useKeyWithClickEvents: Escape closes a dialog by itself
+    <dialog
+      class="wallet"
+      ref={box}
+      aria-label={s.shopper.wallet}
+      onClose={onClose}
+      onClick={(e) => e.target === box.current && box.current?.close()}
+    >
       <header>
         <h2>{s.shopper.wallet}</h2>
         <button type="button" class="icon" aria-label={s.close} onClick={() => box.current?.close()}>
@@ -26,7 +33,15 @@ export function Wallet({ model, live, onClose }: { model: ShopperModel; live: bo
         </button>
       </header>
       <div class="clock">
-        {balances.length > 0 ? balances.map(([c, n]) => <b key={c} data-figure="balance">{money(n, c)}</b>) : <b data-figure="balance">{money(0, currency)}</b>}
+        {balances.length > 0 ? (
+          balances.map(([c, n]) => (
+            <b key={c} data-figure="balance">
+              {money(n, c)}
+            </b>
+          ))
+        ) : (
+          <b data-figure="balance">{money(0, currency)}</b>
+        )}
         <span>{s.shopper.balance}</span>
       </div>
       {balances.every(([, n]) => n === 0) && (

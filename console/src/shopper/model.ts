@@ -1,8 +1,9 @@
 /** What the shopper's view knows: where I am, what is near, offers that reached me, my wallet. Owns the walk and the pace of `move`; no DOM. */
 import { computed, signal } from "@preact/signals";
-import type { DensityFrame, Offer, Push, Store } from "../client/frames";
 import { u2 } from "../client/codec";
+import type { DensityFrame, Offer, Push, Store } from "../client/frames";
 import { RequestError, type Wire } from "../client/wire";
+import { bandOf } from "../map/field";
 import type { Connector, Point, VenueIndex } from "../venue";
 import { step, type Walker } from "./walk";
 
@@ -13,10 +14,20 @@ const STORES_MS = 2000;
 export const TILL_M = 15;
 /** How near a connector's end must be to take it, metres. */
 const CONNECTOR_M = 8;
+/** How far around me "here" reaches when it is said how full it is, metres. */
+const CROWD_M = 10;
 /** What a position that the person sets by hand is worth, metres. */
 export const RADIUS_M = 5;
 
-export type Payment = { unit: string; name: string; amount: number; currency: string; key: Uint8Array; state: "sending" | "paid" | "unknown" | "refused"; message?: string };
+export type Payment = {
+  unit: string;
+  name: string;
+  amount: number;
+  currency: string;
+  key: Uint8Array;
+  state: "sending" | "paid" | "unknown" | "refused";
+  message?: string;
+};
 
 export class ShopperModel {
   readonly level = signal(0);
@@ -27,6 +38,7 @@ export class ShopperModel {
   readonly offers = signal<ReadonlyMap<string, Offer>>(new Map());
   readonly balances = signal<Record<string, number> | undefined>(undefined);
   readonly payment = signal<Payment | undefined>(undefined);
+  /** Level-of-service band (0 to 5) of the fullest cell near me. */
   readonly crowd = signal<number | undefined>(undefined);
   readonly left = signal(false);
   #lastMove = 0;
@@ -49,7 +61,8 @@ export class ShopperModel {
       if (Math.hypot(at[0] - walker.point[0], at[1] - walker.point[1]) > CONNECTOR_M) continue;
       c.stops.forEach((stop, i) => {
         const allowed = c.direction === "both" || (c.direction === "forward" ? i > here : i < here);
-        if (i !== here && allowed && out.length < 6) out.push({ connector: c, level: this.index.levelIndex.get(stop.level_id) ?? 0, point: stop.point });
+        if (i !== here && allowed && out.length < 6)
+          out.push({ connector: c, level: this.index.levelIndex.get(stop.level_id) ?? 0, point: stop.point });
       });
     }
     return out;
@@ -198,6 +211,16 @@ export class ShopperModel {
   }
 
   #density(frame: DensityFrame): void {
-    if (frame.level === this.level.value) this.crowd.value = u2(frame.count).reduce((a, b) => a + b, 0);
+    const walker = this.walker.value;
+    if (frame.level !== this.level.value || walker === undefined) return;
+    // Cells with fewer than three people read nothing here, so heads cannot be counted from them; how full the fullest one is can be told.
+    const counts = u2(frame.count);
+    const reach = Math.ceil(CROWD_M / frame.cell_m);
+    const col = Math.floor((walker.point[0] - frame.x0_m) / frame.cell_m);
+    const row = Math.floor((walker.point[1] - frame.y0_m) / frame.cell_m);
+    let most = 0;
+    for (let r = Math.max(0, row - reach); r <= Math.min(frame.rows - 1, row + reach); r++)
+      for (let k = Math.max(0, col - reach); k <= Math.min(frame.cols - 1, col + reach); k++) most = Math.max(most, counts[r * frame.cols + k] ?? 0);
+    this.crowd.value = bandOf(most / frame.cell_m ** 2);
   }
 }

@@ -9,10 +9,22 @@ import { theme, toggleTheme } from "./theme";
 export function ThemeButton() {
   const dark = theme.value === "dark";
   return (
-    <button type="button" class="icon" aria-label={dark ? s.theme.toLight : s.theme.toDark} title={dark ? s.theme.toLight : s.theme.toDark} onClick={toggleTheme}>
+    <button
+      type="button"
+      class="icon"
+      aria-label={dark ? s.theme.toLight : s.theme.toDark}
+      title={dark ? s.theme.toLight : s.theme.toDark}
+      onClick={toggleTheme}
+    >
       <svg viewBox="0 0 16 16" aria-hidden="true">
         {dark ? (
-          <path d="M8 5a3 3 0 1 1 0 6 3 3 0 0 1 0-6ZM8 1.2v1.6M8 13.2v1.6M1.2 8h1.6M13.2 8h1.6M3.2 3.2l1.1 1.1M11.7 11.7l1.1 1.1M12.8 3.2l-1.1 1.1M4.3 11.7l-1.1 1.1" fill="none" stroke="currentColor" stroke-width="1.5" stroke-linecap="round" />
+          <path
+            d="M8 5a3 3 0 1 1 0 6 3 3 0 0 1 0-6ZM8 1.2v1.6M8 13.2v1.6M1.2 8h1.6M13.2 8h1.6M3.2 3.2l1.1 1.1M11.7 11.7l1.1 1.1M12.8 3.2l-1.1 1.1M4.3 11.7l-1.1 1.1"
+            fill="none"
+            stroke="currentColor"
+            stroke-width="1.5"
+            stroke-linecap="round"
+          />
         ) : (
           <path d="M13 9.6A5.4 5.4 0 0 1 6.4 3 5.4 5.4 0 1 0 13 9.6Z" fill="none" stroke="currentColor" stroke-width="1.5" stroke-linejoin="round" />
         )}
