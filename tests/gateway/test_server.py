@@ -565,4 +565,6 @@ async def test_stopping_leaves_no_task_behind(mall: Mall) -> None:
     await seven.subscribe(f"venue/{VENUE}/stats")
     await seven.close()
     await server.stop()
-    await until(lambda: not [task for task in asyncio.all_tasks() if "gateway" in str(task.get_coro()) and "tests/gateway" not in str(task.get_coro())])
+    await until(
+        lambda: not [task for task in asyncio.all_tasks() if "gateway" in str(task.get_coro()) and "tests/gateway" not in str(task.get_coro())]
+    )
