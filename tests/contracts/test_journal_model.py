@@ -17,6 +17,7 @@ from esplanade.core.errors import Conflict, Fenced, InvalidInput, NotFound
 from esplanade.storage.journal import Append, Event, Journal, Lease, OutboxEntry, Snapshot, StoredReply
 from esplanade.storage.memory import MemoryJournal, MemoryStore
 from esplanade.storage.postgres import PostgresJournal
+from tests.services_fixtures import TABLES
 
 T = TypeVar("T")
 
@@ -194,14 +195,14 @@ def test_the_memory_journal_equals_the_model(loop: asyncio.AbstractEventLoop) ->
 @pytest.mark.services
 def test_the_postgres_journal_equals_the_model(loop: asyncio.AbstractEventLoop, postgres_url: str) -> None:
     journals = [loop.run_until_complete(PostgresJournal.open(postgres_url, connections=1)) for _ in OWNERS]
-    tables = "segment, snapshot, outbox, outbox_topic, idempotency, partition_lease"
 
     class Machine(JournalMachine):
         def __init__(self) -> None:
             super().__init__()
             self.left = list(journals)
             with psycopg.connect(postgres_url, options="-c search_path=esplanade") as connection:
-                connection.execute(f"TRUNCATE {tables}".encode())
+                for table in TABLES:
+                    connection.execute(f"DELETE FROM {table}".encode())
 
         def open(self) -> Journal:
             return self.left.pop()

@@ -318,6 +318,26 @@ def test_a_database_made_from_other_files_is_refused(empty_url: str) -> None:
         migrate(empty_url, [first._replace(sql=first.sql + b"-- changed"), *rest])
 
 
+async def test_a_user_without_special_powers_can_own_the_database() -> None:
+    """As on a managed server: no superuser, but allowed to create roles. Row-level security binds even the owner's connections."""
+    folder = open_folder()
+    server = start_postgres(folder)
+    try:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute("CREATE ROLE plain LOGIN CREATEROLE")
+            connection.execute("CREATE DATABASE owned OWNER plain")
+        url = database_url(server.url, "owned").replace("//postgres@", "//plain@")
+        assert migrate(url) != []
+        journal = await PostgresJournal.open(url)
+        await fill(journal)
+        assert [segment.tenant async for segment in journal.read("demo", 7)] == ["demo"]
+        assert await journal.trim_outbox(older_than_ms=0) == 2
+        await journal.close()
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+
+
 def test_a_migration_that_fails_leaves_the_schema_as_it_was(empty_url: str) -> None:
     broken = [*migrations(), Migration(len(migrations()) + 1, "9999_broken.sql", b"CREATE TABLE half (x integer); SELECT 1 / 0")]
     with pytest.raises(Fault, match="9999_broken"):

@@ -1,0 +1,175 @@
+"""The shopper's view on a phone's screen, against a real gateway: walk in, walk, be offered, pay, lose the line and come back."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from spatial.offers import Inside, Offer
+from tests.browser.conftest import PHONE
+
+pytestmark = [pytest.mark.services]
+VIEW = "#/shopper/demo/parkside?location=north_entrance"
+
+
+def walked_in(open_page: Callable[..., Any], view: str = VIEW, **args: Any) -> Any:
+    page = open_page(view, PHONE, **args)
+    page.locator("[data-store]").first.wait_for()
+    page.wait_for_function("() => window.esplanade?.scene && window.esplanade.shopper?.walker.value")
+    return page
+
+
+def subject_of(page: Any) -> int:
+    """Who the guest's token says the page is."""
+    token = page.evaluate("sessionStorage.getItem('esplanade.shopper.demo.token')")
+    body = token.split(".")[1]
+    return int(json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))["sub"])
+
+
+def me(page: Any) -> list[float]:
+    return list(page.evaluate("window.esplanade.shopper.walker.value.point"))
+
+
+def offer(house: Any, name: str, unit: str) -> Offer:
+    return Offer(
+        id=name, unit_id=unit, title=f"{name} at the test", audience=Inside(), starts_tick=house.tick() + 5, ends_tick=house.tick() + 600, flash=True
+    )
+
+
+def test_walk_in_centres_the_entrance_and_shows_the_nearest_stores(open_page: Callable[..., Any], house: Any) -> None:
+    page = walked_in(open_page)
+    entrance = next(e for e in house.venue.entrances if e.code == "north_entrance")
+    assert math.dist(me(page), entrance.point) < 3
+    page.wait_for_timeout(600)
+    x, y = page.evaluate("window.esplanade.scene.project(window.esplanade.shopper.walker.value.point)")
+    assert abs(x - PHONE["width"] / 2) < 3
+    assert 64 < y < PHONE["height"] * 0.6
+    shown = page.locator("[data-store]").evaluate_all("rows => rows.map(row => row.dataset.store)")
+    anchors = {o.unit_id: ((o.a[0] + o.b[0]) / 2, (o.a[1] + o.b[1]) / 2) for o in reversed(house.venue.openings) if o.level_id == entrance.level_id}
+    shops = {o.unit_id for o in house.venue.occupants} & anchors.keys()
+    nearest = sorted(shops, key=lambda unit: math.dist(anchors[unit], entrance.point))
+    assert shown[0] == nearest[0]
+    assert len(set(shown[:5]) & set(nearest[:8])) >= 4
+
+
+def test_walking_by_tap_moves_me_at_walking_speed_and_renews_the_list(open_page: Callable[..., Any], house: Any) -> None:
+    page = walked_in(open_page)
+    start = me(page)
+    page.get_by_role("button", name=re.compile("^Walk here")).last.scroll_into_view_if_needed()
+    page.get_by_role("button", name=re.compile("^Walk here")).last.click()
+    page.wait_for_timeout(3000)
+    moved = math.dist(start, me(page))
+    assert 1.0 < moved < 8.0
+    first = page.locator("[data-store]").first.get_attribute("data-store")
+    page.wait_for_function(f"() => document.querySelector('[data-store]').dataset.store !== '{first}'", timeout=60_000)
+
+
+def test_arrow_keys_walk(open_page: Callable[..., Any]) -> None:
+    page = walked_in(open_page)
+    start = me(page)
+    page.locator(".map-root").focus()
+    page.keyboard.press("ArrowDown")
+    page.wait_for_timeout(1800)
+    end = me(page)
+    assert end[1] < start[1] - 1
+    assert abs(end[0] - start[0]) < 0.1
+
+
+def test_the_server_knows_where_i_am(open_page: Callable[..., Any], house: Any) -> None:
+    operator = open_page("#/operator/demo/parkside")
+    operator.wait_for_function("() => window.esplanade?.scene?.dots.count > 20")
+    page = walked_in(open_page, "#/shopper/demo/parkside?location=west_entrance")
+    page.wait_for_timeout(2500)
+    x, y = me(page)
+    near = f"() => {{ const d = window.esplanade.scene.dots; for (let i = 0; i < d.count; i++) if (Math.hypot(d.xy[2*i] - {x}, d.xy[2*i+1] - {y}) < 1) return true; return false; }}"
+    operator.wait_for_function(near)
+
+
+def test_an_unknown_entrance_offers_the_known_ones(open_page: Callable[..., Any]) -> None:
+    page = open_page("#/shopper/demo/parkside?location=cellar_door", PHONE)
+    page.get_by_role("heading", name="This entrance is not known.").wait_for()
+    page.locator(".entrances button").nth(1).click()
+    page.locator("[data-store]").first.wait_for()
+
+
+def test_a_push_becomes_a_toast_once_and_says_why(open_page: Callable[..., Any], house: Any) -> None:
+    page = walked_in(open_page)
+    page.wait_for_timeout(500)
+    house.create_offer(offer(house, "toast-1", house.venue.occupants[0].unit_id))
+    toast = page.locator(".toast", has_text="toast-1 at the test")
+    toast.wait_for()
+    toast.get_by_role("button", name="Why me?").click()
+    toast.get_by_text("everyone inside the venue").wait_for()
+    toast.get_by_role("button", name="Save").click()
+    toast.wait_for(state="detached")
+    page.get_by_role("tab", name="Saved").click()
+    page.get_by_role("tabpanel").get_by_text("toast-1 at the test").wait_for()
+    page.wait_for_timeout(1000)
+    assert page.locator(".toast", has_text="toast-1").count() == 0
+
+
+def test_pushes_made_while_the_line_was_down_arrive_after_it(open_page: Callable[..., Any], house: Any) -> None:
+    page = walked_in(open_page, expected=("WebSocket connection",))
+    page.wait_for_timeout(500)
+    house.create_offer(offer(house, "before-cut", house.venue.occupants[1].unit_id))
+    page.locator(".toast", has_text="before-cut").get_by_role("button", name="Dismiss", exact=True).last.click()
+    house.stop_gateway()
+    try:
+        page.locator("[data-state=lost]").wait_for()
+        assert page.locator("[data-store]").count() > 3
+        house.create_offer(offer(house, "during-cut", house.venue.occupants[2].unit_id))
+        page.wait_for_timeout(1500)
+        assert page.locator(".toast", has_text="during-cut").count() == 0
+    finally:
+        house.start_gateway()
+    page.locator("[data-state=lost]").wait_for(state="detached")
+    page.locator(".toast", has_text="during-cut").wait_for()
+    page.wait_for_timeout(500)
+    assert page.locator(".toast", has_text="before-cut").count() == 0
+
+
+def test_a_reload_is_the_same_person(open_page: Callable[..., Any]) -> None:
+    page = walked_in(open_page)
+    first = subject_of(page)
+    page.reload()
+    page.locator("[data-store]").first.wait_for()
+    assert subject_of(page) == first
+    assert "token" not in page.url
+
+
+def test_paying_takes_from_the_wallet_once(open_page: Callable[..., Any], house: Any) -> None:
+    page = walked_in(open_page)
+    house.top_up(subject_of(page), 5000)
+    page.reload()
+    page.wait_for_function("() => document.querySelector('.wallet-button')?.textContent.includes('50')")
+    till = next(
+        u for u in house.venue.units if u.till and u.level_id == next(e for e in house.venue.entrances if e.code == "north_entrance").level_id
+    )
+    opening = next(o for o in house.venue.openings if o.unit_id == till.id)
+    page.evaluate(f"window.esplanade.shopper.walker.value = {{ point: [{(opening.a[0] + opening.b[0]) / 2}, {(opening.a[1] + opening.b[1]) / 2}] }}")
+    page.get_by_role("button", name="Wallet").click()
+    page.get_by_label("Amount").fill("12.34")
+    page.get_by_role("button", name="Pay now").click()
+    page.get_by_text(re.compile("^Paid .*12.34")).wait_for()
+    assert "37.66" in page.locator("[data-figure=balance]").inner_text()
+
+
+def test_paying_more_than_there_is_says_so(open_page: Callable[..., Any], house: Any) -> None:
+    page = walked_in(open_page)
+    shop = next(
+        u for u in house.venue.units if u.till and u.level_id == next(e for e in house.venue.entrances if e.code == "north_entrance").level_id
+    )
+    opening = next(o for o in house.venue.openings if o.unit_id == shop.id)
+    page.evaluate(f"window.esplanade.shopper.walker.value = {{ point: [{(opening.a[0] + opening.b[0]) / 2}, {(opening.a[1] + opening.b[1]) / 2}] }}")
+    page.get_by_role("button", name="Wallet").click()
+    page.get_by_label("Amount").fill("1")
+    page.get_by_role("button", name="Pay now").click()
+    alert = page.get_by_role("dialog").get_by_role("alert")
+    alert.wait_for()
+    assert alert.inner_text().strip()
