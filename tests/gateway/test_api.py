@@ -13,7 +13,7 @@ import pytest
 
 from esplanade.core.clock import ManualClock
 from esplanade.storage.memory import MemoryBroker, MemoryCatalogue, MemoryHub
-from gateway.api import LOCAL_SUBJECT, ApiSettings, Check, build_api, serve_api
+from gateway.api import LOCAL_SUBJECT, ApiSettings, Check, build_api, gateways_check, serve_api
 from gateway.auth import Signer, Verifier
 from gateway.metrics import METRICS_PREFIX, GatewayMetrics
 from tests.actors.parkside import document
@@ -76,6 +76,16 @@ async def test_readiness_names_what_is_not_ready(api: Both) -> None:
         reply = await again.get("/readyz")
     assert reply.status_code == 503
     assert reply.json() == {"ready": False, "checks": {"postgres": "ok", "redis": "OSError: connection refused", "shards": "1 of 2 answers"}}
+
+
+async def test_readiness_of_gateways_is_their_reporting(api: Both) -> None:
+    made, _ = api
+    check = gateways_check(made.broker, 1)
+    assert await check() == "0 of 1 report (none)"
+    await made.broker.put(f"{METRICS_PREFIX}g1", GatewayMetrics().snapshot("g1"), ttl_s=10)
+    assert await check() is None
+    made.clock.advance(11)
+    assert await check() is not None
 
 
 async def test_venues_are_listed_and_their_documents_served_once(api: Both) -> None:
