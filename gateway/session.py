@@ -251,7 +251,9 @@ class Session:
             return []
         if self.state == "joining":
             if now - self._opened_at > HELLO_S + JOIN_S:
-                return self.end(CloseCode.FAULT, f"the server could not answer hello within {JOIN_S:g} s: reconnect", code="unavailable", retry_after_s=1.0)
+                return self.end(
+                    CloseCode.FAULT, f"the server could not answer hello within {JOIN_S:g} s: reconnect", code="unavailable", retry_after_s=1.0
+                )
             return []
         assert self.identity is not None
         if unix_s >= self.identity.expires_unix_s:

@@ -75,7 +75,7 @@ class Mall:
         await patiently(lambda: self.system.watch("other", "elsewhere", topics))
         await patiently(lambda: self.system.take("other", "elsewhere", rows((1, 0, 7.0, 19.5)), source=None, tick=None))
         begun = (await patiently(lambda: self.system.clock("other", "elsewhere"))).tick
-        while (await patiently(lambda: self.system.clock("other", "elsewhere"))).tick < begun + 2:  # noqa: ASYNC110
+        while (await patiently(lambda: self.system.clock("other", "elsewhere"))).tick < begun + 2:
             await asyncio.sleep(0.02)
 
     async def kill(self, index: int) -> None:
@@ -145,5 +145,5 @@ async def running_mall(*, shards: int = 2) -> AsyncIterator[Mall]:
 
 async def until(true: Callable[[], bool], *, timeout_s: float = 20.0) -> None:
     async with asyncio.timeout(timeout_s):
-        while not true():  # noqa: ASYNC110
+        while not true():
             await asyncio.sleep(0.01)

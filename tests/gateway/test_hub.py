@@ -17,6 +17,7 @@ from esplanade.core.clock import ManualClock
 from esplanade.core.errors import LimitExceeded, Unavailable
 from esplanade.storage.journal import Append, OutboxEntry
 from esplanade.storage.memory import MemoryBroker, MemoryHub, MemoryJournal, MemoryStore
+from gateway import channels as channels_module
 from gateway import frames as f
 from gateway import hub as hub_module
 from gateway.auth import Identity, Role, TopicName
@@ -250,7 +251,7 @@ async def test_resume_sends_exactly_the_missed_ones_from_the_journal(world: Worl
 
 async def test_resume_beyond_the_ring_reads_the_journal(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "RING_BATCHES", 3)
-    monkeypatch.setattr(hub_module, "PAGE", 2)
+    monkeypatch.setattr(channels_module, "PAGE", 2)
     first = Reader(8)
     await world.attach(first)
     for tick in range(1, 11):
@@ -470,7 +471,7 @@ async def test_a_channel_nobody_uses_is_left(world: World) -> None:
     reader.session.lost()
     world.hub.drop(reader)
     [subscription] = world.broker.hub.subscriptions
-    world.clock.advance(hub_module.IDLE_S + 1)
+    world.clock.advance(channels_module.IDLE_S + 1)
     await until(lambda: not subscription._channels)
     late = Reader(1, "operator")
     await world.attach(late)
