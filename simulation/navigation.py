@@ -42,8 +42,8 @@ SERVICE: Final[dict[str, Service]] = {
     # Weidmann 1993: about 0.61-0.69 m/s horizontally on stairs, 5 m rise = 9 m; about 0.85 persons/m/s, 1.5 m wide for one direction.
     "stairs": Service(0.0, 14.0, 0.8),
     "ramp": Service(0.0, 45.0, 0.5),
-    # A cabin of 12 about once a minute.
-    "elevator": Service(25.0, 6.0, 5.0),
+    # A cabin of 12 about once a minute, for both ways; who can take an escalator mostly does.
+    "elevator": Service(50.0, 6.0, 5.0),
 }
 
 

@@ -16,6 +16,7 @@ from tests.simulation.venues import arcade, corridor
 SEEDS = st.integers(0, 2**32 - 1)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**63 - 1), subject=st.integers(0, 2**32 - 1), event=st.integers(0, 2**40))
 def test_the_kernel_draws_the_same_chance_as_python(seed: int, subject: int, event: int) -> None:
     assert kernels.hash01(seed, subject, event) == chance.uniform(seed, subject, event)
