@@ -7,7 +7,6 @@ It must never read a clock or a global generator, and never know who looks at th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -17,8 +16,9 @@ import numpy.typing as npt
 
 from esplanade.core.clock import TICK_S, ticks
 from esplanade.core.errors import InvalidInput
-from simulation import chance, kernels
+from simulation import chance, ground_kernels, kernels
 from simulation.agents import QUEUEING, RIDING, STAYING, WALKING, Agents
+from simulation.crowding import Crowding
 from simulation.demand import Demand, FlashPull
 from simulation.ground import CELL_M, survey
 from simulation.navigation import Ways, link_levels
@@ -133,8 +133,7 @@ class Crowd:
         self._till = np.array([unit >= 0 and venue.units[unit].till for unit in self.places.unit])
         self._gravity: dict[int, npt.NDArray[np.float64]] = {}
         self._pulls = sorted(demand.pulls, key=lambda pull: (pull.tick, pull.unit_id))
-        blocks = self.ground.levels * ((self.ground.ny + 1) // 2) * ((self.ground.nx + 1) // 2)
-        self._trail_x, self._trail_y = np.zeros(blocks, np.float32), np.zeros(blocks, np.float32)
+        self._crowding = Crowding(self.ways)
         self._grid_nx = int(self.ground.nx * CELL_M / GRID_M) + 1
         self._grid_ny = int(self.ground.ny * CELL_M / GRID_M) + 1
         self._arrivals = np.random.Generator(np.random.Philox(key=chance.mix(seed & (2**64 - 1))))
@@ -172,6 +171,7 @@ class Crowd:
         for i in self.queues.serve(self.agents, self.tick):
             self.replan(i)
         self._move()
+        self._crowding.renew(self.agents, self.tick)
         gone = self._decide()
         return self._close(gone)
 
@@ -183,10 +183,7 @@ class Crowd:
             a.x, a.y, a.mode, a.cell, a.field, a.target_x, a.target_y, a.speed, a.heading_x, a.heading_y,
             ways.shift, ways.distance, ways.angle, a.wish_x, a.wish_y, a.wish_v,
         )  # fmt: skip
-        kernels.follow_trails(
-            a.x, a.y, a.level, a.mode, a.cell, a.field, ways.shift, ways.distance, a.wish_x, a.wish_y,
-            self._trail_x, self._trail_y, math.exp(-TICK_S / kernels.TRAIL_S), ground.x0, ground.y0, CELL_M, ground.nx, ground.ny, ground.cid,
-        )  # fmt: skip
+        self._crowding.steer(a)
         present = a.mode != RIDING
         start, order = kernels.sort_into_cells(
             a.x, a.y, a.level, present, ground.x0, ground.y0, GRID_M, self._grid_nx, self._grid_ny, ground.levels
@@ -205,7 +202,7 @@ class Crowd:
             a.x, a.y, a.level, a.mode, a.cell, a.slow_s, a.wish_x, a.wish_y, start, order, ground.x0, ground.y0, GRID_M, self._grid_nx, self._grid_ny,
             ground.raster, ground.walls, ground.wall_start, ground.wall_item,
         )  # fmt: skip
-        kernels.locate(
+        ground_kernels.locate(
             a.x, a.y, a.level, a.cell, ground.x0, ground.y0, CELL_M, ground.nx, ground.ny, ground.cid, ground.x, ground.y,
             ground.walls, ground.wall_start, ground.wall_item,
         )  # fmt: skip
