@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
+import warnings
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
@@ -65,7 +66,9 @@ def draw(venue: Venue, level: int, *, kind: Literal["svg", "png"] = "svg", dpi: 
     x0, y0, x1, y1 = plan.outline.bounds
     margin = 0.04 * max(x1 - x0, y1 - y0)
     wide, high = x1 - x0 + 2 * margin, y1 - y0 + 3 * margin
-    with mpl.rc_context({"svg.hashsalt": "esplanade", "font.family": "DejaVu Sans", "svg.fonttype": "path"}):
+    style: Any = {"svg.hashsalt": "esplanade", "font.family": "DejaVu Sans", "svg.fonttype": "path"}
+    with mpl.rc_context(style), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in another script shows boxes, and the plan is still right
         figure = Figure(figsize=(_WIDE_IN, _WIDE_IN * high / wide), facecolor=PAPER)
         canvas = FigureCanvasAgg(figure)
         axes = figure.add_axes((0, 0, 1, 1))

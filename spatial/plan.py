@@ -34,8 +34,8 @@ OPENING_TOLERANCE_M: Final = 0.1
 OPENING_LEAST_M: Final = 0.3
 """A usable opening is at least this wide."""
 
-PIECE_LEAST_M2: Final = 0.01
-"""Scraps of ground below this are rounding, and dropped."""
+PIECE_LEAST_M2: Final = 1.0
+"""Scraps of ground below this are gaps between outlines, not places, and dropped."""
 
 OPEN_GROUND: Final = frozenset({"walkway", "parking"})
 ROOMS: Final = frozenset({"room", "restroom", "restroom.male", "restroom.female", "restroom.wheelchair"})

@@ -63,8 +63,17 @@ class Level(_Feature):
     name: str
     short_name: str
     outline: MultiPolygon
-    # Added to a venue-frame point gives the source floor's own metres (real malls: each floor starts at its own corner).
+    # The source floor's own metres (real malls: each floor starts at its own corner, on a sphere) are venue metres * scale + offset: `to_source`.
     source_offset_m: Point = (0.0, 0.0)
+    source_scale: Point = (1.0, 1.0)
+
+    def to_source(self, x_m: float, y_m: float) -> Point:
+        """The source floor's own metres of a venue-frame point."""
+        return x_m * self.source_scale[0] + self.source_offset_m[0], y_m * self.source_scale[1] + self.source_offset_m[1]
+
+    def from_source(self, x_m: float, y_m: float) -> Point:
+        """The venue-frame point of the source floor's own metres."""
+        return (x_m - self.source_offset_m[0]) / self.source_scale[0], (y_m - self.source_offset_m[1]) / self.source_scale[1]
 
 
 class Unit(_Feature):
