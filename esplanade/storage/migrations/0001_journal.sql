@@ -16,9 +16,11 @@ BEGIN
         EXCEPTION WHEN duplicate_object OR unique_violation THEN
             NULL;  -- roles belong to the whole server: another database of ours made it
         END;
-        IF NOT pg_has_role(current_user, wanted, 'MEMBER') THEN
-            EXECUTE format('GRANT %I TO %I', wanted, current_user);
-        END IF;
+        BEGIN
+            EXECUTE format('GRANT %I TO %I', wanted, current_user);  -- having made a role does not yet mean to be able to take it on
+        EXCEPTION WHEN insufficient_privilege THEN
+            NULL;  -- the server's administrator made the roles and granted them
+        END;
     END LOOP;
 END
 $$;

@@ -1,0 +1,48 @@
+"""The bytes of a segment: what goes in comes out, and what was damaged does not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from esplanade.core.errors import Fault
+from esplanade.storage.journal import Event
+from esplanade.storage.segment_codec import checksum, decode_events, encode_events
+
+events = st.lists(st.builds(Event, st.text(max_size=20), st.integers(1, 2**63 - 1), st.text(max_size=10), st.binary(max_size=40)), max_size=5)
+EVENT = Event("mall/demo/parkside", 1, "tested.v1", b"body")
+
+
+@given(events)
+def test_events_survive_the_way_to_bytes_and_back(given_events: list[Event]) -> None:
+    body = encode_events(given_events)
+    assert decode_events("demo", 7, 3, body, checksum("demo", 7, 3, body)) == tuple(given_events)
+
+
+@given(st.data())
+def test_any_changed_byte_is_noticed(data: st.DataObject) -> None:
+    body = encode_events([EVENT])
+    crc = checksum("demo", 7, 3, body)
+    at = data.draw(st.integers(0, len(body) - 1))
+    damaged = body[:at] + bytes((body[at] ^ data.draw(st.integers(1, 255)),)) + body[at + 1 :]
+    with pytest.raises(Fault, match=r"\(demo, 7\) at position 3"):
+        decode_events("demo", 7, 3, damaged, crc)
+
+
+@pytest.mark.parametrize("place", [("other", 7, 3), ("demo", 8, 3), ("demo", 7, 4)])
+def test_a_body_in_anothers_place_is_noticed(place: tuple[str, int, int]) -> None:
+    body = encode_events([EVENT])
+    with pytest.raises(Fault, match="checksum"):
+        decode_events(*place, body, checksum("demo", 7, 3, body))
+
+
+@pytest.mark.parametrize(("body", "said"), [(b"", "format none"), (b"\x02\x90", "format 02"), (b"\x01\x91\x01", "cannot be read")])
+def test_a_body_of_another_format_is_a_fault_even_if_the_checksum_holds(body: bytes, said: str) -> None:
+    with pytest.raises(Fault, match=said):
+        decode_events("demo", 7, 3, body, checksum("demo", 7, 3, body))
+
+
+def test_format_1_is_as_it_always_was() -> None:
+    assert encode_events([EVENT]).hex() == "019194b26d616c6c2f64656d6f2f7061726b7369646501a97465737465642e7631c404626f6479"
+    assert checksum("demo", 7, 3, encode_events([EVENT])) == 479473694
