@@ -7,15 +7,16 @@ nothing of people, shops' popularity or routes.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import shapely
+from scipy.ndimage import distance_transform_cdt
 
 from esplanade.core.errors import InvalidInput, LimitExceeded
-from simulation import kernels
+from simulation import ground_kernels
 from spatial.plan import LevelPlan, level_plan
 from spatial.venue import Venue
 
@@ -36,6 +37,7 @@ class Ground:
 
     cid: (levels * ny * nx,) cell number or -1. first: (levels + 1,) first cell of each level. raster: (c,) place in the raster. x, y: (c,) centres.
     links: (c,) bit d set: the way to the neighbour in direction d meets no wall. clearance: (c,) metres to the nearest wall, at most 1.
+    spare: (c,) all raster cells within so many steps are free and off walls.
     unit: (c,) index of the unit whose interior holds the centre, -1 on open ground. room: (c,) unit + 1, 0 on open ground, -1 near an opening.
     walls: (w, 4); wall_start, wall_item: the walls near each raster cell.
     """
@@ -52,6 +54,7 @@ class Ground:
     y: npt.NDArray[np.float64]
     links: npt.NDArray[np.uint8]
     clearance: npt.NDArray[np.float32]
+    spare: npt.NDArray[np.int32]
     unit: npt.NDArray[np.int32]
     room: npt.NDArray[np.int32]
     walls: npt.NDArray[np.float64]
@@ -63,19 +66,18 @@ class Ground:
         return int(np.searchsorted(self.first, cell, side="right")) - 1
 
     def near(self, level: int, point: tuple[float, float], radius_m: float) -> npt.NDArray[np.int32]:
-        """Free cells of a level with centres within `radius_m` of a point, nearest first."""
+        """Free cells of a level, joined to others, with centres within `radius_m` of a point, nearest first."""
         lo, hi = int(self.first[level]), int(self.first[level + 1])
         d2 = (self.x[lo:hi] - point[0]) ** 2 + (self.y[lo:hi] - point[1]) ** 2
-        inside = np.flatnonzero(d2 <= radius_m * radius_m)
+        inside = np.flatnonzero((d2 <= radius_m * radius_m) & (self.links[lo:hi] != 0))
         return (inside[np.argsort(d2[inside], kind="stable")] + lo).astype(np.int32)
 
     def around(self, cell: int, radius_m: float, *, gap_m: float = 0.2) -> npt.NDArray[np.int32]:
         """Free cells with clearance `gap_m` in straight sight of `cell` within `radius_m`, nearest first."""
         level = self.level_of(cell)
         found = self.near(level, (float(self.x[cell]), float(self.y[cell])), radius_m)
-        limit = math.ceil(radius_m / CELL_M) + 1
         keep = [
-            c == cell or (self.clearance[c] >= gap_m and kernels.sees(int(cell), int(c), self.raster, self.cid, self.links, self.clearance, self.nx, 0.15, limit))
+            c == cell or (self.clearance[c] >= gap_m and ground_kernels.sees(int(cell), int(c), self.raster, self.cid, self.links, self.clearance, self.spare, self.nx, 0.15))
             for c in found.tolist()
         ]  # fmt: skip
         return found[np.array(keep, bool)] if len(found) else found
@@ -112,13 +114,30 @@ def survey(venue: Venue) -> Ground:
     x, y = gx[raster % nx], gy[(raster // nx) % ny]
     walls = np.ascontiguousarray(np.concatenate([plan.walls for plan in plans]), np.float64)
     wall_level = np.repeat(np.arange(levels, dtype=np.int32), [len(plan.walls) for plan in plans])
-    wall_start, wall_item = kernels.list_walls(walls, wall_level, x0, y0, CELL_M, nx, ny, levels, REACH_M)
-    links, clearance = kernels.link_cells(raster, cid, x, y, nx, ny, walls, wall_start, wall_item)
+    wall_start, wall_item = ground_kernels.list_walls(walls, wall_level, x0, y0, CELL_M, nx, ny, levels, REACH_M)
+    links, clearance = ground_kernels.link_cells(raster, cid, x, y, nx, ny, walls, wall_start, wall_item)
+    spare = np.zeros(len(raster), np.int32)
     room = (unit + 1).astype(np.int32)
     for plan in plans:
         for gap in plan.gaps:
             room[_beside(gap.a, gap.b, int(first[plan.level]), int(first[plan.level + 1]), x, y)] = -1
-    return Ground(x0, y0, nx, ny, levels, cid, first, raster, x, y, links, clearance, unit, room, walls, wall_level, wall_start, wall_item)
+    ground = Ground(x0, y0, nx, ny, levels, cid, first, raster, x, y, links, clearance, spare, unit, room, walls, wall_level, wall_start, wall_item)
+    return replace(ground, spare=open_steps(ground, clearance, spare, np.arange(levels)))
+
+
+def open_steps(
+    ground: Ground, clearance: npt.NDArray[np.float32], known: npt.NDArray[np.int32], levels: npt.NDArray[np.intp]
+) -> npt.NDArray[np.int32]:
+    """`Ground.spare` under this clearance for these levels; as `known` for the others."""
+    spare = known.copy()
+    for level in levels.tolist():
+        lo, hi = int(ground.first[level]), int(ground.first[level + 1])
+        open_ground = np.zeros(ground.ny * ground.nx, np.bool_)
+        place = ground.raster[lo:hi] - level * ground.ny * ground.nx
+        open_ground[place] = (ground.links[lo:hi] == 255) & (clearance[lo:hi] >= 0.9)
+        steps = distance_transform_cdt(np.pad(open_ground.reshape(ground.ny, ground.nx), 1), "chessboard")[1:-1, 1:-1]
+        spare[lo:hi] = np.maximum(0, steps.ravel()[place] - 1)
+    return spare
 
 
 def _owners(plan: LevelPlan, gx: npt.NDArray[np.float64], gy: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
@@ -127,12 +146,16 @@ def _owners(plan: LevelPlan, gx: npt.NDArray[np.float64], gy: npt.NDArray[np.flo
     for index, ground in [(-1, plan.walkway), *plan.interiors.items()]:
         for part in ground.geoms:
             ax, ay, bx, by = part.bounds
-            cols, rows = slice(*np.searchsorted(gx, (ax, bx))), slice(*np.searchsorted(gy, (ay, by)))
+            cols, rows = (
+                slice(np.searchsorted(gx, ax), np.searchsorted(gx, bx, "right")),
+                slice(np.searchsorted(gy, ay), np.searchsorted(gy, by, "right")),
+            )
             mx, my = np.meshgrid(gx[cols], gy[rows])
             if mx.size:
                 shapely.prepare(part)
                 window = owner[rows, cols]
-                window[shapely.contains_xy(part, mx.ravel(), my.ravel()).reshape(mx.shape)] = index
+                # Borders count: a centre right on the line of an opening joins both sides, one on a wall has no links.
+                window[shapely.intersects_xy(part, mx.ravel(), my.ravel()).reshape(mx.shape)] = index
     return owner.ravel()
 
 

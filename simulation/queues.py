@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from esplanade.core.clock import TICK_S, ticks
 from simulation import kernels
-from simulation.agents import QUEUEING, RIDING, Agents
+from simulation.agents import QUEUEING, RIDING, WALKING, Agents
 from simulation.ground import Ground
 from simulation.navigation import WALK_MPS, Links
 
@@ -25,7 +25,7 @@ SWAP_AFTER: Final = ticks(3.0)
 
 
 class Queues:
-    """Service of every link. `waiting`: (l,) people queueing, as of the last tick."""
+    """Service of every link. `waiting`: (l,) people queueing or on their way to it, as of the last tick."""
 
     def __init__(self, ground: Ground, links: Links) -> None:
         self._ground, self._links = ground, links
@@ -35,7 +35,7 @@ class Queues:
         self.swaps = 0
 
     def delay_m(self) -> npt.NDArray[np.float64]:
-        """(l,) metres of walking worth the wait in each queue now."""
+        """(l,) metres of walking worth the wait behind those who chose each link already."""
         return self.waiting * self._links.every_s * WALK_MPS
 
     def shift_clock(self, ticks_back: int) -> None:
@@ -48,7 +48,6 @@ class Queues:
         riding = np.flatnonzero((agents.mode == RIDING) & (agents.until <= tick))
         off = [int(i) for i in riding[np.argsort(agents.until[riding], kind="stable")] if self._step_off(agents, int(i), tick)]
         queued = np.flatnonzero(agents.mode == QUEUEING)
-        self.waiting = np.bincount(agents.link[queued], minlength=len(self._links)) if len(queued) else np.zeros(len(self._links), np.int64)
         if len(queued):
             inside = np.bincount(agents.link[agents.mode == RIDING], minlength=len(self._links))
             start = self._links.start[agents.link[queued]]
@@ -96,4 +95,5 @@ class Queues:
             return False
         agents.x[i], agents.y[i], agents.cell[i], agents.level[i] = x, y, cell, level
         agents.heading_x[i] = agents.heading_y[i] = 0.0
+        agents.mode[i] = WALKING  # at once, so that the next one off sees this body
         return True

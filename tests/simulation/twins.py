@@ -26,7 +26,9 @@ def advance(xy: F8, wish: F8, speed: F8, heading: F8, slow_s: F8, dt: float) -> 
             push *= k.MAX_PUSH_M / np.linalg.norm(push)
         step = np.zeros(2)
         if speed[i] > 0 and wish[i].any():
-            e = wish[i].copy()
+            ahead = [j for j in others if wish[i] @ away[j] < -0.5 * d[j] and speed[j] > 0 and wish[i] @ heading[j] < -0.3]
+            turn = -min(k.KEEP_RIGHT_MOST, k.KEEP_RIGHT * sum(1 - d[j] / k.SIGHT_M for j in ahead))
+            e = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ wish[i]
             for j in others:
                 if d[j] < 1.0:
                     e += k.REPULSION * np.exp((k.BODY_M - max(d[j], k.BODY_M / 2)) / k.REPULSION_RANGE_M) * away[j] / d[j]
