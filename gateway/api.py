@@ -190,7 +190,8 @@ def problem(status: int, code: str, detail: str) -> JSONResponse:
 
 async def _checked(check: Check) -> str | None:
     try:
-        return await asyncio.wait_for(check(), CHECK_S)
+        async with asyncio.timeout(CHECK_S):
+            return await check()
     except TimeoutError:
         return f"no answer within {CHECK_S:g} s"
     except Exception as error:  # whatever a check raises is its answer

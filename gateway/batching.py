@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from actors import messages as m
-from actors.system import Key, System
+from actors.system import System
 from esplanade.core.errors import EsplanadeError, Fault, LimitExceeded
 from esplanade.core.ids import Address
 from gateway.metrics import GatewayMetrics
@@ -153,11 +153,9 @@ _PayLane = tuple[str, str, int, str, int]
 class PayBatcher:
     """Single payments to one ledger within PAY_WAIT_S into one command."""
 
-    def __init__(self, system: System, metrics: GatewayMetrics, client: str) -> None:
+    def __init__(self, system: System, metrics: GatewayMetrics) -> None:
         self._system = system
         self._metrics = metrics
-        self._client = client
-        self._sequence = 0
         self._lanes: dict[_PayLane, list[tuple[Payment, asyncio.Future[tuple[str | None, int]]]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -205,9 +203,8 @@ class PayBatcher:
             amount=np.array([p.amount for p in payments], "<u4").tobytes(),
             currency=currency,
         )
-        self._sequence += 1
         self._metrics.count("esplanade_gateway_payment_batches_total")
-        reply = await self._system.ask(Address("ledger", tenant, str(ledger)), command, key=Key(self._client, self._sequence))
+        reply = await self._system.ask(Address("ledger", tenant, str(ledger)), command)  # each row's own key makes a retry safe
         if isinstance(reply, m.Rejected):
             return [(reply.code, 0)] * len(payments)
         if not isinstance(reply, m.Settled) or len(reply.result) != len(payments):

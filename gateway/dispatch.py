@@ -47,9 +47,7 @@ class Peer(HubPeer, Protocol):
 
 
 class Dispatch:
-    def __init__(
-        self, *, system: System, venues: VenueCache, hub: Hub, clock: SystemClock, metrics: GatewayMetrics, tee: Tee | None, process: str
-    ) -> None:
+    def __init__(self, *, system: System, venues: VenueCache, hub: Hub, clock: SystemClock, metrics: GatewayMetrics, tee: Tee | None) -> None:
         self._system = system
         self._venues = venues
         self._hub = hub
@@ -57,7 +55,7 @@ class Dispatch:
         self._metrics = metrics
         self._tee = tee
         self._moves = MoveBatcher(system, metrics, tee)
-        self._pays = PayBatcher(system, metrics, f"gateway:{process}")
+        self._pays = PayBatcher(system, metrics)
         self._tasks: set[asyncio.Task[None]] = set()
         self.in_flight = 0
 
@@ -393,13 +391,16 @@ class Dispatch:
     async def _settle(
         self, peer: Peer, seq: int, subject: npt.NDArray[np.uint32], command: Callable[[npt.NDArray[np.intp]], m.Command]
     ) -> f.ServerFrame:
-        """Split rows by ledger, ask all, and put the results back in order. One ledger away: the whole frame is retryable, its keys make that safe."""
+        """Split rows by ledger, ask all, and put the results back in order.
+
+        One ledger away: the whole frame is retryable; each row's own key makes that safe, and the connection's `seq` is not needed for it.
+        """
         ledger = subject % m.LEDGERS
         parts = [np.flatnonzero(ledger == i) for i in range(m.LEDGERS)]
         used = [i for i, rows in enumerate(parts) if len(rows)]
         tenant = peer.identity.tenant
         replies = await asyncio.gather(
-            *(self._ask(peer, Address("ledger", tenant, str(i)), command(parts[i]), m.Settled, seq) for i in used), return_exceptions=True
+            *(self._ask(peer, Address("ledger", tenant, str(i)), command(parts[i]), m.Settled) for i in used), return_exceptions=True
         )
         codes: list[str] = []
         result = np.zeros(len(subject), np.uint8)

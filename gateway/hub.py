@@ -50,6 +50,8 @@ MAX_SESSIONS_OF_SUBJECT: Final = 16
 MAX_VENUES_OF_SESSION: Final = 8
 MAX_FEED_MEMORIES: Final = 64
 """Subject sets of feeds kept for their return."""
+SLACK_S: Final = 0.002
+"""A state may go out so much before its reader's next turn."""
 BACKOFF_S: Final = (0.1, 5.0)
 SHARD_FORGOTTEN_S: Final = 10.0
 
@@ -326,6 +328,7 @@ class Hub:
         if channel is None:
             channel = self._channels[name] = _Channel(tenant, topic, kind, venue, self._clock.monotonic_s())
             channel.opened = self._spawn(self._open(channel))
+            channel.opened.add_done_callback(lambda task: task.cancelled() or task.exception())  # seen, though nobody may wait for it
         channel.uses += 1
         return channel
 
@@ -338,15 +341,17 @@ class Hub:
             with contextlib.suppress(EsplanadeError):  # lost just now: the pump subscribes anew to every channel
                 await self._subscription.add([channel.name])
         if channel.durable:
-            channel.head = await self._journal.place(channel.tenant, channel.topic)
+            try:
+                channel.head = await self._journal.place(channel.tenant, channel.topic)
+            except BaseException:
+                self._channels.pop(channel.name, None)  # whoever waits for it hears why; the next one tries anew
+                raise
 
     async def _opened(self, channel: _Channel) -> None:
         assert channel.opened is not None
         try:
             await asyncio.shield(channel.opened)
         except BaseException:
-            if channel.opened.done():
-                self._channels.pop(channel.name, None)
             self._unuse(channel)
             raise
 
@@ -568,7 +573,7 @@ class Hub:
         else:
             channel.fanout = Fanout(frame_of(body))
         for reading in list(channel.readings.values()):
-            if reading.due <= now:
+            if reading.due <= now + SLACK_S:
                 self._offer(channel, reading, now)
             else:
                 if reading.waiting:
@@ -602,7 +607,7 @@ class Hub:
     def _flush(self) -> None:
         self._flush_at = None
         self._flush_handle = None
-        now = self._clock.monotonic_s() + 0.002
+        now = self._clock.monotonic_s() + SLACK_S
         for reading in [r for r in self._waiting if r.due <= now]:
             self._offer(self._reading_channel[reading], reading, now)
         if self._waiting:
@@ -677,7 +682,8 @@ class Hub:
                 except EsplanadeError as error:  # said again in WATCH_S
                     _log.info("watch_postponed", extra={"tenant": tenant, "venue": venue, "error": str(error)})
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._rewatch.wait(), WATCH_S)
+                async with asyncio.timeout(WATCH_S):  # not wait_for: before Python 3.12 it can swallow the cancellation by `stop`
+                    await self._rewatch.wait()
 
 
 def _sum_payments(stats: list[t.PaymentStats]) -> f.PaymentStats:

@@ -253,9 +253,7 @@ class GatewayServer:
         self.settings = settings or GatewaySettings()
         self.venues = VenueCache(catalogue, clock)
         self.hub = Hub(system=system, journal=journal, broker=broker, clock=clock, metrics=self.metrics)
-        self.dispatch = Dispatch(
-            system=system, venues=self.venues, hub=self.hub, clock=clock, metrics=self.metrics, tee=tee, process=self.settings.process
-        )
+        self.dispatch = Dispatch(system=system, venues=self.venues, hub=self.hub, clock=clock, metrics=self.metrics, tee=tee)
         self._broker = broker
         self._catalogue = catalogue
         self._verifier = verifier
@@ -317,7 +315,8 @@ class GatewayServer:
                 connection.session.end(CloseCode.DRAINING, "this gateway is going away: reconnect", code="unavailable", retry_after_s=retry)
             )
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._empty.wait(), self.settings.close_timeout_s + 1.0)
+            async with asyncio.timeout(self.settings.close_timeout_s + 1.0):
+                await self._empty.wait()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

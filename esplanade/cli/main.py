@@ -52,7 +52,7 @@ def run(
     scenario: Annotated[str, typer.Argument(help="A scenario file, or the name of one in scenarios/library.")],
     venue: Annotated[Path | None, typer.Option(help="Venue document to use instead of the scenario's own.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed to use instead of the scenario's own.")] = None,
-    speed: Annotated[float | None, typer.Option(help="Venue seconds per second; 0 runs as fast as it can.")] = None,
+    speed: Annotated[float | None, typer.Option(help="Venue seconds per second, 0.05 to 100, instead of the scenario's own.")] = None,
     out: Annotated[Path | None, typer.Option(help="Directory for the report and the recording; by default runs/<name>-<n>.")] = None,
     data_dir: DataDir = None,
     config: Config = None,
@@ -74,7 +74,7 @@ def demo(
     from esplanade.cli.commands import run_and_report
 
     settings = _settings(config, data_dir)
-    raise typer.Exit(asyncio.run(run_and_report(settings, scenario, console=console, demo=True)))
+    raise typer.Exit(asyncio.run(run_and_report(settings, scenario, console=console)))
 
 
 @_cli.command()

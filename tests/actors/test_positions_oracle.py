@@ -81,7 +81,8 @@ class Oracle:
     def __post_init__(self) -> None:
         venue = BOOK.venue
         level = {item.id: i for i, item in enumerate(venue.levels)}
-        shapes = [(level[u.level_id], u.polygon) for u in (*venue.units, *venue.zones)] + [(i, item.outline) for i, item in enumerate(venue.levels)]
+        shapes = [(level[u.level_id], u.polygon) for u in venue.units] + [(level[z.level_id], z.polygon) for z in venue.zones]
+        shapes += [(i, item.outline) for i, item in enumerate(venue.levels)]
         self.fences = [(lv, shapely.MultiPolygon([shapely.Polygon(p[0], p[1:]) for p in polygon])) for lv, polygon in shapes]
 
     def tick(self, tick: int, columns: PositionColumns) -> tuple[set[tuple[int, int, int]], set[tuple[int, int]], set[tuple[str, int]]]:

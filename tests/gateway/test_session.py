@@ -54,7 +54,9 @@ def closing(actions: list[s.Action]) -> CloseCode:
 # --- hello ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("message", [pack({"op": "ping", "seq": 1}), b"\xff", b"", pack({"op": "hello"}), pack({"op": "hello", "client": ""}), "text"])
+@pytest.mark.parametrize(
+    "message", [pack({"op": "ping", "seq": 1}), b"\xff", b"", pack({"op": "hello"}), pack({"op": "hello", "client": ""}), "text"]
+)
 def test_whatever_comes_before_hello_ends_the_session(message: bytes | str) -> None:
     session = s.Session("s-1", "msgpack", 0.0)
     assert closing(session.receive(message, 0.0)) == CloseCode.PROTOCOL
@@ -149,7 +151,9 @@ def test_a_flood_is_limited_and_then_ended() -> None:
 
 def test_one_message_of_many_frames_counts_each() -> None:
     session = opened("guest")
-    actions = session.receive(pack(*[{"op": "find_stores", "seq": i + 1, "venue": "v", "level": 0, "x": 0.0, "y": 0.0} for i in range(f.MAX_BATCH)]), 1.0)
+    actions = session.receive(
+        pack(*[{"op": "find_stores", "seq": i + 1, "venue": "v", "level": 0, "x": 0.0, "y": 0.0} for i in range(f.MAX_BATCH)]), 1.0
+    )
     assert sum(isinstance(action, s.Request) for action in actions) == LIMITS["guest"].burst
     assert len(actions) == f.MAX_BATCH
 
@@ -193,7 +197,9 @@ def test_subscriptions_are_bounded_and_a_topic_counts_once() -> None:
     assert isinstance(session.receive(pack({"op": "subscribe", "seq": 53, "topic": "venue/v/stats"}), 1.0)[0], s.Join)
 
 
-@pytest.mark.parametrize(("topic", "code"), [("venue/v/dots/0", "forbidden"), ("payments", "forbidden"), ("venue/v/pushes", "invalid"), ("x", "invalid")])
+@pytest.mark.parametrize(
+    ("topic", "code"), [("venue/v/dots/0", "forbidden"), ("payments", "forbidden"), ("venue/v/pushes", "invalid"), ("x", "invalid")]
+)
 def test_a_topic_that_is_not_for_shoppers(topic: str, code: str) -> None:
     assert error_of(opened("shopper").receive(pack({"op": "subscribe", "seq": 1, "topic": topic}), 1.0)).code == code
 

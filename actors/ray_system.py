@@ -1,0 +1,384 @@
+"""Ray: the only module that imports it. Starts and stops a node, makes processes of plain classes, and carries requests to shards.
+
+A Ray actor here is an operating-system process with one plain object in it (`spawn`); entities live inside shards and are none of Ray's business. A call costs
+half a millisecond whatever it carries, so `RaySystem` gathers requests into frames of bytes, a few frames in flight a shard.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+# Ray reads these when it is imported. A token keeps other users of the machine away from the node's ports; one of an earlier node must not be taken up.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import asyncio
+import contextlib
+import functools
+import importlib
+import logging
+import shutil
+import signal
+import tempfile
+from collections import deque
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import psutil
+import ray
+from ray import exceptions as ray_errors
+
+from actors.directory import shard_of
+from actors.lane import RequestSystem
+from actors.requests import MAX_FRAME_BYTES, MAX_FRAME_REQUESTS, Answer, Refused, Request, Take, decode_answers, encode_requests, log_of
+from esplanade.core.errors import EsplanadeError, Fault, LimitExceeded, Unavailable
+
+NAMESPACE: Final = "esplanade"
+LOOPBACK: Final = "127.0.0.1"
+OBJECT_STORE_BYTES: Final = 100 * 2**20
+"""Frames travel inside calls; the object store holds nothing of ours."""
+
+FRAMES_IN_FLIGHT: Final = 4
+MAX_QUEUED: Final = 50_000
+"""Requests that wait for one shard in one process, at most."""
+RETRY_S: Final = 0.05
+RESTART_S: Final = 0.5
+PROFILE_S: Final = 2.0
+STOP_S: Final = 15.0
+
+
+class Startable(Protocol):
+    async def start(self) -> Any: ...
+
+    async def stop(self) -> None: ...
+
+
+# --- the node ---------------------------------------------------------------------------------------------------------
+
+
+class RayNode:
+    """A connection to Ray: to a node of our own, or to a cluster. `stop` of our own node leaves no process and no file."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._family: list[psutil.Process] = []
+
+    @property
+    def own(self) -> bool:
+        return self._folder is not None
+
+    def pids(self) -> list[int]:
+        """Live processes of our own node."""
+        if self.own:
+            seen = {process.pid for process in self._family}
+            for process in psutil.Process().children(recursive=True):
+                if process.pid not in seen and _of_ray(process):
+                    self._family.append(process)
+        return [process.pid for process in self._family if _alive(process)]
+
+    def stop(self) -> None:
+        """Disconnect; end our own node. Blocks for some seconds at most."""
+        self.pids()
+        ray.shutdown()
+        if self._folder is None:
+            return
+        # The agents of a node outlive it for a while; nothing of ours is in them.
+        left = [process for process in self._family if _alive(process)]
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(how)
+            _, left = psutil.wait_procs(left, timeout=3)
+            if not left:
+                break
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def start_ray(address: str | None = None, *, processes: int = 4) -> RayNode:
+    """Connect to the cluster at `address`, or start a node of our own on loopback, without dashboard and usage reports. Blocks for some seconds.
+
+    `processes`: how many actors will be spawned; the node starts as many workers ahead. Raises Unavailable when Ray does not come up.
+    """
+    if address is not None:
+        try:
+            ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise Unavailable(f"Ray at {address}: {error}; start the cluster, or unset ESPLANADE_RAY_ADDRESS to use a local node") from error
+        return RayNode(None)
+    # Sockets lie below this folder and their paths may have 107 bytes, so it is short whatever TMPDIR says.
+    folder = Path(tempfile.mkdtemp(prefix="esp-", dir="/tmp"))
+    node = RayNode(folder)
+    try:
+        with _true_loopback():
+            ray.init(
+                address="local",
+                namespace=NAMESPACE,
+                num_cpus=processes,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _node_ip_address=LOOPBACK,
+                _temp_dir=str(folder),
+            )
+    except BaseException as error:
+        node.stop()
+        if isinstance(error, (ConnectionError, RuntimeError, ValueError, OSError)):
+            raise Unavailable(f"Ray did not start: {error}; `esplanade doctor` says what this machine lacks") from error
+        raise
+    node.pids()
+    return node
+
+
+@contextlib.contextmanager
+def _true_loopback() -> Any:
+    """Ray (2.60) replaces 127.0.0.1 by the machine's outer address and then listens on all interfaces; given the true one it keeps to loopback."""
+    from ray._private import services
+
+    kept = services.resolve_ip_for_localhost
+    services.resolve_ip_for_localhost = lambda host: host
+    try:
+        yield
+    finally:
+        services.resolve_ip_for_localhost = kept
+
+
+def _of_ray(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        name = process.name()
+        return name in ("raylet", "gcs_server") or name.startswith("ray::") or any("/ray/" in part for part in process.cmdline()[:3])
+    return False
+
+
+def _alive(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+
+class _Host:
+    """The Ray actor: one plain object, made by a factory and started at once, also when Ray has restarted the process."""
+
+    def __init__(self, factory: str, arguments: Sequence[Any]) -> None:
+        module, _, name = factory.partition(":")
+        self._make = functools.partial(getattr(importlib.import_module(module), name), *arguments)
+        self._object: Startable = self._make()
+        self._started = asyncio.ensure_future(self._start())
+
+    async def _start(self) -> Any:
+        """A first start that fails is the maker's to handle; after a restart by Ray nobody waits for it, so what may succeed later is tried again."""
+        restarted: bool = ray.get_runtime_context().was_current_actor_reconstructed
+        while True:
+            try:
+                return await self._object.start()
+            except EsplanadeError as error:
+                if not (restarted and error.retryable):
+                    raise
+                await asyncio.sleep(RESTART_S)
+                self._object = self._make()
+
+    async def started(self) -> Any:
+        """What the object's `start` returned; raises what it raised."""
+        return await asyncio.shield(self._started)
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        await asyncio.shield(self._started)
+        return await getattr(self._object, method)(*arguments)
+
+    async def frame(self, data: bytes) -> bytes:
+        if not self._started.done():
+            await asyncio.shield(self._started)
+        answer: bytes = await self._object.frame(data)  # type: ignore[attr-defined]
+        return answer
+
+    async def pid(self) -> int:
+        return os.getpid()
+
+    async def stop(self) -> None:
+        with contextlib.suppress(Exception):
+            await asyncio.shield(self._started)
+        await self._object.stop()
+
+
+class ProcessHandle:
+    """A spawned process."""
+
+    def __init__(self, name: str, actor: Any) -> None:
+        self.name = name
+        self._actor = actor
+
+    async def started(self) -> Any:
+        """Wait until it has started; returns what `start` returned, raises what it raised (Unavailable where the process died)."""
+        try:
+            return await self._actor.started.remote()
+        except ray_errors.RayTaskError as error:
+            raise _cause(error) from error
+        except ray_errors.RayError as error:
+            raise Unavailable(f"process {self.name} did not start: {error}") from error
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the object. Raises Unavailable while the process is away."""
+        return await _result(self.name, self._actor.call.remote(method, *arguments))
+
+    async def pid(self) -> int:
+        return int(await _result(self.name, self._actor.pid.remote()))
+
+    async def stop(self) -> None:
+        """Ask the object to stop (bounded), then end the process."""
+        with contextlib.suppress(TimeoutError, ray_errors.RayError, Unavailable):
+            async with asyncio.timeout(STOP_S):
+                await self._actor.stop.remote()
+        with contextlib.suppress(ray_errors.RayError):
+            ray.kill(self._actor, no_restart=True)
+
+
+def spawn(factory: str, name: str, *arguments: Any) -> ProcessHandle:
+    """Make an operating-system process of a plain class: `factory` is "module:name", called with the arguments there; its `start` runs at once.
+
+    Ray restarts it whenever it dies. All actor options of the project are here: it takes no CPU slot, runs anywhere, may have many calls under way, and a call that a
+    death interrupted is not repeated by Ray (the caller does, with the same key).
+    """
+    actor = (
+        ray.remote(_Host)
+        .options(name=name, namespace=NAMESPACE, num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=1000, lifetime=None)
+        .remote(factory, list(arguments))
+    )
+    return ProcessHandle(name, actor)
+
+
+async def _result(name: str, reference: Awaitable[Any]) -> Any:
+    try:
+        return await reference
+    except ray_errors.RayTaskError as error:
+        raise _cause(error) from error
+    except ray_errors.RayError as error:
+        raise Unavailable(f"process {name} is away: {str(error).splitlines()[0]}; ask again") from error
+
+
+def _cause(error: ray_errors.RayTaskError) -> Exception:
+    return error.cause if isinstance(error.cause, Exception) else Fault(str(error))
+
+
+# --- the system -------------------------------------------------------------------------------------------------------
+
+
+class _Waiting:
+    __slots__ = ("done", "request")
+
+    def __init__(self, request: Request, done: asyncio.Future[Answer]) -> None:
+        self.request = request
+        self.done = done
+
+
+class _Lane:
+    """Requests to one shard: a queue, a few frames in flight, and again what a death of the shard left open."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.queue: deque[_Waiting] = deque()
+        self.in_flight = 0
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._actor: Any = None
+        self._woken = False
+
+    def put(self, waiting: _Waiting) -> None:
+        if len(self.queue) >= MAX_QUEUED:
+            raise LimitExceeded(f"{MAX_QUEUED} requests wait for {self.name} in this process; send again")
+        self.queue.append(waiting)
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._woken and self.in_flight < FRAMES_IN_FLIGHT:
+            self._woken = True
+            asyncio.get_running_loop().call_soon(self._send)
+
+    def _send(self) -> None:
+        self._woken = False
+        while self.queue and self.in_flight < FRAMES_IN_FLIGHT:
+            frame: list[_Waiting] = []
+            size = 0
+            while self.queue and len(frame) < MAX_FRAME_REQUESTS and size < MAX_FRAME_BYTES:
+                waiting = self.queue.popleft()
+                if waiting.done.done():
+                    continue
+                frame.append(waiting)
+                if isinstance(waiting.request, Take):
+                    size += 13 * len(waiting.request.level)
+            if frame:
+                self.in_flight += 1
+                task = asyncio.ensure_future(self._carry(frame))
+                self.tasks.add(task)
+                task.add_done_callback(self.tasks.discard)
+
+    async def _carry(self, frame: list[_Waiting]) -> None:
+        try:
+            if self._actor is None:
+                self._actor = ray.get_actor(self.name, namespace=NAMESPACE)
+            answers = decode_answers(await self._actor.frame.remote(encode_requests([waiting.request for waiting in frame])))
+            for waiting, answer in zip(frame, answers, strict=True):
+                if not waiting.done.done():
+                    waiting.done.set_result(answer)
+        except (ray_errors.RayActorError, ray_errors.RaySystemError, ValueError):
+            # The shard died or is being restarted, so what became of the frame is unknown. Every request may be repeated: it carries its key, or changes nothing twice.
+            self._actor = None
+            await asyncio.sleep(RETRY_S)
+            self.queue.extendleft(reversed([waiting for waiting in frame if not waiting.done.done()]))
+        except Exception as error:
+            for waiting in frame:
+                if not waiting.done.done():
+                    waiting.done.set_exception(Fault(f"{self.name} broke on a frame: {type(error).__name__}: {error}"))
+        finally:
+            self.in_flight -= 1
+            if self.queue:
+                self._wake()
+
+
+class RaySystem(RequestSystem):
+    """`System` over shard i of n in the process named `shards[i]`. Usable in the driver and in spawned processes; belongs to one event loop.
+
+    A request that its shard refuses with `unavailable` (it replays, or has just lost a flush) is sent again with the same key until the deadline, as is one whose shard died.
+    """
+
+    def __init__(self, shards: Sequence[str]) -> None:
+        self._lanes = [_Lane(name) for name in shards]
+
+    async def request(self, request: Request, *, deadline_s: float) -> Answer:
+        loop = asyncio.get_running_loop()
+        lane = self._lanes[shard_of(log_of(request)[1], len(self._lanes))]
+        expires_s = loop.time() + deadline_s
+        while True:
+            waiting = _Waiting(request, loop.create_future())
+            lane.put(waiting)
+            expiry = loop.call_at(expires_s, _expire, waiting, lane.name)
+            try:
+                answer = await waiting.done
+            finally:
+                expiry.cancel()
+            if not (isinstance(answer, Refused) and answer.code == Unavailable.code) or loop.time() + RETRY_S >= expires_s:
+                return answer
+            await asyncio.sleep(RETRY_S)
+
+    async def profile(self) -> list[dict[str, object]]:
+        """Of the shards that answer within PROFILE_S."""
+
+        async def one(name: str) -> dict[str, object] | None:
+            try:
+                async with asyncio.timeout(PROFILE_S):
+                    return dict(await ray.get_actor(name, namespace=NAMESPACE).call.remote("profile"))
+            except (TimeoutError, ValueError, ray_errors.RayError):
+                return None
+
+        found = await asyncio.gather(*(one(lane.name) for lane in self._lanes))
+        return [counters for counters in found if counters is not None]
+
+
+def _expire(waiting: _Waiting, name: str) -> None:
+    if not waiting.done.done():
+        waiting.done.set_exception(Unavailable(f"{type(waiting.request).__name__}: {name} did not answer in time; ask again with the same key"))

@@ -1,0 +1,63 @@
+"""Compile (or load from the cache) every kernel that a turn may need, before the first request comes. Owns a throw-away venue of one room."""
+
+from __future__ import annotations
+
+import struct
+
+from actors.behaviour import Context
+from actors.ledger import Ledger
+from actors.messages import Payments, Rejected, TopUps
+from actors.positions import HostSettings, PositionHost
+from actors.venue_book import VenueBook
+from esplanade.core.errors import Fault
+from esplanade.core.ids import Address
+from spatial.columns import PositionColumns
+from spatial.offers import Audience, Everyone, Inside, Offer, Within
+from spatial.venue import Level, Origin, Unit, Venue
+
+
+def _square(size_m: float) -> tuple[tuple[tuple[tuple[float, float], ...], ...], ...]:
+    return ((((0.0, 0.0), (size_m, 0.0), (size_m, size_m), (0.0, size_m)),),)
+
+
+def warm_up() -> None:
+    """A few ticks and payments of a venue that nobody sees; a second where the cache is cold for each kernel, little where it is warm."""
+    venue = Venue(
+        id="warm-up",
+        name="Warm-up",
+        kind="mall",
+        origin=Origin(lat_deg=0, lon_deg=0),
+        levels=(Level(id="l", ordinal=0, name="Level", short_name="0", outline=_square(10.0)),),
+        units=(Unit(id="u", level_id="l", category="room", polygon=_square(4.0), till=True),),
+    )
+    book = VenueBook.read(venue.model_dump_json().encode())
+    audiences: dict[str, Audience] = {"w": Within(radius_m=3.0), "i": Inside(), "e": Everyone()}
+    offers = {name: Offer(id=name, unit_id="u", title=name, audience=audience) for name, audience in audiences.items()}
+    settings = HostSettings(dwell_ticks=1)
+    host = PositionHost(book, lambda: (1, offers), epoch=1, pseudonym_key=bytes(64), settings=settings)
+    host.start(0.0)
+    host.open_source("s", 0, 0.0)
+    host.watch({"venue/warm-up/dots/0": 10.0, "venue/warm-up/density/0": 10.0}, 0.0)
+    for tick, x in enumerate((1.0, 9.0, 20.0)):
+        columns = PositionColumns.unpack(*(bytes(4), bytes(1)), x_m=_f4(x), y_m=_f4(1.0))
+        host.take(columns, "s", tick, 0.0)
+        host.watermark("s", tick, 1, 0.0)
+        host.close(0.0)
+    restored = PositionHost(book, lambda: (1, offers), epoch=1, pseudonym_key=bytes(64), settings=settings)
+    restored.load(host.save())
+    ledger, context = Ledger(), Context(address=Address("ledger", "warm-up", "0"), venue=book)
+    state = ledger.initial()
+    for command in (
+        TopUps(tick=0, key=bytes(16), subject=bytes(4), amount=b"\2\0\0\0", currency="EUR"),
+        Payments(tick=0, venue="warm-up", key=b"\1" * 16, subject=bytes(4), unit=bytes(2), amount=b"\1\0\0\0", currency="EUR"),
+    ):
+        decision = ledger.decide(state, command, context)
+        if isinstance(decision, Rejected) or not decision.events:
+            raise Fault(f"warm-up: {decision}; the ledger refuses what it must accept")
+        for event in decision.events:
+            state = ledger.apply(state, event)
+    ledger.load(ledger.save(state))
+
+
+def _f4(value: float) -> bytes:
+    return struct.pack("<f", value)

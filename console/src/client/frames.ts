@@ -1,0 +1,153 @@
+/**
+ * Wire frames of `esplanade.v1`, typed by hand from gateway/frames.py; test/golden_frames.json, written by the server's own encoder, checks that they agree.
+ * Byte columns are little-endian: u1, u2, u4, f4 as said. Money is integer minor units. Schemas change by addition only: unknown fields are ignored.
+ */
+
+export const SUBPROTOCOL = "esplanade.v1.msgpack";
+export const MAX_BATCH = 256;
+/** Seconds of venue time in a tick. */
+export const TICK_S = 0.1;
+
+/** A position in a durable topic: resume after it. */
+export type Place = { epoch: number; offset: number };
+
+export type Audience = { type: "within"; radius_m: number } | { type: "inside" } | { type: "everyone" };
+
+export type Offer = {
+  id: string;
+  unit_id: string;
+  title: string;
+  text: string;
+  audience: Audience;
+  starts_tick: number;
+  ends_tick: number;
+  cooldown_ticks: number;
+  cap: number;
+  flash: boolean;
+};
+
+export type Store = {
+  unit_id: string;
+  name: string;
+  category: string;
+  level: number;
+  x_m: number;
+  y_m: number;
+  distance_m: number;
+  offers: string[];
+};
+
+// --- client to server
+
+export type Hello = { op: "hello"; client: string; token?: string; guest_of?: string; venue?: string; resume?: Place };
+export type Ack = { op: "ack"; pushes: string[] };
+
+/** Requests as the views write them; the wire adds `seq`. The answer's type follows from `op`. */
+export type Requests = {
+  ping: [Record<never, never>, Pong];
+  walk_in: [{ venue: string; location: string }, WalkedIn];
+  move: [{ venue: string; level: number; x: number; y: number; ack?: boolean }, Taken];
+  leave: [{ venue: string }, Taken | Done];
+  pay: [{ venue: string; key: Uint8Array; unit: string; amount: number; currency: string }, Paid];
+  balance: [Record<never, never>, BalanceIs];
+  subscribe: [{ topic: string; rate_hz?: number }, Subscribed];
+  unsubscribe: [{ topic: string }, Done];
+  get_offers: [{ venue: string }, OfferList];
+  find_stores: [{ venue: string; level: number; x: number; y: number; k?: number }, Stores];
+  get_zone: [{ venue: string; zone: string }, ZoneState];
+  get_clock: [{ venue: string }, ClockState];
+  create_offer: [{ venue: string; offer: Offer }, Done];
+  end_offer: [{ venue: string; offer: string; tick: number }, Done];
+  get_books: [Record<never, never>, Books];
+};
+export type RequestOp = keyof Requests;
+export type RequestBody<Op extends RequestOp> = Requests[Op][0];
+export type Answer<Op extends RequestOp> = Requests[Op][1];
+
+// --- server to client
+
+export type Welcome = {
+  op: "welcome";
+  session: string;
+  subject: number;
+  tenant: string;
+  role: string;
+  now_ms: number;
+  heartbeat_s: number;
+  limits: { message_bytes: number; frames_per_s: number; subscriptions: number };
+  resumed?: boolean;
+  token?: string;
+};
+export type Pong = { op: "pong"; seq: number; now_ms: number };
+export type Taken = { op: "taken"; seq: number };
+export type Done = { op: "done"; seq: number };
+export type WalkedIn = { op: "walked_in"; seq: number; venue: string; venue_name: string; level: number; x: number; y: number; stores: Store[] };
+export type Stores = { op: "stores"; seq: number; stores: Store[] };
+export type OfferList = { op: "offer_list"; seq: number; offers: Offer[] };
+export type ZoneState = { op: "zone_state"; seq: number; tick: number; inside: number; entries: number; exits: number; dwells: number; stayed_s: number };
+export type ClockState = { op: "clock_state"; seq: number; tick: number; epoch: number; driven: boolean; late_rows: number; late_ticks: number };
+export type Push = {
+  op: "push";
+  id: string;
+  kind: "NEW_OFFER" | "NEARBY";
+  venue: string;
+  offer: string;
+  unit: string;
+  title: string;
+  text: string;
+  tick: number;
+  place: Place;
+};
+export type Closed = { op: "closed"; venue: string; tick: number; epoch: number; late_rows: number };
+export type Rewind = { op: "rewind"; venue: string; tick: number; epoch: number };
+export type Paid = { op: "paid"; seq: number; key: Uint8Array; balance: number };
+export type BalanceIs = { op: "balance_is"; seq: number; balances: Record<string, number> };
+export type Books = {
+  op: "books";
+  seq: number;
+  accounts: number;
+  total: Record<string, number>;
+  wallets: Record<string, number>;
+  tills: Record<string, number>;
+  outside: Record<string, number>;
+  payments: number;
+  top_ups: number;
+};
+export type Subscribed = { op: "subscribed"; seq: number; topic: string };
+export type DotsFrame = { op: "dots"; venue: string; level: number; tick: number; pseudonym: Uint8Array; x: Uint8Array; y: Uint8Array };
+export type DensityFrame = {
+  op: "density";
+  venue: string;
+  level: number;
+  tick: number;
+  x0_m: number;
+  y0_m: number;
+  cell_m: number;
+  cols: number;
+  rows: number;
+  count: Uint8Array;
+};
+export type Stats = {
+  op: "stats";
+  venue: string;
+  tick: number;
+  inside: number[];
+  pushes: number;
+  entries: number;
+  exits: number;
+  dwells: number;
+  tick_ms: number;
+  zones: Record<string, number>;
+};
+export type PaymentStats = { op: "payment_stats"; payments: number; refused: number; volume: Record<string, number> };
+export type OfferState = { op: "offer_state"; venue: string; offer: Offer; ended: boolean };
+export type Parking = { op: "parking"; venue: string; total: number; free: number; seq?: number };
+export type ErrorFrame = { op: "error"; code: string; message: string; retryable?: boolean; seq?: number };
+export type Bye = { op: "bye"; code: string; message: string; reconnect: boolean; retry_after_s?: number };
+
+export type ServerFrame =
+  | Welcome | Pong | Taken | Done | WalkedIn | Stores | OfferList | ZoneState | ClockState | Push | Closed | Rewind | Paid | BalanceIs | Books
+  | Subscribed | DotsFrame | DensityFrame | Stats | PaymentStats | OfferState | Parking | ErrorFrame | Bye; // prettier-ignore
+
+export type ServerOp = ServerFrame["op"];
+export type FrameOf<Op extends ServerOp> = Extract<ServerFrame, { op: Op }>;

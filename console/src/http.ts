@@ -1,0 +1,47 @@
+/** The gateway's HTTP side, and where tokens live: in this tab's session storage, never in the address. */
+import { RequestError } from "./client/wire";
+import { completeVenue, type VenueDocument } from "./venue";
+
+export type VenueLine = { tenant: string; id: string; name: string; kind: "mall" | "festival" };
+export type ConsoleInfo = { ws_url: string; local_sign_in: boolean; venues: VenueLine[] };
+
+async function getJson<T>(path: string, init?: RequestInit): Promise<T> {
+  let response: Response;
+  try {
+    response = await fetch(path, { ...init, signal: AbortSignal.timeout(15_000) });
+  } catch {
+    throw new RequestError("unavailable", "The server does not answer.", true);
+  }
+  if (response.ok) return (await response.json()) as T;
+  const body = (await response.json().catch(() => ({}))) as { message?: string; detail?: string | { message?: string }; code?: string };
+  const detail = typeof body.detail === "object" ? body.detail.message : body.detail;
+  const code = { 401: "unauthenticated", 403: "forbidden", 404: "not_found" }[response.status] ?? body.code ?? "fault";
+  throw new RequestError(code, body.message ?? detail ?? `${response.status} ${response.statusText}`, response.status >= 500 || response.status === 429);
+}
+
+export const consoleInfo = (): Promise<ConsoleInfo> => getJson("v1/console");
+export const venueDocument = async (tenant: string, venue: string): Promise<VenueDocument> =>
+  completeVenue(await getJson(`v1/venues/${encodeURIComponent(tenant)}/${encodeURIComponent(venue)}`));
+
+export async function localToken(role: "operator" | "shopper", tenant: string): Promise<string> {
+  const init = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ role, tenant }) };
+  return (await getJson<{ token: string }>("v1/local/token", init)).token;
+}
+
+export const memory = {
+  get(key: string): string | undefined {
+    try {
+      return sessionStorage.getItem(`esplanade.${key}`) ?? undefined;
+    } catch {
+      return undefined; // storage is closed to us: the tab forgets on reload, nothing else changes
+    }
+  },
+  set(key: string, value: string | undefined): void {
+    try {
+      if (value === undefined) sessionStorage.removeItem(`esplanade.${key}`);
+      else sessionStorage.setItem(`esplanade.${key}`, value);
+    } catch {
+      // as above
+    }
+  },
+};

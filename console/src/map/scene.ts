@@ -1,0 +1,586 @@
+/**
+ * The map: deck.gl draws floor, shops, people and density; a canvas above it draws names and pictograms.
+ *
+ * Owns the camera, the layers and one animation loop that runs only while something moves. Knows nothing of the wire or the views' state: frames, offers and the
+ * selection are handed in; clicks, camera moves and the number on screen are handed out. Loaded as a chunk of its own.
+ */
+import { Deck, type Layer, OrthographicView } from "@deck.gl/core";
+import { BitmapLayer, LineLayer, PathLayer, ScatterplotLayer, SolidPolygonLayer } from "@deck.gl/layers";
+import { f4, u2, u4 } from "../client/codec";
+import type { DensityFrame, DotsFrame } from "../client/frames";
+import { css, reducedMotion, theme, token } from "../ui/theme";
+import type { Camera, Layer as LayerName } from "../url";
+import type { Bounds, Point, Polygon, Spot, Unit, VenueIndex } from "../venue";
+import { boundsOf, ringArea } from "../venue";
+import { fitCamera, lookAt, MAX_ZOOM, MIN_ZOOM, type Padding, toScreen, toVenue } from "./camera";
+import { Dots } from "./dots";
+import { paintField, perSquareMetre, smooth } from "./field";
+import { dotRadius, ease, fieldWeight } from "./lod";
+import { Overlay } from "./overlay";
+import { RAMPS } from "./ramp";
+import { fencesOf, type Segment, shellOf, wallsOf } from "./walls";
+
+export type OfferMark = { level: number; point: Point; radiusM?: number; flash: boolean };
+export type Me = { level: number; point: Point; headingRad?: number; radiusM: number; target?: Point };
+
+export type SceneOptions = {
+  index: VenueIndex;
+  level: number;
+  layers: readonly LayerName[];
+  padding: Padding;
+  camera?: Camera;
+  onPick: (spot: Spot | undefined, point: Point) => void;
+  onCamera: (camera: Camera) => void;
+  onScreen?: (people: number, weight: number) => void;
+};
+
+type Plan = {
+  floor: Polygon[];
+  around: Polygon[];
+  fills: Record<"shop" | "shut" | "void" | "treads" | "floor", Polygon[]>;
+  zones: Point[][];
+  walls: Segment[];
+  shell: Segment[];
+  fences: Segment[];
+};
+
+const FILL: Record<string, keyof Plan["fills"]> = {
+  room: "shop",
+  stage: "shop",
+  restroom: "shop",
+  "restroom.male": "shop",
+  "restroom.female": "shop",
+  "restroom.wheelchair": "shop",
+  elevator: "treads",
+  stairs: "treads",
+  escalator: "treads",
+  parking: "treads",
+  opentobelow: "void",
+  walkway: "floor",
+  nonpublic: "shut",
+  structure: "shut",
+  unspecified: "shut",
+};
+
+const closed = (ring: Point[]): Point[] => (ring.length > 0 ? [...ring, ring[0]!] : ring);
+
+export class MapScene {
+  readonly dots = new Dots();
+  readonly overlay: Overlay;
+  readonly #o: SceneOptions;
+  readonly #root: HTMLElement;
+  readonly #deck: Deck<OrthographicView>;
+  readonly #plans: (Plan | undefined)[] = [];
+  #level: number;
+  #layers: readonly LayerName[];
+  #padding: Padding;
+  #camera: Camera;
+  #density: DensityFrame | undefined;
+  #fieldImage: { image: ImageData; bounds: [number, number, number, number] } | undefined;
+  #weight = 0;
+  #targetWeight = 0;
+  #offers: OfferMark[] = [];
+  #selected: Spot | undefined;
+  #hovered: Spot | undefined;
+  #me: Me | undefined;
+  #lastFrame = 0;
+  #frame = 0;
+  #dirty = true;
+  #glide: { from: Camera; to: Camera; start: number } | undefined;
+  #stale = false;
+  readonly #resize: ResizeObserver;
+  readonly #offTheme: () => void;
+
+  constructor(root: HTMLElement, options: SceneOptions) {
+    this.#o = options;
+    this.#root = root;
+    this.#level = options.level;
+    this.#layers = options.layers;
+    this.#padding = options.padding;
+    this.#camera = options.camera ?? fitCamera(this.#levelBounds(), root.clientWidth, root.clientHeight, options.padding);
+    const holder = document.createElement("div");
+    holder.className = "map-gl";
+    const canvas = document.createElement("canvas");
+    canvas.className = "map-names";
+    canvas.setAttribute("aria-hidden", "true");
+    root.append(holder, canvas);
+    this.overlay = new Overlay(canvas, options.index);
+    this.overlay.setLevel(this.#level);
+    this.#deck = new Deck<OrthographicView>({
+      parent: holder,
+      views: new OrthographicView({ id: "map", flipY: false }),
+      controller: { dragRotate: false, doubleClickZoom: true, keyboard: false, inertia: reducedMotion() ? 0 : 200, scrollZoom: { speed: 0.01, smooth: false } } as never,
+      viewState: this.#viewState() as never,
+      layers: [],
+      pickingRadius: 0,
+      style: { touchAction: "none" } as never,
+      onViewStateChange: ({ viewState }) => {
+        const v = viewState as unknown as { target: [number, number]; zoom: number | [number, number] };
+        const zoom = Array.isArray(v.zoom) ? v.zoom[0] : v.zoom;
+        this.#glide = undefined;
+        this.#look({ x: v.target[0], y: v.target[1], zoom });
+      },
+      onClick: (info) => {
+        if (info.coordinate) this.#picked([info.coordinate[0]!, info.coordinate[1]!]);
+      },
+      onHover: (info) => {
+        const spot = info.coordinate ? this.#o.index.at(this.#level, info.coordinate[0]!, info.coordinate[1]!) : undefined;
+        if (spot !== this.#hovered) {
+          this.#hovered = spot;
+          this.#touch();
+        }
+      },
+      getCursor: ({ isDragging }) => (isDragging ? "grabbing" : this.#hovered ? "pointer" : "default"),
+    });
+    this.#resize = new ResizeObserver(() => {
+      this.#count();
+      this.#touch();
+    });
+    this.#resize.observe(root);
+    this.#offTheme = theme.subscribe(() => {
+      this.#fieldImage = undefined;
+      this.dots.paint(RAMPS[theme.value]);
+      queueMicrotask(() => this.#touch());
+    });
+    void document.fonts.load("560 12px 'Inter Variable'").then(() => {
+      this.overlay.fontReady();
+      this.#touch();
+    });
+    this.#touch();
+  }
+
+  destroy(): void {
+    cancelAnimationFrame(this.#frame);
+    this.#resize.disconnect();
+    this.#offTheme();
+    this.#deck.finalize();
+    this.#root.replaceChildren();
+  }
+
+  // --- what is shown
+
+  setLevel(level: number): void {
+    if (level === this.#level) return;
+    this.#level = level;
+    this.dots.clear();
+    this.#density = undefined;
+    this.#fieldImage = undefined;
+    this.#hovered = undefined;
+    this.overlay.setLevel(level);
+    this.#count();
+    this.#touch();
+  }
+
+  setLayers(layers: readonly LayerName[]): void {
+    this.#layers = layers;
+    this.#touch();
+  }
+
+  setPadding(padding: Padding): void {
+    this.#padding = padding;
+  }
+
+  /** Greyed: what is drawn is old. */
+  setStale(stale: boolean): void {
+    this.#stale = stale;
+    this.#root.classList.toggle("map-stale", stale);
+  }
+
+  select(spot: Spot | undefined): void {
+    this.#selected = spot;
+    this.#touch();
+  }
+
+  setOffers(offers: OfferMark[]): void {
+    this.#offers = offers;
+    this.#touch();
+  }
+
+  setMe(me: Me | undefined): void {
+    this.#me = me;
+    this.#touch();
+  }
+
+  takeDots(frame: DotsFrame): void {
+    if (frame.level !== this.#level || this.#stale) return;
+    this.dots.take(u4(frame.pseudonym), f4(frame.x), f4(frame.y), performance.now() / 1000, RAMPS[theme.value]);
+    this.#count();
+    this.#touch();
+  }
+
+  takeDensity(frame: DensityFrame): void {
+    if (frame.level !== this.#level) return;
+    this.#density = frame;
+    this.#fieldImage = undefined;
+    this.#touch();
+  }
+
+  // --- the camera
+
+  get camera(): Camera {
+    return this.#camera;
+  }
+
+  fit(): void {
+    this.#flyTo(fitCamera(this.#levelBounds(), this.#root.clientWidth, this.#root.clientHeight, this.#padding));
+  }
+
+  /** Bring a point into the middle of what panels leave free; `zoom` where given, else the present one. */
+  centre(point: Point, zoom = this.#camera.zoom): void {
+    this.#flyTo(lookAt(point, zoom, this.#padding));
+  }
+
+  zoomBy(step: number): void {
+    const { clientWidth: w, clientHeight: h } = this.#root;
+    const p = this.#padding;
+    const middle = toVenue(this.#camera, w, h, [(p.left + w - p.right) / 2, (p.top + h - p.bottom) / 2]);
+    this.#flyTo(lookAt(middle, Math.min(MAX_ZOOM, Math.max(MIN_ZOOM, this.#camera.zoom + step)), this.#padding));
+  }
+
+  pan(dxPx: number, dyPx: number): void {
+    const px = 2 ** this.#camera.zoom;
+    this.#look({ ...this.#camera, x: this.#camera.x + dxPx / px, y: this.#camera.y - dyPx / px });
+  }
+
+  /** A point in pixels of the map's box, for tests and for tools that click on places. */
+  project(point: Point): Point {
+    return toScreen(this.#camera, this.#root.clientWidth, this.#root.clientHeight, point);
+  }
+
+  #levelBounds(): Bounds {
+    return boundsOf([this.#o.index.doc.levels[this.#level]?.outline ?? []]);
+  }
+
+  #flyTo(to: Camera): void {
+    if (reducedMotion()) this.#look(to);
+    else this.#glide = { from: this.#camera, to, start: performance.now() };
+    this.#touch();
+  }
+
+  #look(camera: Camera): void {
+    this.#camera = { ...camera, zoom: Math.min(MAX_ZOOM, Math.max(MIN_ZOOM, camera.zoom)) };
+    this.#o.onCamera(this.#camera);
+    this.#count();
+    this.#touch();
+  }
+
+  #viewState() {
+    return { target: [this.#camera.x, this.#camera.y, 0], zoom: this.#camera.zoom, minZoom: MIN_ZOOM, maxZoom: MAX_ZOOM };
+  }
+
+  #picked(point: Point): void {
+    this.#o.onPick(this.#o.index.at(this.#level, point[0], point[1]), point);
+  }
+
+  #count(): void {
+    const { clientWidth: w, clientHeight: h } = this.#root;
+    const [x0, y1] = toVenue(this.#camera, w, h, [0, 0]);
+    const [x1, y0] = toVenue(this.#camera, w, h, [w, h]);
+    const n = this.dots.within(x0, y0, x1, y1);
+    this.#targetWeight = fieldWeight(n);
+    this.#o.onScreen?.(n, this.#targetWeight);
+  }
+
+  // --- drawing
+
+  #touch(): void {
+    this.#dirty = true;
+    if (this.#frame === 0) this.#frame = requestAnimationFrame(this.#animate);
+  }
+
+  readonly #animate = (nowMs: number): void => {
+    this.#frame = 0;
+    const dt = Math.min(0.1, (nowMs - this.#lastFrame) / 1000);
+    this.#lastFrame = nowMs;
+    let again = false;
+    if (this.#glide) {
+      const t = Math.min(1, (performance.now() - this.#glide.start) / 180);
+      const s = 1 - (1 - t) ** 3;
+      const { from, to } = this.#glide;
+      this.#camera = { x: from.x + (to.x - from.x) * s, y: from.y + (to.y - from.y) * s, zoom: from.zoom + (to.zoom - from.zoom) * s };
+      this.#count();
+      if (t >= 1) {
+        this.#glide = undefined;
+        this.#o.onCamera(this.#camera);
+      } else again = true;
+      this.#dirty = true;
+    }
+    const weight = ease(this.#weight, this.#targetWeight, dt, reducedMotion() ? 0 : 0.35);
+    if (weight !== this.#weight) {
+      this.#weight = weight;
+      this.#dirty = true;
+      again ||= weight !== this.#targetWeight;
+    }
+    if (this.#weight < 1 && this.#layers.includes("people") && !this.#stale && this.dots.advance(performance.now() / 1000)) {
+      again = true;
+      this.#dirty = true;
+    }
+    if (this.#dirty) {
+      this.#dirty = false;
+      this.#draw();
+    }
+    if (again && this.#frame === 0) this.#frame = requestAnimationFrame(this.#animate);
+  };
+
+  #draw(): void {
+    this.#deck.setProps({ layers: this.#deckLayers(), viewState: this.#viewState() as never });
+    this.overlay.draw(
+      {
+        toScreen: (p) => toScreen(this.#camera, this.#root.clientWidth, this.#root.clientHeight, p),
+        pxPerM: 2 ** this.#camera.zoom,
+        width: this.#root.clientWidth,
+        height: this.#root.clientHeight,
+      },
+      { label: css("label"), quiet: css("label-quiet"), halo: css("halo"), plate: css("surface"), accent: css("accent") },
+      this.#layers.includes("labels"),
+      this.#clearing(),
+    );
+  }
+
+  #plan(): Plan {
+    const known = this.#plans[this.#level];
+    if (known) return known;
+    const { doc } = this.#o.index;
+    const level = doc.levels[this.#level]!;
+    const here = <T extends { level_id: string }>(items: T[]) => items.filter((item) => item.level_id === level.id);
+    const units: Unit[] = here(doc.units);
+    const b = boundsOf([level.outline]);
+    const m = 4000;
+    const outer: Point[] = [
+      [b.x0 - m, b.y0 - m],
+      [b.x1 + m, b.y0 - m],
+      [b.x1 + m, b.y1 + m],
+      [b.x0 - m, b.y1 + m],
+    ];
+    const fills: Plan["fills"] = { shop: [], shut: [], void: [], treads: [], floor: [] };
+    for (const unit of units) fills[FILL[unit.category] ?? "shut"].push(...unit.polygon);
+    const plan: Plan = {
+      floor: level.outline,
+      around: [[outer, ...level.outline.map((p) => p[0]!)], ...level.outline.flatMap((p) => p.slice(1).map((hole): Polygon => [hole]))],
+      fills,
+      zones: here(doc.zones).flatMap((zone) => zone.polygon.map((p) => closed(p[0]!))),
+      walls: wallsOf(units, here(doc.openings)),
+      shell: shellOf(level.outline, here(doc.entrances)),
+      fences: fencesOf(here(doc.barriers)),
+    };
+    this.#plans[this.#level] = plan;
+    return plan;
+  }
+
+  #field(): { image: ImageData; bounds: [number, number, number, number] } | undefined {
+    const d = this.#density;
+    if (this.#fieldImage || d === undefined) return this.#fieldImage;
+    const grid = smooth(perSquareMetre(u2(d.count), { x0: d.x0_m, y0: d.y0_m, cell: d.cell_m, cols: d.cols, rows: d.rows }));
+    const scale = Math.max(1, Math.min(4, Math.floor(Math.sqrt(250_000 / (d.cols * d.rows)))));
+    const { width, height, rgba } = paintField(grid, RAMPS[theme.value], scale);
+    this.#fieldImage = {
+      image: new ImageData(rgba, width, height),
+      bounds: [d.x0_m, d.y0_m, d.x0_m + d.cols * d.cell_m, d.y0_m + d.rows * d.cell_m],
+    };
+    return this.#fieldImage;
+  }
+
+  /** Pixels around me that no name may cover. */
+  #clearing(): { x: number; y: number; radius: number } | undefined {
+    if (this.#me === undefined || this.#me.level !== this.#level) return undefined;
+    const [x, y] = this.project(this.#me.point);
+    return { x, y, radius: 16 };
+  }
+
+  #deckLayers(): Layer[] {
+    const plan = this.#plan();
+    const level = this.#level;
+    const px = 2 ** this.#camera.zoom;
+    const shows = (name: LayerName) => this.#layers.includes(name);
+    const solid = (id: string, data: Polygon[], name: string, alpha = 255) =>
+      new SolidPolygonLayer<Polygon>({ id: `${id}-${level}`, data, getPolygon: (p: Polygon) => p as never, getFillColor: token(name, alpha), updateTriggers: { getFillColor: [theme.value, alpha] } });
+    const lines = (id: string, data: Segment[], name: string, width: number) =>
+      new LineLayer<Segment>({
+        id: `${id}-${level}`,
+        data,
+        getSourcePosition: (s: Segment) => s[0] as never,
+        getTargetPosition: (s: Segment) => s[1] as never,
+        getColor: token(name),
+        getWidth: width,
+        widthUnits: "pixels",
+        updateTriggers: { getColor: theme.value, getWidth: width },
+      });
+    const thin = px < 1.5 ? 0.6 : px < 5 ? 1 : 1.5;
+    const out: Layer[] = [
+      solid("floor", plan.floor, "floor"),
+      solid("plaza", plan.fills.floor, "floor"),
+      solid("shop", plan.fills.shop, "shop"),
+      solid("shut", plan.fills.shut, "shut"),
+      solid("treads", plan.fills.treads, "treads"),
+    ];
+    const fieldAlpha = Math.max(shows("density") ? (this.#me ? 0.5 : 0.85) : 0, shows("people") ? this.#weight : 0);
+    const field = fieldAlpha > 0 ? this.#field() : undefined;
+    if (field)
+      out.push(
+        new BitmapLayer({
+          id: `density-${level}`,
+          image: field.image as never,
+          bounds: field.bounds,
+          opacity: fieldAlpha,
+          textureParameters: { minFilter: "linear", magFilter: "linear" },
+        }),
+      );
+    out.push(solid("around", plan.around, "outside"), solid("void", plan.fills.void, "void"));
+    for (const spot of [this.#hovered, this.#selected]) {
+      if (spot && spot.level === level && spot.kind === "unit") out.push(solid(`tint-${spot === this.#selected ? "selected" : "hover"}-${spot.id}`, spot.polygon, "accent", spot === this.#selected ? 52 : 24));
+    }
+    out.push(
+      new PathLayer<Point[]>({
+        id: `zones-${level}`,
+        data: plan.zones,
+        getPath: (p: Point[]) => p as never,
+        getColor: token("label-quiet", 150),
+        getWidth: 1,
+        widthUnits: "pixels",
+        updateTriggers: { getColor: theme.value },
+      }),
+      lines("walls", plan.walls, "wall", thin),
+      lines("shell", plan.shell, "shell", thin * 2),
+      lines("fences", plan.fences, "shell", Math.max(1, thin)),
+    );
+    if (shows("offers")) {
+      const marks = this.#offers.filter((o) => o.level === level);
+      out.push(
+        new ScatterplotLayer<OfferMark>({
+          id: `reach-${level}`,
+          data: marks.filter((o) => o.radiusM !== undefined),
+          getPosition: (o: OfferMark) => o.point as never,
+          getRadius: (o: OfferMark) => o.radiusM ?? 0,
+          radiusUnits: "common",
+          filled: true,
+          stroked: true,
+          getFillColor: token("offer", 18),
+          getLineColor: token("offer", 130),
+          getLineWidth: 1,
+          lineWidthUnits: "pixels",
+          updateTriggers: { getFillColor: theme.value, getLineColor: theme.value },
+        }),
+      );
+    }
+    if (shows("people") && this.#weight < 1 && this.dots.count > 0) {
+      out.push(
+        new ScatterplotLayer({
+          id: `people-${level}`,
+          data: {
+            length: this.dots.count,
+            attributes: { getPosition: { value: this.dots.xy, size: 2 }, getFillColor: { value: this.dots.colour, size: 4, normalized: true } },
+          },
+          getRadius: dotRadius(px),
+          radiusUnits: "pixels",
+          opacity: 1 - this.#weight,
+          stroked: px > 6,
+          getLineColor: token("floor", 200),
+          getLineWidth: 1,
+          lineWidthUnits: "pixels",
+          updateTriggers: { getRadius: px, getLineColor: theme.value },
+        }),
+      );
+    }
+    if (shows("offers")) {
+      const marks = this.#offers.filter((o) => o.level === level);
+      out.push(
+        new ScatterplotLayer<OfferMark>({
+          id: `offers-${level}`,
+          data: marks,
+          getPosition: (o: OfferMark) => o.point as never,
+          getRadius: (o: OfferMark) => (o.flash ? 6 : 4.5),
+          radiusUnits: "pixels",
+          stroked: true,
+          getFillColor: token("offer"),
+          getLineColor: token("surface"),
+          getLineWidth: 1.5,
+          lineWidthUnits: "pixels",
+          updateTriggers: { getFillColor: theme.value, getLineColor: theme.value },
+        }),
+        new ScatterplotLayer<OfferMark>({
+          id: `flash-${level}`,
+          data: marks.filter((o) => o.flash),
+          getPosition: (o: OfferMark) => o.point as never,
+          getRadius: 12,
+          radiusUnits: "pixels",
+          filled: false,
+          stroked: true,
+          getLineColor: token("offer"),
+          getLineWidth: 2,
+          lineWidthUnits: "pixels",
+          updateTriggers: { getLineColor: theme.value },
+        }),
+      );
+    }
+    if (this.#selected && this.#selected.level === level) {
+      out.push(
+        new PathLayer<Point[]>({
+          id: `selected-${this.#selected.id}`,
+          data: this.#selected.polygon.filter((p) => Math.abs(ringArea(p[0] ?? [])) > 0).map((p) => closed(p[0]!)),
+          getPath: (p: Point[]) => p as never,
+          getColor: token("accent"),
+          getWidth: 2.5,
+          widthUnits: "pixels",
+          jointRounded: true,
+          updateTriggers: { getColor: theme.value },
+        }),
+      );
+    }
+    if (this.#me && this.#me.level === level) out.push(...this.#meLayers(this.#me, px));
+    return out;
+  }
+
+  #meLayers(me: Me, px: number): Layer[] {
+    const out: Layer[] = [
+      new ScatterplotLayer<Point>({
+        id: "me-radius",
+        data: [me.point],
+        getPosition: (p: Point) => p as never,
+        getRadius: me.radiusM,
+        radiusUnits: "common",
+        stroked: true,
+        getFillColor: token("me", 34),
+        getLineColor: token("me", 110),
+        getLineWidth: 1,
+        lineWidthUnits: "pixels",
+        updateTriggers: { getRadius: me.radiusM, getFillColor: theme.value, getLineColor: theme.value },
+      }),
+    ];
+    if (me.target) {
+      out.push(
+        new LineLayer<[Point, Point]>({
+          id: "me-way",
+          data: [[me.point, me.target]],
+          getSourcePosition: (s: [Point, Point]) => s[0] as never,
+          getTargetPosition: (s: [Point, Point]) => s[1] as never,
+          getColor: token("me", 150),
+          getWidth: 2,
+          widthUnits: "pixels",
+        }),
+        new ScatterplotLayer<Point>({ id: "me-target", data: [me.target], getPosition: (p: Point) => p as never, getRadius: 5, radiusUnits: "pixels", filled: false, stroked: true, getLineColor: token("me"), getLineWidth: 2, lineWidthUnits: "pixels" }),
+      );
+    }
+    if (me.headingRad !== undefined) {
+      const at = (angle: number, r: number): Point => [me.point[0] + (Math.cos(angle) * r) / px, me.point[1] + (Math.sin(angle) * r) / px];
+      const h = me.headingRad;
+      const cone: Point[] = [me.point, at(h - 0.5, 26), at(h - 0.25, 29), at(h, 30), at(h + 0.25, 29), at(h + 0.5, 26)];
+      out.push(new SolidPolygonLayer<Polygon>({ id: "me-heading", data: [[cone]], getPolygon: (p: Polygon) => p as never, getFillColor: token("me", 90), updateTriggers: { getFillColor: theme.value } }));
+    }
+    out.push(
+      new ScatterplotLayer<Point>({
+        id: "me",
+        data: [me.point],
+        getPosition: (p: Point) => p as never,
+        getRadius: 8,
+        radiusUnits: "pixels",
+        stroked: true,
+        getFillColor: token("me"),
+        getLineColor: [255, 255, 255, 255],
+        getLineWidth: 2.5,
+        lineWidthUnits: "pixels",
+        updateTriggers: { getFillColor: theme.value },
+      }),
+    );
+    return out;
+  }
+}

@@ -1,0 +1,177 @@
+"""A running service: stores, Ray, shards, a gateway and the API, put together here and nowhere else.
+
+Owns the order of starting and stopping. `start` either returns a service that is ready or leaves nothing behind; `stop` leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from actors.directory import shard_name, shard_of
+from actors.ray_system import ProcessHandle, RayNode, RaySystem, spawn, start_ray
+from esplanade import __version__
+from esplanade.core.clock import RealClock
+from esplanade.core.errors import Fault, Unavailable
+from esplanade.core.ids import Address, partition_of
+from esplanade.doctor import console_dir
+from esplanade.node import Node
+from esplanade.processes import ApiProcess, GatewayProcess, ServiceConfig, free_port, signing_seed
+from esplanade.settings import Settings
+from esplanade.storage.postgres import PostgresJournal
+from esplanade.storage.postgres_catalogue import PostgresCatalogue
+from scenarios.recording import Manifest
+from scenarios.runner import Services
+
+READY_S: Final = 90.0
+"""How long processes may take to start."""
+
+Say = Callable[[str], None]
+
+
+def gateway_process(config: ServiceConfig, index: int) -> GatewayProcess:
+    """Factory, run inside the gateway's process."""
+    return GatewayProcess(config, RaySystem([shard_name(i) for i in range(config.shards)]), index)
+
+
+def api_process(config: ServiceConfig) -> ApiProcess:
+    """Factory, run inside the API's process."""
+    return ApiProcess(config, RaySystem([shard_name(i) for i in range(config.shards)]))
+
+
+class Cluster:
+    """The service on this machine."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._node = Node(settings)
+        self._ray: RayNode | None = None
+        self._shards: list[ProcessHandle] = []
+        self._gateway: ProcessHandle | None = None
+        self._api: ProcessHandle | None = None
+        self._system: RaySystem | None = None
+        self._stores: tuple[PostgresJournal, PostgresCatalogue] | None = None
+        self._config: ServiceConfig | None = None
+
+    async def start(self, say: Say = lambda _: None) -> ServiceConfig:
+        """Start everything and return when it is ready; `say` hears of each step. Cancel it to give up: nothing stays behind."""
+        try:
+            return await self._start(say)
+        except BaseException:
+            await asyncio.shield(self.stop())
+            raise
+
+    async def _start(self, say: Say) -> ServiceConfig:
+        settings = self._settings
+        say("starting PostgreSQL, Redis and Ray")
+        stores = asyncio.ensure_future(self._node.start())
+        ray_node = asyncio.ensure_future(asyncio.to_thread(start_ray, settings.ray_address, processes=settings.shards + 2))
+        try:
+            await asyncio.gather(asyncio.shield(stores), asyncio.shield(ray_node))
+        except BaseException:
+            # Both go on in threads: wait for them, so that what came up can be stopped.
+            results = await asyncio.gather(stores, ray_node, return_exceptions=True)
+            if isinstance(results[1], RayNode):
+                self._ray = results[1]
+            raise
+        self._ray = ray_node.result()
+        console = console_dir(settings)
+        config = ServiceConfig(
+            postgres_url=self._node.postgres_url,
+            redis_url=self._node.redis_url,
+            shards=settings.shards,
+            host=settings.host,
+            gateway_port=settings.gateway_port or free_port(settings.host),
+            api_port=settings.api_port or free_port(settings.host),
+            local_sign_in=settings.local_sign_in
+            if settings.local_sign_in is not None
+            else settings.embedded and settings.host in ("127.0.0.1", "::1", "localhost"),
+            allowed_origins=settings.allowed_origins,
+            console=str(console) if (console / "index.html").is_file() else None,
+            max_connections=settings.max_connections,
+            lease_ttl_s=settings.lease_ttl_s,
+            tick_deadline_s=settings.tick_deadline_s,
+        )
+        self._config = config
+        say(f"starting {settings.shards} shards, the gateway and the API")
+        self._shards = [spawn("esplanade.processes:ShardProcess", shard_name(i), config, i) for i in range(settings.shards)]
+        self._gateway = spawn("esplanade.cluster:gateway_process", "gateway-0", config, 0)
+        self._api = spawn("esplanade.cluster:api_process", "api", config)
+        self._system = RaySystem([shard_name(i) for i in range(settings.shards)])
+        self._stores = (await PostgresJournal.open(config.postgres_url), await PostgresCatalogue.open(config.postgres_url))
+        try:
+            async with asyncio.timeout(READY_S):
+                await asyncio.gather(*(process.started() for process in (*self._shards, self._gateway, self._api)))
+        except TimeoutError as error:
+            raise Unavailable(f"the processes did not start within {READY_S:.0f} s; `esplanade doctor` says what this machine lacks") from error
+        return config
+
+    async def put_venue(self, tenant: str, document: bytes) -> None:
+        """Add a tenant, if it is new, and a venue (a validated document) to the catalogue."""
+        catalogue = self._open()[1]
+        await catalogue.add_tenant(tenant, tenant)
+        await catalogue.put_venue(tenant, document)
+
+    def _open(self) -> tuple[PostgresJournal, PostgresCatalogue]:
+        if self._stores is None:
+            raise Fault("the service is not running: call start() first")
+        return self._stores
+
+    async def services(self) -> Services:
+        """What a scenario's runner needs of this service."""
+        journal, catalogue = self._open()
+        assert self._config is not None
+        assert self._gateway is not None
+        assert self._system is not None
+        gateway = self._gateway
+
+        async def start_recording(tenant: str, venue: str, folder: Path) -> None:
+            await gateway.call("start_recording", tenant, venue, str(folder))
+
+        async def finish_recording(tenant: str, venue: str) -> Manifest:
+            return msgspec.msgpack.decode(await gateway.call("finish_recording", tenant, venue), type=Manifest)
+
+        async def kill_shard(address: Address) -> str:
+            shard = self._shards[shard_of(partition_of(address), len(self._shards))]
+            os.kill(await shard.pid(), signal.SIGKILL)
+            return shard.name
+
+        return Services(
+            ws_url=self._config.ws_url,
+            signing_seed=await signing_seed(catalogue),
+            catalogue=catalogue,
+            journal=journal,
+            clock=RealClock(),
+            profile=self._system.profile,
+            start_recording=start_recording,
+            finish_recording=finish_recording,
+            kill_shard=kill_shard if self._settings.ray_address is None else None,
+            versions={"esplanade": __version__, "python": platform.python_version()},
+        )
+
+    def pids(self) -> list[int]:
+        """Every process that this service started on this machine."""
+        return [*self._node.pids(), *(self._ray.pids() if self._ray is not None else [])]
+
+    async def stop(self) -> None:
+        """Drain and end everything, the front door first. Idempotent."""
+        for process in (self._gateway, self._api):
+            if process is not None:
+                await process.stop()
+        self._gateway = self._api = None
+        shards, self._shards = self._shards, []
+        await asyncio.gather(*(shard.stop() for shard in shards))
+        stores, self._stores = self._stores, None
+        for store in stores or ():
+            with contextlib.suppress(Exception):
+                await store.close()
+        ray_node, self._ray = self._ray, None
+        await asyncio.gather(self._node.stop(), *([asyncio.to_thread(ray_node.stop)] if ray_node is not None else []))

@@ -1,0 +1,228 @@
+"""What runs in each process of a service: a shard, a gateway, the API. Plain classes; `esplanade.cluster` makes Ray actors of them.
+
+Owns the wiring of drivers within a process. Knows nothing of Ray beyond being given a `System` to ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import uuid
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from actors.directory import partitions_of, shard_name
+from actors.positions import HostSettings
+from actors.shard import Shard, ShardSettings
+from actors.system import System
+from esplanade.core.clock import RealClock
+from esplanade.storage.postgres import PostgresJournal
+from esplanade.storage.postgres_catalogue import PostgresCatalogue
+from esplanade.storage.redis import RedisBroker
+
+SIGNING_KEY: Final = "token-signing-key"
+PSEUDONYM_KEY: Final = "pseudonym-key"
+
+
+class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What every process of a service is told; plain data, so that it crosses process borders."""
+
+    postgres_url: str
+    redis_url: str
+    shards: int
+    host: str
+    gateway_port: int
+    api_port: int
+    local_sign_in: bool
+    allowed_origins: tuple[str, ...]
+    console: str | None
+    max_connections: int
+    lease_ttl_s: float
+    tick_deadline_s: float
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://{_bracketed(self.host)}:{self.gateway_port}/"
+
+    @property
+    def api_url(self) -> str:
+        return f"http://{_bracketed(self.host)}:{self.api_port}/"
+
+
+async def signing_seed(catalogue: PostgresCatalogue) -> bytes:
+    """The deployment's token signing key (Ed25519 seed), made at the first start."""
+    return await catalogue.secret(SIGNING_KEY, os.urandom(32))
+
+
+class ShardProcess:
+    """A shard with its own connections. `frame` is what gateways call."""
+
+    def __init__(self, config: ServiceConfig, index: int) -> None:
+        self._config = config
+        self._index = index
+        self._shard: Shard | None = None
+        self._journal: PostgresJournal | None = None
+        self._catalogue: PostgresCatalogue | None = None
+        self._broker: RedisBroker | None = None
+
+    async def start(self) -> None:
+        config = self._config
+        self._journal = await PostgresJournal.open(config.postgres_url)
+        self._catalogue = await PostgresCatalogue.open(config.postgres_url)
+        self._broker = await RedisBroker.open(config.redis_url)
+        name = shard_name(self._index)
+        self._shard = Shard(
+            name=name,
+            owner=f"{name}-{uuid.uuid4().hex[:12]}",
+            partitions=partitions_of(self._index, config.shards),
+            journal=self._journal,
+            catalogue=self._catalogue,
+            broker=self._broker,
+            clock=RealClock(),
+            secret=await self._catalogue.secret(PSEUDONYM_KEY, os.urandom(32)),
+            settings=ShardSettings(lease_ttl_ms=round(config.lease_ttl_s * 1000), host=HostSettings(deadline_s=config.tick_deadline_s)),
+            pid=os.getpid(),
+            node=socket.gethostname(),
+        )
+        await self._shard.start()
+
+    async def frame(self, data: bytes) -> bytes:
+        return await self.shard.frame(data)
+
+    async def profile(self) -> dict[str, object]:
+        return self.shard.profile().as_dict()
+
+    @property
+    def shard(self) -> Shard:
+        assert self._shard is not None, "start() comes first"
+        return self._shard
+
+    async def stop(self) -> None:
+        if self._shard is not None:
+            await self._shard.stop()
+        for held in (self._broker, self._catalogue, self._journal):
+            if held is not None:
+                await held.close()
+
+
+class GatewayProcess:
+    """A gateway with the recordings that were asked for."""
+
+    def __init__(self, config: ServiceConfig, system: System, index: int) -> None:
+        self._config = config
+        self._system = system
+        self._index = index
+        self._closers: list[PostgresJournal | PostgresCatalogue | RedisBroker] = []
+
+    async def start(self) -> int:
+        """Listen; returns the port."""
+        from gateway.auth import Signer, Verifier
+        from gateway.server import GatewayServer, GatewaySettings
+        from scenarios.recording import RecordingTee
+
+        config = self._config
+        journal = await PostgresJournal.open(config.postgres_url)
+        catalogue = await PostgresCatalogue.open(config.postgres_url)
+        broker = await RedisBroker.open(config.redis_url)
+        self._closers = [broker, catalogue, journal]
+        signer = Signer(await signing_seed(catalogue))
+        self._tee = RecordingTee()
+        self._server = GatewayServer(
+            self._system,
+            journal,
+            broker,
+            catalogue,
+            Verifier(signer.public_key),
+            signer,
+            RealClock(),
+            GatewaySettings(process=f"gateway-{self._index}", allowed_origins=config.allowed_origins, max_connections=config.max_connections),
+            self._tee,
+        )
+        return await self._server.start(config.host, config.gateway_port)
+
+    async def start_recording(self, tenant: str, venue: str, folder: str) -> None:
+        self._tee.start(tenant, venue, Path(folder))
+
+    async def finish_recording(self, tenant: str, venue: str) -> bytes:
+        """msgpack of the recording's Manifest."""
+        return msgspec.msgpack.encode(await asyncio.to_thread(self._tee.finish, tenant, venue))
+
+    async def stop(self) -> None:
+        await self._server.stop()
+        for held in self._closers:
+            await held.close()
+
+
+class ApiProcess:
+    """The HTTP side."""
+
+    def __init__(self, config: ServiceConfig, system: System) -> None:
+        self._config = config
+        self._system = system
+        self._closers: list[PostgresCatalogue | RedisBroker] = []
+
+    async def start(self) -> int:
+        """Listen; returns the port."""
+        from gateway.api import ApiSettings, build_api, serve_api
+        from gateway.auth import Signer
+
+        config = self._config
+        catalogue = await PostgresCatalogue.open(config.postgres_url)
+        broker = await RedisBroker.open(config.redis_url)
+        self._closers = [broker, catalogue]
+
+        async def postgres() -> str | None:
+            await catalogue.tenants()
+            return None
+
+        async def redis() -> str | None:
+            await broker.get("esp:readyz")
+            return None
+
+        async def shards() -> str | None:
+            seen = len(await self._system.profile())
+            return None if seen == config.shards else f"{seen} of {config.shards} shards answer"
+
+        async def gateway() -> str | None:
+            reader, writer = await asyncio.open_connection(config.host, config.gateway_port)
+            writer.close()
+            await writer.wait_closed()
+            del reader
+            return None
+
+        app = build_api(
+            catalogue=catalogue,
+            broker=broker,
+            signer=Signer(await signing_seed(catalogue)),
+            clock=RealClock(),
+            settings=ApiSettings(
+                ws_url=config.ws_url,
+                local_sign_in=config.local_sign_in,
+                console=Path(config.console) if config.console else None,
+                console_missing="script/console could not build it when this was set up",
+            ),
+            checks={"postgres": postgres, "redis": redis, "shards": shards, "gateways": gateway},
+            profile=self._system.profile,
+        )
+        self._server = await serve_api(app, config.host, config.api_port)
+        return self._server.port
+
+    async def stop(self) -> None:
+        await self._server.stop()
+        for held in self._closers:
+            await held.close()
+
+
+def free_port(host: str) -> int:
+    """A TCP port that is free now. A gateway keeps its port over a restart, so it is chosen before the process starts."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
