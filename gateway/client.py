@@ -245,7 +245,7 @@ class Client:
     # --- events ---
 
     async def events(self) -> AsyncIterator[Frame]:
-        """Frames that are no answers, in order, and `{"op": "_reconnected", "resumed": bool}` after a reconnect.
+        """Frames that are no answers, in order, and `{"op": "_reconnected", "resumed": bool}` where a new connection begins.
 
         Ends when the client is closed; raises the failure when the server gives this client up.
         """
@@ -325,6 +325,8 @@ class Client:
         self._ws = ws
         self.connected = True
         self.connects += 1
+        if self.connects > 1:
+            self._emit({"op": "_reconnected", "resumed": bool(first.get("resumed", False))})
         for frame in frames[1:]:
             self._receive(frame)
         return ws
@@ -378,7 +380,6 @@ class Client:
             again: list[Frame] = [{"op": "subscribe", "seq": self.next_seq(), **fields} for fields in self._topics.values()]
             again += [frame for _, frame in self._pending.values()]
             await self.send_many(again)
-            self._emit({"op": "_reconnected", "resumed": bool(self.welcome.get("resumed", False))})
             return ws
         self._fail(failure)
         return None

@@ -320,7 +320,7 @@ class Session:
         self._strikes = max(0.0, self._strikes - (now - self._strikes_at) / STRIKE_FORGIVEN_S) + 1.0
         self._strikes_at = now
         error = self._error("invalid", item.reason, item.seq)
-        if self._strikes >= STRIKES:
+        if self._strikes > STRIKES - 1:
             return [error, *self.end(CloseCode.GARBAGE, f"{STRIKES} frames that could not be read: mend the client", code="invalid")]
         return [error]
 

@@ -44,7 +44,11 @@ def test_no_section_is_of_a_frame_that_is_gone() -> None:
 
 
 def test_every_error_code_is_in_the_table() -> None:
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.EsplanadeError) and kind is not errors.EsplanadeError]
+    kinds = [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.EsplanadeError) and kind is not errors.EsplanadeError
+    ]
     for kind in kinds:
         assert f"| `{kind.code}` | {'yes' if kind.retryable else 'no'} |" in PROTOCOL
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import msgpack
@@ -24,6 +24,7 @@ from gateway.hub import Hub
 from gateway.metrics import GatewayMetrics
 from gateway.session import Action, Send, Session
 from spatial.offers import Everyone, Offer
+from tests.gateway.mall import until
 
 OFFERS = (Offer(id="a", unit_id="u", title="A", audience=Everyone()), Offer(id="b", unit_id="u", title="B", audience=Everyone(), flash=True))
 TOPIC = "venue/v/pushes"
@@ -122,12 +123,6 @@ async def settle() -> None:
     """Let everything that can run without time passing run."""
     for _ in range(50):
         await asyncio.sleep(0)
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
