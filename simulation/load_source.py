@@ -179,13 +179,27 @@ class Source:
     async def _open_again(self) -> None:
         assert self._client is not None
         try:
-            await self._client.open_source(self._venue, self.name, self._first_tick)
+            state = await self._client.open_source(self._venue, self.name, self._first_tick)
         except Unavailable:
-            return  # the stall rule sends again; the source itself is journalled
+            return  # the stall rule asks again; the source itself is journalled
         except EsplanadeError as error:
             self.error = self.error or str(error)
             return
-        self._resend(self._first_tick - 1)
+        self._resend_from(state)
+
+    async def _ask(self) -> None:
+        """Ticks do not close: ask where the host is."""
+        assert self._client is not None
+        try:
+            self._resend_from(await self._client.request("get_clock", venue=self._venue))
+        except EsplanadeError:
+            return  # asked again after the next wait
+
+    def _resend_from(self, state: Frame) -> None:
+        """Send what the host has not closed; after a restart whose Rewind was lost, from where it is now. Never older: those rows would count as late."""
+        restarted = state["epoch"] > self.epoch
+        self.epoch = max(self.epoch, state["epoch"])
+        self._resend(state["tick"] if restarted else max(state["tick"], self.closed))
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -202,4 +216,4 @@ class Source:
                 self.stalls += 1
                 wait_s = min(2 * wait_s, STALL_S[1])
                 self._closed_at_s = loop.time()
-                self._resend(self._first_tick - 1)
+                self._spawn(self._ask())
