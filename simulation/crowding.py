@@ -18,8 +18,8 @@ from simulation.agents import WALKING, Agents
 from simulation.ground import CELL_M
 from simulation.navigation import Ways
 
-RENEW_TICKS: Final = 5
-MEASURE_TICKS: Final = ticks(2.0)
+RENEW_TICKS: Final = 10
+MEASURE_TICKS: Final = ticks(5.0)
 MEMORY_S: Final = 10.0
 """Standing crowds are remembered by an exponential mean over this time."""
 DEAR: Final = 6
