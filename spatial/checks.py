@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import numpy as np
 import shapely
 from shapely import STRtree
 
@@ -97,7 +98,8 @@ def _overlaps(units: list[Unit]) -> list[Finding]:
     found = []
     shapes = [shapely.make_valid(shape(unit.polygon)) for unit in units]
     tree = STRtree(shapes)
-    for i, j in sorted((int(i), int(j)) for i, j in tree.query(shapes, predicate="intersects").T if i < j):
+    pairs = tree.query(np.array(shapes, dtype=object), predicate="intersects")
+    for i, j in sorted((int(i), int(j)) for i, j in pairs.T if i < j):
         a, b = units[i], units[j]
         if a.category in OPEN_GROUND or b.category in OPEN_GROUND:
             continue

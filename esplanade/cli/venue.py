@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -92,8 +93,8 @@ def _level_index(venue: Venue, level: str) -> int:
 
 
 def _print_account(venue: Venue, summary: ImportSummary, verbose: bool) -> None:
-    table = Table(title=f"{escape(venue.name)}: what became of the plan")
-    for heading in ("level", "read", "imported", "merged", "rejected", "shops", "vacant", "openings", "largest piece m²", "pieces"):
+    table = Table(title=f"{escape(venue.name)}: what became of the plan", box=box.SIMPLE, padding=(0, 1))
+    for heading in ("level", "read", "imported", "merged", "rejected", "shops", "vacant", "doors", "main m²", "pieces"):
         table.add_column(heading, justify="left" if heading == "level" else "right")
     for row in summary.levels:
         counts = (row.read, row.imported, row.merged, row.rejected, row.shops, row.vacant, row.openings)

@@ -65,7 +65,7 @@ FACADE = shapely.union_all(
     ]
 )
 NORTH_CORRIDOR, SOUTH_CORRIDOR, GARDEN_CORRIDOR = (86.0, 94.0), (56.0, 64.0), (112.0, 117.0)
-WASH_NORTH, WASH_SOUTH = (118.0, 121.5), (40.0, 43.5)  # narrow corridors to the restrooms
+WASH_NORTH, WASH_SOUTH = (118.0, 121.5), (41.0, 44.5)  # narrow corridors to the restrooms
 CORE_SOUTH, CORE_NORTH = (64.0, 72.0), (121.5, 129.5)  # lifts and stairs
 WIDTHS = (7.4, 5.8, 9.2, 6.4, 8.0, 5.4, 6.8, 11.0, 6.2, 7.6)
 

@@ -9,6 +9,7 @@ import pytest
 import shapely
 
 from scenarios.venues import make_festival, make_mall
+from spatial.checks import check_venue
 from spatial.plan import level_plans
 from spatial.venue import Venue
 from spatial.venue_files import dump_venue, load_venue
@@ -37,6 +38,11 @@ def test_every_opening_entrance_and_stop_lies_on_the_one_connected_piece(script:
         points += [stop.point for c in venue.connectors for stop in c.stops if stop.level_id == level.id]
         assert all(plan.walkway.covers(shapely.Point(p)) and plan.walkway.boundary.distance(shapely.Point(p)) > 0.3 for p in points)
         assert ground.area > 0
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=["mall", "festival"])
+def test_the_check_finds_nothing_to_mend(script: ModuleType) -> None:
+    assert check_venue(load_venue(script.PATH)) == []
 
 
 def test_the_mall_has_what_a_mall_has() -> None:
