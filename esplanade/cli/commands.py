@@ -30,20 +30,24 @@ T = TypeVar("T")
 
 OWN_VENUES = Path(__file__).parent.parent.parent / "scenarios" / "venues"
 INTERRUPTED = 130
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 async def _interruptible(work: Awaitable[T]) -> T | None:
-    """The work's result; None if SIGINT or SIGTERM came first: the work is then cancelled and waited for. A further signal does not hurry it."""
+    """The work's result; None if SIGINT, SIGTERM or SIGHUP (the terminal was closed) came first: the work is then cancelled and waited for. A further signal
+    does not hurry it."""
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
     interrupted = False
 
     def stop() -> None:
         nonlocal interrupted
-        interrupted = True
-        task.cancel()
+        if not interrupted:  # a second cancel would break into the ending
+            interrupted = True
+            task.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    numbers = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
+    for number in numbers:
         loop.add_signal_handler(number, stop)
     try:
         return await task
@@ -52,7 +56,7 @@ async def _interruptible(work: Awaitable[T]) -> T | None:
             raise
         return None
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in numbers:
             loop.remove_signal_handler(number)
 
 
