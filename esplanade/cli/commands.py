@@ -75,20 +75,24 @@ async def _running(settings: Settings, console: Console) -> AsyncIterator[tuple[
 
 
 async def serve_until_stopped(settings: Settings, *, tenant: str, venue_files: list[Path], console: Console) -> int:
-    """`esplanade serve`. Returns the exit code."""
+    """`esplanade serve`. Returns the exit code: 0 when it was stopped, 130 when that came before it was ready."""
     check_name(tenant, "tenant")
     venues = [load_venue(path) for path in venue_files or sorted(OWN_VENUES.glob("*.json"))]
 
+    exit_code = INTERRUPTED
+
     async def work() -> None:
+        nonlocal exit_code
         async with _running(settings, console) as (cluster, config):
             for venue in venues:
                 await cluster.put_venue(tenant, dump_venue(venue))
             _print_addresses(console, config)
             console.print("Ctrl-C stops it.")
+            exit_code = 0
             await asyncio.Event().wait()
 
     await _interruptible(work())
-    return 0
+    return exit_code
 
 
 def _print_addresses(console: Console, config: ServiceConfig) -> None:
