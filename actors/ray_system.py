@@ -17,17 +17,15 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import asyncio
 import contextlib
-import hashlib
+import functools
 import importlib
 import logging
-import stat
 import subprocess
 import sys
-import tempfile
 from collections import deque
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
-from typing import IO, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 import ray
 from ray import exceptions as ray_errors
@@ -35,9 +33,9 @@ from ray import exceptions as ray_errors
 from actors import ray_leftovers
 from actors.directory import shard_of
 from actors.lane import RequestSystem
-from actors.ray_leftovers import end_node, of_node
-from actors.requests import MAX_FRAME_BYTES, MAX_FRAME_REQUESTS, Answer, Request, Take, decode_answers, encode_requests, log_of
-from esplanade.core.errors import Conflict, Fault, LimitExceeded, Unavailable
+from actors.ray_leftovers import end_node, make_folder, of_node, reclaim
+from actors.requests import MAX_FRAME_BYTES, MAX_FRAME_REQUESTS, Answer, Refused, Request, Take, decode_answers, encode_requests, log_of
+from esplanade.core.errors import EsplanadeError, Fault, LimitExceeded, Unavailable
 
 NAMESPACE: Final = "esplanade"
 LOOPBACK: Final = "127.0.0.1"
@@ -48,6 +46,7 @@ FRAMES_IN_FLIGHT: Final = 4
 MAX_QUEUED: Final = 50_000
 """Requests that wait for one shard in one process, at most."""
 RETRY_S: Final = 0.05
+RESTART_S: Final = 0.5
 PROFILE_S: Final = 2.0
 STOP_S: Final = 15.0
 
@@ -64,85 +63,50 @@ class Startable(Protocol):
 class RayNode:
     """A connection to Ray: to a node of our own, or to a cluster. `stop` of our own node leaves no process and no file.
 
-    If this process dies instead, a keeper ends the node: a shell that waits on a pipe from here (a few hundred kilobytes, where Python would be thirty megabytes).
+    If this process dies instead, a keeper ends the node: a shell that waits on a pipe from here (a megabyte, where Python would be thirty).
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+        self.folder = folder
         self._keeper = None if folder is None else _keeper(folder)
 
     @property
     def own(self) -> bool:
-        return self._folder is not None
+        return self.folder is not None
 
     def pids(self) -> list[int]:
         """Live processes of our own node, its keeper among them."""
-        if self._folder is None or self._keeper is None:
+        if self.folder is None or self._keeper is None:
             return []
-        return [*(process.pid for process in of_node(self._folder)), *([self._keeper.pid] if self._keeper.poll() is None else [])]
+        return [*(process.pid for process in of_node(self.folder)), *([self._keeper.pid] if self._keeper.poll() is None else [])]
 
     def stop(self) -> None:
         """Disconnect; end our own node. Blocks for some seconds at most. Idempotent. Raises Unavailable naming the processes that do not end."""
         ray.shutdown()
-        if self._folder is None or self._keeper is None:
+        if self.folder is None or self._keeper is None:
             return
         # The agents of a node outlive it for a while; nothing of ours is in them.
-        left = end_node(self._folder, gently=True)
+        left = end_node(self.folder, gently=True)
         keeper, self._keeper = self._keeper, None
-        _pipe(keeper).close()
+        assert keeper.stdin is not None
+        keeper.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             keeper.wait(STOP_S)
         if left:
-            raise Unavailable(f"Ray: processes {left} of the node in {self._folder} cannot be ended; end them by hand")
+            raise Unavailable(f"Ray: processes {left} of the node in {self.folder} cannot be ended; end them by hand")
 
 
 def _keeper(folder: Path) -> subprocess.Popen[bytes]:
-    """Ends the node in `folder` when this process dies, in a session of its own so that no signal to our group reaches it."""
+    """Ends the node in `folder` when this process dies; in a session of its own, so that no signal to our group reaches it."""
     script = 'read -r _; [ -d "$1" ] || exit 0; exec "$2" -I "$3" "$1"'
     command = ["/bin/sh", "-c", script, "esplanade-keeper", str(folder), sys.executable, ray_leftovers.__file__]
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True
-    )  # fmt: skip
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True)
 
 
-def _pipe(keeper: subprocess.Popen[bytes]) -> IO[bytes]:
-    assert keeper.stdin is not None
-    return keeper.stdin
-
-
-def node_folder(place: str) -> Path:
-    """Where the node of `place` (a data directory, locked by the caller) keeps its sockets and logs: the same at every start, so that what a former run left
-    there is found and ended.
-
-    Sockets lie below it and their paths may have 107 bytes, so it is short whatever TMPDIR says.
-    """
-    return Path("/tmp") / f"esp-{hashlib.sha256(os.fsencode(place)).hexdigest()[:10]}"
-
-
-def _make_folder(folder: Path | None) -> Path:
-    """A private directory: `folder`, emptied of what a dead run left, or a fresh one. Raises Conflict where it is somebody else's."""
-    if folder is None:
-        return Path(tempfile.mkdtemp(prefix="esp-", dir="/tmp"))
-    for _ in range(2):
-        try:
-            folder.mkdir(mode=0o700)
-        except FileExistsError:
-            held = folder.lstat()
-            if not stat.S_ISDIR(held.st_mode) or held.st_uid != os.geteuid() or held.st_mode & 0o077:
-                raise Conflict(f"{folder}: needed for Ray and not a private directory of ours; remove it, or name another data directory") from None
-            left = end_node(folder, gently=False)
-            if left:
-                raise Unavailable(f"Ray: processes {left} of a former run in {folder} cannot be ended; end them by hand") from None
-        else:
-            return folder
-    raise Conflict(f"{folder}: needed for Ray and cannot be emptied; remove it, or name another data directory")
-
-
-def start_ray(address: str | None = None, *, processes: int = 4, folder: Path | None = None) -> RayNode:
+def start_ray(address: str | None = None, *, processes: int = 4) -> RayNode:
     """Connect to the cluster at `address`, or start a node of our own on loopback, without dashboard and usage reports. Blocks for some seconds.
 
-    processes: how many actors will be spawned; the node starts as many workers ahead. folder: of our own node (`node_folder`), held by no other live process; by
-    default a fresh one. Raises Unavailable when Ray does not come up, Conflict where the folder is somebody else's.
+    `processes`: how many actors will be spawned; the node starts as many workers ahead. Raises Unavailable when Ray does not come up.
     """
     if address is not None:
         try:
@@ -150,7 +114,8 @@ def start_ray(address: str | None = None, *, processes: int = 4, folder: Path | 
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise Unavailable(f"Ray at {address}: {error}; start the cluster, or unset ESPLANADE_RAY_ADDRESS to use a local node") from error
         return RayNode(None)
-    folder = _make_folder(folder)
+    reclaim()
+    folder = make_folder()
     node = RayNode(folder)
     try:
         with _true_loopback():
@@ -163,7 +128,7 @@ def start_ray(address: str | None = None, *, processes: int = 4, folder: Path | 
                 logging_level=logging.ERROR,
                 object_store_memory=OBJECT_STORE_BYTES,
                 _node_ip_address=LOOPBACK,
-                _temp_dir=str(folder / "r"),  # Ray opens its own folder to all users; ours around it stays private
+                _temp_dir=str(folder / "r"),  # Ray opens its directory to all users; ours around it stays private
             )
     except BaseException as error:
         node.stop()
@@ -194,8 +159,21 @@ class _Host:
 
     def __init__(self, factory: str, arguments: Sequence[Any]) -> None:
         module, _, name = factory.partition(":")
-        self._object: Startable = getattr(importlib.import_module(module), name)(*arguments)
-        self._started = asyncio.ensure_future(self._object.start())
+        self._make = functools.partial(getattr(importlib.import_module(module), name), *arguments)
+        self._object: Startable = self._make()
+        self._started = asyncio.ensure_future(self._start())
+
+    async def _start(self) -> Any:
+        """A first start that fails is the maker's to handle; after a restart by Ray nobody waits for it, so what may succeed later is tried again."""
+        restarted: bool = ray.get_runtime_context().was_current_actor_reconstructed
+        while True:
+            try:
+                return await self._object.start()
+            except EsplanadeError as error:
+                if not (restarted and error.retryable):
+                    raise
+                await asyncio.sleep(RESTART_S)
+                self._object = self._make()
 
     async def started(self) -> Any:
         """What the object's `start` returned; raises what it raised."""
@@ -354,21 +332,29 @@ class _Lane:
 
 
 class RaySystem(RequestSystem):
-    """`System` over shard i of n in the process named `shards[i]`. Usable in the driver and in spawned processes; belongs to one event loop."""
+    """`System` over shard i of n in the process named `shards[i]`. Usable in the driver and in spawned processes; belongs to one event loop.
+
+    A request that its shard refuses with `unavailable` (it replays, or has just lost a flush) is sent again with the same key until the deadline, as is one whose shard died.
+    """
 
     def __init__(self, shards: Sequence[str]) -> None:
         self._lanes = [_Lane(name) for name in shards]
 
     async def request(self, request: Request, *, deadline_s: float) -> Answer:
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(request, loop.create_future())
         lane = self._lanes[shard_of(log_of(request)[1], len(self._lanes))]
-        lane.put(waiting)
-        expiry = loop.call_later(deadline_s, _expire, waiting, lane.name)
-        try:
-            return await waiting.done
-        finally:
-            expiry.cancel()
+        expires_s = loop.time() + deadline_s
+        while True:
+            waiting = _Waiting(request, loop.create_future())
+            lane.put(waiting)
+            expiry = loop.call_at(expires_s, _expire, waiting, lane.name)
+            try:
+                answer = await waiting.done
+            finally:
+                expiry.cancel()
+            if not (isinstance(answer, Refused) and answer.code == Unavailable.code) or loop.time() + RETRY_S >= expires_s:
+                return answer
+            await asyncio.sleep(RETRY_S)
 
     async def profile(self) -> list[dict[str, object]]:
         """Of the shards that answer within PROFILE_S."""

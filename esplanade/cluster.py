@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from actors.directory import shard_name, shard_of
-from actors.ray_system import ProcessHandle, RayNode, RaySystem, node_folder, spawn, start_ray
+from actors.ray_system import ProcessHandle, RayNode, RaySystem, spawn, start_ray
 from esplanade import __version__
 from esplanade.core.clock import RealClock
 from esplanade.core.errors import Fault, Unavailable
@@ -71,10 +71,10 @@ class Cluster:
 
     async def _start(self, say: Say) -> ServiceConfig:
         settings = self._settings
-        folder = node_folder(str(await self._node.open()))
+        await self._node.open()
         say("starting PostgreSQL, Redis and Ray")
         stores = asyncio.ensure_future(self._node.start())
-        ray_node = asyncio.ensure_future(asyncio.to_thread(start_ray, settings.ray_address, processes=settings.shards + 2, folder=folder))
+        ray_node = asyncio.ensure_future(asyncio.to_thread(start_ray, settings.ray_address, processes=settings.shards + 2))
         try:
             await asyncio.gather(asyncio.shield(stores), asyncio.shield(ray_node))
         except BaseException:

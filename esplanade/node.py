@@ -25,10 +25,9 @@ class Node:
         self.postgres_url = settings.postgres_url or ""
         self.redis_url = settings.redis_url or ""
 
-    async def open(self) -> Path:
-        """Take the data directory's lock; returns the directory. Raises Conflict when another process holds it, InvalidInput where it cannot be used."""
+    async def open(self) -> None:
+        """Take the data directory's lock. Raises Conflict when another process holds it, InvalidInput where it cannot be used."""
         self._directory = await asyncio.to_thread(DataDirectory.open, self._settings.data_dir)
-        return self._directory.path
 
     async def start(self) -> None:
         """Start what is embedded, migrate the database. The lock is held (`open`)."""

@@ -18,12 +18,21 @@ PHONE = {"width": 390, "height": 844}
 
 @pytest.fixture(scope="session")
 def house() -> Iterator[Any]:
+    if os.environ.get("ESPLANADE_BASE_URL"):
+        pytest.skip("needs a service of its own; ESPLANADE_BASE_URL points elsewhere")
     from tests.browser.house import CONSOLE, house_of
 
     if not (CONSOLE / "index.html").is_file():
         pytest.skip("the console is not built: run `npm ci && npm run build` in console/")
     with house_of("parkside_mall.json") as house:
         yield house
+
+
+@pytest.fixture(autouse=True)
+def no_offers_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "house" in request.fixturenames:
+        request.getfixturevalue("house").end_offers()
 
 
 @pytest.fixture(scope="session")

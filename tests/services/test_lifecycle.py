@@ -11,7 +11,7 @@ import pytest
 
 from gateway.client import Client
 from tests.actors.parkside import keys, u4
-from tests.services.stack import Esplanade, assert_nothing_left, data_folder, eventually, files_left
+from tests.services.stack import Esplanade, assert_nothing_left, data_folder, eventually
 
 pytestmark = pytest.mark.services
 
@@ -33,7 +33,7 @@ async def test_after_sigkill_nothing_lives_on_and_the_next_start_has_the_data() 
             killed.signal(signal.SIGKILL)
             assert killed.wait() == -signal.SIGKILL
             assert eventually(lambda: not killed.family(), GONE_S), killed.family()
-            assert [path for path in files_left(data) if not path.endswith(".lock")] == []  # a lock is the kernel's; its file may stay
+            assert [path for path in killed.files() if not path.endswith(".lock")] == []  # a lock is the kernel's; its file may stay
         with Esplanade(data, "serve") as again:
             again.ready()
             shopper = await Client.connect(again.ws, client="phone", token=token)
@@ -78,7 +78,7 @@ def test_a_start_killed_half_way_leaves_nothing() -> None:
         stack.signal(signal.SIGKILL)
         assert stack.wait() == -signal.SIGKILL
         assert eventually(lambda: not stack.family(), GONE_S), stack.family()
-        assert [path for path in files_left(data) if not path.endswith(".lock")] == []
+        assert [path for path in stack.files() if not path.endswith(".lock")] == []
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,10 @@ def test_a_port_that_is_taken_is_said_in_one_line(setting: str, what: str) -> No
         port = taken.getsockname()[1]
         with Esplanade(data, "serve", env={setting: str(port)}) as stack:
             assert stack.wait() == 2
-            assert one_line(stack) == f"conflict: {what}: port {port} on 127.0.0.1 is taken; stop what listens there, or set {setting} to another (0: a free one)"
+            assert (
+                one_line(stack)
+                == f"conflict: {what}: port {port} on 127.0.0.1 is taken; stop what listens there, or set {setting} to another (0: a free one)"
+            )
             assert_nothing_left(stack)
 
 
