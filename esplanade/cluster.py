@@ -71,6 +71,7 @@ class Cluster:
 
     async def _start(self, say: Say) -> ServiceConfig:
         settings = self._settings
+        await self._node.open()
         say("starting PostgreSQL, Redis and Ray")
         stores = asyncio.ensure_future(self._node.start())
         ray_node = asyncio.ensure_future(asyncio.to_thread(start_ray, settings.ray_address, processes=settings.shards + 2))
@@ -162,16 +163,22 @@ class Cluster:
         return [*self._node.pids(), *(self._ray.pids() if self._ray is not None else [])]
 
     async def stop(self) -> None:
-        """Drain and end everything, the front door first. Idempotent."""
-        for process in (self._gateway, self._api):
-            if process is not None:
-                await process.stop()
-        self._gateway = self._api = None
-        shards, self._shards = self._shards, []
-        await asyncio.gather(*(shard.stop() for shard in shards))
-        stores, self._stores = self._stores, None
-        for store in stores or ():
-            with contextlib.suppress(Exception):
-                await store.close()
-        ray_node, self._ray = self._ray, None
-        await asyncio.gather(self._node.stop(), *([asyncio.to_thread(ray_node.stop)] if ray_node is not None else []))
+        """Drain and end everything, the front door first, the directory's lock last. Idempotent. Raises Unavailable where a process cannot be ended."""
+        try:
+            doors = [process for process in (self._gateway, self._api) if process is not None]
+            self._gateway = self._api = None
+            await asyncio.gather(*(process.stop() for process in doors))
+            shards, self._shards = self._shards, []
+            await asyncio.gather(*(shard.stop() for shard in shards))
+            stores, self._stores = self._stores, None
+            for store in stores or ():
+                with contextlib.suppress(Exception):
+                    await store.close()
+        finally:
+            ray_node, self._ray = self._ray, None
+            ends = [self._node.stop(), *([asyncio.to_thread(ray_node.stop)] if ray_node is not None else [])]
+            results = await asyncio.gather(*ends, return_exceptions=True)
+            self._node.close()
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
