@@ -74,12 +74,12 @@ def end_node(folder: Path, *, gently: bool) -> list[int]:
                 process.send_signal(signal.SIGTERM if gently and number == 0 else signal.SIGKILL)
         # Orphans may stay as zombies where nobody reaps them, so whether they live is asked, not waited for.
         limit = time.monotonic() + END_S
-        while any(_alive(process) for process in found) and time.monotonic() < limit:
+        while any(is_alive(process) for process in found) and time.monotonic() < limit:
             time.sleep(0.02)
     return [process.pid for process in of_node(folder)]
 
 
-def _alive(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.Error):
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     return False
@@ -88,7 +88,7 @@ def _alive(process: psutil.Process) -> bool:
 def _is_running(pid: int, created_s: float) -> bool:
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
-        return _alive(process) and bool(abs(process.create_time() - created_s) < 1.0)
+        return is_alive(process) and bool(abs(process.create_time() - created_s) < 1.0)
     return False
 
 
@@ -96,7 +96,7 @@ def _is_ray(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.Error):
         name = process.name()
         named = name in ("raylet", "gcs_server") or name.startswith("ray::") or any("/ray/" in part for part in process.cmdline()[:3])
-        return bool(named and _alive(process))
+        return bool(named and is_alive(process))
     return False
 
 

@@ -23,17 +23,18 @@ import logging
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import psutil
 import ray
 from ray import exceptions as ray_errors
 
 from actors import ray_leftovers
 from actors.directory import shard_of
 from actors.lane import RequestSystem
-from actors.ray_leftovers import end_node, make_folder, of_node, reclaim
+from actors.ray_leftovers import end_node, is_alive, make_folder, of_node, reclaim
 from actors.requests import MAX_FRAME_BYTES, MAX_FRAME_REQUESTS, Answer, Refused, Request, Take, decode_answers, encode_requests, log_of
 from esplanade.core.errors import EsplanadeError, Fault, LimitExceeded, Unavailable
 
@@ -69,6 +70,7 @@ class RayNode:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self._keeper = None if folder is None else _keeper(folder)
+        self._vital: dict[str, psutil.Process] = {}
 
     @property
     def own(self) -> bool:
@@ -80,8 +82,19 @@ class RayNode:
             return []
         return [*(process.pid for process in of_node(self.folder)), *([self._keeper.pid] if self._keeper.poll() is None else [])]
 
+    def watch(self) -> None:
+        """Begin to mind the processes without which no other works."""
+        if self.folder is not None:
+            self._vital = {process.name(): process for process in of_node(self.folder) if process.name() in ("gcs_server", "raylet")}
+
+    def broken(self) -> str | None:
+        """The process of our own node that has died and cannot be replaced within it; None while all is well."""
+        return next((f"{name} (process {process.pid})" for name, process in self._vital.items() if not is_alive(process)), None)
+
     def stop(self) -> None:
         """Disconnect; end our own node. Blocks for some seconds at most. Idempotent. Raises Unavailable naming the processes that do not end."""
+        if self.folder is not None and self.broken() is not None:
+            end_node(self.folder, gently=False)  # first: a driver in a half-dead node waits for a minute and aborts
         ray.shutdown()
         if self.folder is None or self._keeper is None:
             return
@@ -118,7 +131,7 @@ def start_ray(address: str | None = None, *, processes: int = 4) -> RayNode:
     folder = make_folder()
     node = RayNode(folder)
     try:
-        with _true_loopback():
+        with _true_loopback(), _silent():
             ray.init(
                 address="local",
                 namespace=NAMESPACE,
@@ -135,11 +148,12 @@ def start_ray(address: str | None = None, *, processes: int = 4) -> RayNode:
         if isinstance(error, (ConnectionError, RuntimeError, ValueError, OSError)):
             raise Unavailable(f"Ray did not start: {error}; `esplanade doctor` says what this machine lacks") from error
         raise
+    node.watch()
     return node
 
 
 @contextlib.contextmanager
-def _true_loopback() -> Any:
+def _true_loopback() -> Iterator[None]:
     """Ray (2.60) replaces 127.0.0.1 by the machine's outer address and then listens on all interfaces; given the true one it keeps to loopback."""
     from ray._private import services
 
@@ -149,6 +163,19 @@ def _true_loopback() -> Any:
         yield
     finally:
         services.resolve_ip_for_localhost = kept
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Ray prints pages of its own logs to the driver's output when a process dies, whatever it is told of logging; who watches the processes says it in a line."""
+    from ray._private import worker
+
+    kept = worker.listen_error_messages
+    worker.listen_error_messages = lambda *_: None
+    try:
+        yield
+    finally:
+        worker.listen_error_messages = kept
 
 
 # --- processes --------------------------------------------------------------------------------------------------------

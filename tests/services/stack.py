@@ -150,6 +150,13 @@ class Esplanade:
         """Status and body of a GET on the API."""
         return fetch(self.api + path)
 
+    def reads(self, path: str) -> int:
+        """The status of a GET on the API; 0 while nobody answers."""
+        try:
+            return self.get(path)[0]
+        except OSError:
+            return 0
+
     def metric(self, shard: str, counter: str) -> float:
         """A shard's counter, from /metrics; raises LookupError while the shard does not answer."""
         for line in self.get("metrics")[1].decode().splitlines():

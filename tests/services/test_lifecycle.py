@@ -51,7 +51,7 @@ def runs(stack: Esplanade, name: str) -> bool:
 
 
 MOMENTS: dict[str, Callable[[Esplanade], bool]] = {
-    "while modules are imported": lambda stack: any("numpy" in mapped.path for mapped in psutil.Process(stack.pid).memory_maps()),
+    "while modules are imported": lambda stack: any("msgspec" in mapped.path for mapped in psutil.Process(stack.pid).memory_maps()),
     "with the lock taken": lambda stack: (stack.data / "esplanade.lock").exists(),
     "while Ray starts": lambda stack: runs(stack, "gcs_server"),
     "while shards start": lambda stack: runs(stack, "ray::_Host"),
@@ -66,7 +66,8 @@ def test_an_interrupted_start_leaves_nothing(moment: str) -> None:
             stack.signal(signal.SIGTERM)
         else:
             stack.ctrl_c()
-        assert stack.wait() == 130
+        # Python itself may be interrupted before it has begun with ours.
+        assert stack.wait() in ((130, -signal.SIGINT) if moment == "while modules are imported" else (130,))
         assert "ready" not in stack.text
         assert "Traceback" not in stack.text
         assert_nothing_left(stack)
