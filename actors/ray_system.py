@@ -17,6 +17,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import logging
 import shutil
@@ -33,8 +34,8 @@ from ray import exceptions as ray_errors
 
 from actors.directory import shard_of
 from actors.lane import RequestSystem
-from actors.requests import MAX_FRAME_BYTES, MAX_FRAME_REQUESTS, Answer, Request, Take, decode_answers, encode_requests, log_of
-from esplanade.core.errors import Fault, LimitExceeded, Unavailable
+from actors.requests import MAX_FRAME_BYTES, MAX_FRAME_REQUESTS, Answer, Refused, Request, Take, decode_answers, encode_requests, log_of
+from esplanade.core.errors import EsplanadeError, Fault, LimitExceeded, Unavailable
 
 NAMESPACE: Final = "esplanade"
 LOOPBACK: Final = "127.0.0.1"
@@ -45,6 +46,10 @@ FRAMES_IN_FLIGHT: Final = 4
 MAX_QUEUED: Final = 50_000
 """Requests that wait for one shard in one process, at most."""
 RETRY_S: Final = 0.05
+RESTART_S: Final = 0.5
+_FOLDERS: Final = Path("/tmp")
+_PREFIX: Final = "esp-"
+_OWNER: Final = "owner"
 PROFILE_S: Final = 2.0
 STOP_S: Final = 15.0
 
@@ -107,8 +112,11 @@ def start_ray(address: str | None = None, *, processes: int = 4) -> RayNode:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise Unavailable(f"Ray at {address}: {error}; start the cluster, or unset ESPLANADE_RAY_ADDRESS to use a local node") from error
         return RayNode(None)
+    reclaim()
     # Sockets lie below this folder and their paths may have 107 bytes, so it is short whatever TMPDIR says.
-    folder = Path(tempfile.mkdtemp(prefix="esp-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_FOLDERS))
+    me = psutil.Process()
+    (folder / _OWNER).write_text(f"{me.pid} {me.create_time()}")
     node = RayNode(folder)
     try:
         with _true_loopback():
@@ -130,6 +138,38 @@ def start_ray(address: str | None = None, *, processes: int = 4) -> RayNode:
         raise
     node.pids()
     return node
+
+
+def reclaim() -> list[Path]:
+    """End what nodes of killed processes left behind (two agents outlive a killed driver for minutes), and remove their folders; returns these. Ours alone."""
+    gone = []
+    for folder in _FOLDERS.glob(_PREFIX + "*"):
+        with contextlib.suppress(OSError, ValueError):
+            pid, created_s = (folder / _OWNER).read_text().split()
+            if folder.stat().st_uid != os.getuid() or _is_running(int(pid), float(created_s)):
+                continue
+            left = [process for process in psutil.process_iter() if _uses(process, folder)]
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(left, timeout=3)
+            shutil.rmtree(folder, ignore_errors=True)
+            gone.append(folder)
+    return gone
+
+
+def _is_running(pid: int, created_s: float) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(abs(psutil.Process(pid).create_time() - created_s) < 1.0)
+    return False
+
+
+def _uses(process: psutil.Process, folder: Path) -> bool:
+    """Whether a process of this user is Ray's and has a file of the folder open (its log)."""
+    with contextlib.suppress(psutil.Error):
+        inside = f"{folder}/"
+        return bool(process.uids().real == os.getuid()) and _of_ray(process) and any(file.path.startswith(inside) for file in process.open_files())
+    return False
 
 
 @contextlib.contextmanager
@@ -166,8 +206,21 @@ class _Host:
 
     def __init__(self, factory: str, arguments: Sequence[Any]) -> None:
         module, _, name = factory.partition(":")
-        self._object: Startable = getattr(importlib.import_module(module), name)(*arguments)
-        self._started = asyncio.ensure_future(self._object.start())
+        self._make = functools.partial(getattr(importlib.import_module(module), name), *arguments)
+        self._object: Startable = self._make()
+        self._started = asyncio.ensure_future(self._start())
+
+    async def _start(self) -> Any:
+        """A first start that fails is the maker's to handle; after a restart by Ray nobody waits for it, so what may succeed later is tried again."""
+        restarted: bool = ray.get_runtime_context().was_current_actor_reconstructed
+        while True:
+            try:
+                return await self._object.start()
+            except EsplanadeError as error:
+                if not (restarted and error.retryable):
+                    raise
+                await asyncio.sleep(RESTART_S)
+                self._object = self._make()
 
     async def started(self) -> Any:
         """What the object's `start` returned; raises what it raised."""
@@ -326,21 +379,29 @@ class _Lane:
 
 
 class RaySystem(RequestSystem):
-    """`System` over shard i of n in the process named `shards[i]`. Usable in the driver and in spawned processes; belongs to one event loop."""
+    """`System` over shard i of n in the process named `shards[i]`. Usable in the driver and in spawned processes; belongs to one event loop.
+
+    A request that its shard refuses with `unavailable` (it replays, or has just lost a flush) is sent again with the same key until the deadline, as is one whose shard died.
+    """
 
     def __init__(self, shards: Sequence[str]) -> None:
         self._lanes = [_Lane(name) for name in shards]
 
     async def request(self, request: Request, *, deadline_s: float) -> Answer:
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(request, loop.create_future())
         lane = self._lanes[shard_of(log_of(request)[1], len(self._lanes))]
-        lane.put(waiting)
-        expiry = loop.call_later(deadline_s, _expire, waiting, lane.name)
-        try:
-            return await waiting.done
-        finally:
-            expiry.cancel()
+        expires_s = loop.time() + deadline_s
+        while True:
+            waiting = _Waiting(request, loop.create_future())
+            lane.put(waiting)
+            expiry = loop.call_at(expires_s, _expire, waiting, lane.name)
+            try:
+                answer = await waiting.done
+            finally:
+                expiry.cancel()
+            if not (isinstance(answer, Refused) and answer.code == Unavailable.code) or loop.time() + RETRY_S >= expires_s:
+                return answer
+            await asyncio.sleep(RETRY_S)
 
     async def profile(self) -> list[dict[str, object]]:
         """Of the shards that answer within PROFILE_S."""

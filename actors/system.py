@@ -6,7 +6,8 @@ Ticks. A *driven* venue has open sources; tick t closes when every open source h
 declared for each tick have arrived (rows are counted by distinct (tick, subject) of the source), or when the deadline passes, which is counted
 and voids the run's hash. A *free* venue (no open source) closes a tick every TICK_S of the system clock; rows without a tick
 belong to the open tick. The host keeps nothing volatile that matters: after a restart it says `Rewind` on the clock topic, and sources
-send again every row after the last durable tick; the outcome is the same as without the crash.
+send again every row after the tick it names (its newest checkpoint, at most `actors.positions.CHECKPOINT_TICKS` before the last tick it called closed, so
+sources keep their rows of that many ticks); the outcome is the same as without the crash.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ class System(Protocol):
         ...
 
     async def open_source(self, tenant: str, venue: str, source: str, *, first_tick: int) -> VenueClock:
-        """Make the venue driven by (also) this source, from `first_tick` on. Idempotent."""
+        """Make the venue driven by (also) this source, from `first_tick` on. Idempotent.
+
+        The clock of a venue where nobody was ever seen is set to `first_tick` - 1. Elsewhere a `first_tick` that has closed already means: from the next one on.
+        """
         ...
 
     async def close_source(self, tenant: str, venue: str, source: str) -> VenueClock: ...
@@ -56,7 +60,10 @@ class System(Protocol):
         ...
 
     async def watermark(self, tenant: str, venue: str, source: str, *, tick: int, rows: int) -> None:
-        """Declare that `source` has sent `rows` rows for `tick`, and will send none for earlier ticks."""
+        """Declare that `source` has sent `rows` rows for `tick`, and will send none for earlier ticks.
+
+        A source declares every tick once, from its first on, without gaps (0 rows where it has none); a declaration may overtake another on the way.
+        """
         ...
 
     async def clock(self, tenant: str, venue: str) -> VenueClock: ...

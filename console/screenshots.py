@@ -36,12 +36,28 @@ def set_scene(house: House) -> None:
     now = house.tick()
     for i, shop in enumerate(shops[1:40:13]):
         audience = Within(radius_m=12)
-        offer = Offer(id=f"picture-{i}", unit_id=shop.unit_id, title=f"{shop.name}: two for one", audience=audience, starts_tick=now + 3, ends_tick=now + 2000 + 900 * i)
+        offer = Offer(
+            id=f"picture-{i}",
+            unit_id=shop.unit_id,
+            title=f"{shop.name}: two for one",
+            audience=audience,
+            starts_tick=now + 3,
+            ends_tick=now + 2000 + 900 * i,
+        )
         house.create_offer(offer)
     flash = shops[4]
     text = "Half price for ten minutes."
     house.create_offer(
-        Offer(id="picture-flash", unit_id=flash.unit_id, title=f"Flash sale at {flash.name}", text=text, audience=Inside(), starts_tick=now + 60, ends_tick=now + 6000, flash=True)
+        Offer(
+            id="picture-flash",
+            unit_id=flash.unit_id,
+            title=f"Flash sale at {flash.name}",
+            text=text,
+            audience=Inside(),
+            starts_tick=now + 60,
+            ends_tick=now + 6000,
+            flash=True,
+        )
     )
 
 

@@ -18,6 +18,7 @@ from actors.directory import partitions_of, shard_name
 from actors.positions import HostSettings
 from actors.shard import Shard, ShardSettings
 from actors.system import System
+from actors.warm_up import warm_up
 from esplanade.core.clock import RealClock
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
@@ -70,6 +71,7 @@ class ShardProcess:
 
     async def start(self) -> None:
         config = self._config
+        await asyncio.to_thread(warm_up)  # compiled kernels, before a turn needs one
         self._journal = await PostgresJournal.open(config.postgres_url)
         self._catalogue = await PostgresCatalogue.open(config.postgres_url)
         self._broker = await RedisBroker.open(config.redis_url)

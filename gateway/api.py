@@ -180,6 +180,16 @@ def build_api(
     return app
 
 
+def gateways_check(broker: Broker, expected: int) -> Check:
+    """A readiness check: at least `expected` gateway processes reported within the last ten seconds."""
+
+    async def check() -> str | None:
+        names = [key.removeprefix(METRICS_PREFIX) for key in await broker.keys(METRICS_PREFIX)]
+        return None if len(names) >= expected else f"{len(names)} of {expected} report ({', '.join(names) or 'none'})"
+
+    return check
+
+
 def problem(status: int, code: str, detail: str) -> JSONResponse:
     """Problem details (RFC 9457) with our code."""
     title = code.replace("_", " ")

@@ -120,7 +120,7 @@ class Connection:
             return
         behind = self._ws.transport.get_write_buffer_size()
         limit = self.session.limits.high_bytes
-        if behind > limit:
+        if behind > limit and self.session.state != "closed":
             message = f"{behind} bytes unsent, at most {limit}: read faster, or ask for lower rates"
             self.perform(self.session.end(CloseCode.SLOW, message, code="limit"))
             return
@@ -274,7 +274,6 @@ class GatewayServer:
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Listen; returns the port (a free one, where 0 was asked)."""
         self._loopback = host in LOCAL_NAMES
-        await self.hub.start()
         self._server = await serve(
             self._connected,
             host,
@@ -288,6 +287,7 @@ class GatewayServer:
             ping_interval=None,
             server_header=None,
         )
+        await self.hub.start()
         self.spawn(self._poll())
         self.spawn(self._report())
         return int(next(iter(self._server.sockets)).getsockname()[1])

@@ -24,6 +24,8 @@ HEARTBEAT_S: Final = 30.0
 """After this silence the server probes (a WebSocket ping); after twice this silence it disconnects."""
 HELLO_S: Final = 5.0
 """Time to say hello."""
+JOIN_S: Final = 10.0
+"""Time for the server to answer it."""
 STRIKES: Final = 20
 """Unreadable frames that end a session; one is forgiven every STRIKE_FORGIVEN_S."""
 STRIKE_FORGIVEN_S: Final = 5.0
@@ -35,13 +37,11 @@ DELIVERIES: Final = 4
 """Times a push is sent at most: once and three times again."""
 MAX_PENDING: Final = 256
 """Unacked pushes kept; beyond, the oldest is given up."""
-MAX_TOPIC_VENUES: Final = 4
-"""Venues a person's session may be in at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Write a frame. `conflatable`: may be left out when the reader is slow."""
+    """Write a frame."""
 
     frame: f.ServerFrame
 
@@ -245,9 +245,15 @@ class Session:
         """What time alone calls for: deadlines of hello, silence and token, redelivery. Call about once a second."""
         if self.state == "closed":
             return []
-        if self.state in ("new", "joining"):
+        if self.state == "new":
             if now - self._opened_at > HELLO_S:
                 return self.end(CloseCode.PROTOCOL, f"no hello within {HELLO_S:g} s: the first frame must be hello", code="invalid")
+            return []
+        if self.state == "joining":
+            if now - self._opened_at > HELLO_S + JOIN_S:
+                return self.end(
+                    CloseCode.FAULT, f"the server could not answer hello within {JOIN_S:g} s: reconnect", code="unavailable", retry_after_s=1.0
+                )
             return []
         assert self.identity is not None
         if unix_s >= self.identity.expires_unix_s:

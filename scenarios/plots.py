@@ -38,24 +38,27 @@ def _number(value: float) -> str:
 
 
 class _Axes:
-    def __init__(self, *, x: tuple[float, float], y: tuple[float, float], height: int) -> None:
-        self.x, self.y, self.height = x, y, height
+    def __init__(self, *, x: tuple[float, float], y: tuple[float, float], height: int, root: bool = False) -> None:
+        self.x, self.y, self.height, self.root = x, y, height, root
 
     def px(self, value: float) -> float:
         return LEFT + (value - self.x[0]) / max(self.x[1] - self.x[0], 1e-12) * (WIDTH - LEFT - RIGHT)
 
     def py(self, value: float) -> float:
-        return self.height - BOTTOM - (value - self.y[0]) / max(self.y[1] - self.y[0], 1e-12) * (self.height - TOP - BOTTOM)
+        share = (value - self.y[0]) / max(self.y[1] - self.y[0], 1e-12)
+        return self.height - BOTTOM - (math.sqrt(share) if self.root else share) * (self.height - TOP - BOTTOM)
 
     def frame(self, x_label: str, y_label: str, x_names: Sequence[tuple[float, str]] | None = None) -> str:
         parts = []
-        for value in _ticks(*self.y, most=4):
+        wide = [0.0, *[m * 10.0**p for p in range(1, 7) for m in (1, 3) if m * 10.0**p <= self.y[1]][-4:]]
+        for value in wide if self.root else _ticks(*self.y, most=4):
             at = self.py(value)
             parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
             parts.append(f'<text class="tick" x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{_number(value)}</text>')
         names = x_names if x_names is not None else [(value, _number(value)) for value in _ticks(*self.x, most=10)]
         for value, name in names:
-            parts.append(f'<text class="tick" x="{self.px(value):.1f}" y="{self.height - BOTTOM + 16}" text-anchor="middle">{escape(name)}</text>')
+            side = "end" if self.px(value) > WIDTH - RIGHT - 20 else "middle"
+            parts.append(f'<text class="tick" x="{self.px(value):.1f}" y="{self.height - BOTTOM + 16}" text-anchor="{side}">{escape(name)}</text>')
         parts.append(f'<text class="axis" x="{WIDTH - RIGHT}" y="{self.height - 4}" text-anchor="end">{escape(x_label)}</text>')
         parts.append(f'<text class="axis" x="{LEFT}" y="{TOP - 3}">{escape(y_label)}</text>')
         return "".join(parts)
@@ -131,11 +134,11 @@ def lines(
     return _svg(height, "".join(parts), y_label) + legend([name for name, _, _ in series])
 
 
-def each_second(values: Sequence[int], *, y_label: str, marks: Sequence[tuple[float, str]] = (), height: int = 150) -> str:
-    """Bars, one a venue second (wider where there are many), over venue minutes."""
+def each_second(values: Sequence[int], *, y_label: str, marks: Sequence[tuple[float, str]] = (), height: int = 150, root: bool = False) -> str:
+    """Bars, one a venue second (wider where there are many), over venue minutes. `root`: heights by the square root, where one second dwarfs the others."""
     width = max(1, math.ceil(len(values) / 300))
     grouped = [sum(values[i : i + width]) / width for i in range(0, len(values), width)]
-    axes = _Axes(x=(0.0, max(len(values) / 60, 1e-9)), y=(0.0, max(max(grouped, default=0) * 1.08, 1.0)), height=height)
+    axes = _Axes(x=(0.0, max(len(values) / 60, 1e-9)), y=(0.0, max(max(grouped, default=0) * 1.08, 1.0)), height=height, root=root)
     parts = [axes.frame("venue minutes", y_label)]
     for i, value in enumerate(grouped):
         left, right = axes.px(i * width / 60), axes.px(min((i + 1) * width, len(values)) / 60)

@@ -145,7 +145,7 @@ def _traffic(report: RunReport) -> str:
     marks = _marks(report)
     return (
         _section("Pushes", "See the steady passing-by traffic, and the spike where a flash sale told everyone at once.",
-                 plots.each_second(report.pushes_each_second, y_label="pushes a second", marks=marks))
+                 plots.each_second(report.pushes_each_second, y_label="pushes a second, square-root scale", marks=marks, root=True))
         + f"<table><tr><th>offer</th><th></th><th class=n>pushes</th></tr>{rows}</table>"
         + _section("Payments", "See how often tills rang: acknowledged payments by the second in which they were made.",
                    plots.each_second(report.payments_each_second, y_label="payments a second", marks=marks))

@@ -394,7 +394,7 @@ def _one_line(error: ValidationError, where: str) -> str:
     return f"{where}: {text}{more}"
 
 
-_TABLES: Final[dict[str, type[_Table]]] = {
+TABLES: Final[dict[str, type[_Table]]] = {
     "arrivals": Arrivals,
     "shopping": Shopping,
     "offers": OfferTable,
@@ -409,5 +409,5 @@ _TABLES: Final[dict[str, type[_Table]]] = {
 
 def _table_at(loc: tuple[int | str, ...]) -> set[str]:
     """Keys of the table at a place in the document."""
-    table = _TABLES.get(str(loc[0])) if loc else Scenario
+    table = TABLES.get(str(loc[0])) if loc else Scenario
     return set((table or Scenario).model_fields)

@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from esplanade.core.clock import TICK_S, ticks
 from esplanade.core.errors import InvalidInput
-from simulation import chance, kernels
+from simulation import chance, ground_kernels, kernels
 from simulation.agents import QUEUEING, RIDING, STAYING, WALKING, Agents
+from simulation.crowding import Crowding
 from simulation.demand import Demand, FlashPull
 from simulation.ground import CELL_M, survey
 from simulation.navigation import Ways, link_levels
@@ -77,7 +78,8 @@ class CrowdReport:
     way or place after standing too long. unreachable: ids of places that no route joins to an entrance and back, or that have no ground.
     unlinked: ids of connectors with a stop off the free ground. waiting_outside: arrivals for whom no entrance has room now. pull_refused: people a
     flash sale would have pulled to a shop whose inside and front were full. max_overlap_m: of two bodies 0.3 m wide, since the start.
-    overlapping: pairs that overlap by more than 0.1 m now. swaps: exchanges at the end of full connectors.
+    overlapping: pairs that overlap by more than 0.1 m now. swaps: exchanges at the end of full connectors;
+    exchanges: pairs who stood face to face and changed places.
     """
 
     tick: int
@@ -96,6 +98,7 @@ class CrowdReport:
     max_overlap_m: float
     overlapping: int
     swaps: int
+    exchanges: int
     walking: int
     staying: int
     queueing: int
@@ -130,6 +133,7 @@ class Crowd:
         self._till = np.array([unit >= 0 and venue.units[unit].till for unit in self.places.unit])
         self._gravity: dict[int, npt.NDArray[np.float64]] = {}
         self._pulls = sorted(demand.pulls, key=lambda pull: (pull.tick, pull.unit_id))
+        self._crowding = Crowding(self.ways)
         self._grid_nx = int(self.ground.nx * CELL_M / GRID_M) + 1
         self._grid_ny = int(self.ground.ny * CELL_M / GRID_M) + 1
         self._arrivals = np.random.Generator(np.random.Philox(key=chance.mix(seed & (2**64 - 1))))
@@ -140,6 +144,7 @@ class Crowd:
         self._arrived = self._left = self._turned_away = self._purchases = 0
         self._gave_up = self._pulled = self._pull_refused = 0
         self._max_overlap_m = 0.0
+        self._exchanges = 0
 
     @property
     def population(self) -> int:
@@ -166,6 +171,7 @@ class Crowd:
         for i in self.queues.serve(self.agents, self.tick):
             self.replan(i)
         self._move()
+        self._crowding.renew(self.agents, self.tick)
         gone = self._decide()
         return self._close(gone)
 
@@ -177,6 +183,7 @@ class Crowd:
             a.x, a.y, a.mode, a.cell, a.field, a.target_x, a.target_y, a.speed, a.heading_x, a.heading_y,
             ways.shift, ways.distance, ways.angle, a.wish_x, a.wish_y, a.wish_v,
         )  # fmt: skip
+        self._crowding.steer(a)
         present = a.mode != RIDING
         start, order = kernels.sort_into_cells(
             a.x, a.y, a.level, present, ground.x0, ground.y0, GRID_M, self._grid_nx, self._grid_ny, ground.levels
@@ -191,7 +198,11 @@ class Crowd:
         )  # fmt: skip
         self._max_overlap_m = max(self._max_overlap_m, float(worst))
         a.turn_generation()
-        kernels.locate(
+        self._exchanges += kernels.exchange(
+            a.x, a.y, a.level, a.mode, a.cell, a.slow_s, a.wish_x, a.wish_y, start, order, ground.x0, ground.y0, GRID_M, self._grid_nx, self._grid_ny,
+            ground.raster, ground.walls, ground.wall_start, ground.wall_item,
+        )  # fmt: skip
+        ground_kernels.locate(
             a.x, a.y, a.level, a.cell, ground.x0, ground.y0, CELL_M, ground.nx, ground.ny, ground.cid, ground.x, ground.y,
             ground.walls, ground.wall_start, ground.wall_item,
         )  # fmt: skip
@@ -480,6 +491,7 @@ class Crowd:
         self._arrived = len(a)
         self._left = self._turned_away = self._purchases = self._gave_up = 0
         self._max_overlap_m = 0.0
+        self._exchanges = 0
 
     def report(self) -> CrowdReport:
         a = self.agents
@@ -490,7 +502,7 @@ class Crowd:
             purchases=self._purchases, stuck=tuple(a.subject[stuck].tolist()), gave_up=self._gave_up,
             unreachable=self._unreachable + self.places.without_ground, unlinked=self.links.unlinked, pulled=self._pulled,
             pull_refused=self._pull_refused, max_overlap_m=self._max_overlap_m,
-            overlapping=self._overlapping(0.1), swaps=self.queues.swaps,
+            overlapping=self._overlapping(0.1), swaps=self.queues.swaps, exchanges=self._exchanges,
             walking=int(modes[WALKING]), staying=int(modes[STAYING]), queueing=int(modes[QUEUEING]), riding=int(modes[RIDING]),
         )  # fmt: skip
 

@@ -7,7 +7,7 @@ nothing of people, shops' popularity or routes.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -16,7 +16,7 @@ import shapely
 from scipy.ndimage import distance_transform_cdt
 
 from esplanade.core.errors import InvalidInput, LimitExceeded
-from simulation import kernels
+from simulation import ground_kernels
 from spatial.plan import LevelPlan, level_plan
 from spatial.venue import Venue
 
@@ -77,7 +77,7 @@ class Ground:
         level = self.level_of(cell)
         found = self.near(level, (float(self.x[cell]), float(self.y[cell])), radius_m)
         keep = [
-            c == cell or (self.clearance[c] >= gap_m and kernels.sees(int(cell), int(c), self.raster, self.cid, self.links, self.clearance, self.spare, self.nx, 0.15))
+            c == cell or (self.clearance[c] >= gap_m and ground_kernels.sees(int(cell), int(c), self.raster, self.cid, self.links, self.clearance, self.spare, self.nx, 0.15))
             for c in found.tolist()
         ]  # fmt: skip
         return found[np.array(keep, bool)] if len(found) else found
@@ -114,23 +114,30 @@ def survey(venue: Venue) -> Ground:
     x, y = gx[raster % nx], gy[(raster // nx) % ny]
     walls = np.ascontiguousarray(np.concatenate([plan.walls for plan in plans]), np.float64)
     wall_level = np.repeat(np.arange(levels, dtype=np.int32), [len(plan.walls) for plan in plans])
-    wall_start, wall_item = kernels.list_walls(walls, wall_level, x0, y0, CELL_M, nx, ny, levels, REACH_M)
-    links, clearance = kernels.link_cells(raster, cid, x, y, nx, ny, walls, wall_start, wall_item)
-    spare = _spare(raster, links, clearance, nx, ny, levels)
+    wall_start, wall_item = ground_kernels.list_walls(walls, wall_level, x0, y0, CELL_M, nx, ny, levels, REACH_M)
+    links, clearance = ground_kernels.link_cells(raster, cid, x, y, nx, ny, walls, wall_start, wall_item)
+    spare = np.zeros(len(raster), np.int32)
     room = (unit + 1).astype(np.int32)
     for plan in plans:
         for gap in plan.gaps:
             room[_beside(gap.a, gap.b, int(first[plan.level]), int(first[plan.level + 1]), x, y)] = -1
-    return Ground(x0, y0, nx, ny, levels, cid, first, raster, x, y, links, clearance, spare, unit, room, walls, wall_level, wall_start, wall_item)
+    ground = Ground(x0, y0, nx, ny, levels, cid, first, raster, x, y, links, clearance, spare, unit, room, walls, wall_level, wall_start, wall_item)
+    return replace(ground, spare=open_steps(ground, clearance, spare, np.arange(levels)))
 
 
-def _spare(
-    raster: npt.NDArray[np.int32], links: npt.NDArray[np.uint8], clearance: npt.NDArray[np.float32], nx: int, ny: int, levels: int
+def open_steps(
+    ground: Ground, clearance: npt.NDArray[np.float32], known: npt.NDArray[np.int32], levels: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.int32]:
-    open_ground = np.zeros(levels * ny * nx, np.bool_)
-    open_ground[raster] = (links == 255) & (clearance >= 0.9)
-    steps = [distance_transform_cdt(np.pad(part, 1), "chessboard")[1:-1, 1:-1].ravel() for part in open_ground.reshape(levels, ny, nx)]
-    return np.maximum(0, np.concatenate(steps)[raster] - 1).astype(np.int32)
+    """`Ground.spare` under this clearance for these levels; as `known` for the others."""
+    spare = known.copy()
+    for level in levels.tolist():
+        lo, hi = int(ground.first[level]), int(ground.first[level + 1])
+        open_ground = np.zeros(ground.ny * ground.nx, np.bool_)
+        place = ground.raster[lo:hi] - level * ground.ny * ground.nx
+        open_ground[place] = (ground.links[lo:hi] == 255) & (clearance[lo:hi] >= 0.9)
+        steps = distance_transform_cdt(np.pad(open_ground.reshape(ground.ny, ground.nx), 1), "chessboard")[1:-1, 1:-1]
+        spare[lo:hi] = np.maximum(0, steps.ravel()[place] - 1)
+    return spare
 
 
 def _owners(plan: LevelPlan, gx: npt.NDArray[np.float64], gy: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:

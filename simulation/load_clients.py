@@ -138,12 +138,12 @@ class _Person:
                 owner.reconnects += 1
                 if not frame.get("resumed"):
                     owner.not_resumed += 1
-                owner.spawn(self._send_all(-1))
+                owner.spawn(self._send_all(owner.closed))
 
     async def _send_soon(self) -> None:
         await asyncio.sleep(ERROR_PAUSE_S)
         self._again = False
-        await self._send_all(self._owner.closed - 1)
+        await self._send_all(self._owner.closed)
 
 
 class _Clients:

@@ -22,8 +22,9 @@ _log = logging.getLogger("esplanade.load.source")
 STALL_S: Final = (3.0, 30.0)
 """Ticks not closing for so long are sent again; the wait doubles up to the second figure."""
 RESEND_PAUSE_S: Final = 0.002
+RETRY_S: Final = (0.1, 1.0)
 MAX_TASKS: Final = 4096
-"""Column frames in flight; beyond, new ones are left to the stall rule."""
+"""Ticks being sent at once; beyond, they are left to the stall rule."""
 
 Frame = dict[str, Any]
 
@@ -72,7 +73,8 @@ class Source:
             self.given_up += 1
         self._sent[tick] = (rows, columns)
         self._sent_to = tick
-        self._spawn(self._send(tick, rows, columns))
+        if len(self._tasks) < MAX_TASKS:
+            self._spawn(self._send(tick, rows, columns))
 
     def receive(self, frame: Frame) -> bool:
         """Take an event of the connection; whether it was one for a source."""
@@ -123,14 +125,22 @@ class Source:
         task.add_done_callback(self._tasks.discard)
 
     async def _send(self, tick: int, rows: int, columns: PositionColumns | None) -> None:
+        """Until the position host has taken the tick's columns, or nobody can ask for them any more."""
         assert self._client is not None
-        try:
-            await self._client.watermark(self._venue, self.name, tick, rows)
-            if columns is not None and len(columns) and len(self._tasks) < MAX_TASKS:
-                await self._client.columns(self._venue, self.name, tick, columns)
-        except EsplanadeError as error:
-            if not error.retryable:
-                self.error = self.error or f"tick {tick}: {error}"
+        wait_s = RETRY_S[0]
+        while tick in self._sent:
+            try:
+                await self._client.watermark(self._venue, self.name, tick, rows)
+                if columns is not None and len(columns):
+                    await self._client.columns(self._venue, self.name, tick, columns)
+            except EsplanadeError as error:
+                if not error.retryable:
+                    self.error = self.error or f"tick {tick}: {error}"
+                    return
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, RETRY_S[1])
+            else:
+                return
 
     def _on_closed(self, tick: int, epoch: int, late_rows: int) -> None:
         self.epoch = max(self.epoch, epoch)
@@ -162,20 +172,34 @@ class Source:
             if self._resend_people is not None:
                 await self._resend_people(after)
             for tick, (rows, columns) in list(self._sent.items()):
-                if tick > after:
-                    await self._send(tick, rows, columns)
+                if tick > after and len(self._tasks) < MAX_TASKS:
+                    self._spawn(self._send(tick, rows, columns))
                     await asyncio.sleep(RESEND_PAUSE_S)
 
     async def _open_again(self) -> None:
         assert self._client is not None
         try:
-            await self._client.open_source(self._venue, self.name, self._first_tick)
+            state = await self._client.open_source(self._venue, self.name, self._first_tick)
         except Unavailable:
-            return  # the stall rule sends again; the source itself is journalled
+            return  # the stall rule asks again; the source itself is journalled
         except EsplanadeError as error:
             self.error = self.error or str(error)
             return
-        self._resend(self._first_tick - 1)
+        self._resend_from(state)
+
+    async def _ask(self) -> None:
+        """Ticks do not close: ask where the host is."""
+        assert self._client is not None
+        try:
+            self._resend_from(await self._client.request("get_clock", venue=self._venue))
+        except EsplanadeError:
+            return  # asked again after the next wait
+
+    def _resend_from(self, state: Frame) -> None:
+        """Send what the host has not closed; after a restart whose Rewind was lost, from where it is now. Never older: those rows would count as late."""
+        restarted = state["epoch"] > self.epoch
+        self.epoch = max(self.epoch, state["epoch"])
+        self._resend(state["tick"] if restarted else max(state["tick"], self.closed))
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -192,4 +216,4 @@ class Source:
                 self.stalls += 1
                 wait_s = min(2 * wait_s, STALL_S[1])
                 self._closed_at_s = loop.time()
-                self._resend(self._first_tick - 1)
+                self._spawn(self._ask())

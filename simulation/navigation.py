@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from esplanade.core.errors import LimitExceeded
-from simulation import kernels
-from simulation.ground import CELL_M, Ground
+from simulation import ground_kernels
+from simulation.ground import CELL_M, Ground, open_steps
 from simulation.places import ENTRANCE, Places
 from spatial.venue import Connector, Venue
 
@@ -42,8 +43,8 @@ SERVICE: Final[dict[str, Service]] = {
     # Weidmann 1993: about 0.61-0.69 m/s horizontally on stairs, 5 m rise = 9 m; about 0.85 persons/m/s, 1.5 m wide for one direction.
     "stairs": Service(0.0, 14.0, 0.8),
     "ramp": Service(0.0, 45.0, 0.5),
-    # A cabin of 12 about once a minute.
-    "elevator": Service(25.0, 6.0, 5.0),
+    # A cabin of 12 about once a minute, for both ways; who can take an escalator mostly does.
+    "elevator": Service(50.0, 6.0, 5.0),
 }
 
 
@@ -138,6 +139,9 @@ class Ways:
         self.distance: npt.NDArray[np.uint16] = np.zeros(int(offset[-1]), np.uint16)
         self.angle: npt.NDArray[np.uint8] = np.zeros(int(offset[-1]), np.uint8)
         self.solved = np.zeros(len(levels), np.bool_)
+        self._load: npt.NDArray[np.int32] = np.ones(len(ground.x), np.int32)
+        self._clearance, self._spare = ground.clearance, ground.spare
+        self.crowded: npt.NDArray[np.bool_] = np.zeros(ground.levels, np.bool_)
         self._rows: dict[int, F8] = {}
         self._plan_links()
 
@@ -154,19 +158,28 @@ class Ways:
             seeds = self.places.anchor[field : field + 1]
         else:
             seeds = self.places.spots_of(field)
-        distance, angle = kernels.solve_field(
-            lo, hi, seeds, ground.raster, ground.cid, ground.links, ground.clearance, ground.spare, ground.nx, CELL_M
+        distance, angle = ground_kernels.solve_field(
+            lo, hi, seeds, ground.raster, ground.cid, ground.links, self._clearance, self._spare, self._load, ground.nx, CELL_M
         )
         at = int(self.shift[field]) + lo
         self.distance[at : at + hi - lo] = distance
         self.angle[at : at + hi - lo] = angle
         self.solved[field] = True
 
+    def feel(self, load: npt.NDArray[np.int32]) -> None:
+        """From now on fields are solved with steps onto cell c `load[c]` times as dear (1 to 16); nobody aims across cells with a load above 1."""
+        ground = self.ground
+        busy = load > 1
+        self._load = load
+        self.crowded = np.array([busy[lo:hi].any() for lo, hi in pairwise(ground.first.tolist())], np.bool_)
+        self._clearance = np.where(busy, np.float32(0.2), ground.clearance).astype(np.float32)
+        self._spare = open_steps(ground, self._clearance, ground.spare, np.flatnonzero(self.crowded))
+
     def metres(self, field: int, cells: npt.NDArray[np.int32] | int) -> F8:
         """Walking distance from cells of the field's level to its goal; inf where there is no way on foot."""
         self.solve(field)
         raw = self.distance[self.shift[field] + np.atleast_1d(cells).astype(np.int64)]
-        return np.where(raw == kernels.FAR, np.inf, raw * 0.1)
+        return np.where(raw == ground_kernels.FAR, np.inf, raw * 0.1)
 
     def _plan_links(self) -> None:
         """cost: (l,) metres of each link. onward: (l, p) metres from the end of link l to place p, by whatever follows."""
@@ -209,7 +222,7 @@ class Ways:
         for field in fields[~self.solved[fields]]:
             self.solve(int(field))
         raw = self.distance[self.shift[fields] + cell]
-        total = np.where(raw == kernels.FAR, np.inf, raw * 0.1) + self.cost[near] + delay_m[near] + self.onward[near, place]
+        total = np.where(raw == ground_kernels.FAR, np.inf, raw * 0.1) + self.cost[near] + delay_m[near] + self.onward[near, place]
         best = int(np.argmin(total))
         if not total[best] < np.inf:
             return -1, -1, math.inf

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from esplanade.core.clock import ticks
 from esplanade.core.errors import Conflict, LimitExceeded
-from simulation import chance, kernels
+from simulation import chance, ground_kernels, kernels
 from simulation.agents import STAYING, WALKING
 from simulation.ground import CELL_M
 from simulation.navigation import WALK_MPS
@@ -91,7 +91,7 @@ def _place_one(crowd: Crowd) -> int:
             level = ground.level_of(cell)
             lo, hi = int(ground.first[level]), int(ground.first[level + 1])
             leg = slice(int(ways.shift[field]) + lo, int(ways.shift[field]) + hi)
-            met: int = kernels.walk_along(
+            met: int = ground_kernels.walk_along(
                 cell, min(todo_m, leg_m), lo, ways.angle[leg], ways.distance[leg], ground.raster, ground.cid, ground.links, ground.x, ground.y,
                 ground.nx, CELL_M,
             )  # fmt: skip

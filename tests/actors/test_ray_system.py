@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import psutil
@@ -15,13 +19,14 @@ import pytest
 
 from actors.directory import shard_name
 from actors.messages import LEDGERS, Books, GetBooks, GetZone, Payments, Settled, TopUps, ZoneState
-from actors.ray_system import RayNode, RaySystem, Spawned, find, spawn, start_ray, stop_ray
+from actors.ray_system import ProcessHandle, RayNode, RaySystem, reclaim, spawn, start_ray
 from actors.topics import Body, Publication, Rewind, TickClosed, channel
-from esplanade.core.clock import RealClock
 from esplanade.core.errors import NotFound, Unavailable
 from esplanade.core.ids import Address, partition_of
+from esplanade.processes import ServiceConfig
 from esplanade.storage.broker import Subscription
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
+from esplanade.storage.postgres_migrate import migrate
 from esplanade.storage.redis import RedisBroker
 from tests.actors.parkside import document, keys, rows, u2, u4
 from tests.services_fixtures import database_url
@@ -36,41 +41,46 @@ DECODE_BODY: Callable[[bytes], Body] = msgspec.msgpack.Decoder(Body).decode
 @pytest.fixture(scope="module")
 def urls(postgres_server_url: str, redis_url: str) -> Iterator[tuple[str, str]]:
     with psycopg.connect(postgres_server_url, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE actors TEMPLATE pattern")
+        connection.execute("CREATE DATABASE actors")
+        migrate(database_url(postgres_server_url, "actors"))
         yield database_url(postgres_server_url, "actors"), redis_url
         connection.execute("DROP DATABASE actors WITH (FORCE)")
 
 
+@dataclass
+class Cluster:
+    node: RayNode
+    shards: list[ProcessHandle]
+
+
 @pytest.fixture(scope="module")
-def node(urls: tuple[str, str]) -> Iterator[RayNode]:
-    started = start_ray(cpus=2, object_store_mb=100)
-    postgres, redis = urls
-    for index in range(SHARDS):
-        spawn(
-            "tests.actors.shard_factory:make_shard", shard_name(index), {"index": index, "shards": SHARDS, "postgres_url": postgres, "redis_url": redis}
-        )  # fmt: skip
-    family = psutil.Process().children(recursive=True)
-    yield started
-    family += psutil.Process().children(recursive=True)
-    stop_ray(started)
-    assert started.folder is not None
-    assert not started.folder.exists(), "the node's folder is gone"
-    left = [process for process in family if process.is_running() and "ray" in process.name()]
-    assert not left, "no process of Ray outlives stop_ray"
+def cluster(urls: tuple[str, str]) -> Iterator[Cluster]:
+    node = start_ray(processes=SHARDS)
+    config = ServiceConfig(
+        postgres_url=urls[0], redis_url=urls[1], shards=SHARDS, host="127.0.0.1", gateway_port=0, api_port=0, local_sign_in=False,
+        allowed_origins=(), console=None, max_connections=1, lease_ttl_s=5.0, tick_deadline_s=10.0,
+    )  # fmt: skip
+    try:
+        yield Cluster(node, [spawn("esplanade.processes:ShardProcess", shard_name(i), config, i) for i in range(SHARDS)])
+        pids = node.pids()
+        listening = [c.laddr for pid in pids for c in psutil.Process(pid).net_connections(kind="inet") if c.status == psutil.CONN_LISTEN]
+        assert listening
+        assert all(address.ip.removeprefix("::ffff:") == "127.0.0.1" for address in listening), "Ray listens on loopback only"
+    finally:
+        node.stop()
+    assert not [pid for pid in pids if psutil.pid_exists(pid)], "no process of Ray outlives its node"
 
 
 @pytest.fixture
-async def system(node: RayNode, urls: tuple[str, str]) -> AsyncIterator[RaySystem]:
+async def system(cluster: Cluster, urls: tuple[str, str]) -> RaySystem:
     catalogue = await PostgresCatalogue.open(urls[0])
     await catalogue.add_tenant("demo", "Demo")
     await catalogue.put_venue("demo", document())
     await catalogue.close()
-    made = RaySystem(SHARDS, clock=RealClock())
-    yield made
-    await made.close()
+    return RaySystem([shard.name for shard in cluster.shards])
 
 
-async def replaced(shard: Spawned, pid: int) -> None:
+async def replaced(shard: ProcessHandle, pid: int) -> None:
     """Returns when another process has taken the actor's place."""
     while True:
         try:
@@ -81,7 +91,7 @@ async def replaced(shard: Spawned, pid: int) -> None:
         await asyncio.sleep(0.05)
 
 
-async def test_a_shard_killed_under_payments_loses_nothing_acked_and_doubles_nothing(system: RaySystem) -> None:
+async def test_a_shard_killed_under_payments_loses_nothing_acked_and_doubles_nothing(system: RaySystem, cluster: Cluster) -> None:
     async def books() -> list[Books]:
         found = [await system.ask(Address("ledger", "demo", str(i)), GetBooks(), deadline_s=60) for i in range(LEDGERS)]
         return [book for book in found if isinstance(book, Books)]
@@ -91,7 +101,7 @@ async def test_a_shard_killed_under_payments_loses_nothing_acked_and_doubles_not
         top = TopUps(tick=0, key=keys(10**6 + subject), subject=u4(subject), amount=u4(10_000), currency="EUR")
         await system.ask(Address("ledger", "demo", str(subject % LEDGERS)), top, deadline_s=60)
 
-    shard = find(shard_name(0))
+    shard = cluster.shards[0]
     pid = await shard.pid()
     acked: list[int] = []
     enough, killed = asyncio.Event(), asyncio.Event()
@@ -128,8 +138,8 @@ async def test_a_shard_killed_under_payments_loses_nothing_acked_and_doubles_not
     assert [profile["shard"] for profile in profiles] == ["shard-0", "shard-1"]
 
 
-async def test_a_position_host_killed_rewinds_its_source_and_nobody_enters_twice(system: RaySystem, urls: tuple[str, str]) -> None:
-    owner = find(shard_name(partition_of(Address("positions", "demo", "parkside")) % SHARDS))
+async def test_a_position_host_killed_rewinds_its_source_and_nobody_enters_twice(system: RaySystem, cluster: Cluster, urls: tuple[str, str]) -> None:
+    owner = cluster.shards[partition_of(Address("positions", "demo", "parkside")) % SHARDS]
     async with AsyncExitStack() as stack:
         broker = await RedisBroker.open(urls[1])
         stack.push_async_callback(broker.close)
@@ -173,3 +183,21 @@ async def test_a_position_host_killed_rewinds_its_source_and_nobody_enters_twice
 async def test_an_error_keeps_its_class_across_processes(system: RaySystem) -> None:
     with pytest.raises(NotFound):
         await system.clock("demo", "nowhere")
+
+
+def test_what_a_killed_driver_left_behind_is_reclaimed() -> None:
+    code = (
+        "import os, signal\n"
+        "from actors.ray_system import start_ray\n"
+        "node = start_ray(processes=1)\n"
+        "print(node._folder, *node.pids(), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    folder, *pids = killed.stdout.split()
+    family = [psutil.Process(int(pid)) for pid in pids if psutil.pid_exists(int(pid))]
+    assert Path(folder) in reclaim()
+    assert not Path(folder).exists()
+    _, left = psutil.wait_procs(family, timeout=20)
+    assert not left

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.local_system import LocalSystem
-from actors.messages import CreateOffer, GetZone, ZoneState
+from actors.messages import CreateOffer, EndOffer, GetOffers, GetZone, Offers, ZoneState
 from actors.shard import Shard
 from actors.system import Key
 from esplanade.core.clock import RealClock
@@ -116,11 +116,33 @@ class House:
         address = Address(self.venue.kind, TENANT, self.venue.id)
         self.run(self._system.ask(address, CreateOffer(offer=offer), key=Key("house", self._keys)))
 
+    def end_offers(self) -> None:
+        """End all that still run, so that one test's offer is no other test's push."""
+        address = Address(self.venue.kind, TENANT, self.venue.id)
+        tick = self.tick()
+        reply = self.run(self._system.ask(address, GetOffers(tick=tick)))
+        assert isinstance(reply, Offers), reply
+        for offer in reply.offers:
+            self._keys += 1
+            self.run(self._system.ask(address, EndOffer(offer_id=offer.id, tick=tick + 1), key=Key("house", self._keys)))
+
     def inside(self, zone: str) -> int:
         """How many the zone itself says are inside."""
         reply = self.run(self._system.ask(Address("zone", TENANT, f"{self.venue.id}:{zone}"), GetZone()))
         assert isinstance(reply, ZoneState), reply
         return reply.inside
+
+    def people_on(self, level: int) -> npt.NDArray[np.float64]:
+        """(n, 2) metres: where an operator's client sees people on a level, in the newest frame after a second."""
+        return self.run(self._dots(level))
+
+    async def _dots(self, level: int) -> npt.NDArray[np.float64]:
+        url = f"ws://127.0.0.1:{self._back_port}/v1/ws"
+        async with await Client.connect(url, client=f"eyes-{level}-{self._keys}", token=self.operator_token(), venue=self.venue.id) as client:
+            await client.subscribe(f"venue/{self.venue.id}/dots/{level}", rate_hz=5)
+            for _ in range(4):
+                frame = await client.event("dots")
+        return np.stack([np.frombuffer(frame["x"], "<f4"), np.frombuffer(frame["y"], "<f4")], axis=1).astype(np.float64)
 
     def top_up(self, subject: int, amount: int, currency: str = "EUR") -> None:
         self._keys += 1
@@ -150,7 +172,7 @@ class House:
         self._gateway = self._new_gateway("browser")
         self._port = await self._gateway.start()
         self._back = self._new_gateway("feed")
-        back_port = await self._back.start()
+        self._back_port = await self._back.start()
         settings = ApiSettings(ws_url=f"ws://127.0.0.1:{self._port}/v1/ws", local_sign_in=True, console=CONSOLE)
         app = build_api(
             catalogue=self._catalogue, broker=MemoryBroker(self._hub), signer=self._signer, clock=clock, settings=settings, checks={}
@@ -158,7 +180,7 @@ class House:
         self._api: ApiServer = await serve_api(app)
         self.base_url = f"http://127.0.0.1:{self._api.port}"
         token = self._signer.issue(9, TENANT, "feed", "crowd", 3600, clock.unix_ms() / 1000)
-        self._feed = await Client.connect(f"ws://127.0.0.1:{back_port}/v1/ws", client="crowd-1", token=token, venue=self.venue.id)
+        self._feed = await Client.connect(f"ws://127.0.0.1:{self._back_port}/v1/ws", client="crowd-1", token=token, venue=self.venue.id)
         self._tasks.append(asyncio.create_task(self._walk()))
 
     def _new_gateway(self, process: str) -> GatewayServer:

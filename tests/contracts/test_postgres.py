@@ -58,7 +58,7 @@ async def fill(journal: PostgresJournal) -> None:
 async def until_somebody_waits_for_a_lock(admin: psycopg.Connection) -> None:
     async with asyncio.timeout(20):
         query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        while admin.execute(query).fetchone() == (0,):  # noqa: ASYNC110 - the database sends no word
+        while admin.execute(query).fetchone() == (0,):
             await asyncio.sleep(0.002)
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from actors.directory import partitions_of, shard_name
 from actors.local_system import LocalSystem
+from actors.messages import CreateOffer, Payments, TopUps
 from actors.shard import Shard
 from esplanade.core.clock import RealClock
+from esplanade.core.errors import Unavailable
+from esplanade.core.ids import Address
 from esplanade.storage.memory import MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore
 from gateway.auth import Role, Signer, Verifier
 from gateway.client import Client
 from gateway.server import GatewayServer, GatewaySettings
 from spatial.columns import PositionColumns
-from tests.actors.parkside import document
+from spatial.offers import Offer, Within
+from tests.actors.parkside import document, keys, rows, u2, u4
 
 VENUE = "parkside"
 TILL = "shop-00"
@@ -57,6 +61,22 @@ class Mall:
         for index in range(self.count):
             self.system.shards.append(self._shard(index))
             await self.system.shards[index].start()
+        await self._warm()
+
+    async def _warm(self) -> None:
+        """Have the kernels compiled (once a machine, tens of seconds), by work of another tenant, so that no answer is late for it."""
+        ledger = Address("ledger", "other", "1")
+        top_up = TopUps(tick=1, key=keys(1), subject=u4(1), amount=u4(10), currency="EUR")
+        pay = Payments(tick=1, venue="elsewhere", key=keys(2), subject=u4(1), unit=u2(0), amount=u4(10), currency="EUR")
+        offer = Offer(id="warm", unit_id=TILL, title="Warm", audience=Within(radius_m=5.0))
+        for address, command in ((ledger, top_up), (ledger, pay), (Address("mall", "other", "elsewhere"), CreateOffer(offer=offer))):
+            await patiently(lambda address=address, command=command: self.system.ask(address, command))  # type: ignore[misc]
+        topics = {"venue/elsewhere/dots/0": 10.0, "venue/elsewhere/density/0": 10.0}
+        await patiently(lambda: self.system.watch("other", "elsewhere", topics))
+        await patiently(lambda: self.system.take("other", "elsewhere", rows((1, 0, 7.0, 19.5)), source=None, tick=None))
+        begun = (await patiently(lambda: self.system.clock("other", "elsewhere"))).tick
+        while (await patiently(lambda: self.system.clock("other", "elsewhere"))).tick < begun + 2:
+            await asyncio.sleep(0.02)
 
     async def kill(self, index: int) -> None:
         """A shard dies where it stands and another takes its place."""
@@ -98,6 +118,19 @@ class Mall:
         client = await Client.connect(url, guest_of="demo", client="guest", **more)
         self._exits.push_async_callback(client.close)
         return client
+
+
+T = TypeVar("T")
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """What `call` answers; asked again while a compiler holds the loop and the answer comes too late."""
+    async with asyncio.timeout(250):
+        while True:
+            try:
+                return await call()
+            except Unavailable:
+                await asyncio.sleep(0.1)
 
 
 @asynccontextmanager

@@ -36,7 +36,7 @@ def test_a_client_frame_reads_the_same_in_both_formats(frame: f.ClientFrame) -> 
     assert JSON.decode(JSON.encode(frame).decode()) == [frame]
 
 
-@pytest.mark.parametrize("frame", (*CLIENT, *SERVER), ids=lambda frame: frame.__struct_config__.tag)
+@pytest.mark.parametrize("frame", [*CLIENT, *SERVER], ids=lambda frame: frame.__struct_config__.tag)
 def test_another_implementation_reads_the_same_fields(frame: f.ServerFrame | f.ClientFrame) -> None:
     """`msgpack` and `json` of other makers agree with msgspec, bytes as base64 in JSON."""
 

@@ -9,7 +9,7 @@ from typing import get_args
 
 import pytest
 
-from actors import ledger
+from actors import ledger, positions
 from esplanade.core import errors
 from gateway import codes, metrics
 from gateway import frames as f
@@ -72,6 +72,7 @@ def test_the_numbers_are_those_of_the_code() -> None:
                  f"within {s.REDELIVER_S:g} s is sent again", f"array of 1 to {f.MAX_BATCH} frames", f"{f.MAX_GUEST_MESSAGE_BYTES:,} bytes"):  # fmt: skip
         assert text in PROTOCOL, text
     assert s.DELIVERIES == 4
+    assert f"at most {positions.CHECKPOINT_TICKS} ticks" in PROTOCOL
     for role, limits in LIMITS.items():
         row = f"{limits.message_bytes // 1024} KiB" if limits.message_bytes < 2**20 else f"{limits.message_bytes // 2**20} MiB"
         [line] = [line for line in PROTOCOL.splitlines() if line.startswith("|") and role in line.split("|")[1] and ("KiB" in line or "MiB" in line)]

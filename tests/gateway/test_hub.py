@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import msgpack
@@ -17,6 +17,7 @@ from esplanade.core.clock import ManualClock
 from esplanade.core.errors import LimitExceeded, Unavailable
 from esplanade.storage.journal import Append, OutboxEntry
 from esplanade.storage.memory import MemoryBroker, MemoryHub, MemoryJournal, MemoryStore
+from gateway import channels as channels_module
 from gateway import frames as f
 from gateway import hub as hub_module
 from gateway.auth import Identity, Role, TopicName
@@ -24,6 +25,7 @@ from gateway.hub import Hub
 from gateway.metrics import GatewayMetrics
 from gateway.session import Action, Send, Session
 from spatial.offers import Everyone, Offer
+from tests.gateway.mall import until
 
 OFFERS = (Offer(id="a", unit_id="u", title="A", audience=Everyone()), Offer(id="b", unit_id="u", title="B", audience=Everyone(), flash=True))
 TOPIC = "venue/v/pushes"
@@ -122,12 +124,6 @@ async def settle() -> None:
     """Let everything that can run without time passing run."""
     for _ in range(50):
         await asyncio.sleep(0)
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -255,7 +251,7 @@ async def test_resume_sends_exactly_the_missed_ones_from_the_journal(world: Worl
 
 async def test_resume_beyond_the_ring_reads_the_journal(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "RING_BATCHES", 3)
-    monkeypatch.setattr(hub_module, "PAGE", 2)
+    monkeypatch.setattr(channels_module, "PAGE", 2)
     first = Reader(8)
     await world.attach(first)
     for tick in range(1, 11):
@@ -475,7 +471,7 @@ async def test_a_channel_nobody_uses_is_left(world: World) -> None:
     reader.session.lost()
     world.hub.drop(reader)
     [subscription] = world.broker.hub.subscriptions
-    world.clock.advance(hub_module.IDLE_S + 1)
+    world.clock.advance(channels_module.IDLE_S + 1)
     await until(lambda: not subscription._channels)
     late = Reader(1, "operator")
     await world.attach(late)

@@ -553,10 +553,9 @@ async def test_a_gateway_that_is_not_there_is_unavailable(mall: Mall) -> None:
 
 async def test_guests_are_let_in_at_a_bounded_rate(mall: Mall) -> None:
     _, url = await mall.gateway(guests_per_s=1.0)
-    await mall.guest(url)
-    with pytest.raises(LimitExceeded):
-        for _ in range(5):
-            await mall.guest(url)
+    came = await asyncio.gather(*(mall.guest(url) for _ in range(6)), return_exceptions=True)
+    assert any(isinstance(one, Client) for one in came)
+    assert any(isinstance(one, LimitExceeded) for one in came)
 
 
 async def test_stopping_leaves_no_task_behind(mall: Mall) -> None:

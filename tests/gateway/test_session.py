@@ -69,6 +69,13 @@ def test_no_hello_in_time_ends_the_session() -> None:
     assert closing(session.poll(s.HELLO_S + 0.1, 0.0)) == CloseCode.PROTOCOL
 
 
+def test_a_server_that_cannot_answer_hello_asks_the_client_to_come_back() -> None:
+    session = s.Session("s-1", "msgpack", 0.0)
+    session.receive(pack(HELLO), 0.0)
+    assert session.poll(s.HELLO_S + s.JOIN_S, 0.0) == []
+    assert closing(session.poll(s.HELLO_S + s.JOIN_S + 0.1, 0.0)) == CloseCode.FAULT
+
+
 def test_a_second_hello_ends_the_session() -> None:
     assert closing(opened().receive(pack(HELLO), 1.0)) == CloseCode.PROTOCOL
 

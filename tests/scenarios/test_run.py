@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 from pathlib import Path
 
 import pytest
 
 from esplanade.core.errors import Conflict
+from scenarios.recording import Recording
 from scenarios.report import RunReport, load_json
 from scenarios.report_html import page
 from scenarios.runner import Progress, run_scenario
@@ -95,3 +97,26 @@ async def test_a_run_refuses_a_folder_that_was_used(tmp_path: Path) -> None:
         with pytest.raises(Conflict, match="is not empty"):
             await run_scenario(scenario(), venue=VENUE, services=h.services, out_dir=tmp_path, run="run-test", progress=lambda _: None)
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.services
+async def test_a_cancelled_run_leaves_no_process_and_keeps_what_was_recorded(tmp_path: Path) -> None:
+    playing = asyncio.Event()
+
+    def told(progress: Progress) -> None:
+        if progress.phase == "run" and progress.tick > 20:
+            playing.set()
+
+    async with house() as h:
+        work = asyncio.create_task(
+            run_scenario(scenario(duration_minutes=5.0), venue=VENUE, services=h.services, out_dir=tmp_path / "out", run="run-test", progress=told)
+        )
+        waiting = asyncio.create_task(playing.wait())
+        await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        assert not work.done(), work
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+    assert not multiprocessing.active_children()
+    assert Recording(tmp_path / "out" / "recording").complete
+    assert not (tmp_path / "out" / "report.json").exists()

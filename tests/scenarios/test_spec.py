@@ -91,7 +91,7 @@ def test_a_missing_key_is_named() -> None:
 
 def test_the_message_says_how_many_more_mistakes_there_are() -> None:
     document = _with("seed", -1)
-    document["speed"] = 0
+    document["speed"] = -1
     with pytest.raises(InvalidInput, match=r"\(and 1 more\)"):
         parse_scenario(document, where="f.toml")
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
-from simulation import chance, kernels
+from simulation import chance, ground_kernels, kernels
 from simulation.ground import CELL_M, survey
 from tests.simulation import twins
 from tests.simulation.venues import arcade, corridor
@@ -16,6 +16,7 @@ from tests.simulation.venues import arcade, corridor
 SEEDS = st.integers(0, 2**32 - 1)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**63 - 1), subject=st.integers(0, 2**32 - 1), event=st.integers(0, 2**40))
 def test_the_kernel_draws_the_same_chance_as_python(seed: int, subject: int, event: int) -> None:
     assert kernels.hash01(seed, subject, event) == chance.uniform(seed, subject, event)
@@ -62,10 +63,10 @@ def test_a_step_equals_the_slow_twin(seed: int, n: int, side: float) -> None:
 def test_a_confined_step_never_meets_a_wall(seed: int) -> None:
     rng = np.random.default_rng(seed)
     walls = rng.uniform(0, 3, (12, 4))
-    start, item = kernels.list_walls(walls, np.zeros(12, np.int32), 0.0, 0.0, 3.0, 1, 1, 1, 9.0)
+    start, item = ground_kernels.list_walls(walls, np.zeros(12, np.int32), 0.0, 0.0, 3.0, 1, 1, 1, 9.0)
     p = rng.uniform(0, 3, (200, 2))
     q = p + rng.normal(0, 0.15, (200, 2))
-    ends = np.array([kernels.confine(*a, *b, 0, walls, start, item) for a, b in zip(p, q, strict=True)])
+    ends = np.array([ground_kernels.confine(*a, *b, 0, walls, start, item) for a, b in zip(p, q, strict=True)])
     moved = (ends != p).any(axis=1)
     assert not len(twins.crossings(p[moved], ends[moved], walls))
 
@@ -73,7 +74,7 @@ def test_a_confined_step_never_meets_a_wall(seed: int) -> None:
 def test_links_meet_no_wall_and_missing_links_do() -> None:
     ground = survey(arcade())
     for d in range(8):
-        g = ground.raster + kernels.DY[d] * ground.nx + kernels.DX[d]
+        g = ground.raster + ground_kernels.DY[d] * ground.nx + ground_kernels.DX[d]
         other = ground.cid[g]
         rows = np.flatnonzero(other >= 0)
         a = np.stack([ground.x[rows], ground.y[rows]], axis=1)
@@ -91,17 +92,19 @@ def test_distances_lie_between_the_straight_line_and_the_way_from_cell_to_cell()
     ground = survey(corridor())
     n = len(ground.x)
     seeds = ground.near(0, (45.0, 8.0), 0.5)
-    distance, _ = kernels.solve_field(0, n, seeds, ground.raster, ground.cid, ground.links, ground.clearance, ground.spare, ground.nx, CELL_M)
+    distance, _ = ground_kernels.solve_field(
+        0, n, seeds, ground.raster, ground.cid, ground.links, ground.clearance, ground.spare, np.ones(len(ground.x), np.int32), ground.nx, CELL_M
+    )
     rows, cols, length = [], [], []
     for d in range(8):
         a = np.flatnonzero(ground.links >> d & 1)
         rows.append(a)
-        cols.append(ground.cid[ground.raster[a] + kernels.DY[d] * ground.nx + kernels.DX[d]])
+        cols.append(ground.cid[ground.raster[a] + ground_kernels.DY[d] * ground.nx + ground_kernels.DX[d]])
         length.append(np.full(len(a), CELL_M * (1.0 if d % 2 == 0 else 2**0.5)))
     graph = csr_array((np.concatenate(length), (np.concatenate(rows), np.concatenate(cols))), shape=(n, n))
     stepwise = dijkstra(graph, indices=seeds, min_only=True)
     straight = np.min(np.hypot(ground.x[:, None] - ground.x[seeds], ground.y[:, None] - ground.y[seeds]), axis=1)
-    reached = distance != kernels.FAR
+    reached = distance != ground_kernels.FAR
     np.testing.assert_array_equal(reached, np.isfinite(stepwise))
     assert (distance[reached] * 0.1 >= straight[reached] - 0.06).all()
     # Keeping off walls makes ways a little longer than the shortest, most so from cells right at a wall.
@@ -111,7 +114,19 @@ def test_distances_lie_between_the_straight_line_and_the_way_from_cell_to_cell()
 def test_in_open_ground_the_field_points_straight_to_its_goal() -> None:
     ground = survey(corridor())
     goal = ground.near(0, (30.0, 2.0), 0.4)[:1]
-    _, angle = kernels.solve_field(0, len(ground.x), goal, ground.raster, ground.cid, ground.links, ground.clearance, ground.spare, ground.nx, CELL_M)
+    _, angle = ground_kernels.solve_field(
+        0,
+        len(ground.x),
+        goal,
+        ground.raster,
+        ground.cid,
+        ground.links,
+        ground.clearance,
+        ground.spare,
+        np.ones(len(ground.x), np.int32),
+        ground.nx,
+        CELL_M,
+    )
     cells = np.flatnonzero((ground.x > 12) & (ground.x < 28) & (ground.y > 0.8) & (ground.y < 3.2))
     true = np.arctan2(ground.y[goal] - ground.y[cells], ground.x[goal] - ground.x[cells])
     off = np.abs((angle[cells] * np.pi / 128 - true + np.pi) % (2 * np.pi) - np.pi)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors.positions import CHECKPOINT_TICKS
 from esplanade.core.errors import InvalidInput
-from simulation.load import ParkingPlan, Schedule, Share, Splitter, parking_changes, payment_key, top_up_key
+from simulation.load import KEEP_CLOSED_TICKS, KEEP_TICKS, ParkingPlan, Schedule, Share, Splitter, parking_changes, payment_key, top_up_key
 from spatial.columns import LEFT, PositionColumns
 
 
@@ -137,3 +138,8 @@ def test_bay_sensors_tell_the_state_first_and_then_changes_only() -> None:
 def test_a_subject_beyond_the_limit_is_refused() -> None:
     with pytest.raises(InvalidInput, match="numbers people below"):
         split(Splitter(seed=1, people=0, processes=1), 0, [2**24])
+
+
+def test_sources_keep_as_many_closed_ticks_as_a_rewind_may_ask_for() -> None:
+    assert KEEP_CLOSED_TICKS >= CHECKPOINT_TICKS
+    assert KEEP_TICKS > KEEP_CLOSED_TICKS

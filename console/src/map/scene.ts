@@ -76,6 +76,7 @@ export class MapScene {
   #padding: Padding;
   #camera: Camera;
   #density: DensityFrame | undefined;
+  #newest: DotsFrame | undefined;
   #fieldImage: { image: ImageData; bounds: [number, number, number, number] } | undefined;
   #weight = 0;
   #targetWeight = 0;
@@ -86,6 +87,7 @@ export class MapScene {
   #lastFrame = 0;
   #frame = 0;
   #dirty = true;
+  #namesDirty = true;
   #glide: { from: Camera; to: Camera; start: number } | undefined;
   #stale = false;
   readonly #resize: ResizeObserver;
@@ -170,6 +172,7 @@ export class MapScene {
     if (level === this.#level) return;
     this.#level = level;
     this.dots.clear();
+    this.#newest = undefined;
     this.#density = undefined;
     this.#fieldImage = undefined;
     this.#hovered = undefined;
@@ -208,18 +211,18 @@ export class MapScene {
     this.#touch();
   }
 
+  /** Only the newest frame is kept until the next picture is drawn: a hidden tab gathers nothing. */
   takeDots(frame: DotsFrame): void {
     if (frame.level !== this.#level || this.#stale) return;
-    this.dots.take(u4(frame.pseudonym), f4(frame.x), f4(frame.y), performance.now() / 1000, RAMPS[theme.value]);
-    this.#count();
-    this.#touch();
+    this.#newest = frame;
+    this.#touch(false);
   }
 
   takeDensity(frame: DensityFrame): void {
     if (frame.level !== this.#level) return;
     this.#density = frame;
     this.#fieldImage = undefined;
-    this.#touch();
+    this.#touch(false);
   }
 
   // --- the camera
@@ -290,8 +293,10 @@ export class MapScene {
 
   // --- drawing
 
-  #touch(): void {
+  /** Something changed. `names`: names and pictograms too, which people's steps do not touch. */
+  #touch(names = true): void {
     this.#dirty = true;
+    this.#namesDirty ||= names;
     if (this.#frame === 0) this.#frame = requestAnimationFrame(this.#animate);
   }
 
@@ -300,6 +305,12 @@ export class MapScene {
     const dt = Math.min(0.1, (nowMs - this.#lastFrame) / 1000);
     this.#lastFrame = nowMs;
     let again = false;
+    if (this.#newest) {
+      const { pseudonym, x, y } = this.#newest;
+      this.#newest = undefined;
+      this.dots.take(u4(pseudonym), f4(x), f4(y), performance.now() / 1000, RAMPS[theme.value]);
+      this.#count();
+    }
     if (this.#glide) {
       const t = Math.min(1, (performance.now() - this.#glide.start) / 180);
       const s = 1 - (1 - t) ** 3;
@@ -311,6 +322,7 @@ export class MapScene {
         this.#o.onCamera(this.#camera);
       } else again = true;
       this.#dirty = true;
+      this.#namesDirty = true;
     }
     const weight = ease(this.#weight, this.#targetWeight, dt, reducedMotion() ? 0 : 0.35);
     if (weight !== this.#weight) {
@@ -331,6 +343,8 @@ export class MapScene {
 
   #draw(): void {
     this.#deck.setProps({ layers: this.#deckLayers(), viewState: this.#viewState() as never });
+    if (!this.#namesDirty) return;
+    this.#namesDirty = false;
     this.overlay.draw(
       {
         toScreen: (p) => toScreen(this.#camera, this.#root.clientWidth, this.#root.clientHeight, p),

@@ -19,6 +19,7 @@ import { Selection } from "./Selection";
 
 type Props = { view: Extract<View, { screen: "operator" }>; index: VenueIndex; onView: (view: View) => void };
 const PADDING = { top: 76, right: 368, bottom: 212, left: 272 };
+const TABLET = { top: 76, right: 308, bottom: 212, left: 236 };
 const NARROW = { top: 76, right: 24, bottom: 212, left: 24 };
 
 /** The level that a newcomer looks at: where people come in, else the lowest at or above ground. */
@@ -159,7 +160,7 @@ export function OperatorView({ view, index, onView }: Props) {
         index={index}
         level={level}
         layers={view.layers}
-        padding={innerWidth > 1100 ? PADDING : NARROW}
+        padding={innerWidth > 1100 ? PADDING : innerWidth > 700 ? TABLET : NARROW}
         camera={view.camera}
         label={s.map.label(index.doc.name, index.doc.levels[level]!.name)}
         onScene={setScene}

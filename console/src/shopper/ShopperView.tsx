@@ -231,7 +231,7 @@ export function ShopperView({ view, index, onView }: Props) {
           </b>
           <span class="quiet">
             {place ? `${levelName} · ` : ""}
-            {model?.crowd.value !== undefined ? `${s.shopper.crowd[model.crowd.value]} · ${s.shopper.hint}` : s.shopper.hint}
+            {model?.crowd.value !== undefined ? `${s.shopper.crowd[model.crowd.value]} · ${s.shopper.hint}` : capital(s.shopper.hint)}
           </span>
         </div>
         {model && model.ways.value.length > 0 && (
@@ -271,6 +271,8 @@ export function ShopperView({ view, index, onView }: Props) {
     </main>
   );
 }
+
+const capital = (text: string) => text.charAt(0).toLocaleUpperCase() + text.slice(1);
 
 function NearList({
   stores,

@@ -41,8 +41,8 @@ export class ShopperModel {
   /** Level-of-service band (0 to 5) of the fullest cell near me. */
   readonly crowd = signal<number | undefined>(undefined);
   readonly left = signal(false);
-  #lastMove = 0;
-  #lastStores = 0;
+  #lastMove = Number.NEGATIVE_INFINITY;
+  #lastStores = Number.NEGATIVE_INFINITY;
   #askedAt: { level: number; point: Point } | undefined;
   #asking = false;
   readonly #off: (() => void)[];
@@ -104,6 +104,7 @@ export class ShopperModel {
 
   /** Read what topics do not repeat. Called at each connection. */
   async refresh(): Promise<void> {
+    this.#lastMove = Number.NEGATIVE_INFINITY; // say at once where I am
     const [offers, balance] = await Promise.all([this.wire.request("get_offers", { venue: this.index.doc.id }), this.wire.request("balance", {})]);
     this.#know(offers.offers);
     this.balances.value = balance.balances;
@@ -116,7 +117,7 @@ export class ShopperModel {
     this.walker.value = { point: [answer.x, answer.y] };
     this.stores.value = answer.stores;
     this.#askedAt = { level: answer.level, point: [answer.x, answer.y] };
-    this.#lastMove = 0;
+    this.#lastMove = Number.NEGATIVE_INFINITY;
   }
 
   walkTo(target: Point): void {
@@ -134,7 +135,7 @@ export class ShopperModel {
     this.level.value = way.level;
     this.walker.value = { point: way.point };
     this.crowd.value = undefined;
-    this.#lastMove = 0;
+    this.#lastMove = Number.NEGATIVE_INFINITY;
   }
 
   /** Called a few times a second: walk, tell the server once a second, ask what is near when I have moved. */
