@@ -302,16 +302,17 @@ class Router:
         plain = by == "shortest"
         scale = 1.0 if plain else 1.0 / profile.speed_mps
         table = self._table(profile, by)
-        left = {level: self._group(level, from_level, from_xy, plain) for level in np.unique(from_level)}
-        right = {level: self._group(level, to_level, to_xy, plain) for level in np.unique(to_level)}
+        left = {level: self._group(level, from_level, from_xy, plain) for level in np.unique(from_level) if level >= 0}
+        right = {level: self._group(level, to_level, to_xy, plain) for level in np.unique(to_level) if level >= 0}
         for la, (rows, end, weigh, reach) in left.items():
             for lb, (columns, goal, weigh_goal, back) in right.items():
                 block = np.full((len(rows), len(columns)), np.inf)
                 if la == lb:
                     field = self._fields[la]
                     view = field.walking(plain)
+                    corner, factor = field.raster(plain)
                     kernels.between_points(
-                        self._network.grounds[la].grid, field.closed, *field.raster(plain), view.graph.start, view.graph.node, view.cost,
+                        self._network.grounds[la].grid, field.closed, corner, factor, view.graph.start, view.graph.node, view.cost,
                         end.joined.xy, end.joined.start, end.joined.node, weigh, goal.joined.xy, goal.joined.start, goal.joined.node, weigh_goal, block,
                     )  # fmt: skip
                     block *= scale
@@ -432,13 +433,6 @@ class Router:
     def _group(self, level: int, levels: I8, xy: F8, plain: bool) -> tuple[I8, _End, F8, F8]:
         """Rows on a level, joined to it, their weighed attachments and their costs in metres to its stops."""
         rows = np.flatnonzero(levels == level)
-        if level < 0:
-            return (
-                rows[:0],
-                _End(0, attach(self._network.grounds[0], self._fields[0].walking(plain).graph, xy[:0], _NO_LINES)),
-                _NOTHING,
-                np.zeros((0, 0)),
-            )
         end = self._join(level, xy[rows], plain)
         weigh = self._weigh(end, plain)
         reach = np.empty((len(rows), len(self._network.stops_of[level])))

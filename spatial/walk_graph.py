@@ -36,6 +36,9 @@ SIMPLIFY_M: Final = 0.01
 NUDGE_M: Final = 0.002
 """Graph nodes lie this far inside their corner, so that a line between two nodes meets a wall or does not, and never just touches it."""
 
+PASSAGE_M: Final = 0.2
+"""A passage narrower than this, clearance taken off on both sides, is a crack between two outlines that were not drawn to touch, and no way for people."""
+
 POCKET_M2: Final = 0.25
 """Ground below this that hangs together with nothing is a gap between outlines and dropped."""
 
@@ -114,7 +117,7 @@ def level_ground(plan: LevelPlan) -> LevelGround:
     """The walkable ground of a level plan."""
     pieces = [*plan.walkway_pieces, *(part for room in plan.interiors.values() for part in room.geoms)]
     eroded = shapely.buffer(np.array(pieces, dtype=object), -CLEARANCE_M, join_style="mitre") if pieces else np.array([], dtype=object)
-    domain = shapely.union_all([*eroded, *_bridges(plan)])
+    domain = without_cracks(shapely.union_all([*eroded, *_bridges(plan)]), PASSAGE_M)
     domain = shapely.simplify(domain, SIMPLIFY_M, preserve_topology=True)
     polygons = sorted((p for p in shapely.get_parts(domain) if p.geom_type == "Polygon" and p.area >= POCKET_M2), key=lambda p: -p.area)
     oriented = [shapely.orient_polygons(p) for p in polygons]
@@ -126,6 +129,12 @@ def level_ground(plan: LevelPlan) -> LevelGround:
     edge = np.concatenate([np.zeros((0, 4)), *(np.hstack([xy[:-1], xy[1:]]) for xy in rings)])
     corner, wing = _corners(rings, ground)
     return LevelGround(plan.level, ground, inner, _grid(edge), corner, wing)
+
+
+def without_cracks(ground: BaseGeometry, narrowest_m: float) -> BaseGeometry:
+    """Ground less its passages and slits below a width, corners kept: shrunk, grown again, and never beyond itself."""
+    shrunk = shapely.buffer(ground, -narrowest_m / 2, join_style="mitre")
+    return shapely.intersection(shapely.buffer(shrunk, narrowest_m / 2, join_style="mitre"), ground)
 
 
 def _bridges(plan: LevelPlan) -> list[BaseGeometry]:
