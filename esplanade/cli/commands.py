@@ -85,7 +85,7 @@ async def serve_until_stopped(settings: Settings, *, tenant: str, venue_files: l
 
     async def work() -> None:
         nonlocal exit_code
-        async with _running(settings, console) as (cluster, config):
+        async with _running(settings, console) as (cluster, _):
             for venue in venues:
                 await cluster.put_venue(tenant, dump_venue(venue))
             console.print("Ctrl-C stops it.")
