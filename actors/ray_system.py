@@ -14,6 +14,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Ray runs its workers at niceness 15; ours are the service, and everything else on the machine would go before them.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import asyncio
 import contextlib
