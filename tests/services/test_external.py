@@ -44,11 +44,10 @@ def test_given_postgres_and_redis_are_used_and_left_running() -> None:
 
 
 RAY_START = """
-import sys
 from ray._private import services
 services.resolve_ip_for_localhost = lambda host: host  # else Ray takes the machine's outer address and listens on all
 from ray.scripts.scripts import main
-main(sys.argv[1:])
+main()
 """
 
 
