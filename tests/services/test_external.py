@@ -43,14 +43,6 @@ def test_given_postgres_and_redis_are_used_and_left_running() -> None:
             postgres.stop()
 
 
-RAY_START = """
-from ray._private import services
-services.resolve_ip_for_localhost = lambda host: host  # else Ray takes the machine's outer address and listens on all
-from ray.scripts.scripts import main
-main()
-"""
-
-
 @pytest.fixture
 def cluster() -> Iterator[dict[str, str]]:
     """A Ray cluster as `ray start --head` makes it; yields the settings that join it."""
@@ -60,7 +52,13 @@ def cluster() -> Iterator[dict[str, str]]:
     options = {
         "node-ip-address": "127.0.0.1", "port": port, "include-dashboard": "false", "num-cpus": 4, "object-store-memory": 100_000_000, "temp-dir": folder,
     }  # fmt: skip
-    command = [sys.executable, "-c", RAY_START, "start", "--head", "--disable-usage-stats", *(f"--{name}={value}" for name, value in options.items())]
+    command = [
+        str(Path(sys.executable).parent / "ray"),
+        "start",
+        "--head",
+        "--disable-usage-stats",
+        *(f"--{name}={value}" for name, value in options.items()),
+    ]
     log = folder / "start.log"  # its daemons keep what they inherit open, so no pipe
     try:
         with log.open("w") as out:
