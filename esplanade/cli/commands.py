@@ -68,6 +68,7 @@ async def _running(settings: Settings, console: Console) -> AsyncIterator[tuple[
     with console.status("starting") as status:
         config = await cluster.start(lambda step: status.update(f"{step} …"))
     try:
+        _print_addresses(console, config)
         console.print(f"[green]ready[/] after {time.monotonic() - began:.1f} s", highlight=False)
         yield cluster, config
     finally:
@@ -84,10 +85,9 @@ async def serve_until_stopped(settings: Settings, *, tenant: str, venue_files: l
 
     async def work() -> None:
         nonlocal exit_code
-        async with _running(settings, console) as (cluster, config):
+        async with _running(settings, console) as (cluster, _):
             for venue in venues:
                 await cluster.put_venue(tenant, dump_venue(venue))
-            _print_addresses(console, config)
             console.print("Ctrl-C stops it.")
             exit_code = 0
             await cluster.watch(_telling(console))
@@ -144,7 +144,6 @@ async def run_and_report(
     async def work() -> RunReport:
         async with _running(settings, console) as (cluster, config):
             run = f"{scenario.name}-{time.time_ns() // 1_000_000:x}".replace("_", "-")
-            _print_addresses(console, config)
             console.print(f"watch    [bold]{config.api_url}#/operator/{run}/{plan.id}[/]", highlight=False, soft_wrap=True)
             services = await cluster.services()
             with _progress(console) as bar:
