@@ -22,6 +22,7 @@ import contextlib
 import functools
 import importlib
 import logging
+import socket
 import subprocess
 import sys
 from collections import deque
@@ -51,6 +52,7 @@ MAX_QUEUED: Final = 50_000
 RETRY_S: Final = 0.05
 RESTART_S: Final = 0.5
 PROFILE_S: Final = 2.0
+ASK_S: Final = 5.0
 STOP_S: Final = 15.0
 
 
@@ -125,8 +127,9 @@ def start_ray(address: str | None = None, *, processes: int = 4) -> RayNode:
     """
     if address is not None:
         try:
+            _ask(address)
             ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise Unavailable(f"Ray at {address}: {error}; start the cluster, or unset ESPLANADE_RAY_ADDRESS to use a local node") from error
         return RayNode(None)
     reclaim()
@@ -152,6 +155,13 @@ def start_ray(address: str | None = None, *, processes: int = 4) -> RayNode:
         raise
     node.watch()
     return node
+
+
+def _ask(address: str) -> None:
+    """Whether anybody listens at `host:port`: Ray itself asks for minutes. Other forms of address are Ray's to judge."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ASK_S).close()
 
 
 @contextlib.contextmanager

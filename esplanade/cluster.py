@@ -108,6 +108,7 @@ class Cluster:
             max_connections=settings.max_connections,
             lease_ttl_s=settings.lease_ttl_s,
             tick_deadline_s=settings.tick_deadline_s,
+            outbox_keep_s=settings.outbox_keep_s,
         )
         self._config = config
         say(f"starting {settings.shards} shards, the gateway and the API")

@@ -15,7 +15,7 @@ from esplanade.core.clock import SystemClock
 from esplanade.core.errors import Unavailable
 from esplanade.settings import Settings
 from esplanade.storage.data_directory import DataDirectory
-from esplanade.storage.embedded import EmbeddedServer, start_postgres, start_redis
+from esplanade.storage.embedded import EmbeddedServer, check_place, start_postgres, start_redis
 from esplanade.storage.postgres_migrate import migrate
 from esplanade.storage.redis import RedisBroker
 
@@ -40,7 +40,9 @@ class Node:
         self.redis_url = settings.redis_url or ""
 
     async def open(self) -> None:
-        """Take the data directory's lock. Raises Conflict when another process holds it, InvalidInput where it cannot be used."""
+        """Take the data directory's lock. Raises Conflict when another process holds it, InvalidInput where it cannot be used (then nothing was made)."""
+        if self._settings.postgres_url is None:
+            check_place(self._settings.data_dir)
         self._directory = await asyncio.to_thread(DataDirectory.open, self._settings.data_dir)
 
     async def start(self) -> None:

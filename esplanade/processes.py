@@ -24,6 +24,7 @@ from actors.system import System
 from actors.warm_up import warm_up
 from esplanade.core.clock import RealClock
 from esplanade.core.errors import Conflict, InvalidInput
+from esplanade.housekeeping import Housekeeper
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.redis import RedisBroker
@@ -47,6 +48,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_connections: int
     lease_ttl_s: float
     tick_deadline_s: float
+    outbox_keep_s: float = 86_400.0
 
     @property
     def ws_url(self) -> str:
@@ -164,12 +166,12 @@ class GatewayProcess:
 
 
 class ApiProcess:
-    """The HTTP side."""
+    """The HTTP side, and the house kept."""
 
     def __init__(self, config: ServiceConfig, system: System) -> None:
         self._config = config
         self._system = system
-        self._closers: list[PostgresCatalogue | RedisBroker] = []
+        self._closers: list[PostgresJournal | PostgresCatalogue | RedisBroker] = []
 
     async def start(self) -> int:
         """Listen; returns the port."""
@@ -179,7 +181,10 @@ class ApiProcess:
         config = self._config
         catalogue = await PostgresCatalogue.open(config.postgres_url)
         broker = await RedisBroker.open(config.redis_url)
-        self._closers = [broker, catalogue]
+        journal = await PostgresJournal.open(config.postgres_url, connections=1)
+        self._closers = [broker, catalogue, journal]
+        self._housekeeper = Housekeeper(journal, outbox_keep_s=config.outbox_keep_s)
+        self._housekeeper.start()
 
         async def postgres() -> str | None:
             await catalogue.tenants()
@@ -219,6 +224,7 @@ class ApiProcess:
         return self._server.port
 
     async def stop(self) -> None:
+        await self._housekeeper.stop()
         await self._server.stop()
         for held in self._closers:
             await held.close()

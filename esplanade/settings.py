@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     tick_deadline_s: Annotated[float, Field(ge=0.2, le=600)] = Field(
         30.0, description="How long a driven tick waits for a late source before it closes without it (which voids the run's hash)."
     )
+    outbox_keep_s: Annotated[float, Field(ge=60, le=30 * 86_400)] = Field(
+        86_400.0, description="How long publications are kept for clients that reconnect; one that was away for longer is told that it missed some."
+    )
     local_sign_in: bool | None = Field(
         None,
         description="Whether the console on this machine may sign in without an account; by default only when everything is embedded and on loopback.",

@@ -38,8 +38,9 @@ RESEND_PAUSE_S: Final = 2.0
 ERROR_PAUSE_S: Final = 0.5
 
 
-def clients_process(plan: LoadPlan, process: int, conn: Connection, pipe: Connection) -> None:
-    """Entry of client process number `process`; `pipe` brings its shares from the feed."""
+def clients_process(process: int, conn: Connection, pipe: Connection) -> None:
+    """Entry of client process number `process`; the plan is the first thing on `conn`, and `pipe` brings its shares from the feed."""
+    plan: LoadPlan = conn.recv()
     name = source_name(process)
     run_process(name, conn, lambda control: _Clients(plan, process, control, pipe).run())
 

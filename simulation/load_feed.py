@@ -34,8 +34,9 @@ TOKEN_TTL_S: Final = 48 * 3600.0
 RECONNECTS: Final = 40
 
 
-def feed_process(plan: LoadPlan, conn: Connection, pipes: list[Connection]) -> None:
-    """Entry of the process. `pipes`: one to each client process."""
+def feed_process(conn: Connection, pipes: list[Connection]) -> None:
+    """Entry of the process; the plan is the first thing on `conn`. `pipes`: one to each client process."""
+    plan: LoadPlan = conn.recv()
     run_process(NAME, conn, lambda control: _Feed(plan, control, pipes).run())
 
 

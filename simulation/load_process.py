@@ -7,6 +7,7 @@ clocks, as the root of its process.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
 import time
@@ -121,6 +122,8 @@ def run_process(name: str, conn: Connection, work: Callable[[Control], Coroutine
         raise
     finally:
         conn.close()
+    # Python's own ending would break into a thread that still computes in compiled code, and abort with a page of complaint.
+    os._exit(0)
 
 
 class Control:

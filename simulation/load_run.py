@@ -6,10 +6,13 @@ Owns the children: none outlives this object, however the run ends. Never looks 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
+import signal
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Final
 
@@ -25,11 +28,23 @@ END_S: Final = 5.0
 """How long children may take to end by themselves before they are killed."""
 
 
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Children begun meanwhile do not hear SIGINT, which a terminal sends to them too: whether and how the run ends is the runner's to say."""
+    resource_tracker.ensure_running()  # lifts the mask when it starts
+    kept = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, kept)
+
+
 class LoadRun:
     """The processes of one run. Use: `start`, read `messages` until each was Ready, `go`, read on until each is Finished, `stop` in any case."""
 
     def __init__(self, plan: LoadPlan) -> None:
         context = multiprocessing.get_context("spawn")
+        self._plan = plan
         self.names = (NAME, *(source_name(w) for w in range(plan.processes)))
         ours, theirs = zip(*(context.Pipe() for _ in self.names), strict=True)
         pipes = [context.Pipe(duplex=False) for _ in range(plan.processes)]
@@ -37,16 +52,17 @@ class LoadRun:
         self._lines: dict[str, Connection] = dict(zip(self.names, ours, strict=True))
         self._given: list[Connection] = [*theirs, *down, *up]
         self._messages: asyncio.Queue[Message] = asyncio.Queue()
-        self._processes = {NAME: context.Process(target=feed_process, args=(plan, theirs[0], up), name=NAME, daemon=True)}
+        self._processes = {NAME: context.Process(target=feed_process, args=(theirs[0], up), name=NAME, daemon=True)}
         for w in range(plan.processes):
             name = source_name(w)
-            self._processes[name] = context.Process(target=clients_process, args=(plan, w, theirs[w + 1], down[w]), name=name, daemon=True)
+            self._processes[name] = context.Process(target=clients_process, args=(w, theirs[w + 1], down[w]), name=name, daemon=True)
 
     def start(self) -> None:
         """Start the children; call from the event loop's thread."""
         loop = asyncio.get_running_loop()
-        for process in self._processes.values():
-            process.start()
+        with _deaf_to_interrupts():
+            for process in self._processes.values():
+                process.start()
         for conn in self._given:
             conn.close()
         for name, line in self._lines.items():
@@ -55,6 +71,9 @@ class LoadRun:
     def _listen(self, loop: asyncio.AbstractEventLoop, name: str, line: Connection) -> None:
         last: Message | None = None
         try:
+            # Not an argument of the process: Python writes those, however large, while it holds both ends of the pipe, and a child that dies while it is
+            # being born would leave us writing for ever.
+            line.send(self._plan)
             while True:
                 last = line.recv()
                 loop.call_soon_threadsafe(self._messages.put_nowait, last)

@@ -55,7 +55,9 @@ def run(
     scenario: Annotated[str, typer.Argument(help="A scenario file, or the name of one in scenarios/library.")],
     venue: Annotated[Path | None, typer.Option(help="Venue document to use instead of the scenario's own.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed to use instead of the scenario's own.")] = None,
-    speed: Annotated[float | None, typer.Option(help="Venue seconds per second, 0.05 to 100, instead of the scenario's own.")] = None,
+    speed: Annotated[
+        float | None, typer.Option(help="Venue seconds a second, up to 100, instead of the scenario's own; 0: as fast as it can.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Directory for the report and the recording; by default runs/<name>-<n>.")] = None,
     data_dir: DataDir = None,
     config: Config = None,

@@ -38,7 +38,7 @@ import psycopg
 from esplanade.core.errors import Fault, InvalidInput, Unavailable
 from esplanade.storage.data_directory import DataDirectory, FileLock, make_directory
 
-__all__ = ["DataDirectory", "EmbeddedServer", "closed_directory", "redis_server_binary", "start_postgres", "start_redis"]
+__all__ = ["DataDirectory", "EmbeddedServer", "check_place", "closed_directory", "redis_server_binary", "start_postgres", "start_redis"]
 
 POSTGRES_VERSION: Final = 18
 POSTGRES_USER: Final = "pgserver"
@@ -337,16 +337,22 @@ def _alive(process: psutil.Process) -> bool:
         return False
 
 
-def _postgres_user(data_dir: Path) -> pwd.struct_passwd | None:
-    """The user to run PostgreSQL as: None for ourselves. As root, checks that this user can reach the directory."""
-    if os.geteuid() != 0:
-        return None
-    closed = closed_directory(data_dir)
+def check_place(data_dir: Path) -> None:
+    """Raises InvalidInput where PostgreSQL could not use the directory, before anything is made: as root it runs as another user, who must be able to reach it."""
+    data_dir = data_dir.expanduser().resolve()
+    closed = closed_directory(data_dir) if os.geteuid() == 0 else None
     if closed is not None:
         raise InvalidInput(
             f"data directory {data_dir}: PostgreSQL cannot run as root and its user {POSTGRES_USER!r} may not pass through {closed}; "
             "name a data directory on an open path (for example /var/tmp/esplanade), or run as an ordinary user"
         )
+
+
+def _postgres_user(data_dir: Path) -> pwd.struct_passwd | None:
+    """The user to run PostgreSQL as: None for ourselves. As root, checks that this user can reach the directory."""
+    if os.geteuid() != 0:
+        return None
+    check_place(data_dir)
     try:
         return pwd.getpwnam(POSTGRES_USER)
     except KeyError:

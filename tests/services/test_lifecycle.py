@@ -82,9 +82,14 @@ def test_a_start_killed_half_way_leaves_nothing() -> None:
         assert [path for path in stack.files() if not path.endswith(".lock")] == []
 
 
-@pytest.mark.parametrize(
-    ("setting", "url"), [("ESPLANADE_POSTGRES_URL", "postgresql://nobody@/none?host={}"), ("ESPLANADE_REDIS_URL", "unix://{}/none.sock")]
-)
+NOWHERE = {
+    "ESPLANADE_POSTGRES_URL": "postgresql://nobody@/none?host={}",
+    "ESPLANADE_REDIS_URL": "unix://{}/none.sock",
+    "ESPLANADE_RAY_ADDRESS": "127.0.0.1:1",
+}
+
+
+@pytest.mark.parametrize(("setting", "url"), NOWHERE.items(), ids=NOWHERE.keys())
 def test_a_server_that_is_not_there_is_said_in_one_line(setting: str, url: str) -> None:
     with data_folder() as data, Esplanade(data, "serve", env={setting: url.format(data)}) as stack:
         assert stack.wait() == 3
