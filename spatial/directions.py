@@ -198,7 +198,7 @@ class Guide:
             return []
         line = shapely.LineString(points) if len(points) > 1 else shapely.Point(points[0])
         doors = self._at[level]
-        away = shapely.distance(line, shapely.points(doors))
+        away = np.asarray(shapely.distance(line, shapely.points(doors)))
         found = []
         grid = self._router._network.grounds[level].grid
         for k in np.flatnonzero(away <= reach_m):
