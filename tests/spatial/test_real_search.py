@@ -62,8 +62,8 @@ def test_real_aliases_find_their_brands() -> None:
         ranks.append(found.index(name_of[expected]) if name_of[expected] in found else 99)
     rank = np.array(ranks)
     report("aliases", rank)
-    assert (rank < 10).mean() > 0.57
-    assert (rank == 0).mean() > 0.4
+    assert (rank < 10).mean() > 0.57  # the others share no word with their brand
+    assert (rank == 0).mean() > 0.33  # an alias often is the very name of another brand
 
 
 def test_real_misspellings_find_their_words() -> None:
@@ -81,7 +81,7 @@ def test_real_misspellings_find_their_words() -> None:
     rank = np.array(ranks)
     report("misspellings", rank)
     assert (rank < 10).mean() > 0.63  # the strict rule alone could reach 0.47, with one typo more 0.69
-    assert (rank == 0).mean() > 0.4
+    assert (rank == 0).mean() > 0.5
 
 
 def report(what: str, rank: np.ndarray) -> None:  # type: ignore[type-arg]

@@ -37,7 +37,6 @@ def test_it_finds_what_was_meant(query: str, name: str) -> None:
         "Kids Corner",
         "Hamleys",
         "Macaron Bar",
-        "Creme Shop",
         "Stratos",
         "Lodging",
         "Zorro",
