@@ -93,6 +93,19 @@ def draw(venue: Venue, level: int, *, kind: Literal["svg", "png"] = "svg", dpi: 
     return out.getvalue()
 
 
+def draw_ground(axes: Any, venue: Venue, plan: LevelPlan) -> None:
+    """A level's ground, walls and connectors on axes of one's own, without names: what other pictures are drawn upon."""
+    here = venue.levels[plan.level].id
+    x0, y0, x1, y1 = plan.outline.bounds
+    axes.set_xlim(x0 - 2, x1 + 2)
+    axes.set_ylim(y0 - 2, y1 + 2)
+    axes.set_aspect("equal")
+    axes.axis("off")
+    _ground(axes, plan, [unit for unit in venue.units if unit.level_id == here])
+    _walls(axes, plan)
+    _connectors(axes, venue, here)
+
+
 def _patch(geometry: BaseGeometry) -> PathPatch:
     vertices: list[npt.NDArray[np.float64]] = []
     codes: list[Any] = []

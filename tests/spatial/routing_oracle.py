@@ -75,7 +75,7 @@ class ExactLevel:
             i, j = np.append(i, n), np.append(j, n + 1)
         at = np.concatenate([self.xy, ends])
         graph = coo_matrix((np.hypot(*(at[j] - at[i]).T), (i, j)), shape=(n + 2, n + 2)).tocsr()
-        _, before = dijkstra(graph + graph.T, directed=True, indices=n, return_predecessors=True)
+        before = dijkstra(graph + graph.T, directed=True, indices=np.array([n]), return_predecessors=True)[1][0]
         chain = [n + 1]
         while before[chain[-1]] >= 0:
             chain.append(int(before[chain[-1]]))
