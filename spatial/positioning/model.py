@@ -1,0 +1,124 @@
+"""The positioning model of a site: ground, radio map, what the survey taught about walkers; fitting and the file.
+
+Owns the file format `esplanade.positioning/1` (a NumPy archive, no pickles). It must never hold a walk.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from esplanade.core.errors import InvalidInput, NotFound
+from spatial.positioning.ground import Floor
+from spatial.positioning.labels import surveyed_positions
+from spatial.positioning.observations import F8, Walk
+from spatial.positioning.pdr import Path as Track
+from spatial.positioning.pdr import dead_reckon
+from spatial.positioning.radio_map import RadioMap, Survey, SILENT_DBM, choose_transmitters, fit_map, from_bytes_field, to_bytes_field
+from spatial.positioning.scans import Scans, scans_of
+
+FORMAT: Final = "esplanade.positioning/1"
+OUTSIDE_S: Final = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What the filters assume. sharpness: of the scan's likelihood. turn_rad, stretch: the mean of what turns and stretches a dead-reckoned path to the floor's frame;
+    turn_sd_rad: how far a walk's own turn strays. inside_rooms: weight of a cell in a room against one on the walkway. spread_causal, spread_smoothed: factor on the standard deviation that
+    makes the 90 % region hold the truth 90 % of the time; floor_m: variance (as sd, m) added to every estimate."""
+
+    sharpness: float = 30.0
+    blend: float = 0.3
+    turn_rad: float = 0.0
+    stretch: float = 1.03
+    turn_sd_rad: float = 0.17
+    inside_rooms: float = 0.1
+    spread_causal: float = 1.0
+    spread_smoothed: float = 1.0
+    floor_m: float = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    site: str
+    floors: tuple[Floor, ...]
+    radio: RadioMap
+    tuning: Tuning
+    walks: int
+
+    def floor_index(self, name: str) -> int:
+        """Raises NotFound for no such floor."""
+        for i, floor in enumerate(self.floors):
+            if floor.name == name:
+                return i
+        raise NotFound(f"floor {name!r}: the model has {[f.name for f in self.floors]}")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A walk cut for the estimators: no waypoints, no floor."""
+
+    name: str
+    track: Track
+    scans: Scans
+    duration_s: float
+
+
+def prepare(walk: Walk) -> Prepared:
+    """What an estimator may see of a walk."""
+    return Prepared(walk.name, dead_reckon(walk), scans_of(walk), walk.duration_s)
+
+
+def fit(site: str, floors: tuple[Floor, ...], walks: Iterable[tuple[Prepared, str | None, F8]], *, tuning: Tuning | None = None) -> Model:
+    """Fit a model. walks: (prepared, floor name, waypoints (m, 3)). Walks without waypoints, or of a floor that the plan does not have, teach nothing.
+
+    Raises InvalidInput where no walk is left."""
+    number = {floor.name: i for i, floor in enumerate(floors)}
+    used = [(p, number[f], w) for p, f, w in walks if f in number and len(w) >= 2]
+    if not used:
+        raise InvalidInput(f"{site}: no surveyed walk on the floors {list(number)}; give walks with waypoints in a folder a floor")
+    places, outside = [], []
+    for p, _, w in used:
+        xy, out = surveyed_positions(w, p.track, p.scans.about_s)
+        places.append(xy)
+        outside.append(out)
+    in_venue = [floors[f].to_venue(xy) for (_, f, _), xy in zip(used, places, strict=True)]
+    names, dropped = choose_transmitters([p.scans for p, _, _ in used], in_venue, [floors[f].ordinal for _, f, _ in used])
+    index = {name: i for i, name in enumerate(names)}
+    strength = np.vstack([p.scans.dense(index, SILENT_DBM)[out < OUTSIDE_S] - np.float32(SILENT_DBM) for (p, _, _), out in zip(used, outside, strict=True)])
+    kept = [int((out < OUTSIDE_S).sum()) for out in outside]
+    survey = Survey(
+        strength,
+        np.vstack([xy[out < OUTSIDE_S] for xy, out in zip(places, outside, strict=True)]),
+        np.repeat(np.array([f for _, f, _ in used], np.int32), kept),
+        np.repeat(np.arange(len(used), dtype=np.int32), kept),
+    )
+    radio = fit_map(survey, names, dropped, floors)
+    base = tuning if tuning is not None else Tuning()
+    return Model(site, floors, radio, _learn_walkers(base, used, floors, survey), len(used))
+
+
+def _learn_walkers(tuning: Tuning, used: list[tuple[Prepared, int, F8]], floors: tuple[Floor, ...], survey: Survey) -> Tuning:
+    """The turn and stretch from dead reckoning to the floor's frame (median over legs), and how rooms compare with the walkway."""
+    ratios = []
+    for p, _, w in used:
+        if not p.track.steady:
+            continue
+        moved = np.diff(p.track.at(w[:, 0]), axis=0) @ np.array([1, 1j])
+        true = np.diff(w[:, 1:], axis=0) @ np.array([1, 1j])
+        far = (np.abs(true) > 4) & (np.abs(moved) > 2)
+        ratios.append(true[far] / moved[far])
+    flat = np.concatenate(ratios) if ratios else np.zeros(0, np.complex128)
+    if len(flat) < 20:
+        return tuning
+    turn = np.angle(flat)
+    middle = float(np.median(turn))
+    by_walk = [float(np.angle(np.sum(r))) for r in ratios if len(r)]
+    sd = float(np.clip(1.4826 * np.median(np.abs(np.array(by_walk) - middle)), 0.08, 0.35))
+    return replace(tuning, turn_rad=middle, stretch=float(np.clip(np.median(np.abs(flat)), 0.7, 1.4)), turn_sd_rad=sd)
