@@ -9,7 +9,7 @@ Causal: the estimate told at time t uses readings delivered by t. Nothing here s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -30,6 +30,9 @@ BLUR_M: Final = 0.5
 BLUR_PER_M: Final = 0.15
 WANDER_M_S: Final = 0.9
 """Blur a second (times the square root of seconds) where there is no heading."""
+SETTLED_M: Final = 8.0
+SETTLE_S: Final = 5.0
+"""A phone shows no dot until the estimate is this sure, or this long after its first scan."""
 MAX_SCANS: Final = 400
 """A longer walk is cut; each part starts from nothing but its scans."""
 
@@ -239,13 +242,21 @@ class Answer:
     cov_m2: F8
 
 
+def first_fix(estimates: Estimates) -> int:
+    """Index of the first estimate that is shown: the first that is sure to SETTLED_M, or the first one SETTLE_S after the first scan."""
+    sd = np.sqrt(np.trace(estimates.cov_m2, axis1=1, axis2=2))
+    good = (sd <= SETTLED_M) | (estimates.told_s >= estimates.told_s[0] + SETTLE_S)
+    return int(good.argmax()) if good.any() else len(estimates) - 1
+
+
 def answer_causal(locator: Locator, walk: Prepared, estimates: Estimates, t_s: F8) -> Answer:
-    """What was told at times t_s: the last estimate told by then, carried on by dead reckoning. Before the first, the first stands, carried back: such a time is answered late."""
+    """What was told at times t_s: the last estimate told by then, carried on by dead reckoning. Before the first fix, the first fix stands, carried back: such a time is answered late."""
     n = len(t_s)
     if len(estimates) == 0:
         return _unknown(n)
-    k = np.clip(np.searchsorted(estimates.told_s, t_s, side="right") - 1, 0, len(estimates) - 1)
-    return _carried(locator, walk, estimates, k, t_s)
+    k = np.clip(np.searchsorted(estimates.told_s, t_s, side="right") - 1, first_fix(estimates), len(estimates) - 1)
+    answer = _carried(locator, walk, estimates, k, t_s)
+    return replace(answer, cov_m2=answer.cov_m2 * locator.tuning.spread_causal**2)
 
 
 def answer_smoothed(locator: Locator, walk: Prepared, estimates: Estimates, t_s: F8) -> Answer:
@@ -262,7 +273,7 @@ def answer_smoothed(locator: Locator, walk: Prepared, estimates: Estimates, t_s:
     floor = np.where(share < 0.5, a.floor, b.floor)
     xy = a.xy_m * (1 - share[:, None]) + b.xy_m * share[:, None]
     cov = a.cov_m2 * (1 - share[:, None, None]) + b.cov_m2 * share[:, None, None]
-    return Answer(a.known, floor, _snapped(locator, floor, xy), cov)
+    return Answer(a.known, floor, _snapped(locator, floor, xy), cov * locator.tuning.spread_smoothed**2)
 
 
 def _unknown(n: int) -> Answer:

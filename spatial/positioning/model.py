@@ -5,6 +5,7 @@ Owns the file format `esplanade.positioning/1` (a NumPy archive, no pickles). It
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections.abc import Iterable
@@ -20,11 +21,13 @@ from spatial.positioning.labels import surveyed_positions
 from spatial.positioning.observations import F8, Walk
 from spatial.positioning.pdr import Path as Track
 from spatial.positioning.pdr import dead_reckon
-from spatial.positioning.radio_map import RadioMap, Survey, SILENT_DBM, choose_transmitters, fit_map, from_bytes_field, to_bytes_field
+from spatial.positioning.radio_map import SILENT_DBM, RadioMap, Survey, choose_transmitters, fit_map, from_bytes_field, map_cells, to_bytes_field
 from spatial.positioning.scans import Scans, scans_of
+from spatial.venue_files import write_whole
 
 FORMAT: Final = "esplanade.positioning/1"
 OUTSIDE_S: Final = 1.5
+MAX_FILE_BYTES: Final = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +37,11 @@ class Tuning:
     makes the 90 % region hold the truth 90 % of the time; floor_m: variance (as sd, m) added to every estimate."""
 
     sharpness: float = 30.0
-    blend: float = 0.3
+    blend: float = 0.0
     turn_rad: float = 0.0
     stretch: float = 1.03
     turn_sd_rad: float = 0.17
-    inside_rooms: float = 0.1
+    inside_rooms: float = 0.02
     spread_causal: float = 1.0
     spread_smoothed: float = 1.0
     floor_m: float = 0.7
@@ -122,3 +125,53 @@ def _learn_walkers(tuning: Tuning, used: list[tuple[Prepared, int, F8]], floors:
     by_walk = [float(np.angle(np.sum(r))) for r in ratios if len(r)]
     sd = float(np.clip(1.4826 * np.median(np.abs(np.array(by_walk) - middle)), 0.08, 0.35))
     return replace(tuning, turn_rad=middle, stretch=float(np.clip(np.median(np.abs(flat)), 0.7, 1.4)), turn_sd_rad=sd)
+
+
+def save_model(model: Model, path: Path) -> int:
+    """Write the model, whole or not at all; returns its size in bytes. Fields are kept as bytes a transmitter, sorted, and compressed."""
+    head = {
+        "format": FORMAT, "site": model.site, "walks": model.walks, "tuning": asdict(model.tuning), "dropped": model.radio.dropped,
+        "transmitters": model.radio.transmitters,
+        "floors": [
+            {"name": f.name, "ordinal": f.ordinal, "corner_m": f.corner_m, "cell_m": f.cell_m, "offset_m": f.offset_m, "scale": f.scale,
+             "shape": f.free.shape, "ways_m": f.ways_m.tolist(), "surveyed": bool((cells >= 0).any())}
+            for f, cells in zip(model.floors, model.radio.cell_of, strict=True)
+        ],
+    }  # fmt: skip
+    arrays = {"head": np.frombuffer(json.dumps(head).encode(), np.uint8), "field": to_bytes_field(model.radio).T}
+    for i, floor in enumerate(model.floors):
+        arrays[f"free{i}"], arrays[f"rooms{i}"] = np.packbits(floor.free), np.packbits(floor.rooms)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_whole(path, buffer.getvalue())
+    return buffer.tell()
+
+
+def load_model(path: Path) -> Model:
+    """Raises NotFound where there is no such file, InvalidInput where it is no model of this format."""
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InvalidInput(f"{path}: larger than {MAX_FILE_BYTES} bytes; a model must be smaller")
+        with np.load(path, allow_pickle=False) as data:
+            head = json.loads(data["head"].tobytes())
+            if head.get("format") != FORMAT:
+                raise InvalidInput(f"{path}: format {head.get('format')!r}; must be {FORMAT}, so fit the model again")
+            floors, cell_of, first = [], [], 0
+            for i, f in enumerate(head["floors"]):
+                shape = tuple(f["shape"])
+                free, rooms = (np.unpackbits(data[f"{key}{i}"], count=shape[0] * shape[1]).astype(bool).reshape(shape) for key in ("free", "rooms"))
+                ways = np.array(f["ways_m"], np.float64).reshape(-1, 2)
+                floor = Floor(f["name"], f["ordinal"], tuple(f["corner_m"]), f["cell_m"], free, rooms, tuple(f["offset_m"]), tuple(f["scale"]), ways)
+                floors.append(floor)
+                cells, centres = map_cells(floor)
+                cell_of.append(np.where(cells >= 0, cells + first, -1).astype(np.int32) if f["surveyed"] else np.full(shape, -1, np.int32))
+                first += len(centres) if f["surveyed"] else 0
+            field = np.ascontiguousarray(data["field"].T)
+            if field.shape != (first, len(head["transmitters"])):
+                raise InvalidInput(f"{path}: {field.shape} fields for {first} cells; the file is damaged, so fit the model again")
+            radio = from_bytes_field(tuple(head["transmitters"]), field, tuple(cell_of), head["dropped"])
+            return Model(head["site"], tuple(floors), radio, Tuning(**head["tuning"]), head["walks"])
+    except FileNotFoundError:
+        raise NotFound(f"{path}: no such file; make one with `esplanade positioning fit SITE_DIR --out MODEL`") from None
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise InvalidInput(f"{path}: cannot be read as a positioning model ({str(error)[:120]}); fit it again") from None
