@@ -46,7 +46,9 @@ def fit(site_dir: SiteDir, out: Annotated[Path, typer.Option(help="Where to writ
         walks = _read(site_dir)
         model = fit_calibrated(site_dir.resolve().name, floors, walks)
         size = save_model(model, out)
-    _err.print(f"{model.walks} walks, {len(model.radio.transmitters)} transmitters ({model.radio.dropped}), {len(model.radio.field)} cells, {size / 1e6:.2f} MB")
+    _err.print(
+        f"{model.walks} walks, {len(model.radio.transmitters)} transmitters ({model.radio.dropped}), {len(model.radio.field)} cells, {size / 1e6:.2f} MB"
+    )
     print(f"written: {out}")
 
 
@@ -82,7 +84,9 @@ def crossval(
 
 
 @app.command()
-def plot(model: ModelFile, walk: Annotated[Path, typer.Argument(help="A walk (.txt).")], out: Annotated[Path, typer.Option(help="PNG to write.")]) -> None:
+def plot(
+    model: ModelFile, walk: Annotated[Path, typer.Argument(help="A walk (.txt).")], out: Annotated[Path, typer.Option(help="PNG to write.")]
+) -> None:
     """Draw a walk over the ground: surveyed truth where there is one, causal and smoothed estimate, 90 % regions."""
     from spatial.positioning.drawing import draw_walk
     from spatial.positioning.model import load_model
@@ -97,7 +101,9 @@ def plot(model: ModelFile, walk: Annotated[Path, typer.Argument(help="A walk (.t
 
 
 @app.command()
-def survey(site_dir: SiteDir, reach_m: Annotated[float, typer.Option(min=1, max=100, help="A place is covered when a survey path lies this near.")] = 5.0) -> None:
+def survey(
+    site_dir: SiteDir, reach_m: Annotated[float, typer.Option(min=1, max=100, help="A place is covered when a survey path lies this near.")] = 5.0
+) -> None:
     """How much of each floor's walkway the survey covers, and the middles of the largest gaps: walk there next."""
     from spatial.positioning.coverage import coverage
 

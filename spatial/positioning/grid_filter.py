@@ -28,7 +28,7 @@ WAY_M: Final = 4.0
 RADIUS: Final = 3
 BLUR_M: Final = 0.5
 BLUR_PER_M: Final = 0.15
-WANDER_M_S: Final = 0.9
+WANDER_M_S: Final = 1.2
 """Blur a second (times the square root of seconds) where there is no heading."""
 SETTLED_M: Final = 8.0
 SETTLE_S: Final = 5.0
@@ -66,7 +66,7 @@ class Locator:
         self.surveyed = [f for f, cells in enumerate(model.radio.cell_of) if (cells >= 0).any()]
         self.prior: Images = {}
         self.jump: Images = {}
-        self.nearest: dict[int, npt.NDArray[np.int64]] = {}
+        self.nearest: dict[int, npt.NDArray[np.int32]] = {}
         ways = all(len(model.floors[f].ways_m) for f in self.surveyed) and len(self.surveyed) > 1
         for f in self.surveyed:
             floor = model.floors[f]
@@ -107,7 +107,8 @@ class Locator:
         shift, blur = self._motion(walk, about)
         forward: list[Images] = []
         rows = []
-        state: Images = {f: self.turn_prior[:, None, None].astype(np.float32) * (self.prior[f] / len(self.surveyed)) for f in self.surveyed}
+        turns = self.turn_prior[:, None, None].astype(np.float32)
+        state: Images = {f: turns * (self.prior[f] / np.float32(len(self.surveyed))) for f in self.surveyed}
         for k in range(len(use)):
             if k:
                 state = self._step(state, shift[k], blur[k], likely[k])
@@ -277,7 +278,7 @@ def answer_smoothed(locator: Locator, walk: Prepared, estimates: Estimates, t_s:
 
 
 def _unknown(n: int) -> Answer:
-    return Answer(np.zeros(n, bool), np.zeros(n, np.int64), np.full((n, 2), np.nan), np.tile(np.eye(2) * np.inf, (n, 1, 1)))
+    return Answer(np.zeros(n, bool), np.zeros(n, np.int64), np.full((n, 2), np.nan), np.tile(np.diag([np.inf, np.inf]), (n, 1, 1)))
 
 
 def _carried(locator: Locator, walk: Prepared, e: Estimates, k: npt.NDArray[np.int64], t_s: F8, *, snap: bool = True) -> Answer:

@@ -64,13 +64,15 @@ def floors_of(venue: Venue, *, cell_m: float = CELL_M) -> tuple[Floor, ...]:
         corner = np.floor(np.array(bounds[:2]) / cell_m) * cell_m
         columns, rows = (int(v) for v in np.ceil((np.array(bounds[2:]) - corner) / cell_m))
         if columns * rows > MAX_CELLS:
-            raise InvalidInput(f"venue {venue.id}, floor {level.short_name}: {columns} x {rows} cells; at most {MAX_CELLS}, so check the plan's outline")
+            raise InvalidInput(
+                f"venue {venue.id}, floor {level.short_name}: {columns} x {rows} cells; at most {MAX_CELLS}, so check the plan's outline"
+            )
         x = corner[0] + (np.arange(max(columns, 1)) + 0.5) * cell_m
         y = corner[1] + (np.arange(max(rows, 1)) + 0.5) * cell_m
         shapely.prepare(free)
         shapely.prepare(walkway)
-        mask = shapely.contains_xy(free, *np.meshgrid(x, y))
-        rooms = mask & ~shapely.contains_xy(walkway, *np.meshgrid(x, y))
+        mask = np.asarray(shapely.contains_xy(free, *np.meshgrid(x, y)), np.bool_)
+        rooms = np.asarray(mask & ~shapely.contains_xy(walkway, *np.meshgrid(x, y)), np.bool_)
         ways = [level.to_source(*stop.point) for c in venue.connectors for stop in c.stops if stop.level_id == level.id]
         floors.append(
             Floor(

@@ -15,7 +15,7 @@ def surveyed_positions(waypoints: F8, path: Path, t_s: F8) -> tuple[F8, F8]:
     """Positions (n, 2), floor metres, at times `t_s`, and how far (s) each time lies outside the surveyed span (0 within).
 
     waypoints: (m, 3) t, x, y. Between two waypoints the path is turned and stretched onto the leg where it resembles it (within 45 degrees and a factor of 2),
-    else the leg is walked at the pace of the path along a straight line.
+    else the leg is walked evenly along a straight line.
     """
     if len(waypoints) == 0:
         return np.full((len(t_s), 2), np.nan), np.full(len(t_s), np.inf)
@@ -29,8 +29,9 @@ def surveyed_positions(waypoints: F8, path: Path, t_s: F8) -> tuple[F8, F8]:
     whole = ends[leg + 1] - ends[leg]
     true = points[leg + 1] - points[leg]
     span = np.maximum(times[leg + 1] - times[leg], 1e-6)
-    ratio = _complex(true) / np.where(np.abs(_complex(whole)) > 0.5, _complex(whole), np.nan)
-    alike = (np.abs(np.angle(ratio)) < np.pi / 4) & (np.abs(ratio) > 0.5) & (np.abs(ratio) < 2.0)
+    walked = np.abs(_complex(whole)) > 0.5
+    ratio = _complex(true) / np.where(walked, _complex(whole), 1.0)
+    alike = walked & (np.abs(np.angle(ratio)) < np.pi / 4) & (np.abs(ratio) > 0.5) & (np.abs(ratio) < 2.0)
     turned = _complex(moved) * np.where(alike, ratio, 0.0)
     share = (inside - times[leg]) / span
     straight = _complex(true) * share

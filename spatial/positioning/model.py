@@ -36,7 +36,7 @@ class Tuning:
     turn_sd_rad: how far a walk's own turn strays. inside_rooms: weight of a cell in a room against one on the walkway. spread_causal, spread_smoothed: factor on the standard deviation that
     makes the 90 % region hold the truth 90 % of the time; floor_m: variance (as sd, m) added to every estimate."""
 
-    sharpness: float = 30.0
+    sharpness: float = 25.0
     blend: float = 0.0
     turn_rad: float = 0.0
     stretch: float = 1.03
@@ -94,7 +94,9 @@ def fit(site: str, floors: tuple[Floor, ...], walks: Iterable[tuple[Prepared, st
     in_venue = [floors[f].to_venue(xy) for (_, f, _), xy in zip(used, places, strict=True)]
     names, dropped = choose_transmitters([p.scans for p, _, _ in used], in_venue, [floors[f].ordinal for _, f, _ in used])
     index = {name: i for i, name in enumerate(names)}
-    strength = np.vstack([p.scans.dense(index, SILENT_DBM)[out < OUTSIDE_S] - np.float32(SILENT_DBM) for (p, _, _), out in zip(used, outside, strict=True)])
+    strength = np.vstack(
+        [p.scans.dense(index, SILENT_DBM)[out < OUTSIDE_S] - np.float32(SILENT_DBM) for (p, _, _), out in zip(used, outside, strict=True)]
+    )
     kept = [int((out < OUTSIDE_S).sum()) for out in outside]
     survey = Survey(
         strength,
@@ -142,7 +144,7 @@ def save_model(model: Model, path: Path) -> int:
     for i, floor in enumerate(model.floors):
         arrays[f"free{i}"], arrays[f"rooms{i}"] = np.packbits(floor.free), np.packbits(floor.rooms)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
     write_whole(path, buffer.getvalue())
     return buffer.tell()
 

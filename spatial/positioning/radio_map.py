@@ -138,7 +138,8 @@ def from_bytes_field(transmitters: tuple[str, ...], strength: U1, cell_of: tuple
 
 def to_bytes_field(radio: RadioMap) -> U1:
     strength = (radio.field * radio.norm[:, None]) ** np.float32(1 / POWER)
-    return np.clip(np.rint(strength * (255 / FULL)), 0, 255).astype(np.uint8)
+    quantised: U1 = np.clip(np.rint(strength * (255 / FULL)), 0, 255).astype(np.uint8)
+    return quantised
 
 
 def map_cells(ground: Floor) -> tuple[I4, F8]:
@@ -175,7 +176,7 @@ def _kernel(a: F8, height_a: I4 | npt.NDArray[np.int64], b: F8, height_b: I4 | n
     d2 = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None] - 2 * a @ b.T
     d = np.sqrt(np.maximum(d2, 0)).astype(np.float32)
     apart = np.abs(height_a[:, None] - height_b[None]).astype(np.float32)
-    out = np.zeros_like(d)
+    out: F4 = np.zeros(d.shape, np.float32)
     for variance, length, left in (ROUGH, SMOOTH):
         out += np.float32(variance) * np.exp(-d / np.float32(length)) * np.float32(left) ** apart
     return out

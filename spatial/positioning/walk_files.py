@@ -132,9 +132,9 @@ def parse_walk(data: bytes, *, name: str, floor: str | None = None) -> Walk:
         np.array([r[3] for r in readings], np.float32),
         tuple(names),
     )
-    series = {field: _series(rows[field], width) for field, width in SERIES.values()}
+    sensors = {field: _series(rows[field], width) for field, width in SERIES.values()}
     points = np.array(sorted(waypoints), np.float64).reshape(-1, 3)
-    return Walk(name=name, floor=floor, start_ms=start or 0, duration_s=end, radio=radio, waypoints=points, account=account, **series)
+    return Walk(name=name, floor=floor, start_ms=start or 0, duration_s=end, radio=radio, waypoints=points, account=account, **sensors)
 
 
 def read_walks(folder: Path) -> Iterator[Walk]:
