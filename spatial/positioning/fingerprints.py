@@ -47,8 +47,12 @@ def read_ujiindoorloc(path: Path) -> Fingerprints:
     try:
         fields = [header.index(name) for name in ("LONGITUDE", "LATITUDE", "FLOOR", "BUILDINGID", "USERID", "PHONEID")]
     except ValueError as error:
-        raise InvalidInput(f"{path}: {error}; must be a UJIIndoorLoc table with WAP001.., LONGITUDE, LATITUDE, FLOOR, BUILDINGID, USERID, PHONEID") from None
-    strengths, others, broken = [], [], 0
+        raise InvalidInput(
+            f"{path}: {error}; must be a UJIIndoorLoc table with WAP001.., LONGITUDE, LATITUDE, FLOOR, BUILDINGID, USERID, PHONEID"
+        ) from None
+    strengths: list[F4] = []
+    others: list[list[float]] = []
+    broken = 0
     for row in rows:
         try:
             rssi = np.array([row[i] for i in radio], np.float32)
@@ -72,7 +76,9 @@ def read_ble_cells(path: Path) -> Fingerprints:
     if "location" not in header or not radio:
         raise InvalidInput(f"{path}: columns {header[:4]}...; must be `location`, `date`, `b3001`..")
     place = header.index("location")
-    strengths, cells, broken = [], [], 0
+    strengths: list[F4] = []
+    cells: list[tuple[float, float]] = []
+    broken = 0
     for row in rows:
         try:
             name = row[place].strip()

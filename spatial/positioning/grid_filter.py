@@ -30,6 +30,8 @@ BLUR_M: Final = 0.5
 BLUR_PER_M: Final = 0.15
 WANDER_M_S: Final = 1.2
 """Blur a second (times the square root of seconds) where there is no heading."""
+STEP_KNOWN_S: Final = 0.8
+"""A step is known this long after it began: the causal answer takes the path up to then and carries the pace on."""
 SETTLED_M: Final = 8.0
 SETTLE_S: Final = 5.0
 """A phone shows no dot until the estimate is this sure, or this long after its first scan."""
@@ -96,14 +98,14 @@ class Locator:
     def locate(self, walk: Prepared, *, smooth: bool = True) -> tuple[Estimates, Estimates]:
         """(causal, smoothed) estimates at the scans of a walk; both empty where no scan holds a transmitter of the model."""
         scans = walk.scans
-        alike, heard = self.model.radio.dissimilarity(scans, self.index, self.tuning.blend)
+        cosine, dice, heard = self.model.radio.dissimilarity(scans, self.index)
         use = np.flatnonzero(heard > 0)[:MAX_SCANS]
         use = use[np.argsort(scans.about_s[use], kind="stable")]
         about, told = scans.about_s[use], np.maximum.accumulate(scans.told_s[use]) if len(use) else np.zeros(0)
         if len(use) == 0:
             empty = self._collect([], about, told)
             return empty, empty
-        likely = [self._likelihood(alike[i], int(heard[i])) for i in use]
+        likely = [self._likelihood(cosine[i], dice[i], int(heard[i])) for i in use]
         shift, blur = self._motion(walk, about)
         forward: list[Images] = []
         rows = []
@@ -126,11 +128,19 @@ class Locator:
             rows.append(self._moments({f: image * back[f] for f, image in forward[k].items()}))
         return causal, self._collect(rows[::-1], about, np.full(len(use), walk.duration_s))
 
-    def _likelihood(self, alike: F4, heard: int) -> Images:
+    def _likelihood(self, cosine: F4, dice: F4, heard: int) -> Images:
+        """By floor, (rows, columns): within a floor by the cosine; each floor's whole weight by the blend of cosine and Dice."""
         sharp = self.tuning.sharpness * heard / (heard + 8.0)
-        e = np.exp(-sharp * (alike - alike.min())).astype(np.float32)
-        e += np.float32(1e-6)
-        return {f: np.where(self.model.radio.cell_of[f] >= 0, e[self.model.radio.cell_of[f]], np.float32(0)) for f in self.surveyed}
+        e = np.exp(-sharp * (cosine - cosine.min())).astype(np.float32) + np.float32(1e-6)
+        blend = (1 - self.tuning.blend) * cosine + self.tuning.blend * dice
+        loud = np.exp(-sharp * (blend - blend.min())).astype(np.float32) + np.float32(1e-6)
+        out: Images = {}
+        for f in self.surveyed:
+            cell_of, prior = self.model.radio.cell_of[f], self.prior[f]
+            image = np.where(cell_of >= 0, e[cell_of], np.float32(0))
+            weight = float((prior * loud[cell_of]).sum()) / max(float((prior * image).sum()), 1e-12)
+            out[f] = image * np.float32(weight)
+        return out
 
     def _motion(self, walk: Prepared, about: F8) -> tuple[F8, F8]:
         """(n, turns, 2) displacements in m before each scan, and (n,) the blur's standard deviation in m."""
@@ -256,7 +266,7 @@ def answer_causal(locator: Locator, walk: Prepared, estimates: Estimates, t_s: F
     if len(estimates) == 0:
         return _unknown(n)
     k = np.clip(np.searchsorted(estimates.told_s, t_s, side="right") - 1, first_fix(estimates), len(estimates) - 1)
-    answer = _carried(locator, walk, estimates, k, t_s)
+    answer = _carried(locator, walk, estimates, k, t_s, lag_s=np.where(t_s < estimates.told_s[k], 0.0, STEP_KNOWN_S))
     return replace(answer, cov_m2=answer.cov_m2 * locator.tuning.spread_causal**2)
 
 
@@ -281,9 +291,14 @@ def _unknown(n: int) -> Answer:
     return Answer(np.zeros(n, bool), np.zeros(n, np.int64), np.full((n, 2), np.nan), np.tile(np.diag([np.inf, np.inf]), (n, 1, 1)))
 
 
-def _carried(locator: Locator, walk: Prepared, e: Estimates, k: npt.NDArray[np.int64], t_s: F8, *, snap: bool = True) -> Answer:
+def _carried(
+    locator: Locator, walk: Prepared, e: Estimates, k: npt.NDArray[np.int64], t_s: F8, *, snap: bool = True, lag_s: F8 | float = 0.0
+) -> Answer:
     tuning = locator.tuning
-    moved = (walk.track.at(t_s) - walk.track.at(e.about_s[k])) @ np.array([1, 1j]) * tuning.stretch * np.exp(1j * e.turn_rad[k])
+    known = walk.track.at(t_s - lag_s)
+    pace = known - walk.track.at(t_s - lag_s - 1.0)  # m/s over the last known second, carried over the time whose steps are not known yet
+    path = known + pace * np.broadcast_to(lag_s, t_s.shape)[:, None]
+    moved = (path - walk.track.at(e.about_s[k])) @ np.array([1, 1j]) * tuning.stretch * np.exp(1j * e.turn_rad[k])
     if not walk.track.steady:
         moved = np.zeros_like(moved)
     xy = e.xy_m[k] + np.column_stack([moved.real, moved.imag])

@@ -37,7 +37,7 @@ class Tuning:
     makes the 90 % region hold the truth 90 % of the time; floor_m: variance (as sd, m) added to every estimate."""
 
     sharpness: float = 25.0
-    blend: float = 0.0
+    blend: float = 0.2
     turn_rad: float = 0.0
     stretch: float = 1.03
     turn_sd_rad: float = 0.17

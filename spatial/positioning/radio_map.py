@@ -4,7 +4,8 @@ Owns fitting from surveyed scans, quality of transmitters, and the file. It must
 
 Fields: one Gaussian process over all floors at once (Rasmussen & Williams 2006, algorithm 2.1), the strength above SILENT_DBM as target and zero where silent, with a rough and a smooth
 kernel, both fading from floor to floor; the kernel is the same for all transmitters, so one Cholesky factor serves them all. Surveyed scans of one bin are averaged
-first. Likelihood: exp(-sharpness * d), d the blend of two dissimilarities of powered strengths, the cosine (blind to the phone's offset and gain) and Dice's (not blind to loudness).
+first. Likelihood: exp(-sharpness * d) of two dissimilarities of powered strengths: within a floor the cosine, blind to the
+phone's gain; between floors a blend with Dice's, which is not blind to loudness and so tells a floor from the echo of its neighbour.
 """
 
 from __future__ import annotations
@@ -65,18 +66,16 @@ class RadioMap:
     def index(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.transmitters)}
 
-    def dissimilarity(self, scans: Scans, index: dict[str, int], blend: float) -> tuple[F4, I4]:
-        """(n, c) dissimilarity in [0, 1] of each scan to each map cell, and (n,) how many known transmitters each scan holds (0: its row says nothing)."""
+    def dissimilarity(self, scans: Scans, index: dict[str, int]) -> tuple[F4, F4, I4]:
+        """(n, c) cosine and (n, c) Dice dissimilarity, in [0, 1], of each scan to each map cell, and (n,) how many known transmitters each scan holds (0: its rows say nothing)."""
         strength = scans.dense(index, SILENT_DBM) - np.float32(SILENT_DBM)
         heard = (strength > 0).sum(axis=1).astype(np.int32)
         y = strength ** np.float32(POWER)
         length = np.sqrt((y * y).sum(axis=1, keepdims=True))
         cosine = (y / np.maximum(length, 1e-6)) @ self.field.T
-        out = 1 - cosine
-        if blend:
-            ratio = self.norm[None] / np.maximum(length, 1e-6)
-            out = (1 - blend) * out + blend * (1 - cosine * (2 * ratio / (1 + ratio * ratio)))
-        return out.astype(np.float32), heard
+        ratio = self.norm[None] / np.maximum(length, 1e-6)
+        dice = cosine * (2 * ratio / (1 + ratio * ratio))
+        return 1 - cosine, 1 - dice, heard
 
 
 def choose_transmitters(scans: Sequence[Scans], places: Sequence[F8], heights: Sequence[float]) -> tuple[tuple[str, ...], dict[str, int]]:

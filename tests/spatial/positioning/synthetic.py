@@ -26,7 +26,9 @@ def transmitters(seed: int = 5, n: int = 24) -> F8:
     return np.column_stack([rng.uniform(0, WIDE, n), rng.uniform(0, HIGH, n), rng.integers(0, 2, n)])
 
 
-def trace(legs: F8, *, ordinal: int = 0, seed: int = 0, turn_rad: float = 0.0, wifi: bool = True, waypoints: bool = True, speed: float = 1.2) -> bytes:
+def trace(
+    legs: F8, *, ordinal: int = 0, seed: int = 0, turn_rad: float = 0.0, wifi: bool = True, waypoints: bool = True, speed: float = 1.2
+) -> bytes:
     """A walk along the points `legs` (m, 2) at constant speed; the phone believes north to lie `turn_rad` off."""
     rng = np.random.default_rng(seed)
     lengths = np.hypot(*np.diff(legs, axis=0).T)
@@ -46,7 +48,9 @@ def trace(legs: F8, *, ordinal: int = 0, seed: int = 0, turn_rad: float = 0.0, w
             far = np.sqrt((places[:, 0] - x) ** 2 + (places[:, 1] - y) ** 2 + 4.0)
             rssi = -35 - 25 * np.log10(far) - 15 * np.abs(places[:, 2] - ordinal) + rng.normal(0, 3, len(places))
             lines += [
-                (t, f"TYPE_WIFI\tnet\t00:11:22:33:{i:02x}:10\t{int(v)}\t2412\t{START_MS + int((t - 0.5) * 1000)}") for i, v in enumerate(rssi) if v > -92
+                (t, f"TYPE_WIFI\tnet\t00:11:22:33:{i:02x}:10\t{int(v)}\t2412\t{START_MS + int((t - 0.5) * 1000)}")
+                for i, v in enumerate(rssi)
+                if v > -92
             ]
     if waypoints:
         lines += [(float(t), f"TYPE_WAYPOINT\t{x:.4f}\t{y:.4f}") for t, (x, y) in zip(ends, legs, strict=True)]
