@@ -34,7 +34,8 @@ STEP_KNOWN_S: Final = 0.8
 """A step is known this long after it began: the causal answer takes the path up to then and carries the pace on."""
 SETTLED_M: Final = 8.0
 SETTLE_S: Final = 5.0
-"""A phone shows no dot until the estimate is this sure, or this long after its first scan."""
+SETTLE_SCANS: Final = 2
+"""A phone shows no dot until the estimate is this sure on this many scans, or this long after its first scan."""
 MAX_SCANS: Final = 400
 """A longer walk is cut; each part starts from nothing but its scans."""
 
@@ -254,9 +255,9 @@ class Answer:
 
 
 def first_fix(estimates: Estimates) -> int:
-    """Index of the first estimate that is shown: the first that is sure to SETTLED_M, or the first one SETTLE_S after the first scan."""
+    """Index of the first estimate that is shown: the first that is sure to SETTLED_M on SETTLE_SCANS scans, or the first one SETTLE_S after the first scan."""
     sd = np.sqrt(np.trace(estimates.cov_m2, axis1=1, axis2=2))
-    good = (sd <= SETTLED_M) | (estimates.told_s >= estimates.told_s[0] + SETTLE_S)
+    good = ((sd <= SETTLED_M) & (np.arange(len(sd)) >= SETTLE_SCANS - 1)) | (estimates.told_s >= estimates.told_s[0] + SETTLE_S)
     return int(good.argmax()) if good.any() else len(estimates) - 1
 
 
