@@ -27,7 +27,7 @@ Surveyed = tuple[Prepared, str | None, F8]
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """One row a waypoint. error_m; floor_right; distance2: squared Mahalanobis distance; late_s: how long before the first estimate the waypoint lay (0: after)."""
+    """One row a waypoint. error_m: horizontal; floor_right; distance2: squared Mahalanobis distance; late_s: how long before the first estimate the waypoint lay (0: after)."""
 
     error_m: F8
     floor_right: F8
@@ -65,8 +65,8 @@ def score(model: Model, walks: Iterable[Surveyed]) -> tuple[int, Marks, Marks]:
         t = waypoints[:, 0]
         late = np.maximum((forward.told_s[first_fix(forward)] if len(forward) else np.inf) - t, 0)
         truth = number.get(floor or "", -1)
-        causal.append(_marks(answer_causal(locator, walk, forward, t), truth, waypoints, late))
-        smoothed.append(_marks(answer_smoothed(locator, walk, both, t), truth, waypoints, np.zeros(len(t))))
+        causal.append(_marks(model, answer_causal(locator, walk, forward, t), truth, waypoints, late))
+        smoothed.append(_marks(model, answer_smoothed(locator, walk, both, t), truth, waypoints, np.zeros(len(t))))
     return n, _joined(causal), _joined(smoothed)
 
 
@@ -101,8 +101,14 @@ def _spread(marks: Marks) -> float:
     return float(np.clip(np.sqrt(np.quantile(right, 0.9) / CHI2_90), 0.5, 6.0)) if len(right) >= 20 else 1.0
 
 
-def _marks(answer: Answer, truth: int, waypoints: F8, late: F8) -> Marks:
+def _marks(model: Model, answer: Answer, truth: int, waypoints: F8, late: F8) -> Marks:
+    """On a wrong floor the error is the horizontal distance in the venue frame, since each floor's metres start at a corner of its own."""
     off = answer.xy_m - waypoints[:, 1:]
+    if truth >= 0:
+        true_m = model.floors[truth].to_venue(waypoints[:, 1:])
+        for f in np.unique(answer.floor[answer.known & (answer.floor != truth)]):
+            mine = answer.known & (answer.floor == f)
+            off[mine] = model.floors[int(f)].to_venue(answer.xy_m[mine]) - true_m[mine]
     error = np.where(answer.known, np.hypot(off[:, 0], off[:, 1]), UNKNOWN_M)
     right = answer.known & (answer.floor == truth)
     distance = np.full(len(error), 1e9)
