@@ -100,6 +100,7 @@ class Locator:
         """(causal, smoothed) estimates at the scans of a walk; both empty where no scan holds a transmitter of the model."""
         scans = walk.scans
         cosine, dice, heard = self.model.radio.dissimilarity(scans, self.index)
+        cosine = cosine + np.float32(self.tuning.loudness) * (dice - cosine)
         use = np.flatnonzero(heard > 0)[:MAX_SCANS]
         use = use[np.argsort(scans.about_s[use], kind="stable")]
         about, told = scans.about_s[use], np.maximum.accumulate(scans.told_s[use]) if len(use) else np.zeros(0)

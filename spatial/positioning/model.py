@@ -32,12 +32,14 @@ MAX_FILE_BYTES: Final = 256 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """What the filters assume. sharpness: of the scan's likelihood. turn_rad, stretch: the mean of what turns and stretches a dead-reckoned path to the floor's frame;
+    """What the filters assume. sharpness: of the scan's likelihood. blend, loudness: share of Dice's dissimilarity
+    between floors and within one. turn_rad, stretch: the mean of what turns and stretches a dead-reckoned path to the floor's frame;
     turn_sd_rad: how far a walk's own turn strays. inside_rooms: weight of a cell in a room against one on the walkway. spread_causal, spread_smoothed: factor on the standard deviation that
     makes the 90 % region hold the truth 90 % of the time; floor_m: variance (as sd, m) added to every estimate."""
 
     sharpness: float = 25.0
     blend: float = 0.2
+    loudness: float = 0.0
     turn_rad: float = 0.0
     stretch: float = 1.03
     turn_sd_rad: float = 0.17

@@ -18,6 +18,8 @@ from spatial.positioning.observations import F8
 
 CHI2_90: Final = 4.605
 """The 90 % point of chi-square with two degrees of freedom."""
+LOUDNESS: Final = (0.0, 0.12)
+"""What fitting tries for `Tuning.loudness`."""
 UNKNOWN_M: Final = 100.0
 """The error of a waypoint for which there is no estimate."""
 
@@ -83,15 +85,19 @@ def split_by_walk(walks: Sequence[Surveyed], *, seed: int, share: float = 0.25) 
 
 
 def fit_calibrated(site: str, floors: tuple[Floor, ...], walks: Sequence[Surveyed], *, seed: int = 1, limit: int = 40) -> Model:
-    """Fit, with the regions' size learned inside the survey: a fifth of the walks is left out, located (at most `limit` of them), and the spreads are set so that 90 % of
-    the waypoints lie within. Then everything is fitted. Under ten walks the regions keep their default size."""
+    """Fit, with what cross-validation settles learned inside the survey: a fifth of the walks is left out, located (at most `limit` of them); the loudness is the better of LOUDNESS, and the
+    spreads are set so that 90 % of the waypoints lie within. Then everything is fitted. Under ten walks the regions keep their default size."""
     tuning = Tuning()
     if len(walks) >= 10:
         kept, held = split_by_walk(walks, seed=seed, share=0.2)
         pick = np.random.default_rng(seed).permutation(len(held))[:limit]
         trial = fit(site, floors, kept, tuning=tuning)
-        _, causal, smoothed = score(trial, [held[i] for i in pick])
-        tuning = replace(tuning, spread_causal=_spread(causal), spread_smoothed=_spread(smoothed))
+        results = []
+        for loudness in LOUDNESS:
+            marks = score(replace(trial, tuning=replace(trial.tuning, loudness=loudness)), [held[i] for i in pick])
+            results.append((float(marks[2].error_m.mean()) if len(marks[2].error_m) else 0.0, loudness, marks))
+        _, loudness, (_, causal, smoothed) = min(results, key=lambda result: result[0])
+        tuning = replace(tuning, loudness=loudness, spread_causal=_spread(causal), spread_smoothed=_spread(smoothed))
     return fit(site, floors, walks, tuning=tuning)
 
 
