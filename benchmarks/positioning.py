@@ -26,7 +26,7 @@ def _made(rng: np.random.Generator, places: np.ndarray, n: int) -> Fingerprints:
     return Fingerprints(np.clip(rssi + 85, 0, 60).astype(np.float32), at, nobody, nobody, nobody, 0)
 
 
-def run(*, n: int = 2000, repeats: int = 5) -> None:
+def run(*, n: int = 500, repeats: int = 5) -> None:
     rng = np.random.default_rng(7)
     places = rng.uniform(0, SIDE_M, (TRANSMITTERS, 2))
     known, asked = _made(rng, places, KNOWN), _made(rng, places, n)
