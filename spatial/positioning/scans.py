@@ -1,0 +1,111 @@
+"""From readings to scans: what was heard around one instant, by transmitter.
+
+Owns the cutting of a walk's radio readings into scans and the names of transmitters. It must never look at positions.
+
+One scan an epoch: the phone's Wi-Fi scans give the epochs, and where it gave none for EPOCH_S, Bluetooth readings make one. One access point announces several networks
+under neighbouring addresses; they are one transmitter (the last hexadecimal digit and the first byte are dropped) with the strongest of their readings, so that one antenna has one vote.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from spatial.positioning.observations import F4, F8, I4, Walk
+
+EPOCH_S: Final = 2.0
+FRESH_S: Final = 4.0
+"""Wi-Fi readings older than this at delivery say where the walker was, not where they are."""
+SAME_EPOCH_S: Final = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Scans:
+    """told_s: (n,) when scan i was complete; about_s: (n,) the mean time its readings were measured. Readings of scan i are the rows first[i]:first[i + 1] of
+    transmitter (int32, index into names) and rssi_dbm."""
+
+    told_s: F8
+    about_s: F8
+    first: I4
+    transmitter: I4
+    rssi_dbm: F4
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.told_s)
+
+    def dense(self, index: dict[str, int], silent_dbm: float) -> F4:
+        """(n, len(index)) float32 of strengths, `silent_dbm` where not heard; transmitters that are not in `index` are left out."""
+        out = np.full((len(self), len(index)), silent_dbm, np.float32)
+        column = np.array([index.get(name, -1) for name in self.names], np.int64)
+        row = np.repeat(np.arange(len(self)), np.diff(self.first))
+        at = column[self.transmitter] if len(self.transmitter) else np.zeros(0, np.int64)
+        known = at >= 0
+        out[row[known], at[known]] = np.maximum(self.rssi_dbm[known], silent_dbm)
+        return out
+
+
+def transmitter_of(source: str) -> str:
+    """The transmitter's name of a source: `w:9a:40:a9:a1:86:02` -> `w:40:a9:a1:86:0`; Bluetooth sources stand for themselves."""
+    return "w:" + source[5:-1] if source.startswith("w:") and len(source) == 19 else source
+
+
+def scans_of(walk: Walk) -> Scans:
+    """The scans of a walk, in order of `told_s`."""
+    radio = walk.radio
+    wifi_source = np.array([name.startswith("w:") for name in radio.names], bool)
+    wifi = wifi_source[radio.source] if len(radio) else np.zeros(0, bool)
+    epochs = _epochs(radio.told_s[wifi], radio.told_s[~wifi])
+    names = sorted({transmitter_of(name) for name in radio.names})
+    index = {name: i for i, name in enumerate(names)}
+    of_source = np.array([index[transmitter_of(name)] for name in radio.names], np.int32)
+    first, which, rssi, about = [0], [], [], []
+    for epoch in epochs:
+        near = radio.told_s <= epoch + SAME_EPOCH_S
+        a = np.flatnonzero(wifi & near & (radio.heard_s >= epoch - FRESH_S))
+        b = np.flatnonzero(~wifi & (radio.told_s <= epoch) & (radio.told_s > epoch - EPOCH_S))
+        at, value = [], []
+        if len(a):
+            at.append(of_source[radio.source[a]])
+            value.append(radio.rssi_dbm[a])
+        if len(b):
+            sums = np.bincount(of_source[radio.source[b]], radio.rssi_dbm[b], minlength=len(names))
+            count = np.bincount(of_source[radio.source[b]], minlength=len(names))
+            some = np.flatnonzero(count)
+            at.append(some.astype(np.int32))
+            value.append((sums[some] / count[some]).astype(np.float32))
+        best = np.full(len(names), -np.inf, np.float32)
+        if at:
+            np.maximum.at(best, np.concatenate(at), np.concatenate(value))
+        some = np.flatnonzero(np.isfinite(best))
+        which.append(some.astype(np.int32))
+        rssi.append(best[some])
+        first.append(first[-1] + len(some))
+        both = np.r_[a, b] if len(a) == 0 else a
+        about.append(float(radio.heard_s[both].mean()) if len(both) else epoch)
+    return Scans(
+        epochs,
+        np.minimum(np.array(about, np.float64), epochs),
+        np.array(first, np.int32),
+        np.concatenate(which) if which else np.zeros(0, np.int32),
+        np.concatenate(rssi).astype(np.float32) if rssi else np.zeros(0, np.float32),
+        tuple(names),
+    )
+
+
+def _epochs(wifi_s: F8, other_s: F8) -> F8:
+    epochs: list[float] = []
+    for t in np.unique(wifi_s):
+        if not epochs or t - epochs[-1] > SAME_EPOCH_S:
+            epochs.append(float(t))
+        # readings within SAME_EPOCH_S of one another are one scan, told by its first
+    extra: list[float] = []
+    wifi_epochs = np.array(epochs)
+    last = -np.inf
+    for t in np.unique(other_s):
+        if t - last >= EPOCH_S and (len(wifi_epochs) == 0 or np.abs(wifi_epochs - t).min() > EPOCH_S):
+            extra.append(float(t))
+            last = float(t)
+    return np.array(sorted(epochs + extra), np.float64)

@@ -1,0 +1,143 @@
+"""Fit on made walks, locate others: near the truth, on the ground, on the right floor, with a proper covariance, or plainly unknown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from esplanade.core.errors import InvalidInput, NotFound
+from spatial.positioning.coverage import coverage
+from spatial.positioning.drawing import draw_walk
+from spatial.positioning.grid_filter import Locator, answer_causal, answer_smoothed, first_fix
+from spatial.positioning.model import Model, Prepared, fit, load_model, prepare, save_model
+from spatial.positioning.scans import transmitter_of
+from spatial.positioning.score import score, split_by_walk
+from spatial.positioning.walk_files import parse_walk
+from tests.spatial.positioning import synthetic
+
+LEGS = np.array([[5.0, 5.0], [55.0, 5.0], [55.0, 35.0]])
+
+
+@cache
+def model() -> Model:
+    walks = synthetic.survey(10, 0) + synthetic.survey(10, 1, seed=300)
+    return fit("made", (synthetic.floor("F1", 0), synthetic.floor("F2", 1)), walks)
+
+
+def a_walk(**how: object) -> tuple[Prepared, np.ndarray]:
+    walk = parse_walk(synthetic.trace(LEGS, **{"seed": 900, **how}), name="new")  # type: ignore[arg-type]
+    return prepare(walk), walk.waypoints
+
+
+@pytest.mark.parametrize(("ordinal", "turn_rad"), [(0, 0.0), (1, 0.0), (0, 0.3), (1, -0.3)])
+def test_an_unseen_walk_is_located_near_its_waypoints_on_its_floor(ordinal: int, turn_rad: float) -> None:
+    walk, waypoints = a_walk(ordinal=ordinal, turn_rad=turn_rad)
+    n, causal, smoothed = score(model(), [(walk, f"F{ordinal + 1}", waypoints)])
+    assert n == 1
+    assert smoothed.floor_right.all()
+    assert smoothed.error_m.mean() < 4.0
+    assert causal.prompt().error_m.mean() < 6.0
+
+
+def test_estimates_are_on_free_ground_with_positive_definite_covariance_and_probabilities() -> None:
+    locator = Locator(model())
+    walk, _ = a_walk()
+    forward, both = locator.locate(walk)
+    times = np.linspace(-5, walk.duration_s + 5, 300)
+    for answer in (answer_causal(locator, walk, forward, times), answer_smoothed(locator, walk, both, times)):
+        free = model().floors[0].free
+        cell = np.floor(answer.xy_m).astype(int)
+        assert free[cell[:, 1], cell[:, 0]].all()
+        assert np.linalg.eigvalsh(answer.cov_m2).min() > 0
+    for estimates in (forward, both):
+        np.testing.assert_allclose(estimates.floors.sum(axis=1), 1.0, atol=1e-6)
+
+
+def test_a_causal_estimate_does_not_change_when_later_readings_are_taken_away() -> None:
+    locator = Locator(model())
+    walk, _ = a_walk()
+    cut = len(walk.scans) // 2
+    s = walk.scans
+    shorter = replace(s, told_s=s.told_s[:cut], about_s=s.about_s[:cut], first=s.first[: cut + 1])
+    shorter = replace(shorter, transmitter=s.transmitter[: s.first[cut]], rssi_dbm=s.rssi_dbm[: s.first[cut]])
+    whole, _ = locator.locate(walk)
+    part, _ = locator.locate(replace(walk, scans=shorter))
+    np.testing.assert_allclose(whole.xy_m[:cut], part.xy_m, atol=1e-3)
+
+
+def test_a_walk_without_wifi_or_in_another_building_is_unknown_not_somewhere() -> None:
+    locator = Locator(model())
+    silent, waypoints = a_walk(wifi=False)
+    alien = prepare(parse_walk(synthetic.trace(LEGS).replace(b"00:11:22:33", b"00:99:88:77"), name="alien"))
+    for walk in (silent, alien):
+        forward, both = locator.locate(walk)
+        assert len(forward) == len(both) == 0
+        assert not answer_smoothed(locator, walk, both, waypoints[:, 0]).known.any()
+    _, causal, smoothed = score(model(), [(silent, "F1", waypoints)])
+    assert smoothed.floor_right.sum() == 0
+    assert causal.error_m.min() == 100.0
+
+
+def test_a_walk_without_a_heading_is_located_by_radio_alone() -> None:
+    lines = [line for line in synthetic.trace(LEGS, seed=900).split(b"\n") if b"ROTATION" not in line]
+    walk = parse_walk(b"\n".join(lines), name="w")
+    _, _, smoothed = score(model(), [(prepare(walk), "F1", walk.waypoints)])
+    assert smoothed.floor_right.all()
+    assert smoothed.error_m.mean() < 15.0
+
+
+def test_no_fix_is_shown_before_the_filter_is_sure_or_has_waited() -> None:
+    walk, _ = a_walk()
+    forward, _ = Locator(model()).locate(walk)
+    assert 0 <= first_fix(forward) <= 3
+
+
+def test_networks_of_one_access_point_are_one_transmitter_and_phones_in_pockets_none() -> None:
+    assert transmitter_of("w:04:40:a9:a1:86:00") == transmitter_of("w:06:40:a9:a1:86:0f")
+    assert transmitter_of("w:04:40:a9:a1:86:00") != transmitter_of("w:04:40:a9:a1:86:10")
+    assert transmitter_of("b:04:40:a9:a1:86:00") == "b:04:40:a9:a1:86:00"
+    assert 0 < len(model().radio.transmitters) <= 24
+
+
+def test_a_saved_model_is_read_back_alike_and_locates_alike(tmp_path: Path) -> None:
+    size = save_model(model(), tmp_path / "m")
+    back = load_model(tmp_path / "m")
+    assert size == (tmp_path / "m").stat().st_size
+    assert (back.site, back.tuning, back.radio.transmitters) == (model().site, model().tuning, model().radio.transmitters)
+    np.testing.assert_allclose(back.radio.field, model().radio.field, atol=1e-6)
+    walk, _ = a_walk()
+    np.testing.assert_allclose(Locator(back).locate(walk)[1].xy_m, Locator(model()).locate(walk)[1].xy_m, atol=1e-2)
+
+
+def test_files_that_are_no_model_and_sites_without_survey_are_clear_errors(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="make one with"):
+        load_model(tmp_path / "none")
+    (tmp_path / "bad").write_bytes(b"PK\x03\x04 rubbish")
+    with pytest.raises(InvalidInput, match="fit it again"):
+        load_model(tmp_path / "bad")
+    with pytest.raises(InvalidInput, match="no surveyed walk"):
+        fit("empty", (synthetic.floor(),), [])
+
+
+def test_a_split_leaves_out_whole_walks_a_quarter_of_each_floor_and_repeats_for_its_seed() -> None:
+    walks = synthetic.survey(8, 0) + synthetic.survey(5, 1)
+    kept, held = split_by_walk(walks, seed=3)
+    assert sorted(f or "" for _, f, _ in held) == ["F1", "F1", "F2", "F2"]
+    assert {w.name for w, _, _ in kept}.isdisjoint({w.name for w, _, _ in held})
+    assert [w.name for w, _, _ in split_by_walk(walks[::-1], seed=3)[1]] == [w.name for w, _, _ in held][::-1]
+
+
+def test_coverage_names_the_corner_that_nobody_walked() -> None:
+    walk = parse_walk(synthetic.trace(np.array([[3.0, 5.0], [57.0, 5.0]])), name="w")
+    (row,) = coverage((synthetic.floor(),), [(prepare(walk), "F1", walk.waypoints)], reach_m=6.0)
+    assert 0.2 < row.share < 0.5
+    assert row.gaps[0][1] > 15
+
+
+def test_a_walk_is_drawn_and_one_of_another_building_says_so() -> None:
+    for data in (synthetic.trace(LEGS), synthetic.trace(LEGS, wifi=False)):
+        assert draw_walk(model(), parse_walk(data, name="w")).startswith(b"\x89PNG")
