@@ -21,7 +21,7 @@ from esplanade.core.errors import EsplanadeError, Fault
 from gateway.auth import Signer
 from gateway.client import Client
 from simulation.load import FEED_SUBJECT, KEEP_CLOSED_TICKS, KEEP_TICKS, SECOND_TICKS, LoadPlan, Share, source_name
-from simulation.load_feed import QUIET_S, RECONNECTS, TOKEN_TTL_S
+from simulation.load_feed import QUIET_S, RECONNECTS, TOKEN_TTL_S, WELCOME_S
 from simulation.load_money import Money
 from simulation.load_process import Control, Finished, Measured, Pace, PayLog, PushLog, Ready, Told, run_process, save_logs, until_quiet
 from simulation.load_source import Source
@@ -71,6 +71,7 @@ class _Person:
                         token=token,
                         venue=owner.plan.venue,
                         reconnects=RECONNECTS,
+                        timeout_s=WELCOME_S,
                         on_event=self._on_event,
                         auto_ack=True,
                         keepalive_s=None,
@@ -197,7 +198,9 @@ class _Clients:
     async def run(self) -> None:
         plan, control = self.plan, self._control
         token = self._signer.issue(FEED_SUBJECT - 1 - self._process, plan.tenant, "feed", self._name, TOKEN_TTL_S, self._clock.unix_ms() / 1000)
-        lead = await Client.connect(plan.url, client=self._name, token=token, venue=plan.venue, reconnects=RECONNECTS, on_event=self._on_event)
+        lead = await Client.connect(
+            plan.url, client=self._name, token=token, venue=plan.venue, reconnects=RECONNECTS, timeout_s=WELCOME_S, on_event=self._on_event
+        )
         self._money = money = Money(plan, lead, self._pays)
         self._listen()
         helpers = [asyncio.create_task(self._measure())]

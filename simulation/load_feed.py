@@ -32,6 +32,8 @@ QUIET_S: Final = 2.5
 """The end of a run waits until no push has come for so long (a gateway refills lost ones within a second)."""
 TOKEN_TTL_S: Final = 48 * 3600.0
 RECONNECTS: Final = 40
+WELCOME_S: Final = 30.0
+"""How long a connection may take to be welcomed: the machine that runs everything is at its busiest then."""
 
 
 def feed_process(conn: Connection, pipes: list[Connection]) -> None:
@@ -128,8 +130,10 @@ class _Feed:
         crowd = _CrowdThread(plan, control, self._pipes)
         signer, clock = Signer(plan.signing_seed), RealClock()
         token = signer.issue(FEED_SUBJECT, plan.tenant, "feed", FEED_SOURCE, TOKEN_TTL_S, clock.unix_ms() / 1000)
-        feed = await Client.connect(plan.url, client="feed", token=token, venue=plan.venue, reconnects=RECONNECTS, on_event=self._on_event)
-        purse = await Client.connect(plan.url, client="feed-money", token=token, reconnects=RECONNECTS, on_event=lambda _: None)
+        feed = await Client.connect(
+            plan.url, client="feed", token=token, venue=plan.venue, reconnects=RECONNECTS, timeout_s=WELCOME_S, on_event=self._on_event
+        )
+        purse = await Client.connect(plan.url, client="feed-money", token=token, reconnects=RECONNECTS, timeout_s=WELCOME_S, on_event=lambda _: None)
         money = Money(plan, purse, self._pays)
         helpers = [asyncio.create_task(self._measure()), asyncio.create_task(self._tell_bays(purse))]
         try:

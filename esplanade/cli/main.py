@@ -6,6 +6,7 @@ Exit codes: 0 fine, 1 a threshold or check failed, 2 bad input or settings, 3 so
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -49,7 +50,7 @@ def serve(
     from esplanade.cli.commands import serve_until_stopped
 
     settings = _settings(config, data_dir, gateway_port=gateway_port, api_port=api_port)
-    raise typer.Exit(asyncio.run(serve_until_stopped(settings, tenant=tenant, venue_files=venue or [], console=console)))
+    _leave(asyncio.run(serve_until_stopped(settings, tenant=tenant, venue_files=venue or [], console=console)))
 
 
 @_cli.command()
@@ -68,7 +69,7 @@ def run(
     from esplanade.cli.commands import run_and_report
 
     settings = _settings(config, data_dir)
-    raise typer.Exit(asyncio.run(run_and_report(settings, scenario, venue=venue, seed=seed, speed=speed, out=out, console=console)))
+    _leave(asyncio.run(run_and_report(settings, scenario, venue=venue, seed=seed, speed=speed, out=out, console=console)))
 
 
 @_cli.command()
@@ -81,7 +82,7 @@ def demo(
     from esplanade.cli.commands import run_and_report
 
     settings = _settings(config, data_dir)
-    raise typer.Exit(asyncio.run(run_and_report(settings, scenario, console=console)))
+    _leave(asyncio.run(run_and_report(settings, scenario, console=console)))
 
 
 @_cli.command()
@@ -113,6 +114,13 @@ def app() -> None:
     except EsplanadeError as error:
         console.print(f"[red]{error.code}[/]: {escape(error.message)}", highlight=False, soft_wrap=True)
         sys.exit(3 if error.retryable else 2)
+
+
+def _leave(code: int) -> NoReturn:
+    """End a command that had a service. All of it is stopped by now; on a busy machine Ray's native threads have been seen to abort the interpreter's own ending."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _interrupted(number: int, frame: FrameType | None) -> NoReturn:

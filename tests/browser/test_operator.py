@@ -125,7 +125,7 @@ def test_disconnected_the_last_state_stays_greyed_and_comes_back(open_page: Call
     try:
         page.locator("[data-state=lost]").wait_for()
         assert re.search(r"Reconnecting, .* old", page.locator("[data-state=lost]").inner_text())
-        assert page.locator(".map-stale").count() == 1
+        page.locator(".map-stale").wait_for(state="attached")
         assert scene(page, "m.dots.count") > 20
     finally:
         house.start_gateway()
