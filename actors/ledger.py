@@ -5,7 +5,7 @@ which top-ups come, and a transit account for each other ledger. Double entry: e
 currency is zero at every version. No wallet and no till falls below zero. Nothing here knows people, venues' plans or sockets. The rules, and the order in
 which they are checked: docs/money.md.
 
-Rows are remembered by their 128-bit key: the newest MAX_KEYS / 2 to MAX_KEYS settled rows of the entity, and every open hold. A refused row leaves no trace, so its
+Rows are remembered by their 128-bit key: the newest MAX_KEYS settled rows of the entity, and every open hold. A refused row leaves no trace, so its
 key may be tried again. Time-ordered keys older than what is remembered are refused, so that none can ever take effect twice.
 """
 
@@ -34,6 +34,7 @@ from actors.events import (
 )
 from actors.ledger_codes import CODES
 from actors.ledger_state import LedgerState, Plan, account_states, balances_of, books_of, code_of, digest_of, held_of, sums_of
+from actors.ledger_tables import MAX_KEYS, Tables
 from actors.ledger_transit import MAX_BATCH, MAX_UNDER_WAY, Inbound, Leg, Outbound
 from actors.messages import (
     LEDGERS,
@@ -62,7 +63,7 @@ from actors.venue_book import VenueBook
 from esplanade.core.errors import Fault
 from esplanade.core.ids import Address
 
-__all__ = ["CODES", "MAX_BATCH", "MAX_ROWS", "Ledger", "LedgerState", "balances_of", "books_of"]
+__all__ = ["CODES", "MAX_BATCH", "MAX_KEYS", "MAX_ROWS", "Ledger", "LedgerState", "balances_of", "books_of"]
 
 MAX_ROWS: Final = 65_536
 """Rows of one batch of payments or top-ups; of transfers: MAX_BATCH."""
@@ -71,6 +72,9 @@ MAX_NAMES: Final = 4_096
 """Currencies, venues and clocks of one ledger, of each."""
 MAX_HOLDS: Final = 262_144
 """Open holds of one ledger."""
+
+REPLAYED: Final = 2**62
+"""The time at which every time-ordered key of the journal has been."""
 
 _NO_UNITS: Final = np.zeros(0, np.uint16)
 _NO_TILLS: Final = np.zeros(0, np.bool_)
@@ -82,10 +86,13 @@ Codes = npt.NDArray[np.uint8]
 
 
 class Ledger:
-    """Behaviour of a ledger entity."""
+    """Behaviour of a ledger entity that remembers the newest `max_keys` rows."""
+
+    def __init__(self, max_keys: int = MAX_KEYS) -> None:
+        self._max_keys = max_keys
 
     def initial(self) -> LedgerState:
-        return LedgerState()
+        return LedgerState(Tables(self._max_keys))
 
     def venue_of(self, address: Address, command: Command) -> str | None:
         match command:
@@ -161,7 +168,7 @@ class Ledger:
         return ledger_state.save(state)
 
     def load(self, data: bytes) -> LedgerState:
-        return ledger_state.load(data)
+        return ledger_state.load(data, Tables(self._max_keys))
 
 
 # --- what all batches share -------------------------------------------------------------------------------------------
@@ -179,7 +186,7 @@ def _enter(names: list[str], name: str) -> int:
 
 
 def _run(
-    state: LedgerState, rows: Rows, result: Codes, *, currency: int = 0, venue: int = 0, clock: int = 0, ordered: bool = False
+    state: LedgerState, rows: Rows, result: Codes, *, currency: int = 0, venue: int = 0, clock: int = 0, ordered_ms: int = 0
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
     """Settle; the balances told and which rows took effect. The state is changed: take it back, or keep it."""
     tables = state.tables
@@ -187,7 +194,7 @@ def _run(
     balance, fresh = np.empty(len(rows), np.int64), np.empty(len(rows), np.uint8)
     kernels.settle(
         rows, result, balance, fresh, tables.accounts, tables.account_slots, tables.keys, tables.key_slots, tables.counts, tables.log,
-        currency, venue, clock, state.day, ordered, tables.forgotten_ms, MAX_HOLDS,
+        currency, venue, clock, state.day, ordered_ms, tables.forgotten_ms, MAX_HOLDS,
     )  # fmt: skip
     return balance, fresh
 
@@ -202,7 +209,7 @@ def _take_back(state: LedgerState) -> int:
 
 def _keep(state: LedgerState, rows: Rows, result: Codes, *, currency: int = 0, venue: int = 0, clock: int = 0, ordered: bool = False) -> None:
     """Settle rows that were settled before: on replay, all of them must take effect."""
-    _, fresh = _run(state, rows, result, currency=currency, venue=venue, clock=clock, ordered=ordered)
+    _, fresh = _run(state, rows, result, currency=currency, venue=venue, clock=clock, ordered_ms=REPLAYED if ordered else 0)
     if not fresh.all():
         row = int(np.flatnonzero(fresh == 0)[0])
         why = CODES[int(result[row]) - 1] if result[row] else "known already"
@@ -290,7 +297,7 @@ def _settle_simple(state: LedgerState, command: TopUps | Payments, ledger: int, 
     currency = _place(state.currencies, command.currency)
     place = _place(state.venues, venue) if paying else 0
     _read_simple(command, rows[e:], result[e:], ledger, currency, place, _book(context, venue).has_till if paying else None)
-    balance, fresh = _run(state, rows, result, currency=currency, venue=place, ordered=command.ordered)
+    balance, fresh = _run(state, rows, result, currency=currency, venue=place, ordered_ms=command.ordered_ms)
     entries = _take_back(state)
     reply = _settled(state, result[e:], balance[e:])
     events: tuple[EventBody, ...] = (HoldsExpired(venue, command.tick, expired),) if e else ()
@@ -300,9 +307,9 @@ def _settle_simple(state: LedgerState, command: TopUps | Payments, ledger: int, 
         key, who, amount = _chosen(command.key, 16, moves), _chosen(command.subject, 4, moves), _chosen(command.amount, 4, moves)
         event: EventBody
         if isinstance(command, Payments):
-            event = Paid(command.tick, venue, command.currency, key, who, _chosen(command.unit, 2, moves), amount, command.ordered)
+            event = Paid(command.tick, venue, command.currency, key, who, _chosen(command.unit, 2, moves), amount, command.ordered_ms > 0)
         else:
-            event = ToppedUp(command.tick, command.currency, key, who, amount, command.ordered)
+            event = ToppedUp(command.tick, command.currency, key, who, amount, command.ordered_ms > 0)
         if not e:
             state.plan = Plan(event, entries)
         events = (*events, event)
@@ -358,7 +365,7 @@ def _settle_transfers(state: LedgerState, command: Transfers, ledger: int, conte
     currency, venue, clock = _place(state.currencies, command.currency), _place(state.venues, command.venue), _place(state.clocks, command.clock)
     tills = _book(context, command.venue).has_till if command.venue else _NO_TILLS
     _read_transfers(command, rows[e:], result[e:], ledger, currency, venue, tills)
-    balance, fresh = _run(state, rows, result, currency=currency, venue=venue, clock=clock, ordered=command.ordered)
+    balance, fresh = _run(state, rows, result, currency=currency, venue=venue, clock=clock, ordered_ms=command.ordered_ms)
     entries = _take_back(state)
     reply = _settled(state, result[e:], balance[e:])
     events: tuple[EventBody, ...] = (HoldsExpired(command.clock, command.now, expired),) if e else ()
@@ -383,7 +390,7 @@ def _transferred(command: Transfers, rows: Rows) -> Transferred:
         command.clock, command.now, command.venue, command.currency,
         op.tobytes() if op.any() else b"", rows[:, kernels.HIGH : kernels.LOW + 1].tobytes(),
         (rows[:, kernels.DEBIT] & _WIRE).tobytes(), (rows[:, kernels.CREDIT] & _WIRE).tobytes(), rows[:, kernels.AMOUNT].tobytes(),
-        refers.tobytes() if refers.any() else b"", expires.tobytes() if expires.any() else b"", command.ordered,
+        refers.tobytes() if refers.any() else b"", expires.tobytes() if expires.any() else b"", command.ordered_ms > 0,
     )  # fmt: skip
 
 
@@ -417,7 +424,7 @@ def _send(state: LedgerState, command: SendTransfers, ledger: int) -> Decision |
     rows, result = np.empty((n, kernels.ROW_WORDS), np.int64), np.zeros(n, np.uint8)
     currency = _place(state.currencies, command.currency)
     _read_sends(command, rows, result, ledger, currency)
-    balance, fresh = _run(state, rows, result, currency=currency, ordered=command.ordered)
+    balance, fresh = _run(state, rows, result, currency=currency, ordered_ms=command.ordered_ms)
     entries = _take_back(state)
     reply = _settled(state, result, balance)
     if not fresh.any():
@@ -425,7 +432,7 @@ def _send(state: LedgerState, command: SendTransfers, ledger: int) -> Decision |
     moves = fresh.astype(np.bool_)
     event = TransfersSent(
         command.currency, *(_chosen(column, width, moves) for column, width in ((command.key, 16), (command.subject, 4), (command.to, 4), (command.amount, 8))),
-        command.ordered,
+        command.ordered_ms > 0,
     )  # fmt: skip
     state.plan = Plan(event, entries)
     return Decision((event,), reply)

@@ -26,6 +26,8 @@ LINKED: Final = 0x80
 
 MAX_AMOUNT: Final = 10**12
 MAX_BALANCE: Final = 2**62
+MAX_AHEAD_MS: Final = 60_000
+"""How far a time-ordered key may be ahead of the caller's time."""
 
 CODES: Final = (
     "linked_row_failed",
@@ -45,6 +47,7 @@ CODES: Final = (
     "unit_has_no_till",
     "expiry_must_be_later",
     "id_not_time_ordered",
+    "id_too_new",
     "exists_with_different_operation",
     "exists_with_different_subject",
     "exists_with_different_account",
@@ -96,6 +99,7 @@ UNIT_NOT_FOUND: Final = _number("unit_not_found")
 UNIT_HAS_NO_TILL: Final = _number("unit_has_no_till")
 EXPIRY_MUST_BE_LATER: Final = _number("expiry_must_be_later")
 ID_NOT_TIME_ORDERED: Final = _number("id_not_time_ordered")
+ID_TOO_NEW: Final = _number("id_too_new")
 EXISTS_OPERATION: Final = _number("exists_with_different_operation")
 EXISTS_SUBJECT: Final = _number("exists_with_different_subject")
 EXISTS_ACCOUNT: Final = _number("exists_with_different_account")

@@ -1,7 +1,9 @@
 """Compiled kernels of the ledger: two open-addressing tables (accounts by code, rows by 128-bit key), the reading of a batch, and its settling.
 
 Owns no state and no policy of growth: `actors.ledger_tables` gives arrays with room for the batch, so no probe can run round a full table. Every change goes
-through a log of swaps, so that a chain, or a whole batch, can be taken back and done again. Tables have a power of two of slots, -1 is an empty one.
+through a log of swaps, so that a chain, or a whole batch, can be taken back and done again. Tables have a power of two of slots. An account's slot holds its row
+or -1. A key's slot holds 31 bits of its hash and its row + 1, or 0: strange keys are told apart, and forgotten ones taken out, without a look at the rows, which lie
+far from the processor. Rows of keys are a ring: the row of the n-th key is n modulo its length, a power of two.
 
 Dimensions: n rows of a batch, as int64 words (n, R); accounts (a, A); settled rows by key (k, K); log (l, L).
 """
@@ -49,7 +51,11 @@ LOG_A_ROW: Final = 6
 """Entries that one row may write: two accounts made, two changed, one key made, one changed."""
 
 # Counts that a batch changes.
-N_ACCOUNTS, N_KEYS, N_LOG, N_HOLDS = range(4)
+# KEYS: settled so far; FIRST of them is remembered, and all after it.
+N_ACCOUNTS, N_KEYS, N_LOG, N_HOLDS, N_FIRST = range(5)
+
+AHEAD: Final = 64
+"""Rows whose slots are touched before they are worked on, so that the memory answers many at once."""
 
 _SUB: Final = np.int64(0xFFFFFFFF)
 _CURRENCY_BITS: Final = np.int64(0xFFF << 48)
@@ -75,13 +81,31 @@ def _find_account(slots: I4, accounts: I8, code: Any) -> Any:
     return np.int64(at)
 
 
+@numba.njit(cache=True, inline="always")
+def _tag(high: Any, low: Any) -> Any:
+    """31 bits of hash; the lowest say where a key belongs."""
+    return np.int64(_mix(np.uint64(high) ^ _mix(low)) >> np.uint64(33))
+
+
 @numba.njit(cache=True)
-def _find_key(slots: I4, keys: I8, high: Any, low: Any) -> Any:
-    mask = np.uint64(len(slots) - 1)
-    at = _mix(np.uint64(high) ^ _mix(low)) & mask
-    while slots[at] >= 0 and (keys[slots[at], K_HIGH] != high or keys[slots[at], K_LOW] != low):
-        at = (at + np.uint64(1)) & mask
-    return np.int64(at)
+def _find_key(slots: I8, keys: I8, high: Any, low: Any) -> Any:
+    """Slot that holds the key, or the empty slot where it belongs."""
+    mask = len(slots) - 1
+    tag = _tag(high, low)
+    at = tag & mask
+    while slots[at] != 0:
+        if slots[at] >> 32 == tag:
+            row = (slots[at] & _SUB) - 1
+            if keys[row, K_HIGH] == high and keys[row, K_LOW] == low:
+                break
+        at = (at + 1) & mask
+    return at
+
+
+@numba.njit(cache=True, inline="always")
+def _key_row(slots: I8, at: Any) -> Any:
+    """Row in a slot, or -1."""
+    return (slots[at] & _SUB) - 1
 
 
 @numba.njit(cache=True)
@@ -93,10 +117,11 @@ def rehash_accounts(slots: I4, accounts: I8, count: int) -> None:
 
 
 @numba.njit(cache=True)
-def rehash_keys(slots: I4, keys: I8, count: int) -> None:
-    slots[:] = -1
-    for i in range(count):
-        slots[_find_key(slots, keys, keys[i, K_HIGH], keys[i, K_LOW])] = i
+def rehash_keys(slots: I8, keys: I8, counts: I8) -> None:
+    slots[:] = 0
+    for n in range(counts[N_FIRST], counts[N_KEYS]):
+        row = n & (len(keys) - 1)
+        slots[_find_key(slots, keys, keys[row, K_HIGH], keys[row, K_LOW])] = (_tag(keys[row, K_HIGH], keys[row, K_LOW]) << 32) | (row + 1)
 
 
 @numba.njit(cache=True)
@@ -106,9 +131,9 @@ def account_of(slots: I4, accounts: I8, code: int) -> Any:
 
 
 @numba.njit(cache=True)
-def key_of(slots: I4, keys: I8, high: int, low: int) -> Any:
+def key_of(slots: I8, keys: I8, high: int, low: int) -> Any:
     """Row of a key, or -1."""
-    return slots[_find_key(slots, keys, high, low)]
+    return _key_row(slots, _find_key(slots, keys, high, low))
 
 
 # --- reading of batches -----------------------------------------------------------------------------------------------
@@ -312,19 +337,22 @@ def _keep_key(log: I8, counts: I8, keys: I8, row: Any) -> None:
     counts[N_LOG] = at + 1
 
 
-@numba.njit(cache=True)
-def _swap(entry: Any, accounts: I8, keys: I8) -> None:
-    row = entry[1]
-    if entry[0] == L_ACCOUNT:
-        for word, column in ((2, A_BALANCE), (3, A_HELD), (4, A_DAY), (5, A_SPENT)):
-            entry[word], accounts[row, column] = accounts[row, column], entry[word]
+@numba.njit(cache=True, inline="always")
+def _swap(log: I8, at: Any, accounts: I8, keys: I8) -> None:
+    row = log[at, 1]
+    if log[at, 0] == L_ACCOUNT:
+        balance, held, day, spent = accounts[row, A_BALANCE], accounts[row, A_HELD], accounts[row, A_DAY], accounts[row, A_SPENT]
+        accounts[row, A_BALANCE], accounts[row, A_HELD] = log[at, 2], log[at, 3]
+        accounts[row, A_DAY], accounts[row, A_SPENT] = log[at, 4], log[at, 5]
+        log[at, 2], log[at, 3], log[at, 4], log[at, 5] = balance, held, day, spent
     else:
-        for word, column in ((2, K_META), (3, K_REST)):
-            entry[word], keys[row, column] = keys[row, column], entry[word]
+        meta, rest = keys[row, K_META], keys[row, K_REST]
+        keys[row, K_META], keys[row, K_REST] = log[at, 2], log[at, 3]
+        log[at, 2], log[at, 3] = meta, rest
 
 
 @numba.njit(cache=True)
-def take_back(log: I8, down_to: int, counts: I8, accounts: I8, a_slots: I4, keys: I8, k_slots: I4) -> None:
+def take_back(log: I8, down_to: int, counts: I8, accounts: I8, a_slots: I4, keys: I8, k_slots: I8) -> None:
     """Undo the entries from the last to `down_to`; the log then holds what `do_again` needs."""
     for at in range(counts[N_LOG] - 1, down_to - 1, -1):
         what = log[at, 0]
@@ -332,18 +360,18 @@ def take_back(log: I8, down_to: int, counts: I8, accounts: I8, a_slots: I4, keys
             a_slots[log[at, 2]] = -1
             counts[N_ACCOUNTS] -= 1
         elif what == L_NEW_KEY:
-            k_slots[log[at, 2]] = -1
+            k_slots[log[at, 2]] = 0
             counts[N_KEYS] -= 1
             counts[N_HOLDS] -= log[at, 3]
         else:
             if what == L_KEY and (log[at, 2] >> 8) & 7 == S_OPEN and (keys[log[at, 1], K_META] >> 8) & 7 != S_OPEN:
                 counts[N_HOLDS] += 1
-            _swap(log[at], accounts, keys)
+            _swap(log, at, accounts, keys)
     counts[N_LOG] = down_to
 
 
 @numba.njit(cache=True)
-def do_again(log: I8, entries: int, counts: I8, accounts: I8, a_slots: I4, keys: I8, k_slots: I4) -> None:
+def do_again(log: I8, entries: int, counts: I8, accounts: I8, a_slots: I4, keys: I8, k_slots: I8) -> None:
     """Redo what `take_back` undid, without looking at anything."""
     for at in range(entries):
         what = log[at, 0]
@@ -351,13 +379,13 @@ def do_again(log: I8, entries: int, counts: I8, accounts: I8, a_slots: I4, keys:
             a_slots[log[at, 2]] = log[at, 1]
             counts[N_ACCOUNTS] += 1
         elif what == L_NEW_KEY:
-            k_slots[log[at, 2]] = log[at, 1]
+            k_slots[log[at, 2]] = log[at, 4]
             counts[N_KEYS] += 1
             counts[N_HOLDS] += log[at, 3]
         else:
             if what == L_KEY and (log[at, 2] >> 8) & 7 != S_OPEN and (keys[log[at, 1], K_META] >> 8) & 7 == S_OPEN:
                 counts[N_HOLDS] -= 1
-            _swap(log[at], accounts, keys)
+            _swap(log, at, accounts, keys)
     counts[N_LOG] = entries
 
 
@@ -434,7 +462,7 @@ def _too_much(accounts: I8, d: Any, cr: Any, amount: Any) -> Any:
 
 
 @numba.njit(cache=True)
-def _known_code(row: Any, op: Any, known: Any, keys: I8, k_slots: I4, accounts: I8) -> int:
+def _known_code(row: Any, op: Any, known: Any, keys: I8, k_slots: I8, accounts: I8) -> int:
     """Whether a row with a known key is the same row."""
     k_op = keys[known, K_META] & 0xFF
     if k_op != op:
@@ -444,7 +472,7 @@ def _known_code(row: Any, op: Any, known: Any, keys: I8, k_slots: I4, accounts: 
             return c.EXISTS_REFERENCE
         amount = row[AMOUNT]
         if op == c.OP_POST and amount == 0:
-            hold = k_slots[_find_key(k_slots, keys, row[REF_HIGH], row[REF_LOW])]
+            hold = _key_row(k_slots, _find_key(k_slots, keys, row[REF_HIGH], row[REF_LOW]))
             amount = keys[hold, K_AMOUNT] if hold >= 0 else keys[known, K_AMOUNT]
         return c.EXISTS_AMOUNT if op != c.OP_VOID and keys[known, K_AMOUNT] != amount else 0
     debit = accounts[keys[known, K_SIDES] & _SUB, A_CODE]
@@ -469,9 +497,9 @@ def _known_code(row: Any, op: Any, known: Any, keys: I8, k_slots: I4, accounts: 
 @numba.njit(cache=True, inline="always")
 def _enter(
     row: Any, slot: Any, op: Any, d: Any, cr: Any, amount: Any, rest: Any, status: int, told: Any, meta: int, high: Any, low: Any,
-    keys: I8, k_slots: I4, counts: I8, log: I8,
+    keys: I8, k_slots: I8, counts: I8, log: I8,
 ) -> None:  # fmt: skip
-    k = counts[N_KEYS]
+    k = counts[N_KEYS] & (len(keys) - 1)
     keys[k, K_HIGH] = row[HIGH]
     keys[k, K_LOW] = row[LOW]
     keys[k, K_SIDES] = d | (cr << 32)
@@ -481,13 +509,15 @@ def _enter(
     keys[k, K_TOLD] = told
     keys[k, K_REF_HIGH] = high
     keys[k, K_REF_LOW] = low
-    k_slots[slot] = k
-    counts[N_KEYS] = k + 1
+    entry = (_tag(row[HIGH], row[LOW]) << 32) | (k + 1)
+    k_slots[slot] = entry
+    counts[N_KEYS] += 1
     at = counts[N_LOG]
     log[at, 0] = L_NEW_KEY
     log[at, 1] = k
     log[at, 2] = slot
     log[at, 3] = 1 if status == S_OPEN else 0
+    log[at, 4] = entry
     counts[N_LOG] = at + 1
     if status == S_OPEN:
         counts[N_HOLDS] += 1
@@ -501,7 +531,7 @@ def _available(accounts: I8, row: Any) -> Any:
 @numba.njit(cache=True)
 def _move(
     row: Any, slot: Any, op: Any, day: int, meta: int, max_holds: int,
-    accounts: I8, a_slots: I4, keys: I8, k_slots: I4, counts: I8, log: I8,
+    accounts: I8, a_slots: I4, keys: I8, k_slots: I8, counts: I8, log: I8,
 ) -> tuple[int, int]:  # fmt: skip
     """A move, hold, send or receive whose key is new: (code, balance to tell)."""
     debit, credit, amount = row[DEBIT], row[CREDIT], row[AMOUNT]
@@ -544,10 +574,10 @@ def _move(
 @numba.njit(cache=True)
 def _refer(
     row: Any, slot: Any, op: Any, day: int, meta: int, currency: int, venue: int,
-    accounts: I8, a_slots: I4, keys: I8, k_slots: I4, counts: I8, log: I8,
+    accounts: I8, a_slots: I4, keys: I8, k_slots: I8, counts: I8, log: I8,
 ) -> tuple[int, int]:  # fmt: skip
     """A post, void, refund or expiry whose key is new: (code, balance to tell). Its accounts and, where 0, its amount are written into `row`."""
-    r = np.int64(k_slots[_find_key(k_slots, keys, row[REF_HIGH], row[REF_LOW])])
+    r = _key_row(k_slots, _find_key(k_slots, keys, row[REF_HIGH], row[REF_LOW]))
     was = keys[r, K_META] & 0xFF if r >= 0 else -1
     if op == c.OP_REFUND:
         if r < 0:
@@ -623,22 +653,27 @@ def _balance_now(row: Any, accounts: I8, a_slots: I4) -> int:
 @numba.njit(cache=True)
 def settle(
     rows: I8, result: U1, balance: I8, fresh: U1,
-    accounts: I8, a_slots: I4, keys: I8, k_slots: I4, counts: I8, log: I8,
-    currency: int, venue: int, clock: int, day: int, ordered: bool, forgotten_ms: int, max_holds: int,
-) -> None:  # fmt: skip
+    accounts: I8, a_slots: I4, keys: I8, k_slots: I8, counts: I8, log: I8,
+    currency: int, venue: int, clock: int, day: int, ordered_ms: int, forgotten_ms: int, max_holds: int,
+) -> int:  # fmt: skip
     """Settle or refuse n rows in order. `result` comes with what the columns alone refuse, and leaves with the codes; `balance`: told with each row.
 
     fresh: 1 where the row took effect; a key that is known with the same parameters answers as the first time and is not fresh. The order of the checks is
-    the order of the codes. `take_back` down to 0 leaves everything but result, balance, fresh and rows as before.
+    the order of the codes. `take_back` down to 0 leaves everything but result, balance, fresh and rows as before. Returns a number without meaning.
     """
     n = len(rows)
-    meta = (ORDERED if ordered else 0) | (np.int64(clock) << 16) | (np.int64(day) << 32)
+    touched = np.int64(0)
+    ordered = ordered_ms > 0
+    meta = (np.int64(ORDERED) if ordered else np.int64(0)) | (np.int64(clock) << 16) | (np.int64(day) << 32)
     counts[N_LOG] = 0
     start = np.int64(-1)
     mark = np.int64(0)
     chain_known = np.int64(0)
     broken = False
     for i in range(n):
+        if i % AHEAD == 0:
+            for j in range(i, min(i + AHEAD, n)):
+                touched ^= k_slots[_tag(rows[j, HIGH], rows[j, LOW]) & (len(k_slots) - 1)]
         row = rows[i]
         linked = row[OP] & c.LINKED != 0
         op = row[OP] & ~np.int64(c.LINKED)
@@ -657,10 +692,12 @@ def settle(
             effect = code == 0
         elif code == 0:
             slot = _find_key(k_slots, keys, row[HIGH], row[LOW])
-            known = np.int64(k_slots[slot])
+            known = _key_row(k_slots, slot)
             is_known = np.int64(1 if known >= 0 else 0)
             if ordered and ((row[HIGH] >> 52) & 0xF != 7 or (row[LOW] >> 6) & 3 != 2):
                 code = c.ID_NOT_TIME_ORDERED
+            elif ordered and id_time_ms(row[HIGH]) > ordered_ms + c.MAX_AHEAD_MS:
+                code = c.ID_TOO_NEW
             elif known >= 0:
                 code = _known_code(row, op, known, keys, k_slots, accounts)
                 told = keys[known, K_TOLD]
@@ -691,6 +728,7 @@ def settle(
         if not linked:
             start = np.int64(-1)
             broken = False
+    return touched
 
 
 @numba.njit(cache=True, inline="always")
@@ -705,29 +743,37 @@ def id_time_ms(high: Any) -> Any:
 
 
 @numba.njit(cache=True)
-def forget(keys: I8, count: int, opaque: int, until_ms: int) -> int:
-    """Keep, in their order: open holds, all but the first `opaque` rows without time-ordered keys, and time-ordered ones later than `until_ms`. Returns how many."""
-    kept = 0
-    for i in range(count):
-        meta = keys[i, K_META]
-        if meta & ORDERED:
-            stays = id_time_ms(keys[i, K_HIGH]) > until_ms
-        else:
-            stays = opaque <= 0
-            opaque -= 1
-        if stays or (meta >> 8) & 7 == S_OPEN:
-            keys[kept, :] = keys[i, :]
-            kept += 1
-    return kept
-
-
-@numba.njit(cache=True)
-def id_times_ms(keys: I8, count: int) -> I8:
-    """Times of the time-ordered keys among the first `count` rows."""
-    found = np.empty(count, np.int64)
-    n = 0
-    for i in range(count):
-        if keys[i, K_META] & ORDERED:
-            found[n] = id_time_ms(keys[i, K_HIGH])
-            n += 1
-    return found[:n]
+def forget(keys: I8, slots: I8, counts: I8, most: int) -> tuple[int, int]:
+    """Forget the oldest keys until `most` are left; open holds are taken along instead. Returns the latest time of a forgotten time-ordered key, or -1, and nothing."""
+    mask, ring = len(slots) - 1, len(keys) - 1
+    latest = np.int64(-1)
+    touched = np.int64(0)
+    done = np.int64(0)
+    while counts[N_KEYS] - counts[N_FIRST] > most:
+        if done % AHEAD == 0:
+            for n in range(counts[N_FIRST], min(counts[N_FIRST] + AHEAD, counts[N_KEYS])):
+                touched ^= slots[_tag(keys[n & ring, K_HIGH], keys[n & ring, K_LOW]) & mask]
+        done += 1
+        row = counts[N_FIRST] & ring
+        at = _find_key(slots, keys, keys[row, K_HIGH], keys[row, K_LOW])
+        counts[N_FIRST] += 1
+        if (keys[row, K_META] >> 8) & 7 == S_OPEN:
+            head = counts[N_KEYS] & ring
+            keys[head, :] = keys[row, :]
+            slots[at] = (slots[at] & ~_SUB) | (head + 1)
+            counts[N_KEYS] += 1
+            continue
+        if keys[row, K_META] & ORDERED:
+            latest = max(latest, id_time_ms(keys[row, K_HIGH]))
+        # Close the gap: move back what was pushed past it (Knuth, 6.4, algorithm R).
+        gap, seen = at, at
+        while True:
+            seen = (seen + 1) & mask
+            if slots[seen] == 0:
+                break
+            home = (slots[seen] >> 32) & mask
+            if (seen - home) & mask >= (seen - gap) & mask:
+                slots[gap] = slots[seen]
+                gap = seen
+        slots[gap] = 0
+    return latest, touched

@@ -110,27 +110,28 @@ def save(state: LedgerState) -> bytes:
     )  # fmt: skip
 
 
-def load(data: bytes) -> LedgerState:
+def load(data: bytes, tables: Tables) -> LedgerState:
+    """Read into fresh tables."""
     # An array of fewer than 16 elements is one byte, then its first element: a number since format 2, bytes before.
     if data[1:2] != bytes((FORMAT,)):
-        return _load_1(msgspec.msgpack.decode(data, type=_Saved1))
+        return _load_1(msgspec.msgpack.decode(data, type=_Saved1), tables)
     saved = msgspec.msgpack.decode(data, type=_Saved)
     state = LedgerState(
-        currencies=saved.currencies, venues=saved.venues, clocks=saved.clocks, transit=Transit.load(saved.transit), payments=saved.payments,
+        tables=tables, currencies=saved.currencies, venues=saved.venues, clocks=saved.clocks, transit=Transit.load(saved.transit), payments=saved.payments,
         top_ups=saved.top_ups, rows=saved.rows, day=saved.day, closing=saved.closing, volume=saved.volume,
     )  # fmt: skip
     state.tables.load(saved.accounts, saved.keys, saved.forgotten_ms)
-    keys = state.tables.keys
     for row in state.tables.held_rows().tolist():
-        expires = int(keys[row, kernels.K_REF_HIGH])
-        if expires:
-            clock = state.clocks[(int(keys[row, kernels.K_META]) >> 16) & 0xFFFF]
-            state.await_expiry(clock, expires, int(keys[row, kernels.K_HIGH]), int(keys[row, kernels.K_LOW]))
+        if row[kernels.K_REF_HIGH]:
+            clock = state.clocks[(row[kernels.K_META] >> 16) & 0xFFFF]
+            state.await_expiry(clock, row[kernels.K_REF_HIGH], row[kernels.K_HIGH], row[kernels.K_LOW])
     return state
 
 
-def _load_1(saved: _Saved1) -> LedgerState:
-    state = LedgerState(currencies=saved.currencies, venues=saved.venues, payments=saved.payments, top_ups=saved.top_ups, volume=saved.volume)
+def _load_1(saved: _Saved1, tables: Tables) -> LedgerState:
+    state = LedgerState(
+        tables=tables, currencies=saved.currencies, venues=saved.venues, payments=saved.payments, top_ups=saved.top_ups, volume=saved.volume
+    )  # fmt: skip
     code, balance = np.frombuffer(saved.code, "<i8"), np.frombuffer(saved.balance, "<i8")
     accounts = np.zeros((len(code), kernels.ACCOUNT_WORDS), "<i8")
     accounts[:, kernels.A_CODE], accounts[:, kernels.A_BALANCE] = code, balance

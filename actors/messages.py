@@ -86,14 +86,18 @@ class GetZone(_Tagged, frozen=True, kw_only=True, tag="get_zone"):
 
 
 class TopUps(_Tagged, frozen=True, kw_only=True, tag="top_ups"):
-    """n credits to wallets from the outside account: key (n, 16) bytes, subject (n,) u4, amount (n,) u4. Replies Settled."""
+    """n credits to wallets from the outside account: key (n, 16) bytes, subject (n,) u4, amount (n,) u4. Replies Settled.
+
+    `ordered_ms`: the caller's time (ms since 1970) where the keys are UUIDv7; a key that is older than what the ledger has forgotten is then refused, one
+    that is more than a minute ahead of that time too. 0: the keys are opaque, and known as long as the ledger remembers them.
+    """
 
     tick: int
     key: bytes
     subject: bytes
     amount: bytes
     currency: Currency
-    ordered: bool = False
+    ordered_ms: int = 0
 
 
 class Payments(_Tagged, frozen=True, kw_only=True, tag="payments"):
@@ -109,7 +113,7 @@ class Payments(_Tagged, frozen=True, kw_only=True, tag="payments"):
     unit: bytes
     amount: bytes
     currency: Currency
-    ordered: bool = False
+    ordered_ms: int = 0
 
 
 class Transfers(_Tagged, frozen=True, kw_only=True, tag="transfers"):
@@ -118,7 +122,7 @@ class Transfers(_Tagged, frozen=True, kw_only=True, tag="transfers"):
     op (n,) u1, key (n, 16) bytes, debit and credit (n,) u8 accounts (`actors.ledger_codes`: kind << 60 | number, 0 in posts, voids and refunds), amount (n,) i8,
     reference (n, 16) bytes (the key of the hold or the original), expires (n,) i8 on `clock`. Empty op, reference or expires: all 0. Tills are those of `venue`.
     Before the rows, holds of `clock` (a venue: its ticks; "": milliseconds since 1970) that expire at `now` or earlier are released; a batch of no rows does only that.
-    `ordered`: the keys are UUIDv7, and what is older than the ledger remembers is refused.
+    `ordered_ms`: see TopUps.
     """
 
     clock: str = ""
@@ -132,7 +136,7 @@ class Transfers(_Tagged, frozen=True, kw_only=True, tag="transfers"):
     amount: bytes = b""
     reference: bytes = b""
     expires: bytes = b""
-    ordered: bool = False
+    ordered_ms: int = 0
 
 
 class SendTransfers(_Tagged, frozen=True, kw_only=True, tag="send_transfers"):
@@ -146,7 +150,7 @@ class SendTransfers(_Tagged, frozen=True, kw_only=True, tag="send_transfers"):
     subject: bytes
     to: bytes
     amount: bytes
-    ordered: bool = False
+    ordered_ms: int = 0
 
 
 class GetUnderWay(_Tagged, frozen=True, kw_only=True, tag="get_under_way"):
