@@ -136,11 +136,18 @@ class TransfersReceived(_Body, frozen=True):
 
 
 class TransfersFinished(_Body, frozen=True):
-    """n transfers sent to ledger `peer` are finished: sequence (n,) u8, outcome (n,) u1; what was refused (not 0) is with its sender again."""
+    """n transfers sent to ledger `peer` are finished: sequence (n,) u8, outcome (n,) u1; what was refused (not 0) is with its sender again.
+
+    key (n, 16) bytes, subject (n,) u4 and amount (n,) i8: as they were sent.
+    """
 
     peer: int
+    currency: str
     sequence: bytes
     outcome: bytes
+    key: bytes
+    subject: bytes
+    amount: bytes
 
 
 class AccountsSet(_Body, frozen=True):

@@ -529,14 +529,19 @@ def _finish(state: LedgerState, command: FinishTransfers) -> Decision | Rejected
         return refused
     outbound = state.transit.outbound.get(command.peer, Outbound())
     sequences = np.frombuffer(command.sequence, "<u8").tolist()
-    still = np.zeros(n, np.bool_)
-    seen: set[int] = set()
-    for i, sequence in enumerate(sequences):
-        still[i] = sequence in outbound.open and sequence not in seen and command.outcome[i] <= len(CODES)
-        seen.add(sequence)
-    if not still.any():
+    finished: dict[int, int] = {}
+    for sequence, outcome in zip(sequences, command.outcome, strict=True):
+        leg = outbound.open.get(sequence)
+        if leg is not None and leg.currency == command.currency and outcome <= len(CODES):
+            finished.setdefault(sequence, outcome)
+    if not finished:
         return Decision((), Done())
-    return Decision((TransfersFinished(command.peer, _chosen(command.sequence, 8, still), _chosen(command.outcome, 1, still)),), Done())
+    legs = [outbound.open[sequence] for sequence in finished]
+    event = TransfersFinished(
+        command.peer, command.currency, np.array(list(finished), "<u8").tobytes(), bytes(finished.values()), b"".join(leg.key for leg in legs),
+        np.array([leg.subject for leg in legs], "<u4").tobytes(), np.array([leg.amount for leg in legs], "<i8").tobytes(),
+    )  # fmt: skip
+    return Decision((event,), Done())
 
 
 def _apply_finished(state: LedgerState, event: TransfersFinished) -> None:

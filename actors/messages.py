@@ -174,9 +174,10 @@ class ReceiveTransfers(_Tagged, frozen=True, kw_only=True, tag="receive_transfer
 
 
 class FinishTransfers(_Tagged, frozen=True, kw_only=True, tag="finish_transfers"):
-    """What became of transfers to ledger `peer`: sequence (n,) u8, outcome (n,) u1 as in Received. What was refused goes back to the sender. Replies Done."""
+    """What became of transfers in `currency` to ledger `peer`: sequence (n,) u8, outcome (n,) u1 as in Received. What was refused goes back to the sender. Replies Done."""
 
     peer: int
+    currency: Currency
     sequence: bytes
     outcome: bytes
 
