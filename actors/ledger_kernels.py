@@ -624,7 +624,7 @@ def _refer(
         held = keys[r, K_REST]
         moved = amount if op == c.OP_POST else np.int64(0)
         accounts[d, A_HELD] -= held
-        if accounts[d, A_DAY] == day and keys[r, K_META] >> 32 == day:
+        if debit >> 60 <= c.TILL and accounts[d, A_DAY] == day and keys[r, K_META] >> 32 == day:
             accounts[d, A_SPENT] -= held - moved
         status = S_POSTED if op == c.OP_POST else S_VOID if op == c.OP_VOID else S_EXPIRED
         keys[r, K_META] = (keys[r, K_META] & ~np.int64(0x700)) | (status << 8)

@@ -73,7 +73,7 @@ class Model:
             known = self.known[key]
             account = self.held(known.currency, known.debit)
             account.held -= known.rest
-            if known.day == self.day:
+            if known.day == self.day and known.debit[0] in ("wallet", "till"):
                 account.spent -= known.rest
             known.rest, known.status = 0, "expired"
         return expired
@@ -242,7 +242,7 @@ class Model:
         else:
             moved = amount if row.op == POST else 0
             payer.held -= original.rest
-            if original.day == self.day:
+            if original.day == self.day and debit[0] in ("wallet", "till"):
                 payer.spent -= original.rest - moved
             original.rest, original.status = 0, "posted" if row.op == POST else "void"
             amount = moved

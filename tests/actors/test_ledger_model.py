@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -44,7 +46,7 @@ def command_of(rows: list[m.Row], *, now: int = 0, currency: str = "EUR", ordere
 SUBJECTS = [0, 8, 16]
 ACCOUNTS: list[m.Account] = [*(("wallet", s) for s in SUBJECTS), ("till", 0), ("till", 1), ("outside", 0)]
 STRANGE: list[m.Account] = [("wallet", 9), ("till", 500), ("till", 2)]
-KEYS = st.integers(1, 30)
+KEYS = st.integers(1, 60)
 CURRENCIES = st.sampled_from(["EUR", "EUR", "EUR", "CHF"])
 
 
@@ -53,9 +55,12 @@ def rows(draw: st.DrawFn) -> m.Row:
     op = draw(st.sampled_from([m.MOVE, m.MOVE, m.HOLD, m.HOLD, m.POST, m.VOID, m.REFUND]))
     key, linked = draw(KEYS), draw(st.integers(0, 4)) == 0
     if op in (m.POST, m.VOID, m.REFUND):
-        amount = 0 if op == m.VOID else draw(st.integers(0, 40))
+        amount = int(draw(st.integers(0, 20)) == 0) if op == m.VOID else draw(st.integers(0, 40))
         return m.Row(key, op, amount=amount, reference=draw(KEYS), linked=linked)
     account = st.sampled_from(ACCOUNTS + (STRANGE if draw(st.integers(0, 9)) == 0 else []))
+    if draw(st.integers(0, 9)):
+        debit, credit = draw(st.permutations(ACCOUNTS))[:2]
+        return m.Row(key, op, debit, credit, draw(st.integers(1, 60)), expires=draw(st.integers(0, 8)) if op == m.HOLD else 0, linked=linked)
     expires = draw(st.integers(0, 12)) if op == m.HOLD else 0
     return m.Row(key, op, draw(account), draw(account), draw(st.integers(0, 60)), expires=expires, linked=linked)
 
@@ -68,6 +73,15 @@ class Transferring(RuleBasedStateMachine):
         tills = tuple(np.flatnonzero(BOOK.has_till).tolist())
         self.model = m.Model(max_keys=max_keys, tills=tills, units=len(BOOK.has_till))
         self.now = 0
+        for i, subject in enumerate(SUBJECTS):
+            self.top_up(subject=subject, amount=150, key=61 + i, currency="EUR")
+
+    def _aimed(self, row: m.Row) -> m.Row:
+        """Most references are to something that may be meant, most expiries lie ahead."""
+        wanted = {m.POST: m.HOLD, m.VOID: m.HOLD, m.REFUND: m.MOVE}.get(row.op)
+        meant = [key for key, known in self.model.known.items() if known.op == wanted]
+        reference = meant[row.reference % len(meant)] if meant and row.reference % 4 else row.reference
+        return dataclasses.replace(row, reference=reference, expires=row.expires + self.now - 1 if row.expires else 0)
 
     def _turn(self, command: Command) -> Decision:
         before = self.ledger.save(self.live)
@@ -85,6 +99,7 @@ class Transferring(RuleBasedStateMachine):
     @rule(batch=st.lists(rows(), min_size=0, max_size=7), currency=CURRENCIES, step=st.integers(0, 2))
     def transfer(self, batch: list[m.Row], currency: str, step: int) -> None:
         self.now += step
+        batch = [self._aimed(row) for row in batch]
         reply = self._turn(command_of(batch, now=self.now, currency=currency)).reply
         assert isinstance(reply, Settled)
         expected = self.model.batch(currency, self.now, batch)
@@ -101,9 +116,9 @@ class Transferring(RuleBasedStateMachine):
         [(code, _)] = self.model.batch(currency, -1, [row])
         assert named(reply.codes, reply.result) == [code]
 
-    @rule(account=st.sampled_from(ACCOUNTS[:5]), frozen=st.booleans(), move_cap=st.integers(0, 50), day_cap=st.integers(0, 90), currency=CURRENCIES)
+    @rule(account=st.sampled_from(ACCOUNTS[:5]), frozen=st.booleans(), move_cap=st.sampled_from([0, 0, 20, 40]), day_cap=st.sampled_from([0, 0, 60, 90]), currency=CURRENCIES)
     def rule_accounts(self, account: m.Account, frozen: bool, move_cap: int, day_cap: int, currency: str) -> None:
-        frozen = frozen and move_cap > 25  # mostly open, or nothing would happen
+        frozen = frozen and move_cap == 40  # mostly open, or nothing would happen
         column = np.array([wire(account), move_cap, day_cap], "<i8")
         self._turn(
             SetAccounts(
