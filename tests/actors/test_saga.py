@@ -36,12 +36,14 @@ from actors.messages import (
     UnderWay,
 )
 from actors.saga import TransferCourier
+from actors.venue_book import VenueBook
 from esplanade.core.errors import Unavailable
 from esplanade.core.ids import Address
-from tests.actors.parkside import keys, named, u4
+from tests.actors.parkside import document, keys, named, u4
 from tests.actors.stage import stage
 
 LEDGER = Ledger()
+BOOK = VenueBook.read(document())
 
 
 def i8(*values: int) -> bytes:
@@ -65,20 +67,21 @@ def freeze(subject: int, frozen: bool = True) -> SetAccounts:
 class Bench:
     """Ledgers as bare behaviours; every event is journalled as bytes, folded again, and compared."""
 
-    def __init__(self) -> None:
-        self.state = {i: LEDGER.initial() for i in range(LEDGERS)}
-        self.again = {i: LEDGER.initial() for i in range(LEDGERS)}
+    def __init__(self, ledger: Ledger = LEDGER) -> None:
+        self.ledger = ledger
+        self.state = {i: ledger.initial() for i in range(LEDGERS)}
+        self.again = {i: ledger.initial() for i in range(LEDGERS)}
 
     def ask(self, ledger: int, command: Command) -> Reply:
-        before = LEDGER.save(self.state[ledger])
-        decision = LEDGER.decide(self.state[ledger], command, Context(address=Address("ledger", "demo", str(ledger))))
-        assert LEDGER.save(self.state[ledger]) == before
+        before = self.ledger.save(self.state[ledger])
+        decision = self.ledger.decide(self.state[ledger], command, Context(address=Address("ledger", "demo", str(ledger)), venue=BOOK))
+        assert self.ledger.save(self.state[ledger]) == before
         if isinstance(decision, Rejected):
             return decision
         for event in decision.events:
-            self.state[ledger] = LEDGER.apply(self.state[ledger], event)
-            self.again[ledger] = LEDGER.apply(self.again[ledger], decode_event(*encode_event(event)))
-            assert LEDGER.save(self.state[ledger]) == LEDGER.save(self.again[ledger])
+            self.state[ledger] = self.ledger.apply(self.state[ledger], event)
+            self.again[ledger] = self.ledger.apply(self.again[ledger], decode_event(*encode_event(event)))
+            assert self.ledger.save(self.state[ledger]) == self.ledger.save(self.again[ledger])
             assert not any(books_of(self.state[ledger]).total.values())
         return decision.reply
 
