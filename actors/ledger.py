@@ -419,7 +419,8 @@ def _send(state: LedgerState, command: SendTransfers, ledger: int) -> Decision |
         return refused
     if state.transit.open + n > MAX_UNDER_WAY:
         return Rejected(
-            code="too_many_under_way", message=f"{state.transit.open} transfers are under way from ledger {ledger}; at most {MAX_UNDER_WAY}, send later"
+            code="too_many_under_way",
+            message=f"{state.transit.open} transfers are under way from ledger {ledger}; at most {MAX_UNDER_WAY}, send later",
         )
     rows, result = np.empty((n, kernels.ROW_WORDS), np.int64), np.zeros(n, np.uint8)
     currency = _place(state.currencies, command.currency)
@@ -448,7 +449,11 @@ def _read_sends(batch: SendTransfers | TransfersSent, rows: Rows, result: Codes,
 def _apply_sent(state: LedgerState, event: TransfersSent, done: bool) -> None:
     n = len(event.subject) // 4
     currency = _enter(state.currencies, event.currency)
-    subject, to, amount = np.frombuffer(event.subject, "<u4").tolist(), np.frombuffer(event.to, "<u4").tolist(), np.frombuffer(event.amount, "<i8").tolist()
+    subject, to, amount = (
+        np.frombuffer(event.subject, "<u4").tolist(),
+        np.frombuffer(event.to, "<u4").tolist(),
+        np.frombuffer(event.amount, "<i8").tolist(),
+    )
     ledger = subject[0] % LEDGERS
     if not done:
         rows, result = np.empty((n, kernels.ROW_WORDS), np.int64), np.zeros(n, np.uint8)
@@ -577,7 +582,8 @@ def _set_accounts(state: LedgerState, command: SetAccounts, ledger: int) -> Deci
     caps = np.concatenate([np.frombuffer(command.move_cap, "<i8"), np.frombuffer(command.day_cap, "<i8")])
     if not (here & (account & ~_WIRE == 0)).all() or (caps < 0).any() or max(command.frozen, default=0) > 1:
         return Rejected(
-            code="invalid", message=f"rules of {n} accounts: each is a wallet of ledger {ledger} or a till of `venue`, frozen 0 or 1, caps not below 0"
+            code="invalid",
+            message=f"rules of {n} accounts: each is a wallet of ledger {ledger} or a till of `venue`, frozen 0 or 1, caps not below 0",
         )
     if not n:
         return Decision((), Done())
@@ -588,7 +594,12 @@ def _set_accounts(state: LedgerState, command: SetAccounts, ledger: int) -> Deci
 
 def _apply_accounts(state: LedgerState, event: AccountsSet) -> None:
     currency, venue, tables = _enter(state.currencies, event.currency), _enter(state.venues, event.venue), state.tables
-    columns = (np.frombuffer(event.account, "<i8"), np.frombuffer(event.frozen, np.uint8), np.frombuffer(event.move_cap, "<i8"), np.frombuffer(event.day_cap, "<i8"))
+    columns = (
+        np.frombuffer(event.account, "<i8"),
+        np.frombuffer(event.frozen, np.uint8),
+        np.frombuffer(event.move_cap, "<i8"),
+        np.frombuffer(event.day_cap, "<i8"),
+    )
     for account, frozen, move_cap, day_cap in zip(*(column.tolist() for column in columns), strict=True):
         kind = account >> 60
         row = tables.place(code_of(kind, currency, account & 0xFFFFFFFF, venue if kind == c.TILL else 0))

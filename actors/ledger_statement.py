@@ -93,7 +93,9 @@ async def statement(
             if isinstance(body, DayClosed):
                 carried = fold.carried(body)
                 if (inside or day is None) and carried != balance:
-                    raise Fault(f"{name}: day {body.day} closes {account:#x} with {carried} {currency}, its movements give {balance}; the journal is damaged")
+                    raise Fault(
+                        f"{name}: day {body.day} closes {account:#x} with {carried} {currency}, its movements give {balance}; the journal is damaged"
+                    )
                 balance, open_day = carried, body.next_day
                 if day is not None and body.day == day and inside:
                     return Statement(balance if opening is None else opening, balance, tuple(lines), None)

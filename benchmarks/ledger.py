@@ -87,7 +87,13 @@ class Ours:
                 reply = await self._ask(
                     ledger,
                     Payments(
-                        tick=1, venue="ground", key=b.key, subject=b.subject.tobytes(), unit=b.unit.tobytes(), amount=b.amount.tobytes(), currency="EUR"
+                        tick=1,
+                        venue="ground",
+                        key=b.key,
+                        subject=b.subject.tobytes(),
+                        unit=b.unit.tobytes(),
+                        amount=b.amount.tobytes(),
+                        currency="EUR",
                     ),
                 )
                 if not isinstance(reply, Settled) or any(reply.result):
@@ -129,7 +135,9 @@ class Ours:
         books: list[Books] = [await self._ask(ledger, GetBooks()) for ledger in range(LEDGERS)]
         took_s = time.perf_counter() - began
         if sum(b.payments for b in books) != self.acked or any(total for b in books for total in b.total.values()):
-            raise AssertionError(f"{self.acked} payments acknowledged, {sum(b.payments for b in books)} in the books, sums {[b.total for b in books]}")
+            raise AssertionError(
+                f"{self.acked} payments acknowledged, {sum(b.payments for b in books)} in the books, sums {[b.total for b in books]}"
+            )
         return took_s
 
     async def close(self) -> None:

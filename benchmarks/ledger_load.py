@@ -61,5 +61,7 @@ class Load:
             kind="festival",
             origin=Origin(lat_deg=0, lon_deg=0),
             levels=(Level(id="l", ordinal=0, name="Ground", short_name="G", outline=box(0.0, 6.0 * self.tills)),),
-            units=tuple(Unit(id=f"stand-{i}", level_id="l", category="room", polygon=box(6.0 * i, 6.0 * i + 4), till=True) for i in range(self.tills)),
+            units=tuple(
+                Unit(id=f"stand-{i}", level_id="l", category="room", polygon=box(6.0 * i, 6.0 * i + 4), till=True) for i in range(self.tills)
+            ),
         )

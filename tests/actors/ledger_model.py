@@ -209,7 +209,9 @@ class Model:
         else:
             debit.balance -= row.amount
             credit.balance += row.amount
-        self._enter(row, Known(row.op, row.debit, row.credit, row.amount, currency, 0, row.expires, row.amount, "open" if row.op == HOLD else "", self.day))
+        self._enter(
+            row, Known(row.op, row.debit, row.credit, row.amount, currency, 0, row.expires, row.amount, "open" if row.op == HOLD else "", self.day)
+        )
         return ""
 
     def _refer(self, row: Row, currency: str) -> str:

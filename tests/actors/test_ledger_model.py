@@ -116,7 +116,13 @@ class Transferring(RuleBasedStateMachine):
         [(code, _)] = self.model.batch(currency, -1, [row])
         assert named(reply.codes, reply.result) == [code]
 
-    @rule(account=st.sampled_from(ACCOUNTS[:5]), frozen=st.booleans(), move_cap=st.sampled_from([0, 0, 20, 40]), day_cap=st.sampled_from([0, 0, 60, 90]), currency=CURRENCIES)
+    @rule(
+        account=st.sampled_from(ACCOUNTS[:5]),
+        frozen=st.booleans(),
+        move_cap=st.sampled_from([0, 0, 20, 40]),
+        day_cap=st.sampled_from([0, 0, 60, 90]),
+        currency=CURRENCIES,
+    )
     def rule_accounts(self, account: m.Account, frozen: bool, move_cap: int, day_cap: int, currency: str) -> None:
         frozen = frozen and move_cap == 40  # mostly open, or nothing would happen
         column = np.array([wire(account), move_cap, day_cap], "<i8")

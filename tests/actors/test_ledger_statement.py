@@ -65,7 +65,12 @@ async def test_pages_follow_each_other_without_a_gap_and_across_a_restart() -> N
         await ask(at, top_up(1, 8, 100))
         for batch in range(3):
             key = [10 + rows * batch + i for i in range(rows)]
-            await ask(at, Payments(tick=1, venue="parkside", key=keys(*key), subject=u4(*[8] * rows), unit=u2(*[0] * rows), amount=u4(*[1] * rows), currency="EUR"))
+            await ask(
+                at,
+                Payments(
+                    tick=1, venue="parkside", key=keys(*key), subject=u4(*[8] * rows), unit=u2(*[0] * rows), amount=u4(*[1] * rows), currency="EUR"
+                ),
+            )
         whole = await read(at)
         await at.restart()
         lines: list[Line] = []
@@ -97,7 +102,9 @@ async def test_a_close_that_is_not_what_the_movements_say_is_a_fault() -> None:
         journal, partition = at.journals[0], partition_of(LEDGER)
         segments = [segment async for segment in journal.read("demo", partition)]
         closed = segments[-1].events[-1]
-        forged = Event(closed.entity, closed.version + 1, closed.type, closed.body.replace(np.array([100], "<i8").tobytes(), np.array([99], "<i8").tobytes()))
+        forged = Event(
+            closed.entity, closed.version + 1, closed.type, closed.body.replace(np.array([100], "<i8").tobytes(), np.array([99], "<i8").tobytes())
+        )
         await journal.flush([Append("demo", partition, segments[-1].epoch, segments[-1].position + 1, [forged])])
         with pytest.raises(Fault, match="the journal is damaged"):
             await read(at)

@@ -29,7 +29,9 @@ def uuid7(ms: int, n: int = 0) -> int:
 
 
 def rules(account: Account, *, frozen: bool = False, move_cap: int = 0, day_cap: int = 0) -> SetAccounts:
-    return SetAccounts(currency="EUR", venue="parkside", account=i8(wire(account)), frozen=bytes([frozen]), move_cap=i8(move_cap), day_cap=i8(day_cap))
+    return SetAccounts(
+        currency="EUR", venue="parkside", account=i8(wire(account)), frozen=bytes([frozen]), move_cap=i8(move_cap), day_cap=i8(day_cap)
+    )
 
 
 class Case(NamedTuple):
@@ -73,7 +75,9 @@ CASES: dict[str, Case] = {
     "exists_with_different_expiry": Case((HELD,), (Row(2, HOLD, A, TILL, 50, expires=8),)),
     "linked_chain_partly_known": Case((PAID,), (Row(2, MOVE, A, TILL, 50, linked=True), Row(3, MOVE, A, TILL, 500))),
     "id_too_old": Case(
-        (command_of([Row(uuid7(100 + i, i), MOVE, A, TILL, 1) for i in range(9)], ordered_ms=1000),), (Row(uuid7(100, 99), MOVE, A, TILL, 500),), ordered_ms=1000
+        (command_of([Row(uuid7(100 + i, i), MOVE, A, TILL, 1) for i in range(9)], ordered_ms=1000),),
+        (Row(uuid7(100, 99), MOVE, A, TILL, 500),),
+        ordered_ms=1000,
     ),
     "hold_not_found": Case((PAID,), (Row(3, POST, reference=2),), currency="CHF"),
     "original_not_found": Case((), (Row(3, REFUND, amount=5, reference=2),)),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from actors import ledger_codes as c
-from actors.behaviour import Context, Decision
+from actors.behaviour import Context
 from actors.events import decode_event, encode_event
 from actors.ledger import Ledger
 from actors.ledger_state import balances_of, books_of
