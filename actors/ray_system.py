@@ -14,17 +14,18 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Ray runs its workers at niceness 15; ours are the service, and everything else on the machine would go before them.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import asyncio
 import contextlib
 import functools
 import importlib
 import logging
-import shutil
-import signal
-import tempfile
+import subprocess
+import sys
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -32,8 +33,10 @@ import psutil
 import ray
 from ray import exceptions as ray_errors
 
+from actors import ray_leftovers
 from actors.directory import shard_of
 from actors.lane import RequestSystem
+from actors.ray_leftovers import end_node, is_alive, make_folder, of_node, reclaim
 from actors.requests import MAX_FRAME_BYTES, MAX_FRAME_REQUESTS, Answer, Refused, Request, Take, decode_answers, encode_requests, log_of
 from esplanade.core.errors import EsplanadeError, Fault, LimitExceeded, Unavailable
 
@@ -47,9 +50,6 @@ MAX_QUEUED: Final = 50_000
 """Requests that wait for one shard in one process, at most."""
 RETRY_S: Final = 0.05
 RESTART_S: Final = 0.5
-_FOLDERS: Final = Path("/tmp")
-_PREFIX: Final = "esp-"
-_OWNER: Final = "owner"
 PROFILE_S: Final = 2.0
 STOP_S: Final = 15.0
 
@@ -64,41 +64,58 @@ class Startable(Protocol):
 
 
 class RayNode:
-    """A connection to Ray: to a node of our own, or to a cluster. `stop` of our own node leaves no process and no file."""
+    """A connection to Ray: to a node of our own, or to a cluster. `stop` of our own node leaves no process and no file.
+
+    If this process dies instead, a keeper ends the node: a shell that waits on a pipe from here (a megabyte, where Python would be thirty).
+    """
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-        self._family: list[psutil.Process] = []
+        self.folder = folder
+        self._keeper = None if folder is None else _keeper(folder)
+        self._vital: dict[str, psutil.Process] = {}
 
     @property
     def own(self) -> bool:
-        return self._folder is not None
+        return self.folder is not None
 
     def pids(self) -> list[int]:
-        """Live processes of our own node."""
-        if self.own:
-            seen = {process.pid for process in self._family}
-            for process in psutil.Process().children(recursive=True):
-                if process.pid not in seen and _of_ray(process):
-                    self._family.append(process)
-        return [process.pid for process in self._family if _alive(process)]
+        """Live processes of our own node, its keeper among them."""
+        if self.folder is None or self._keeper is None:
+            return []
+        return [*(process.pid for process in of_node(self.folder)), *([self._keeper.pid] if self._keeper.poll() is None else [])]
+
+    def watch(self) -> None:
+        """Begin to mind the processes without which no other works."""
+        if self.folder is not None:
+            self._vital = {process.name(): process for process in of_node(self.folder) if process.name() in ("gcs_server", "raylet")}
+
+    def broken(self) -> str | None:
+        """The process of our own node that has died and cannot be replaced within it; None while all is well."""
+        return next((f"{name} (process {process.pid})" for name, process in self._vital.items() if not is_alive(process)), None)
 
     def stop(self) -> None:
-        """Disconnect; end our own node. Blocks for some seconds at most."""
-        self.pids()
+        """Disconnect; end our own node. Blocks for some seconds at most. Idempotent. Raises Unavailable naming the processes that do not end."""
+        if self.folder is not None and self.broken() is not None:
+            end_node(self.folder, gently=False)  # first: a driver in a half-dead node waits for a minute and aborts
         ray.shutdown()
-        if self._folder is None:
+        if self.folder is None or self._keeper is None:
             return
         # The agents of a node outlive it for a while; nothing of ours is in them.
-        left = [process for process in self._family if _alive(process)]
-        for how in (signal.SIGTERM, signal.SIGKILL):
-            for process in left:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.send_signal(how)
-            _, left = psutil.wait_procs(left, timeout=3)
-            if not left:
-                break
-        shutil.rmtree(self._folder, ignore_errors=True)
+        left = end_node(self.folder, gently=True)
+        keeper, self._keeper = self._keeper, None
+        assert keeper.stdin is not None
+        keeper.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            keeper.wait(STOP_S)
+        if left:
+            raise Unavailable(f"Ray: processes {left} of the node in {self.folder} cannot be ended; end them by hand")
+
+
+def _keeper(folder: Path) -> subprocess.Popen[bytes]:
+    """Ends the node in `folder` when this process dies; in a session of its own, so that no signal to our group reaches it."""
+    script = 'read -r _; [ -d "$1" ] || exit 0; exec "$2" -I "$3" "$1"'
+    command = ["/bin/sh", "-c", script, "esplanade-keeper", str(folder), sys.executable, ray_leftovers.__file__]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True)
 
 
 def start_ray(address: str | None = None, *, processes: int = 4) -> RayNode:
@@ -113,13 +130,10 @@ def start_ray(address: str | None = None, *, processes: int = 4) -> RayNode:
             raise Unavailable(f"Ray at {address}: {error}; start the cluster, or unset ESPLANADE_RAY_ADDRESS to use a local node") from error
         return RayNode(None)
     reclaim()
-    # Sockets lie below this folder and their paths may have 107 bytes, so it is short whatever TMPDIR says.
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_FOLDERS))
-    me = psutil.Process()
-    (folder / _OWNER).write_text(f"{me.pid} {me.create_time()}")
+    folder = make_folder()
     node = RayNode(folder)
     try:
-        with _true_loopback():
+        with _true_loopback(), _silent():
             ray.init(
                 address="local",
                 namespace=NAMESPACE,
@@ -129,51 +143,19 @@ def start_ray(address: str | None = None, *, processes: int = 4) -> RayNode:
                 logging_level=logging.ERROR,
                 object_store_memory=OBJECT_STORE_BYTES,
                 _node_ip_address=LOOPBACK,
-                _temp_dir=str(folder),
+                _temp_dir=str(folder / "r"),  # Ray opens its directory to all users; ours around it stays private
             )
     except BaseException as error:
         node.stop()
         if isinstance(error, (ConnectionError, RuntimeError, ValueError, OSError)):
             raise Unavailable(f"Ray did not start: {error}; `esplanade doctor` says what this machine lacks") from error
         raise
-    node.pids()
+    node.watch()
     return node
 
 
-def reclaim() -> list[Path]:
-    """End what nodes of killed processes left behind (two agents outlive a killed driver for minutes), and remove their folders; returns these. Ours alone."""
-    gone = []
-    for folder in _FOLDERS.glob(_PREFIX + "*"):
-        with contextlib.suppress(OSError, ValueError):
-            pid, created_s = (folder / _OWNER).read_text().split()
-            if folder.stat().st_uid != os.getuid() or _is_running(int(pid), float(created_s)):
-                continue
-            left = [process for process in psutil.process_iter() if _uses(process, folder)]
-            for process in left:
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
-            psutil.wait_procs(left, timeout=3)
-            shutil.rmtree(folder, ignore_errors=True)
-            gone.append(folder)
-    return gone
-
-
-def _is_running(pid: int, created_s: float) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return bool(abs(psutil.Process(pid).create_time() - created_s) < 1.0)
-    return False
-
-
-def _uses(process: psutil.Process, folder: Path) -> bool:
-    """Whether a process of this user is Ray's and has a file of the folder open (its log)."""
-    with contextlib.suppress(psutil.Error):
-        inside = f"{folder}/"
-        return bool(process.uids().real == os.getuid()) and _of_ray(process) and any(file.path.startswith(inside) for file in process.open_files())
-    return False
-
-
 @contextlib.contextmanager
-def _true_loopback() -> Any:
+def _true_loopback() -> Iterator[None]:
     """Ray (2.60) replaces 127.0.0.1 by the machine's outer address and then listens on all interfaces; given the true one it keeps to loopback."""
     from ray._private import services
 
@@ -185,17 +167,17 @@ def _true_loopback() -> Any:
         services.resolve_ip_for_localhost = kept
 
 
-def _of_ray(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.Error):
-        name = process.name()
-        return name in ("raylet", "gcs_server") or name.startswith("ray::") or any("/ray/" in part for part in process.cmdline()[:3])
-    return False
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Ray prints pages of its own logs to the driver's output when a process dies, whatever it is told of logging; who watches the processes says it in a line."""
+    from ray._private import worker
 
-
-def _alive(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    return False
+    kept = worker.listen_error_messages
+    worker.listen_error_messages = lambda *_: None
+    try:
+        yield
+    finally:
+        worker.listen_error_messages = kept
 
 
 # --- processes --------------------------------------------------------------------------------------------------------

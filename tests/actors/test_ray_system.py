@@ -19,7 +19,8 @@ import pytest
 
 from actors.directory import shard_name
 from actors.messages import LEDGERS, Books, GetBooks, GetZone, Payments, Settled, TopUps, ZoneState
-from actors.ray_system import ProcessHandle, RayNode, RaySystem, reclaim, spawn, start_ray
+from actors.ray_leftovers import reclaim
+from actors.ray_system import ProcessHandle, RayNode, RaySystem, spawn, start_ray
 from actors.topics import Body, Publication, Rewind, TickClosed, channel
 from esplanade.core.errors import NotFound, Unavailable
 from esplanade.core.ids import Address, partition_of
@@ -185,12 +186,13 @@ async def test_an_error_keeps_its_class_across_processes(system: RaySystem) -> N
         await system.clock("demo", "nowhere")
 
 
-def test_what_a_killed_driver_left_behind_is_reclaimed() -> None:
+def test_what_a_killed_driver_left_behind_is_reclaimed_when_its_keeper_was_killed_too() -> None:
     code = (
-        "import os, signal\n"
+        "import os, signal, psutil\n"
         "from actors.ray_system import start_ray\n"
         "node = start_ray(processes=1)\n"
-        "print(node._folder, *node.pids(), flush=True)\n"
+        "print(node.folder, *node.pids(), flush=True)\n"
+        "[child.kill() for child in psutil.Process().children() if child.name() == 'sh']\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
