@@ -343,7 +343,8 @@ def _read_transfers(
     batch: Transfers | Transferred, rows: Rows, result: Codes, ledger: int, currency: int, venue: int, tills: npt.NDArray[np.bool_]
 ) -> None:
     kernels.read_transfers(
-        rows, result, np.frombuffer(batch.op, np.uint8), *(np.frombuffer(d, "<i8") for d in (batch.key, batch.debit, batch.credit, batch.amount, batch.reference)),
+        rows, result, np.frombuffer(batch.op, np.uint8), np.frombuffer(batch.key, "<i8"), np.frombuffer(batch.debit, "<i8"),
+        np.frombuffer(batch.credit, "<i8"), np.frombuffer(batch.amount, "<i8"), np.frombuffer(batch.reference, "<i8"),
         np.frombuffer(batch.expires, "<i8"), tills, isinstance(batch, Transfers), ledger, LEDGERS, currency, venue, batch.now,
     )  # fmt: skip
 
@@ -432,8 +433,8 @@ def _send(state: LedgerState, command: SendTransfers, ledger: int) -> Decision |
         return Decision((), reply)
     moves = fresh.astype(np.bool_)
     event = TransfersSent(
-        command.currency, *(_chosen(column, width, moves) for column, width in ((command.key, 16), (command.subject, 4), (command.to, 4), (command.amount, 8))),
-        command.ordered_ms > 0,
+        command.currency, _chosen(command.key, 16, moves), _chosen(command.subject, 4, moves), _chosen(command.to, 4, moves),
+        _chosen(command.amount, 8, moves), command.ordered_ms > 0,
     )  # fmt: skip
     state.plan = Plan(event, entries)
     return Decision((event,), reply)
@@ -497,7 +498,8 @@ def _receive(state: LedgerState, command: ReceiveTransfers, ledger: int) -> Deci
     _run(state, rows, result, currency=currency)
     _take_back(state)
     outcome[new] = result
-    event = TransfersReceived(command.source, command.through, command.currency, *columns, result.tobytes())
+    sequence, key, subject, to, amount = columns
+    event = TransfersReceived(command.source, command.through, command.currency, sequence, key, subject, to, amount, result.tobytes())
     return Decision((event,), Received(outcome=outcome.tobytes(), codes=CODES))
 
 

@@ -352,7 +352,7 @@ def _swap(log: I8, at: Any, accounts: I8, keys: I8) -> None:
 
 
 @numba.njit(cache=True)
-def take_back(log: I8, down_to: int, counts: I8, accounts: I8, a_slots: I4, keys: I8, k_slots: I8) -> None:
+def take_back(log: I8, down_to: Any, counts: I8, accounts: I8, a_slots: I4, keys: I8, k_slots: I8) -> None:
     """Undo the entries from the last to `down_to`; the log then holds what `do_again` needs."""
     for at in range(counts[N_LOG] - 1, down_to - 1, -1):
         what = log[at, 0]
@@ -424,7 +424,7 @@ def place_account(accounts: I8, slots: I4, counts: I8, code: int) -> Any:
 
 
 @numba.njit(cache=True, inline="always")
-def _spend(accounts: I8, row: Any, day: int, amount: Any) -> None:
+def _spend(accounts: I8, row: Any, day: Any, amount: Any) -> None:
     if accounts[row, A_DAY] != day:
         accounts[row, A_DAY] = day
         accounts[row, A_SPENT] = 0
@@ -438,7 +438,7 @@ def _main_is_credit(debit: Any, credit: Any) -> Any:
 
 
 @numba.njit(cache=True)
-def _limits_code(accounts: I8, d: Any, debit: Any, amount: Any, day: int, capped: bool) -> int:
+def _limits_code(accounts: I8, d: Any, debit: Any, amount: Any, day: Any, capped: bool) -> int:
     """What the debited account itself refuses; d is -1 where it does not exist."""
     if debit >> 60 > c.TILL:
         return 0
@@ -530,9 +530,9 @@ def _available(accounts: I8, row: Any) -> Any:
 
 @numba.njit(cache=True)
 def _move(
-    row: Any, slot: Any, op: Any, day: int, meta: int, max_holds: int,
+    row: Any, slot: Any, op: Any, day: Any, meta: int, max_holds: int,
     accounts: I8, a_slots: I4, keys: I8, k_slots: I8, counts: I8, log: I8,
-) -> tuple[int, int]:  # fmt: skip
+) -> Any:  # fmt: skip
     """A move, hold, send or receive whose key is new: (code, balance to tell)."""
     debit, credit, amount = row[DEBIT], row[CREDIT], row[AMOUNT]
     d = np.int64(a_slots[_find_account(a_slots, accounts, debit)])
@@ -573,9 +573,9 @@ def _move(
 
 @numba.njit(cache=True)
 def _refer(
-    row: Any, slot: Any, op: Any, day: int, meta: int, currency: int, venue: int,
+    row: Any, slot: Any, op: Any, day: Any, meta: int, currency: int, venue: int,
     accounts: I8, a_slots: I4, keys: I8, k_slots: I8, counts: I8, log: I8,
-) -> tuple[int, int]:  # fmt: skip
+) -> Any:  # fmt: skip
     """A post, void, refund or expiry whose key is new: (code, balance to tell). Its accounts and, where 0, its amount are written into `row`."""
     r = _key_row(k_slots, _find_key(k_slots, keys, row[REF_HIGH], row[REF_LOW]))
     was = keys[r, K_META] & 0xFF if r >= 0 else -1
@@ -654,7 +654,7 @@ def _balance_now(row: Any, accounts: I8, a_slots: I4) -> int:
 def settle(
     rows: I8, result: U1, balance: I8, fresh: U1,
     accounts: I8, a_slots: I4, keys: I8, k_slots: I8, counts: I8, log: I8,
-    currency: int, venue: int, clock: int, day: int, ordered_ms: int, forgotten_ms: int, max_holds: int,
+    currency: int, venue: int, clock: int, day: Any, ordered_ms: int, forgotten_ms: int, max_holds: int,
 ) -> int:  # fmt: skip
     """Settle or refuse n rows in order. `result` comes with what the columns alone refuse, and leaves with the codes; `balance`: told with each row.
 
@@ -662,12 +662,12 @@ def settle(
     the order of the codes. `take_back` down to 0 leaves everything but result, balance, fresh and rows as before. Returns a number without meaning.
     """
     n = len(rows)
-    touched = np.int64(0)
+    touched: Any = np.int64(0)
     ordered = ordered_ms > 0
     meta = (np.int64(ORDERED) if ordered else np.int64(0)) | (np.int64(clock) << 16) | (np.int64(day) << 32)
     counts[N_LOG] = 0
-    start = np.int64(-1)
-    mark = np.int64(0)
+    start: Any = np.int64(-1)
+    mark: Any = np.int64(0)
     chain_known = np.int64(0)
     broken = False
     for i in range(n):
@@ -677,8 +677,8 @@ def settle(
         row = rows[i]
         linked = row[OP] & c.LINKED != 0
         op = row[OP] & ~np.int64(c.LINKED)
-        code = np.int64(result[i])
-        told = np.int64(0)
+        code: Any = np.int64(result[i])
+        told: Any = np.int64(0)
         effect = False
         first = start < 0
         if first and linked:
@@ -743,11 +743,11 @@ def id_time_ms(high: Any) -> Any:
 
 
 @numba.njit(cache=True)
-def forget(keys: I8, slots: I8, counts: I8, most: int) -> tuple[int, int]:
+def forget(keys: I8, slots: I8, counts: I8, most: int) -> Any:
     """Forget the oldest keys until `most` are left; open holds are taken along instead. Returns the latest time of a forgotten time-ordered key, or -1, and nothing."""
     mask, ring = len(slots) - 1, len(keys) - 1
-    latest = np.int64(-1)
-    touched = np.int64(0)
+    latest: Any = np.int64(-1)
+    touched: Any = np.int64(0)
     done = np.int64(0)
     while counts[N_KEYS] - counts[N_FIRST] > most:
         if done % AHEAD == 0:

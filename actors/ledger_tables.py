@@ -93,8 +93,7 @@ class Tables:
     def place(self, code: int) -> int:
         """Row of an account, made where there is none; not to be taken back."""
         self.room(1)
-        found = int(kernels.place_account(self.accounts, self.account_slots, self.counts, code))
-        return found
+        return int(kernels.place_account(self.accounts, self.account_slots, self.counts, code))
 
     def find(self, code: int) -> int:
         """Row of an account, or -1."""
@@ -107,7 +106,8 @@ class Tables:
     def held_rows(self) -> I8:
         """Words of the open holds, (h, KEY_WORDS), oldest first."""
         keys = self._keys_in_order()
-        return keys[(keys[:, kernels.K_META] >> 8) & 7 == kernels.S_OPEN]
+        held: I8 = keys[(keys[:, kernels.K_META] >> 8) & 7 == kernels.S_OPEN]
+        return held
 
     def save(self) -> tuple[bytes, bytes, int]:
         return self.accounts[: self.account_count].tobytes(), self._keys_in_order().tobytes(), self.forgotten_ms
