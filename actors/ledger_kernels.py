@@ -496,7 +496,7 @@ def _known_code(row: Any, op: Any, known: Any, keys: I8, k_slots: I8, accounts: 
 
 @numba.njit(cache=True, inline="always")
 def _enter(
-    row: Any, slot: Any, op: Any, d: Any, cr: Any, amount: Any, rest: Any, status: int, told: Any, meta: int, high: Any, low: Any,
+    row: Any, slot: Any, op: Any, d: Any, cr: Any, amount: Any, rest: Any, status: int, told: Any, meta: Any, high: Any, low: Any,
     keys: I8, k_slots: I8, counts: I8, log: I8,
 ) -> None:  # fmt: skip
     k = counts[N_KEYS] & (len(keys) - 1)
@@ -530,7 +530,7 @@ def _available(accounts: I8, row: Any) -> Any:
 
 @numba.njit(cache=True)
 def _move(
-    row: Any, slot: Any, op: Any, day: Any, meta: int, max_holds: int,
+    row: Any, slot: Any, op: Any, day: Any, meta: Any, max_holds: int,
     accounts: I8, a_slots: I4, keys: I8, k_slots: I8, counts: I8, log: I8,
 ) -> Any:  # fmt: skip
     """A move, hold, send or receive whose key is new: (code, balance to tell)."""
@@ -573,7 +573,7 @@ def _move(
 
 @numba.njit(cache=True)
 def _refer(
-    row: Any, slot: Any, op: Any, day: Any, meta: int, currency: int, venue: int,
+    row: Any, slot: Any, op: Any, day: Any, meta: Any, currency: Any, venue: Any,
     accounts: I8, a_slots: I4, keys: I8, k_slots: I8, counts: I8, log: I8,
 ) -> Any:  # fmt: skip
     """A post, void, refund or expiry whose key is new: (code, balance to tell). Its accounts and, where 0, its amount are written into `row`."""
@@ -654,8 +654,8 @@ def _balance_now(row: Any, accounts: I8, a_slots: I4) -> int:
 def settle(
     rows: I8, result: U1, balance: I8, fresh: U1,
     accounts: I8, a_slots: I4, keys: I8, k_slots: I8, counts: I8, log: I8,
-    currency: int, venue: int, clock: int, day: Any, ordered_ms: int, forgotten_ms: int, max_holds: int,
-) -> int:  # fmt: skip
+    currency: Any, venue: Any, clock: Any, day: Any, ordered_ms: int, forgotten_ms: int, max_holds: int,
+) -> Any:  # fmt: skip
     """Settle or refuse n rows in order. `result` comes with what the columns alone refuse, and leaves with the codes; `balance`: told with each row.
 
     fresh: 1 where the row took effect; a key that is known with the same parameters answers as the first time and is not fresh. The order of the checks is
