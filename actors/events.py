@@ -69,6 +69,7 @@ class ToppedUp(_Body, frozen=True):
     key: bytes
     subject: bytes
     amount: bytes
+    ordered: bool = False
 
 
 class Paid(_Body, frozen=True):
@@ -81,6 +82,94 @@ class Paid(_Body, frozen=True):
     subject: bytes
     unit: bytes
     amount: bytes
+    ordered: bool = False
+
+
+class Transferred(_Body, frozen=True):
+    """n rows that took effect, columns as in the command Transfers; posts, voids and refunds have their accounts and amounts filled in. Empty columns: all 0."""
+
+    clock: str
+    now: int
+    venue: str
+    currency: str
+    op: bytes
+    key: bytes
+    debit: bytes
+    credit: bytes
+    amount: bytes
+    reference: bytes
+    expires: bytes
+    ordered: bool
+
+
+class HoldsExpired(_Body, frozen=True):
+    """n holds of `clock` released because they expired at `now` or earlier: key (n, 16) bytes of the holds."""
+
+    clock: str
+    now: int
+    key: bytes
+
+
+class TransfersSent(_Body, frozen=True):
+    """n moves from wallets here: key (n, 16) bytes, subject and to (n,) u4, amount (n,) i8. To a wallet of another ledger: into transit, numbered in order."""
+
+    currency: str
+    key: bytes
+    subject: bytes
+    to: bytes
+    amount: bytes
+    ordered: bool
+
+
+class TransfersReceived(_Body, frozen=True):
+    """n transfers of another ledger, decided for good: columns as in the command; outcome (n,) u1: 0 credited, else the code by which it was refused."""
+
+    source: int
+    through: int
+    currency: str
+    sequence: bytes
+    key: bytes
+    subject: bytes
+    to: bytes
+    amount: bytes
+    outcome: bytes
+
+
+class TransfersFinished(_Body, frozen=True):
+    """n transfers sent to ledger `peer` are finished: sequence (n,) u8, outcome (n,) u1; what was refused (not 0) is with its sender again.
+
+    key (n, 16) bytes, subject (n,) u4 and amount (n,) i8: as they were sent.
+    """
+
+    peer: int
+    currency: str
+    sequence: bytes
+    outcome: bytes
+    key: bytes
+    subject: bytes
+    amount: bytes
+
+
+class AccountsSet(_Body, frozen=True):
+    """n accounts' rules: account (n,) u8, frozen (n,) u1, move_cap and day_cap (n,) i8."""
+
+    venue: str
+    currency: str
+    account: bytes
+    frozen: bytes
+    move_cap: bytes
+    day_cap: bytes
+
+
+class DayClosed(_Body, frozen=True):
+    """The open day `day` ended and `next_day` began. Balances of n accounts carried forward: code (n,) u8 as in the ledger, balance (n,) i8; names of their codes."""
+
+    day: int
+    next_day: int
+    currencies: tuple[str, ...]
+    venues: tuple[str, ...]
+    code: bytes
+    balance: bytes
 
 
 # --- position host ----------------------------------------------------------------------------------------------------
@@ -159,6 +248,7 @@ class Late(_Body, frozen=True):
 
 EventBody = (
     Answered | OfferCreated | OfferEnded | BaysChanged | QrScanned | ToppedUp | Paid
+    | Transferred | HoldsExpired | TransfersSent | TransfersReceived | TransfersFinished | AccountsSet | DayClosed
     | VenueBound | SourceOpened | SourceClosed | OffersAdopted | Transitions | Dwelt | Pushed | Seen | Late
 )  # fmt: skip
 
@@ -170,6 +260,13 @@ TYPES: Final[dict[str, type[EventBody]]] = {
     "scan_qr.v1": QrScanned,
     "topped_up.v1": ToppedUp,
     "paid.v1": Paid,
+    "transferred.v1": Transferred,
+    "holds_expired.v1": HoldsExpired,
+    "transfers_sent.v1": TransfersSent,
+    "transfers_received.v1": TransfersReceived,
+    "transfers_finished.v1": TransfersFinished,
+    "accounts_set.v1": AccountsSet,
+    "day_closed.v1": DayClosed,
     "venue_bound.v1": VenueBound,
     "source_opened.v1": SourceOpened,
     "source_closed.v1": SourceClosed,

@@ -6,6 +6,7 @@ is bookkeeping (answers, sources, checkpoints, bound documents) is no fact; `lat
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, assert_never
@@ -14,10 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.events import (
+    AccountsSet,
     Answered,
     BaysChanged,
+    DayClosed,
     Dwelt,
     EventBody,
+    HoldsExpired,
     Late,
     OfferCreated,
     OfferEnded,
@@ -29,6 +33,10 @@ from actors.events import (
     SourceClosed,
     SourceOpened,
     ToppedUp,
+    Transferred,
+    TransfersFinished,
+    TransfersReceived,
+    TransfersSent,
     Transitions,
     VenueBound,
     decode_event,
@@ -123,6 +131,10 @@ def facts_of(event: Event) -> list[Fact]:
         case ToppedUp():
             credits = zip(_u4(body.subject).tolist(), _u4(body.amount).tolist(), _hex(body.key), strict=True)
             return [Fact(body.tick, f"wallet/{s}", event.type, f"{a} {body.currency} {k}") for s, a, k in credits]
+        case Transferred() | HoldsExpired() | TransfersSent() | TransfersReceived() | TransfersFinished():
+            return [Fact(NO_TICK, entity, event.type, key) for key in _hex(body.key)]
+        case AccountsSet() | DayClosed():
+            return [Fact(NO_TICK, entity, event.type, hashlib.blake2b(event.body, digest_size=16).hexdigest())]
         case QrScanned():
             return [Fact(NO_TICK, entity, event.type, f"{body.venue} {body.location}")]
         case OfferCreated():

@@ -86,13 +86,18 @@ class GetZone(_Tagged, frozen=True, kw_only=True, tag="get_zone"):
 
 
 class TopUps(_Tagged, frozen=True, kw_only=True, tag="top_ups"):
-    """n credits to wallets from the outside account: key (n, 16) bytes, subject (n,) u4, amount (n,) u4. Replies Settled."""
+    """n credits to wallets from the outside account: key (n, 16) bytes, subject (n,) u4, amount (n,) u4. Replies Settled.
+
+    `ordered_ms`: the caller's time (ms since 1970) where the keys are UUIDv7; a key that is older than what the ledger has forgotten is then refused, one
+    that is more than a minute ahead of that time too. 0: the keys are opaque, and known as long as the ledger remembers them.
+    """
 
     tick: int
     key: bytes
     subject: bytes
     amount: bytes
     currency: Currency
+    ordered_ms: int = 0
 
 
 class Payments(_Tagged, frozen=True, kw_only=True, tag="payments"):
@@ -108,6 +113,98 @@ class Payments(_Tagged, frozen=True, kw_only=True, tag="payments"):
     unit: bytes
     amount: bytes
     currency: Currency
+    ordered_ms: int = 0
+
+
+class Transfers(_Tagged, frozen=True, kw_only=True, tag="transfers"):
+    """n rows between any accounts of this ledger: moves, holds, posts, voids, refunds; see docs/money.md. Replies Settled.
+
+    op (n,) u1, key (n, 16) bytes, debit and credit (n,) u8 accounts (`actors.ledger_codes`: kind << 60 | number, 0 in posts, voids and refunds), amount (n,) i8,
+    reference (n, 16) bytes (the key of the hold or the original), expires (n,) i8 on `clock`. Empty op, reference or expires: all 0. Tills are those of `venue`.
+    Before the rows, holds of `clock` (a venue: its ticks; "": milliseconds since 1970) that expire at `now` or earlier are released; a batch of no rows does only that.
+    `ordered_ms`: see TopUps.
+    """
+
+    clock: str = ""
+    now: int = 0
+    venue: str = ""
+    currency: Currency
+    op: bytes = b""
+    key: bytes = b""
+    debit: bytes = b""
+    credit: bytes = b""
+    amount: bytes = b""
+    reference: bytes = b""
+    expires: bytes = b""
+    ordered_ms: int = 0
+
+
+class SendTransfers(_Tagged, frozen=True, kw_only=True, tag="send_transfers"):
+    """n moves from wallets here to wallets of any ledger: key (n, 16) bytes, subject and to (n,) u4, amount (n,) i8. Replies Settled.
+
+    A row to a wallet of another ledger that is settled has left the sender for good and is under way: it arrives, or comes back (`actors.saga`).
+    """
+
+    currency: Currency
+    key: bytes
+    subject: bytes
+    to: bytes
+    amount: bytes
+    ordered_ms: int = 0
+
+
+class GetUnderWay(_Tagged, frozen=True, kw_only=True, tag="get_under_way"):
+    """Transfers to other ledgers that are not finished, the oldest of each. Replies UnderWay."""
+
+
+class ReceiveTransfers(_Tagged, frozen=True, kw_only=True, tag="receive_transfers"):
+    """From ledger `source`: sequence (n,) u8, key (n, 16) bytes, subject (sender) and to (n,) u4, amount (n,) i8. Replies Received.
+
+    `through`: the source has finished every sequence up to it and will not ask about them again.
+    """
+
+    source: int
+    through: int
+    currency: Currency
+    sequence: bytes
+    key: bytes
+    subject: bytes
+    to: bytes
+    amount: bytes
+
+
+class FinishTransfers(_Tagged, frozen=True, kw_only=True, tag="finish_transfers"):
+    """What became of transfers in `currency` to ledger `peer`: sequence (n,) u8, outcome (n,) u1 as in Received. What was refused goes back to the sender. Replies Done."""
+
+    peer: int
+    currency: Currency
+    sequence: bytes
+    outcome: bytes
+
+
+class SetAccounts(_Tagged, frozen=True, kw_only=True, tag="set_accounts"):
+    """Sets n accounts: account (n,) u8, frozen (n,) u1, move_cap and day_cap (n,) i8 (0: none). Makes accounts that are not there; all or none. Replies Done."""
+
+    currency: Currency
+    venue: str = ""
+    account: bytes
+    frozen: bytes
+    move_cap: bytes
+    day_cap: bytes
+
+
+class CloseDay(_Tagged, frozen=True, kw_only=True, tag="close_day"):
+    """Closes the open day, which must be `day`, and opens `next_day` (later). The day closed last may be closed again. Replies DayClosing."""
+
+    day: int
+    next_day: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+
+
+class GetAccount(_Tagged, frozen=True, kw_only=True, tag="get_account"):
+    """Replies Accounts: the account by currency; `account` as in Transfers, tills of `venue`."""
+
+    account: int
+    venue: str = ""
 
 
 class GetBalance(_Tagged, frozen=True, kw_only=True, tag="get_balance"):
@@ -121,6 +218,7 @@ class GetBooks(_Tagged, frozen=True, kw_only=True, tag="get_books"):
 Command = (
     ScanQr | CreateOffer | EndOffer | GetOffers | SetBays | GetParking | FindStores | GetZone
     | TopUps | Payments | GetBalance | GetBooks
+    | Transfers | SendTransfers | GetUnderWay | ReceiveTransfers | FinishTransfers | SetAccounts | CloseDay | GetAccount
 )  # fmt: skip
 
 # --- replies ----------------------------------------------------------------------------------------------------------
@@ -188,11 +286,66 @@ class Settled(_Tagged, frozen=True, kw_only=True, tag="settled"):
 
     result: bytes
     codes: tuple[str, ...]
-    balance: bytes  # (n,) i8 little-endian: the wallet's balance after each row
+    balance: bytes  # (n,) i8 little-endian: what the wallet can spend after each row
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Transfers under way to one ledger in one currency; columns as in ReceiveTransfers."""
+
+    peer: int
+    through: int
+    currency: str
+    sequence: bytes
+    key: bytes
+    subject: bytes
+    to: bytes
+    amount: bytes
+
+
+class UnderWay(_Tagged, frozen=True, kw_only=True, tag="under_way"):
+    batches: tuple[Batch, ...]
+
+
+class Received(_Tagged, frozen=True, kw_only=True, tag="received"):
+    """outcome (n,) u1: 0 credited, RECEIVED_BEFORE long finished, otherwise 1 + index into `codes`: refused for good."""
+
+    outcome: bytes
+    codes: tuple[str, ...]
+
+
+class AccountState(msgspec.Struct, frozen=True):
+    """In minor units. `balance` includes what is `held`; `spent`: debited or held on the open day; a cap of 0 is none."""
+
+    balance: int
+    held: int
+    frozen: bool
+    move_cap: int
+    day_cap: int
+    spent: int
+
+
+class Accounts(_Tagged, frozen=True, kw_only=True, tag="accounts"):
+    accounts: dict[str, AccountState]
+
+
+class DayClosing(_Tagged, frozen=True, kw_only=True, tag="day_closing"):
+    """Balances at the close of `day` by kind of account ('wallets', 'tills', 'outside', 'transit', 'held') and currency; `rows`: settled since the close before.
+
+    `digest`: BLAKE2b-128 of every account's code and balance, in the ledger's order.
+    """
+
+    day: int
+    next_day: int
+    rows: int
+    balances: dict[str, dict[str, int]]
+    digest: bytes
 
 
 class Balance(_Tagged, frozen=True, kw_only=True, tag="balance"):
+    """What can be spent, by currency, and what is held beside it (0 left out)."""
+
     balances: dict[str, int]
+    held: dict[str, int] = {}
 
 
 class Books(_Tagged, frozen=True, kw_only=True, tag="books"):
@@ -205,9 +358,18 @@ class Books(_Tagged, frozen=True, kw_only=True, tag="books"):
     outside: dict[str, int]
     payments: int
     top_ups: int
+    transit: dict[str, int] = {}
+    held: dict[str, int] = {}
+    day: int = 0
 
 
-Reply = Done | Rejected | Stores | WalkedIn | Offers | Parking | ZoneState | Settled | Balance | Books
+Reply = (
+    Done | Rejected | Stores | WalkedIn | Offers | Parking | ZoneState | Settled | Balance | Books
+    | UnderWay | Received | Accounts | DayClosing
+)  # fmt: skip
+
+RECEIVED_BEFORE = 255
+"""Outcome in Received of a transfer that its source has finished already."""
 
 LEDGERS = 8
 """Ledger entities of a tenant; a wallet lives in `ledger/<tenant>/<subject % LEDGERS>`, a till has a sub-account in each."""

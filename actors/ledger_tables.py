@@ -1,0 +1,124 @@
+"""The two tables of a ledger, as arrays that grow: accounts by code, settled rows by key. Owns room, forgetting and their bytes; never what a row means."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from actors import ledger_kernels as kernels
+
+I8 = npt.NDArray[np.int64]
+
+MAX_KEYS: Final = 950_000
+"""Settled rows remembered by one ledger; beyond, the oldest are forgotten, except open holds."""
+
+
+def _grown(table: I8, rows: int) -> I8:
+    bigger = np.empty((_power(rows), table.shape[1]), np.int64)
+    bigger[: len(table)] = table
+    return bigger
+
+
+def _power(rows: int) -> int:
+    return 1 << max(rows - 1, 1).bit_length()
+
+
+class Tables:
+    """`accounts` (a, ACCOUNT_WORDS), of which the first `account_count` are in use; `keys` (k, KEY_WORDS), a ring; `log`: of the last batch.
+
+    forgotten_ms: no time-ordered key up to this time is taken any more, since one of that time has been forgotten.
+    """
+
+    def __init__(self, max_keys: int = MAX_KEYS) -> None:
+        self.accounts: I8 = np.empty((64, kernels.ACCOUNT_WORDS), np.int64)
+        self.account_slots = np.full(256, -1, np.int32)
+        self.keys: I8 = np.empty((64, kernels.KEY_WORDS), np.int64)
+        self.key_slots = np.zeros(256, np.int64)
+        self.counts: I8 = np.zeros(5, np.int64)
+        self.log: I8 = np.empty((64, kernels.LOG_WORDS), np.int64)
+        self.forgotten_ms = -1
+        self._max_keys = max_keys
+
+    @property
+    def account_count(self) -> int:
+        return int(self.counts[kernels.N_ACCOUNTS])
+
+    @property
+    def key_count(self) -> int:
+        """Keys remembered."""
+        return int(self.counts[kernels.N_KEYS] - self.counts[kernels.N_FIRST])
+
+    @property
+    def open_holds(self) -> int:
+        return int(self.counts[kernels.N_HOLDS])
+
+    def room(self, rows: int) -> None:
+        """For a batch of `rows`."""
+        accounts, keys = self.account_count + 2 * rows, self.key_count + rows
+        if accounts > len(self.accounts):
+            self.accounts = _grown(self.accounts, accounts)
+        if accounts * 2 > len(self.account_slots):
+            self.account_slots = np.full(1 << (accounts * 4 - 1).bit_length(), -1, np.int32)
+            kernels.rehash_accounts(self.account_slots, self.accounts, self.account_count)
+        if keys > len(self.keys):
+            kept = self._keys_in_order()
+            self._take_keys(kept, _power(keys))
+        if rows * kernels.LOG_A_ROW > len(self.log):
+            self.log = np.empty((1 << (rows * kernels.LOG_A_ROW - 1).bit_length(), kernels.LOG_WORDS), np.int64)
+
+    def _keys_in_order(self) -> I8:
+        first, last = int(self.counts[kernels.N_FIRST]), int(self.counts[kernels.N_KEYS])
+        size = len(self.keys)
+        start, end = first % size, last % size
+        if start + (last - first) <= size:
+            return self.keys[start : start + last - first]
+        return np.concatenate([self.keys[start:], self.keys[:end]])
+
+    def _take_keys(self, kept: I8, size: int) -> None:
+        bigger = np.empty((size, kernels.KEY_WORDS), np.int64)
+        bigger[: len(kept)] = kept
+        self.keys, self.key_slots = bigger, np.zeros(2 * size, np.int64)
+        self.counts[kernels.N_FIRST], self.counts[kernels.N_KEYS] = 0, len(kept)
+        kernels.rehash_keys(self.key_slots, self.keys, self.counts)
+
+    def forget_old(self) -> None:
+        """The oldest keys above the limit. The cost follows the batch: as many are forgotten as came."""
+        if self.key_count > self._max_keys:
+            self.room(0)
+            latest_ms, _ = kernels.forget(self.keys, self.key_slots, self.counts, self._max_keys)
+            self.forgotten_ms = max(self.forgotten_ms, int(latest_ms))
+
+    def place(self, code: int) -> int:
+        """Row of an account, made where there is none; not to be taken back."""
+        self.room(1)
+        return int(kernels.place_account(self.accounts, self.account_slots, self.counts, code))
+
+    def find(self, code: int) -> int:
+        """Row of an account, or -1."""
+        return int(kernels.account_of(self.account_slots, self.accounts, code))
+
+    def find_key(self, high: int, low: int) -> int:
+        """Row of a key (two words, as stored), or -1."""
+        return int(kernels.key_of(self.key_slots, self.keys, high, low))
+
+    def held_rows(self) -> I8:
+        """Words of the open holds, (h, KEY_WORDS), oldest first."""
+        keys = self._keys_in_order()
+        held: I8 = keys[(keys[:, kernels.K_META] >> 8) & 7 == kernels.S_OPEN]
+        return held
+
+    def save(self) -> tuple[bytes, bytes, int]:
+        return self.accounts[: self.account_count].tobytes(), self._keys_in_order().tobytes(), self.forgotten_ms
+
+    def load(self, accounts: bytes, keys: bytes, forgotten_ms: int) -> None:
+        read_accounts = np.frombuffer(accounts, "<i8").reshape(-1, kernels.ACCOUNT_WORDS)
+        read_keys = np.frombuffer(keys, "<i8").reshape(-1, kernels.KEY_WORDS)
+        self.room(len(read_accounts))
+        self.accounts[: len(read_accounts)] = read_accounts
+        self.counts[kernels.N_ACCOUNTS] = len(read_accounts)
+        kernels.rehash_accounts(self.account_slots, self.accounts, len(read_accounts))
+        self._take_keys(read_keys, max(_power(len(read_keys)), len(self.keys)))
+        self.counts[kernels.N_HOLDS] = len(self.held_rows())
+        self.forgotten_ms = forgotten_ms

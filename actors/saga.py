@@ -1,0 +1,121 @@
+"""Transfers between ledgers, carried to their end: a saga whose every step is journalled where it happens and has one effect however often it is taken.
+
+    source       TransfersSent       wallet -> transit(target), numbered           (the answer to who sent it)
+    target       TransfersReceived   transit(source) -> wallet, or refused for good
+    source       TransfersFinished   forgets it; what was refused: transit(target) -> wallet, the compensation
+
+The courier keeps nothing: what is under way stands in the sources' journals. Any number of couriers may carry the same transfers, in any order, die at any
+point and come back late; each step asks one ledger and waits until its answer is durable. Between the first step and the last the money is in transit: the sum over a
+ledger's accounts is zero at every version, and the transit accounts of all ledgers sum to what is under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from actors.messages import (
+    LEDGERS,
+    RECEIVED_BEFORE,
+    Batch,
+    Command,
+    FinishTransfers,
+    GetUnderWay,
+    Received,
+    ReceiveTransfers,
+    Rejected,
+    Reply,
+    UnderWay,
+)
+from actors.system import System
+from esplanade.core.errors import EsplanadeError, Fault
+from esplanade.core.ids import Address
+
+SWEEP_S: Final = 1.0
+"""Every ledger is asked so often what it has under way; `wake` makes it sooner."""
+MAX_AT_ONCE: Final = 64
+"""Ledgers asked at the same time."""
+
+
+class TransferCourier:
+    """Carries the transfers of a system's ledgers. `failures` counts rounds that a ledger did not answer; they are taken up again."""
+
+    def __init__(self, system: System, *, deadline_s: float = 5.0) -> None:
+        self.finished = 0
+        self.failures = 0
+        self._system = system
+        self._deadline_s = deadline_s
+        self._woken: set[tuple[str, int]] = set()
+        self._work = asyncio.Event()
+
+    async def carry(self, tenant: str, ledger: int) -> int:
+        """Take what is under way from one ledger to its end; returns how many transfers were finished. Raises what `System.ask` raises."""
+        under_way = await self._ask(tenant, ledger, GetUnderWay())
+        if not isinstance(under_way, UnderWay):
+            raise Fault(f"ledger/{tenant}/{ledger} answered {type(under_way).__name__} to what is under way")
+        finished = 0
+        for batch in under_way.batches:
+            finished += await self._carry_batch(tenant, ledger, batch)
+        self.finished += finished
+        return finished
+
+    async def _carry_batch(self, tenant: str, source: int, batch: Batch) -> int:
+        received = await self._ask(
+            tenant,
+            batch.peer,
+            ReceiveTransfers(
+                source=source, through=batch.through, currency=batch.currency,
+                sequence=batch.sequence, key=batch.key, subject=batch.subject, to=batch.to, amount=batch.amount,
+            ),
+        )  # fmt: skip
+        if not isinstance(received, Received):
+            raise Fault(f"ledger/{tenant}/{batch.peer} answered {received} to transfers from ledger {source}")
+        # RECEIVED_BEFORE: another courier has finished it since; the source ignores it, as it ignores every sequence that is not open.
+        await self._ask(
+            tenant, source, FinishTransfers(peer=batch.peer, currency=batch.currency, sequence=batch.sequence, outcome=received.outcome)
+        )  # fmt: skip
+        return sum(outcome != RECEIVED_BEFORE for outcome in received.outcome)
+
+    async def _ask(self, tenant: str, ledger: int, command: Command) -> Reply:
+        reply = await self._system.ask(Address("ledger", tenant, str(ledger)), command, deadline_s=self._deadline_s)
+        if isinstance(reply, Rejected):
+            raise Fault(f"ledger/{tenant}/{ledger}: {type(command).__name__}: {reply.code}: {reply.message}")
+        return reply
+
+    # --- all the time -------------------------------------------------------------------------------------------------
+
+    def wake(self, tenant: str, ledger: int) -> None:
+        """Something was sent from this ledger just now."""
+        self._woken.add((tenant, ledger))
+        self._work.set()
+
+    async def sweep(self, places: Sequence[tuple[str, int]]) -> int:
+        """Carry for all of these (tenant, ledger); those that do not answer are counted and left for later. Returns how many transfers were finished."""
+        finished = 0
+        for start in range(0, len(places), MAX_AT_ONCE):
+            found = await asyncio.gather(*(self.carry(*place) for place in places[start : start + MAX_AT_ONCE]), return_exceptions=True)
+            for outcome in found:
+                if isinstance(outcome, int):
+                    finished += outcome
+                elif isinstance(outcome, EsplanadeError):
+                    self.failures += 1
+                else:
+                    raise outcome
+        return finished
+
+    async def run(self, tenants: Callable[[], Awaitable[Sequence[str]]], *, sweep_s: float = SWEEP_S) -> None:
+        """Carry until cancelled: at once where woken, and everything every `sweep_s`."""
+        while True:
+            try:
+                await asyncio.wait_for(self._work.wait(), sweep_s)
+                places = sorted(self._woken)
+            except TimeoutError:
+                try:
+                    places = [(tenant, ledger) for tenant in await tenants() for ledger in range(LEDGERS)]
+                except EsplanadeError:
+                    self.failures += 1
+                    continue
+            self._work.clear()
+            self._woken.difference_update(places)
+            await self.sweep(places)
