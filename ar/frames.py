@@ -6,6 +6,7 @@ that there is one answer, and what observations say twice belongs to `ar.pose_gr
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from typing import Final
 
@@ -41,7 +42,9 @@ class FrameGraph:
             raise InvalidInput(f"edge {parent!r} to {child!r} with {len(pose)} poses: must join two frames by one pose")
         known = child in self._edges.get(parent, {})
         if not known and parent in self._edges and child in self._edges and self._way(parent, child) is not None:
-            raise Conflict(f"frames {parent!r} and {child!r} are joined already by another way: remove that edge first, or hand both to the pose graph")
+            raise Conflict(
+                f"frames {parent!r} and {child!r} are joined already by another way: remove that edge first, or hand both to the pose graph"
+            )
         new = [name for name in (parent, child) if name not in self._edges]
         if len(self._edges) + len(new) > self._max:
             raise LimitExceeded(f"{len(self._edges)} frames: at most {self._max} in one graph; remove some")
@@ -61,7 +64,7 @@ class FrameGraph:
         if way is None:
             raise NotFound(f"frames {outer!r} and {inner!r} are not joined: set an edge between their parts of the graph")
         result = Poses.identity()
-        for a, b in zip(way, way[1:], strict=False):
+        for a, b in itertools.pairwise(way):
             result = result @ self._edges[a][b]
         return result
 

@@ -34,7 +34,9 @@ def checked_quaternions(value: npt.ArrayLike, *, tolerance: float = UNIT_TOLERAN
     bad = ~(np.abs(length - 1) <= tolerance)
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise InvalidInput(f"quaternion {q[first].tolist()} has length {length[first]:.6g}: must be 1 within {tolerance:g}; normalise it at its source")
+        raise InvalidInput(
+            f"quaternion {q[first].tolist()} has length {length[first]:.6g}: must be 1 within {tolerance:g}; normalise it at its source"
+        )
     q /= length[..., None]
     return np.asarray(np.where(_negative(q)[..., None], -q, q), np.float64)
 
@@ -88,7 +90,9 @@ def quaternion_of(matrix: npt.ArrayLike, *, tolerance: float = 1e-3) -> F8:
     if (worst > tolerance).any():
         first = tuple(int(i) for i in np.argwhere(worst > tolerance)[0]) if m.ndim > 2 else ()
         scale = np.sqrt(np.diagonal(gram[first]))
-        raise InvalidInput(f"rotation matrix has rows of length {np.round(scale, 6).tolist()} or not square to each other: a pose has no scale or shear; take it out")
+        raise InvalidInput(
+            f"rotation matrix has rows of length {np.round(scale, 6).tolist()} or not square to each other: a pose has no scale or shear; take it out"
+        )
     if (np.linalg.det(m) < 0).any():
         raise InvalidInput("rotation matrix has determinant -1: it is left-handed; mirror one axis at the source")
     # Shepperd (1978): divide by the largest of the four.

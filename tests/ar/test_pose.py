@@ -86,7 +86,8 @@ def test_covariance_of_a_composition_and_an_inverse_agrees_with_sampling() -> No
     noisy_b = b @ Poses.exp(rng.multivariate_normal(np.zeros(6), spread / 4, n))
     mean = Poses(both.translation_m, both.rotation)
     seen = np.cov((mean.inverse() @ Poses((noisy_a @ noisy_b).translation_m, (noisy_a @ noisy_b).rotation)).log().T)
-    assert both.covariance is not None and back.covariance is not None
+    assert both.covariance is not None
+    assert back.covariance is not None
     np.testing.assert_allclose(seen, both.covariance[0], atol=0.03 * np.abs(both.covariance).max())
     seen = np.cov((back.inverse_mean() @ noisy_a.inverse_mean()).log().T)
     np.testing.assert_allclose(seen, back.covariance[0], atol=0.03 * np.abs(back.covariance).max())
