@@ -133,7 +133,7 @@ def prepare(points: F8, normals: F8, voxel_m: float, *, most_features: int | Non
     bent = _bend(at, facing, 3 * FEATURE_STEP * voxel_m)
     count = int(len(at) * _KEPT) if most_features is None else min(int(len(at) * _KEPT), most_features)
     kept = np.sort(np.argsort(-bent, kind="stable")[:count])
-    reach = o3d.geometry.KDTreeSearchParamHybrid(FEATURE_RADIUS * voxel_m, 300)
+    reach = o3d.geometry.KDTreeSearchParamHybrid(FEATURE_RADIUS * voxel_m, 200)
     found = o3d.pipelines.registration.compute_fpfh_feature(coarse, reach, kept.tolist())
     raw = np.asarray(found.data).T.astype(np.float32)
     shares = np.sqrt(raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-9))
