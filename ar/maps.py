@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from ar.clouds import F4, F8, MAX_POINTS, Camera, Prepared, back_project, checked_depth, checked_points, prepare, thin
+from ar.clouds import F8, MAX_POINTS, Camera, Prepared, back_project, checked_depth, checked_points, prepare, thin
 from ar.pose import Poses
 from esplanade.core.errors import InvalidInput, LimitExceeded, NotFound
 
@@ -85,7 +85,15 @@ class Tile:
 class SpatialMap:
     """Tiles by key. `load` fetches one that is known but not held; at most `max_loaded` are held."""
 
-    def __init__(self, keys: Iterable[TileKey], load: Callable[[TileKey], Tile], *, voxel_m: float = VOXEL_M, tile_m: float = TILE_M, max_loaded: int = MAX_LOADED):
+    def __init__(
+        self,
+        keys: Iterable[TileKey],
+        load: Callable[[TileKey], Tile],
+        *,
+        voxel_m: float = VOXEL_M,
+        tile_m: float = TILE_M,
+        max_loaded: int = MAX_LOADED,
+    ):
         self.keys = frozenset(keys)
         self.voxel_m = voxel_m
         self.tile_m = tile_m
@@ -119,7 +127,9 @@ class SpatialMap:
 class MapBuilder:
     """Gathers posed frames and clouds, then builds tiles. Points are averaged a voxel, as a truncated distance field would near a surface."""
 
-    def __init__(self, *, voxel_m: float = VOXEL_M, tile_m: float = TILE_M, near_m: float = 0.3, far_m: float = 3.5, max_points: int = MAX_MAP_POINTS):
+    def __init__(
+        self, *, voxel_m: float = VOXEL_M, tile_m: float = TILE_M, near_m: float = 0.3, far_m: float = 3.5, max_points: int = MAX_MAP_POINTS
+    ):
         if not 0.005 <= voxel_m <= 1.0 or not 20 * voxel_m <= tile_m <= 1000:
             raise InvalidInput(f"voxel of {voxel_m} m, tile of {tile_m} m: must be 0.005 to 1 m, and 20 voxels to 1000 m")
         self.voxel_m, self.tile_m, self.near_m, self.far_m = voxel_m, tile_m, near_m, far_m

@@ -41,7 +41,17 @@ def _apart(p: F8, i: int, j: int) -> float:
 
 @njit(cache=True)
 def sample_poses(
-    source: F8, source_normal: F8, target: F8, target_normal: F8, tries: int, keep: int, near: float, edge: float, prior: F8, prior_radius: float, seed: int
+    source: F8,
+    source_normal: F8,
+    target: F8,
+    target_normal: F8,
+    tries: int,
+    keep: int,
+    near: float,
+    edge: float,
+    prior: F8,
+    prior_radius: float,
+    seed: int,
 ) -> tuple[F8, npt.NDArray[np.int64]]:
     """Poses (h, 3, 4) target <- source with their votes (h,), best first, from triplets of matches (m, 3).
 
@@ -124,7 +134,9 @@ def sample_poses(
 
 
 @njit(cache=True)
-def seen_through(points: F4, normals: F4, pose: F8, depth: F4, fx: float, fy: float, cx: float, cy: float, margin: float, far: float) -> tuple[int, int, int]:
+def seen_through(
+    points: F4, normals: F4, pose: F8, depth: F4, fx: float, fy: float, cx: float, cy: float, margin: float, far: float
+) -> tuple[int, int, int]:
     """(points in view, of them seen through, of them met) of map points (p, 3) for a camera at `pose` (3, 4) camera <- map with a depth image in metres.
 
     A point is in view where it faces the camera, projects on a measured pixel and is nearer than `far`; it is seen through where the camera measured more

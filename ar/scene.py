@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -95,7 +96,7 @@ class Scene:
         self._tree: dict[Dot, Place] = {}
         self._log: list[Op] = []
         self._ranks: list[tuple[int, str]] = []
-        self._before: list[Place | None | bool] = []
+        self._before: list[Place | bool | None] = []
         self._values: dict[Dot, dict[str, list[Op]]] = {}
         self._waiting: dict[Dot, Op] = {}
         self._gone: dict[Dot, int] = {}
@@ -164,7 +165,13 @@ class Scene:
                     lost.append(Lost(at, "deleted", ranked[-1].dot.client, ranked[-1].stamp, {key: ranked[-1].value}))
         for op in self._log:
             winner = self._tree.get(op.node)
-            if (node is None or op.node == node) and winner is not None and op.dot != winner.op.dot and not winner.op.saw(op.dot) and op.parent != winner.parent:
+            if (
+                (node is None or op.node == node)
+                and winner is not None
+                and op.dot != winner.op.dot
+                and not winner.op.saw(op.dot)
+                and op.parent != winner.parent
+            ):
                 lost.append(Lost(op.node, "move", op.dot.client, op.stamp, tuple(op.parent)))
         return sorted(lost, key=lambda one: (one.node, one.what, one.stamp, one.client))
 
@@ -191,7 +198,8 @@ class Scene:
 
     def move(self, node: Dot, parent: Dot, *, now_ms: int, after: Dot | None = None, last: bool = True) -> None:
         """Put a node under `parent`. Raises NotFound, or InvalidInput for a move below itself."""
-        self._require(node), self._require(parent)
+        self._require(node)
+        self._require(parent)
         if node == ROOT or self.within(parent, node):
             raise InvalidInput(f"move of {node} under {parent}: a node cannot go below itself, and the root stays")
         before = self._tree[node]
@@ -269,7 +277,16 @@ class Scene:
         return between(low, high, (self._salt + self._seen.get(self.client, 0)) & 255)
 
     def _author(
-        self, kind: int, now_ms: int, *, node: Dot = ROOT, parent: Dot = ROOT, order: bytes = b"", key: str = "", value: Value = None, nodes: tuple[Dot, ...] = ()
+        self,
+        kind: int,
+        now_ms: int,
+        *,
+        node: Dot = ROOT,
+        parent: Dot = ROOT,
+        order: bytes = b"",
+        key: str = "",
+        value: Value = None,
+        nodes: tuple[Dot, ...] = (),
     ) -> Op:
         dot = Dot(self.client, self._seen.get(self.client, 0) + 1)
         op = Op(dot, self._clock.tick(now_ms), self._context, kind, node, parent, order, key, value, nodes)
@@ -390,7 +407,7 @@ class Scene:
             self._ranks.append(op.rank())
         self._shown = None
 
-    def _do(self, op: Op) -> Place | None | bool:
+    def _do(self, op: Op) -> Place | bool | None:
         """The place before, None for none, False where the operation has no effect."""
         node = op.node
         if node in self._gone or op.parent in self._gone:
@@ -459,16 +476,16 @@ class Scene:
                     found.append(node)
         return found
 
-    def _home(self, node: Dot, alive: set[Dot]) -> Dot:
+    def _home(self, node: Dot, alive: AbstractSet[Dot]) -> Dot:
         """Where a rescued node shows: the nearest living former parent of what was deleted above it, else the root."""
-        tried: set[Dot] = set()
+        tried: list[Dot] = []
         here = node
         while True:
             while (place := self._tree.get(here)) is not None and place.parent != TRASH:
                 here = place.parent
             if place is None or here in tried:
                 return ROOT
-            tried.add(here)
+            tried.append(here)
             here = Dot(*msgspec.msgpack.decode(place.order, type=tuple[str, int])) if place.order else ROOT
             if here in alive:
                 return here
