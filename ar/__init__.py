@@ -1,1 +1,1 @@
-"""Poses, anchors, scene graph and localisation (pure). Nothing is here yet: see the issue AR."""
+"""Poses, frames, anchors, scene graph and localisation. Pure: no asyncio, Ray, sockets, database or wall clock; time and chance are arguments."""

@@ -1,0 +1,168 @@
+"""Compiled kernels of registration: triplet sampling over feature matches, and the free-space test. They validate nothing; `ar.localisation` does.
+
+Letters: m matches, h hypotheses kept, p map points. Chance is a seed: the same seed gives the same answer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+F8 = npt.NDArray[np.float64]
+F4 = npt.NDArray[np.float32]
+
+
+@njit(cache=True)
+def _triad(a: F8, b: F8, c: F8, out: F8) -> bool:
+    """Rows of `out` (3, 3): a right-handed frame of the triangle; False where it is nearly a line."""
+    x0, x1, x2 = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+    n = np.sqrt(x0 * x0 + x1 * x1 + x2 * x2)
+    x0, x1, x2 = x0 / n, x1 / n, x2 / n
+    y0, y1, y2 = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+    length = np.sqrt(y0 * y0 + y1 * y1 + y2 * y2)
+    d = x0 * y0 + x1 * y1 + x2 * y2
+    y0, y1, y2 = y0 - d * x0, y1 - d * x1, y2 - d * x2
+    n = np.sqrt(y0 * y0 + y1 * y1 + y2 * y2)
+    if n < 0.2 * length:
+        return False
+    y0, y1, y2 = y0 / n, y1 / n, y2 / n
+    out[0, 0], out[0, 1], out[0, 2] = x0, x1, x2
+    out[1, 0], out[1, 1], out[1, 2] = y0, y1, y2
+    out[2, 0], out[2, 1], out[2, 2] = x1 * y2 - x2 * y1, x2 * y0 - x0 * y2, x0 * y1 - x1 * y0
+    return True
+
+
+@njit(cache=True)
+def _apart(p: F8, i: int, j: int) -> float:
+    x, y, z = p[i, 0] - p[j, 0], p[i, 1] - p[j, 1], p[i, 2] - p[j, 2]
+    return float(np.sqrt(x * x + y * y + z * z))
+
+
+@njit(cache=True)
+def sample_poses(
+    source: F8,
+    source_normal: F8,
+    target: F8,
+    target_normal: F8,
+    tries: int,
+    keep: int,
+    near: float,
+    edge: float,
+    prior: F8,
+    prior_radius: float,
+    seed: int,
+) -> tuple[F8, npt.NDArray[np.int64]]:
+    """Poses (h, 3, 4) target <- source with their votes (h,), best first, from triplets of matches (m, 3).
+
+    A triplet counts where its edges are at least `edge`, agree in length within 10 % and `near`, and its normals agree within 45 degrees once turned.
+    A vote is a match within `near` with normals within 45 degrees. Poses nearer to each other than 4 `near` and 20 degrees are one. With
+    `prior_radius` >= 0 the pose's translation must lie that near to `prior` (3,).
+    """
+    np.random.seed(seed)
+    m = len(source)
+    best = np.zeros((keep, 3, 4))
+    votes = np.zeros(keep, np.int64)
+    fs, ft, rot, t = np.zeros((3, 3)), np.zeros((3, 3)), np.zeros((3, 3)), np.zeros(3)
+    for _ in range(tries):
+        i, j, k = np.random.randint(m), np.random.randint(m), np.random.randint(m)
+        if i in (j, k) or j == k:
+            continue
+        good = True
+        for a, b in ((i, j), (j, k), (i, k)):
+            s, g = _apart(source, a, b), _apart(target, a, b)
+            if s < edge or g < edge or abs(s - g) > near or min(s, g) < 0.9 * max(s, g):
+                good = False
+                break
+        if not good or not _triad(source[i], source[j], source[k], fs) or not _triad(target[i], target[j], target[k], ft):
+            continue
+        for a in range(3):
+            for b in range(3):
+                rot[a, b] = ft[0, a] * fs[0, b] + ft[1, a] * fs[1, b] + ft[2, a] * fs[2, b]
+        for a in range(3):
+            middle = 0.0
+            for b in (i, j, k):
+                middle += target[b, a] - rot[a, 0] * source[b, 0] - rot[a, 1] * source[b, 1] - rot[a, 2] * source[b, 2]
+            t[a] = middle / 3
+        if prior_radius >= 0 and (t[0] - prior[0]) ** 2 + (t[1] - prior[1]) ** 2 + (t[2] - prior[2]) ** 2 > prior_radius * prior_radius:
+            continue
+        for b in (i, j, k):
+            dot = 0.0
+            for a in range(3):
+                turned = rot[a, 0] * source_normal[b, 0] + rot[a, 1] * source_normal[b, 1] + rot[a, 2] * source_normal[b, 2]
+                dot += turned * target_normal[b, a]
+            if dot < 0.7:
+                good = False
+        if not good:
+            continue
+        count = 0
+        for b in range(m):
+            square, dot = 0.0, 0.0
+            for a in range(3):
+                off = rot[a, 0] * source[b, 0] + rot[a, 1] * source[b, 1] + rot[a, 2] * source[b, 2] + t[a] - target[b, a]
+                square += off * off
+            if square < near * near:
+                for a in range(3):
+                    dot += (rot[a, 0] * source_normal[b, 0] + rot[a, 1] * source_normal[b, 1] + rot[a, 2] * source_normal[b, 2]) * target_normal[b, a]
+                if dot > 0.7:
+                    count += 1
+        if count <= votes[keep - 1]:
+            continue
+        # One place in the list for one pose: find a like one, and keep the better of the two.
+        place = keep - 1
+        for h in range(keep):
+            if votes[h] == 0:
+                break
+            moved, trace = 0.0, 0.0
+            for a in range(3):
+                moved += (best[h, a, 3] - t[a]) ** 2
+                for b in range(3):
+                    trace += best[h, a, b] * rot[a, b]
+            if moved < 16 * near * near and trace > 1 + 2 * 0.94:
+                place = -1 if votes[h] >= count else h
+                break
+        if place < 0:
+            continue
+        while place > 0 and votes[place - 1] < count:
+            votes[place] = votes[place - 1]
+            best[place] = best[place - 1]
+            place -= 1
+        votes[place] = count
+        best[place, :, :3] = rot
+        best[place, :, 3] = t
+    return best, votes
+
+
+@njit(cache=True)
+def seen_through(
+    points: F4, normals: F4, pose: F8, depth: F4, fx: float, fy: float, cx: float, cy: float, margin: float, far: float
+) -> tuple[int, int, int]:
+    """(points in view, of them seen through, of them met) of map points (p, 3) for a camera at `pose` (3, 4) camera <- map with a depth image in metres.
+
+    A point is in view where it faces the camera, projects on a measured pixel and is nearer than `far`; it is seen through where the camera measured more
+    than `margin` beyond it, and met where it measured within `margin`.
+    """
+    rows, columns = depth.shape
+    view, through, met = 0, 0, 0
+    for i in range(len(points)):
+        x, y, z = points[i, 0], points[i, 1], points[i, 2]
+        cz = pose[2, 0] * x + pose[2, 1] * y + pose[2, 2] * z + pose[2, 3]
+        if cz < 0.3 or cz > far:
+            continue
+        px = pose[0, 0] * x + pose[0, 1] * y + pose[0, 2] * z + pose[0, 3]
+        py = pose[1, 0] * x + pose[1, 1] * y + pose[1, 2] * z + pose[1, 3]
+        u, v = int(fx * px / cz + cx + 0.5), int(fy * py / cz + cy + 0.5)
+        if u < 0 or v < 0 or u >= columns or v >= rows or depth[v, u] <= 0:
+            continue
+        nx, ny, nz = normals[i, 0], normals[i, 1], normals[i, 2]
+        facing = 0.0
+        for a, c in ((0, px), (1, py), (2, cz)):
+            facing -= c * (pose[a, 0] * nx + pose[a, 1] * ny + pose[a, 2] * nz)
+        if facing < 0.3 * np.sqrt(px * px + py * py + cz * cz):
+            continue
+        view += 1
+        if depth[v, u] > cz + margin:
+            through += 1
+        elif depth[v, u] > cz - margin:
+            met += 1
+    return view, through, met

@@ -1,0 +1,122 @@
+"""Random schedules of clients that edit one scene apart: the driver of the convergence tests, and a slow twin of the tree."""
+
+from __future__ import annotations
+
+import random
+
+from ar.scene import Scene
+from ar.scene_ops import COLLECT, MOVE, ROOT, TRASH, Dot, Op, decode
+from esplanade.core.errors import Conflict, InvalidInput
+
+START_MS = 1_700_000_000_000
+
+
+def run(seed: int, *, clients: int = 5, steps: int = 60, collecting: bool = False) -> list[Scene]:
+    """Edit, partition, deliver late, twice and out of order; then heal. Returns the replicas, the authority ("server") first."""
+    chance = random.Random(seed)
+    scenes = [Scene("server"), *(Scene(f"c{i}") for i in range(1, clients))]
+    skew = [chance.randrange(-20_000, 20_000) for _ in scenes]
+    post: list[tuple[int, bytes]] = []
+    now = START_MS
+    for _ in range(6):  # a tree that all have, so that their moves cross
+        nodes = list(scenes[0].nodes())
+        scenes[0].create(chance.choice([ROOT, *nodes]), now_ms=now)
+    for scene in scenes[1:]:
+        scene.merge(scenes[0].delta({}), now_ms=now + 60_000)
+    for _ in range(steps):
+        now += chance.randrange(0, 50)
+        i = chance.randrange(clients)
+        roll = chance.random()
+        if roll < 0.8:
+            _edit(scenes[i], chance, now + skew[i])
+        elif roll < 0.92:
+            j = chance.randrange(clients)
+            post.append((j, scenes[i].delta({} if chance.random() < 0.1 and not collecting else scenes[j].ack().seen)))
+        elif post:
+            j, data = post[chance.randrange(len(post))] if chance.random() < 0.3 else post.pop(chance.randrange(len(post)))
+            scenes[j].merge(data, now_ms=now + 60_000)
+        if collecting and chance.random() < 0.1:
+            scenes[0].collect({s.client: s.ack() for s in scenes}, now_ms=now)
+            for other in scenes[1:]:
+                if chance.random() < 0.5:
+                    other.merge(scenes[0].delta(other.ack().seen), now_ms=now + 60_000)
+    for _ in range(3):
+        for a in scenes:
+            for b in scenes:
+                if a is not b:
+                    b.merge(a.delta(b.ack().seen), now_ms=now + 60_000)
+    return scenes
+
+
+def _edit(scene: Scene, chance: random.Random, now_ms: int) -> None:
+    nodes = list(scene.nodes())
+    roll = chance.random()
+    if not nodes or (roll < 0.3 and len(nodes) < 8):
+        scene.create(chance.choice([ROOT, *nodes]), now_ms=now_ms, last=chance.random() < 0.5)
+    elif roll < 0.6:
+        try:
+            scene.move(chance.choice(nodes), chance.choice([ROOT, *nodes]), now_ms=now_ms)
+        except InvalidInput:
+            return  # below itself: refused at its author
+    elif roll < 0.66:
+        scene.delete(chance.choice(nodes), now_ms=now_ms)
+    elif roll < 0.93:
+        scene.set(chance.choice(nodes), chance.choice(["transform", "asset", "light.colour"]), chance.randrange(1000), now_ms=now_ms)
+    else:
+        try:
+            (scene.undo if chance.random() < 0.7 else scene.redo)(now_ms=now_ms)
+        except Conflict:
+            return  # changed since by another: refused at its author
+
+
+def twin(ops: list[Op]) -> dict[Dot, tuple[Dot, Op]]:
+    """Parent and last effective move of every node, from all operations done once in rank order: the definition, without undoing."""
+    tree: dict[Dot, tuple[Dot, Op]] = {}
+    for op in sorted((o for o in ops if o.kind <= MOVE), key=Op.rank):
+        here, cycle = op.parent, False
+        while here in tree or here == op.node:
+            if here == op.node:
+                cycle = True
+                break
+            here = tree[here][0]
+        if not cycle:
+            tree[op.node] = (op.parent, op)
+    return tree
+
+
+def faults(scenes: list[Scene]) -> list[str]:
+    """What is wrong with replicas that have met: divergence, cycles, lost subtrees; empty where nothing is."""
+    found = []
+    if len({scene.digest() for scene in scenes}) != 1:
+        found.append("digests differ")
+    if len({str(scene.conflicts()) for scene in scenes}) != 1:
+        found.append("conflicts differ")
+    scene = scenes[0]
+    if scene.ack().seen != scenes[-1].ack().seen:
+        found.append("versions differ")
+    shown = set(scene.nodes())
+    if len(shown) != len(list(scene.nodes())):
+        found.append("a node shows twice")
+    try:
+        ops = decode(scene.delta({}))
+    except Conflict:
+        return found  # some were forgotten: the twin cannot know the whole
+    if any(op.kind == COLLECT for op in ops):
+        return found
+    tree = twin(ops)
+    for node, (parent, _) in tree.items():
+        seen = [node]
+        while parent not in (ROOT, TRASH):
+            if parent in seen:
+                found.append(f"cycle at {node}")
+                break
+            seen.append(parent)
+            parent = tree[parent][0]
+        else:
+            if parent == ROOT and (node not in shown or scene.parent(node) != tree[node][0]):
+                found.append(f"{node} is not where the definition puts it")
+            if parent == TRASH and node not in shown:
+                deletion = tree[seen[-1]][1]
+                if any(not deletion.saw(tree[n][1].dot) for n in seen[:-1]):
+                    found.append(f"{node} was lost in a subtree whose deleter had not seen it there")
+    return found
