@@ -18,24 +18,27 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import asyncio
 import contextlib
 import functools
+import hashlib
 import importlib
 import logging
-import shutil
-import signal
+import stat
+import subprocess
+import sys
 import tempfile
 from collections import deque
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import IO, Any, Final, Protocol
 
-import psutil
 import ray
 from ray import exceptions as ray_errors
 
+from actors import ray_leftovers
 from actors.directory import shard_of
 from actors.lane import RequestSystem
+from actors.ray_leftovers import end_node, of_node
 from actors.requests import MAX_FRAME_BYTES, MAX_FRAME_REQUESTS, Answer, Refused, Request, Take, decode_answers, encode_requests, log_of
-from esplanade.core.errors import EsplanadeError, Fault, LimitExceeded, Unavailable
+from esplanade.core.errors import Conflict, EsplanadeError, Fault, LimitExceeded, Unavailable
 
 NAMESPACE: Final = "esplanade"
 LOOPBACK: Final = "127.0.0.1"
@@ -47,9 +50,6 @@ MAX_QUEUED: Final = 50_000
 """Requests that wait for one shard in one process, at most."""
 RETRY_S: Final = 0.05
 RESTART_S: Final = 0.5
-_FOLDERS: Final = Path("/tmp")
-_PREFIX: Final = "esp-"
-_OWNER: Final = "owner"
 PROFILE_S: Final = 2.0
 STOP_S: Final = 15.0
 
@@ -64,47 +64,87 @@ class Startable(Protocol):
 
 
 class RayNode:
-    """A connection to Ray: to a node of our own, or to a cluster. `stop` of our own node leaves no process and no file."""
+    """A connection to Ray: to a node of our own, or to a cluster. `stop` of our own node leaves no process and no file.
+
+    If this process dies instead, a keeper ends the node: a shell that waits on a pipe from here (a few hundred kilobytes, where Python would be thirty megabytes).
+    """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self._family: list[psutil.Process] = []
+        self._keeper = None if folder is None else _keeper(folder)
 
     @property
     def own(self) -> bool:
         return self._folder is not None
 
     def pids(self) -> list[int]:
-        """Live processes of our own node."""
-        if self.own:
-            seen = {process.pid for process in self._family}
-            for process in psutil.Process().children(recursive=True):
-                if process.pid not in seen and _of_ray(process):
-                    self._family.append(process)
-        return [process.pid for process in self._family if _alive(process)]
+        """Live processes of our own node, its keeper among them."""
+        if self._folder is None or self._keeper is None:
+            return []
+        return [*(process.pid for process in of_node(self._folder)), *([self._keeper.pid] if self._keeper.poll() is None else [])]
 
     def stop(self) -> None:
-        """Disconnect; end our own node. Blocks for some seconds at most."""
-        self.pids()
+        """Disconnect; end our own node. Blocks for some seconds at most. Idempotent. Raises Unavailable naming the processes that do not end."""
         ray.shutdown()
-        if self._folder is None:
+        if self._folder is None or self._keeper is None:
             return
         # The agents of a node outlive it for a while; nothing of ours is in them.
-        left = [process for process in self._family if _alive(process)]
-        for how in (signal.SIGTERM, signal.SIGKILL):
-            for process in left:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.send_signal(how)
-            _, left = psutil.wait_procs(left, timeout=3)
-            if not left:
-                break
-        shutil.rmtree(self._folder, ignore_errors=True)
+        left = end_node(self._folder, gently=True)
+        keeper, self._keeper = self._keeper, None
+        _pipe(keeper).close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            keeper.wait(STOP_S)
+        if left:
+            raise Unavailable(f"Ray: processes {left} of the node in {self._folder} cannot be ended; end them by hand")
 
 
-def start_ray(address: str | None = None, *, processes: int = 4) -> RayNode:
+def _keeper(folder: Path) -> subprocess.Popen[bytes]:
+    """Ends the node in `folder` when this process dies, in a session of its own so that no signal to our group reaches it."""
+    script = 'read -r _; [ -d "$1" ] || exit 0; exec "$2" -I "$3" "$1"'
+    command = ["/bin/sh", "-c", script, "esplanade-keeper", str(folder), sys.executable, ray_leftovers.__file__]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True
+    )  # fmt: skip
+
+
+def _pipe(keeper: subprocess.Popen[bytes]) -> IO[bytes]:
+    assert keeper.stdin is not None
+    return keeper.stdin
+
+
+def node_folder(place: str) -> Path:
+    """Where the node of `place` (a data directory, locked by the caller) keeps its sockets and logs: the same at every start, so that what a former run left
+    there is found and ended.
+
+    Sockets lie below it and their paths may have 107 bytes, so it is short whatever TMPDIR says.
+    """
+    return Path("/tmp") / f"esp-{hashlib.sha256(os.fsencode(place)).hexdigest()[:10]}"
+
+
+def _make_folder(folder: Path | None) -> Path:
+    """A private directory: `folder`, emptied of what a dead run left, or a fresh one. Raises Conflict where it is somebody else's."""
+    if folder is None:
+        return Path(tempfile.mkdtemp(prefix="esp-", dir="/tmp"))
+    for _ in range(2):
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            held = folder.lstat()
+            if not stat.S_ISDIR(held.st_mode) or held.st_uid != os.geteuid() or held.st_mode & 0o077:
+                raise Conflict(f"{folder}: needed for Ray and not a private directory of ours; remove it, or name another data directory") from None
+            left = end_node(folder, gently=False)
+            if left:
+                raise Unavailable(f"Ray: processes {left} of a former run in {folder} cannot be ended; end them by hand") from None
+        else:
+            return folder
+    raise Conflict(f"{folder}: needed for Ray and cannot be emptied; remove it, or name another data directory")
+
+
+def start_ray(address: str | None = None, *, processes: int = 4, folder: Path | None = None) -> RayNode:
     """Connect to the cluster at `address`, or start a node of our own on loopback, without dashboard and usage reports. Blocks for some seconds.
 
-    `processes`: how many actors will be spawned; the node starts as many workers ahead. Raises Unavailable when Ray does not come up.
+    processes: how many actors will be spawned; the node starts as many workers ahead. folder: of our own node (`node_folder`), held by no other live process; by
+    default a fresh one. Raises Unavailable when Ray does not come up, Conflict where the folder is somebody else's.
     """
     if address is not None:
         try:
@@ -112,11 +152,7 @@ def start_ray(address: str | None = None, *, processes: int = 4) -> RayNode:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise Unavailable(f"Ray at {address}: {error}; start the cluster, or unset ESPLANADE_RAY_ADDRESS to use a local node") from error
         return RayNode(None)
-    reclaim()
-    # Sockets lie below this folder and their paths may have 107 bytes, so it is short whatever TMPDIR says.
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_FOLDERS))
-    me = psutil.Process()
-    (folder / _OWNER).write_text(f"{me.pid} {me.create_time()}")
+    folder = _make_folder(folder)
     node = RayNode(folder)
     try:
         with _true_loopback():
@@ -129,47 +165,14 @@ def start_ray(address: str | None = None, *, processes: int = 4) -> RayNode:
                 logging_level=logging.ERROR,
                 object_store_memory=OBJECT_STORE_BYTES,
                 _node_ip_address=LOOPBACK,
-                _temp_dir=str(folder),
+                _temp_dir=str(folder / "r"),  # Ray opens its own folder to all users; ours around it stays private
             )
     except BaseException as error:
         node.stop()
         if isinstance(error, (ConnectionError, RuntimeError, ValueError, OSError)):
             raise Unavailable(f"Ray did not start: {error}; `esplanade doctor` says what this machine lacks") from error
         raise
-    node.pids()
     return node
-
-
-def reclaim() -> list[Path]:
-    """End what nodes of killed processes left behind (two agents outlive a killed driver for minutes), and remove their folders; returns these. Ours alone."""
-    gone = []
-    for folder in _FOLDERS.glob(_PREFIX + "*"):
-        with contextlib.suppress(OSError, ValueError):
-            pid, created_s = (folder / _OWNER).read_text().split()
-            if folder.stat().st_uid != os.getuid() or _is_running(int(pid), float(created_s)):
-                continue
-            left = [process for process in psutil.process_iter() if _uses(process, folder)]
-            for process in left:
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
-            psutil.wait_procs(left, timeout=3)
-            shutil.rmtree(folder, ignore_errors=True)
-            gone.append(folder)
-    return gone
-
-
-def _is_running(pid: int, created_s: float) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return bool(abs(psutil.Process(pid).create_time() - created_s) < 1.0)
-    return False
-
-
-def _uses(process: psutil.Process, folder: Path) -> bool:
-    """Whether a process of this user is Ray's and has a file of the folder open (its log)."""
-    with contextlib.suppress(psutil.Error):
-        inside = f"{folder}/"
-        return bool(process.uids().real == os.getuid()) and _of_ray(process) and any(file.path.startswith(inside) for file in process.open_files())
-    return False
 
 
 @contextlib.contextmanager
@@ -183,19 +186,6 @@ def _true_loopback() -> Any:
         yield
     finally:
         services.resolve_ip_for_localhost = kept
-
-
-def _of_ray(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.Error):
-        name = process.name()
-        return name in ("raylet", "gcs_server") or name.startswith("ray::") or any("/ray/" in part for part in process.cmdline()[:3])
-    return False
-
-
-def _alive(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    return False
 
 
 # --- processes --------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from actors.directory import shard_name, shard_of
-from actors.ray_system import ProcessHandle, RayNode, RaySystem, spawn, start_ray
+from actors.ray_system import ProcessHandle, RayNode, RaySystem, node_folder, spawn, start_ray
 from esplanade import __version__
 from esplanade.core.clock import RealClock
 from esplanade.core.errors import Fault, Unavailable
@@ -71,9 +71,10 @@ class Cluster:
 
     async def _start(self, say: Say) -> ServiceConfig:
         settings = self._settings
+        folder = node_folder(str(await self._node.open()))
         say("starting PostgreSQL, Redis and Ray")
         stores = asyncio.ensure_future(self._node.start())
-        ray_node = asyncio.ensure_future(asyncio.to_thread(start_ray, settings.ray_address, processes=settings.shards + 2))
+        ray_node = asyncio.ensure_future(asyncio.to_thread(start_ray, settings.ray_address, processes=settings.shards + 2, folder=folder))
         try:
             await asyncio.gather(asyncio.shield(stores), asyncio.shield(ray_node))
         except BaseException:
@@ -162,16 +163,22 @@ class Cluster:
         return [*self._node.pids(), *(self._ray.pids() if self._ray is not None else [])]
 
     async def stop(self) -> None:
-        """Drain and end everything, the front door first. Idempotent."""
-        for process in (self._gateway, self._api):
-            if process is not None:
-                await process.stop()
-        self._gateway = self._api = None
-        shards, self._shards = self._shards, []
-        await asyncio.gather(*(shard.stop() for shard in shards))
-        stores, self._stores = self._stores, None
-        for store in stores or ():
-            with contextlib.suppress(Exception):
-                await store.close()
-        ray_node, self._ray = self._ray, None
-        await asyncio.gather(self._node.stop(), *([asyncio.to_thread(ray_node.stop)] if ray_node is not None else []))
+        """Drain and end everything, the front door first, the directory's lock last. Idempotent. Raises Unavailable where a process cannot be ended."""
+        try:
+            doors = [process for process in (self._gateway, self._api) if process is not None]
+            self._gateway = self._api = None
+            await asyncio.gather(*(process.stop() for process in doors))
+            shards, self._shards = self._shards, []
+            await asyncio.gather(*(shard.stop() for shard in shards))
+            stores, self._stores = self._stores, None
+            for store in stores or ():
+                with contextlib.suppress(Exception):
+                    await store.close()
+        finally:
+            ray_node, self._ray = self._ray, None
+            ends = [self._node.stop(), *([asyncio.to_thread(ray_node.stop)] if ray_node is not None else [])]
+            results = await asyncio.gather(*ends, return_exceptions=True)
+            self._node.close()
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result

@@ -25,9 +25,13 @@ class Node:
         self.postgres_url = settings.postgres_url or ""
         self.redis_url = settings.redis_url or ""
 
-    async def start(self) -> None:
-        """Take the data directory's lock, start what is embedded, migrate the database. Raises Conflict when another process holds the directory."""
+    async def open(self) -> Path:
+        """Take the data directory's lock; returns the directory. Raises Conflict when another process holds it, InvalidInput where it cannot be used."""
         self._directory = await asyncio.to_thread(DataDirectory.open, self._settings.data_dir)
+        return self._directory.path
+
+    async def start(self) -> None:
+        """Start what is embedded, migrate the database. The lock is held (`open`)."""
         try:
             results = await asyncio.gather(self._postgres(), self._redis(), return_exceptions=True)
             for result in results:
@@ -54,9 +58,15 @@ class Node:
         return [pid for server in self._servers for pid in server.pids]
 
     async def stop(self) -> None:
-        """End the servers, release the lock. Idempotent."""
+        """End the servers. Idempotent. Raises Unavailable, after all were asked, where one cannot be ended."""
         servers, self._servers = self._servers, []
-        await asyncio.gather(*(asyncio.to_thread(server.stop) for server in servers))
+        results = await asyncio.gather(*(asyncio.to_thread(server.stop) for server in servers), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    def close(self) -> None:
+        """Release the lock: the last thing of all, since the next start takes what it finds for leftovers. Idempotent."""
         if self._directory is not None:
             self._directory.close()
             self._directory = None

@@ -6,9 +6,12 @@ Owns the wiring of drivers within a process. Knows nothing of Ray beyond being g
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import os
 import socket
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +23,7 @@ from actors.shard import Shard, ShardSettings
 from actors.system import System
 from actors.warm_up import warm_up
 from esplanade.core.clock import RealClock
+from esplanade.core.errors import Conflict, InvalidInput
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.redis import RedisBroker
@@ -143,7 +147,8 @@ class GatewayProcess:
             GatewaySettings(process=f"gateway-{self._index}", allowed_origins=config.allowed_origins, max_connections=config.max_connections),
             self._tee,
         )
-        return await self._server.start(config.host, config.gateway_port)
+        with _port_of("gateway", "ESPLANADE_GATEWAY_PORT", config.host, config.gateway_port):
+            return await self._server.start(config.host, config.gateway_port)
 
     async def start_recording(self, tenant: str, venue: str, folder: str) -> None:
         self._tee.start(tenant, venue, Path(folder))
@@ -209,13 +214,25 @@ class ApiProcess:
             checks={"postgres": postgres, "redis": redis, "shards": shards, "gateways": gateway},
             profile=self._system.profile,
         )
-        self._server = await serve_api(app, config.host, config.api_port)
+        with _port_of("API", "ESPLANADE_API_PORT", config.host, config.api_port):
+            self._server = await serve_api(app, config.host, config.api_port)
         return self._server.port
 
     async def stop(self) -> None:
         await self._server.stop()
         for held in self._closers:
             await held.close()
+
+
+@contextlib.contextmanager
+def _port_of(what: str, setting: str, host: str, port: int) -> Iterator[None]:
+    """Turn the system's refusal of a port into Conflict (taken) or InvalidInput (not ours to have)."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise Conflict(f"{what}: port {port} on {host} is taken; stop what listens there, or set {setting} to another (0: a free one)") from error
+        raise InvalidInput(f"{what}: cannot listen on {host} port {port} ({error.strerror}); set ESPLANADE_HOST and {setting} to others") from error
 
 
 def free_port(host: str) -> int:

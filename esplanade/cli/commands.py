@@ -30,20 +30,24 @@ T = TypeVar("T")
 
 OWN_VENUES = Path(__file__).parent.parent.parent / "scenarios" / "venues"
 INTERRUPTED = 130
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 async def _interruptible(work: Awaitable[T]) -> T | None:
-    """The work's result; None if SIGINT or SIGTERM came first: the work is then cancelled and waited for. A further signal does not hurry it."""
+    """The work's result; None if SIGINT, SIGTERM or SIGHUP (the terminal was closed) came first: the work is then cancelled and waited for. A further signal
+    does not hurry it."""
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
     interrupted = False
 
     def stop() -> None:
         nonlocal interrupted
-        interrupted = True
-        task.cancel()
+        if not interrupted:  # a second cancel would break into the ending
+            interrupted = True
+            task.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    numbers = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
+    for number in numbers:
         loop.add_signal_handler(number, stop)
     try:
         return await task
@@ -52,7 +56,7 @@ async def _interruptible(work: Awaitable[T]) -> T | None:
             raise
         return None
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in numbers:
             loop.remove_signal_handler(number)
 
 
@@ -71,20 +75,24 @@ async def _running(settings: Settings, console: Console) -> AsyncIterator[tuple[
 
 
 async def serve_until_stopped(settings: Settings, *, tenant: str, venue_files: list[Path], console: Console) -> int:
-    """`esplanade serve`. Returns the exit code."""
+    """`esplanade serve`. Returns the exit code: 0 when it was stopped, 130 when that came before it was ready."""
     check_name(tenant, "tenant")
     venues = [load_venue(path) for path in venue_files or sorted(OWN_VENUES.glob("*.json"))]
 
+    exit_code = INTERRUPTED
+
     async def work() -> None:
+        nonlocal exit_code
         async with _running(settings, console) as (cluster, config):
             for venue in venues:
                 await cluster.put_venue(tenant, dump_venue(venue))
             _print_addresses(console, config)
             console.print("Ctrl-C stops it.")
+            exit_code = 0
             await asyncio.Event().wait()
 
     await _interruptible(work())
-    return 0
+    return exit_code
 
 
 def _print_addresses(console: Console, config: ServiceConfig) -> None:

@@ -6,9 +6,11 @@ Exit codes: 0 fine, 1 a threshold or check failed, 2 bad input or settings, 3 so
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -100,10 +102,13 @@ def version() -> None:
 
 def app() -> None:
     """Entry point: errors of ours become one line and an exit code."""
+    signal.signal(signal.SIGINT, _interrupted)  # until a command minds signals itself
     try:
         _cli()
     except EsplanadeError as error:
         console.print(f"[red]{error.code}[/]: {error.message}", highlight=False, soft_wrap=True)
         sys.exit(3 if error.retryable else 2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+
+
+def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(130)

@@ -71,7 +71,7 @@ def migrate(url: str, known: Sequence[Migration] | None = None) -> list[str]:
     except psycopg.errors.InsufficientPrivilege as error:
         raise InvalidInput(f"migrations: {error}; the URL's user must own the database and be able to create roles") from error
     except psycopg.OperationalError as error:
-        raise Unavailable(f"PostgreSQL cannot be reached for migrations: {error}") from error
+        raise Unavailable(f"PostgreSQL cannot be reached: {' '.join(str(error).split())}; start it, or mend ESPLANADE_POSTGRES_URL") from error
 
 
 def _apply(connection: psycopg.Connection, migration: Migration) -> None:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 import psutil
@@ -19,7 +16,7 @@ import pytest
 
 from actors.directory import shard_name
 from actors.messages import LEDGERS, Books, GetBooks, GetZone, Payments, Settled, TopUps, ZoneState
-from actors.ray_system import ProcessHandle, RayNode, RaySystem, reclaim, spawn, start_ray
+from actors.ray_system import ProcessHandle, RayNode, RaySystem, spawn, start_ray
 from actors.topics import Body, Publication, Rewind, TickClosed, channel
 from esplanade.core.errors import NotFound, Unavailable
 from esplanade.core.ids import Address, partition_of
@@ -183,21 +180,3 @@ async def test_a_position_host_killed_rewinds_its_source_and_nobody_enters_twice
 async def test_an_error_keeps_its_class_across_processes(system: RaySystem) -> None:
     with pytest.raises(NotFound):
         await system.clock("demo", "nowhere")
-
-
-def test_what_a_killed_driver_left_behind_is_reclaimed() -> None:
-    code = (
-        "import os, signal\n"
-        "from actors.ray_system import start_ray\n"
-        "node = start_ray(processes=1)\n"
-        "print(node._folder, *node.pids(), flush=True)\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
-    assert killed.returncode == -signal.SIGKILL
-    folder, *pids = killed.stdout.split()
-    family = [psutil.Process(int(pid)) for pid in pids if psutil.pid_exists(int(pid))]
-    assert Path(folder) in reclaim()
-    assert not Path(folder).exists()
-    _, left = psutil.wait_procs(family, timeout=20)
-    assert not left
