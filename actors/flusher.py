@@ -92,6 +92,10 @@ class Flusher:
         """Answers that wait."""
         return len(self._gathering.waiting) + (len(self._under_way.waiting) if self._under_way else 0)
 
+    def idle(self, log: Log) -> bool:
+        """Whether everything that turns of this log have gathered is durable."""
+        return log not in self._last
+
     def append(self, log: Log, events: list[Event], outbox: list[tuple[str, bytes]]) -> None:
         """Gather events of a turn and entries (topic, body) for durable topics."""
         if not events:

@@ -26,7 +26,7 @@ from actors.venue_shelf import VenueShelf
 from actors.zone import Zone
 from esplanade.core.errors import Fault, NotFound
 from esplanade.core.ids import Address
-from esplanade.storage.journal import Event, Journal
+from esplanade.storage.journal import Event, Journal, Snapshot
 from spatial.offers import Offer
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ BEHAVIOURS: Final[Mapping[str, Behaviour]] = {  # type: ignore[type-arg]
     "ledger": Ledger(),
     "session": Session(),
 }
+
+
+PARTING_SEGMENTS: Final = 16
+"""Segments after the newest snapshot that make another one worth while when the log changes hands."""
 
 
 class HostedPositions:
@@ -80,6 +84,7 @@ class PartitionLog:
         self.queue: deque[Slot] = deque()
         self.entities: dict[Address, Entity] = {}
         self.hosts: dict[str, HostedPositions] = {}
+        self.orphans: set[str] = set()  # venues with a host in the journal that are gone from the catalogue
         self._secret = secret
         self._settings = settings
         self._snapshot_segments = snapshot_segments
@@ -120,7 +125,7 @@ class PartitionLog:
     # --- replay and snapshot ------------------------------------------------------------------------------------------
 
     async def replay(self, journal: Journal, shelf: VenueShelf, now_s: float) -> list[tuple[HostedPositions, Step]]:
-        """Fold the log; returns what its hosts say at their start. Raises Fault where the log does not fold, Unavailable, NotFound for a venue that is gone."""
+        """Fold the log; returns what its hosts say at their start. Raises Fault where the log does not fold, Unavailable."""
         snapshot = await journal.snapshot(self.tenant, self.partition)
         if snapshot is not None:
             saved = msgspec.msgpack.decode(snapshot.body, type=_SavedLog)
@@ -128,14 +133,17 @@ class PartitionLog:
             for entity in saved.entities:
                 self.entity(Address.parse(entity.address)).load(entity)
             for name, version, state in saved.hosts:
-                held = await self._hosted(Address.parse(name), shelf, now_s)
-                held.version = version
-                held.host.load(state)
+                found = await self._hosted(Address.parse(name), shelf, now_s)
+                if found is not None:
+                    found.version = version
+                    found.host.load(state)
         async for segment in journal.read(self.tenant, self.partition, after=self.position):
             for event in segment.events:
                 address = Address.parse(event.entity)
                 if address.kind == "positions":
                     held = self.hosts.get(address.id) or await self._hosted(address, shelf, now_s)
+                    if held is None:
+                        continue
                     if event.version != held.version + 1:
                         raise Fault(f"{held.name}: stored event {event.version} follows version {held.version}; the journal has a gap")
                     held.host.apply(decode_event(event.type, event.body))
@@ -145,16 +153,29 @@ class PartitionLog:
             self.position = segment.position
         return [(held, held.host.start(now_s)) for held in self.hosts.values()]
 
-    async def _hosted(self, address: Address, shelf: VenueShelf, now_s: float) -> HostedPositions:
-        book = await shelf.fetch(self.tenant, address.id, now_s)
+    async def _hosted(self, address: Address, shelf: VenueShelf, now_s: float) -> HostedPositions | None:
+        """The host to fold into; None where the venue is gone from the catalogue. The log is then served without it, and takes no snapshot, so nothing is lost."""
+        if address.id in self.orphans:
+            return None
+        try:
+            book = await shelf.fetch(self.tenant, address.id, now_s)
+        except NotFound:
+            self.orphans.add(address.id)
+            return None
         held = self.hosts[address.id] = HostedPositions(address, self._make_host(book))
         return held
 
     def snapshot_due(self) -> bytes | None:
-        if self.position + 1 - self._snapshot_position < self._snapshot_segments:
+        if self.orphans or self.position + 1 - self._snapshot_position < self._snapshot_segments:
             return None
         self._snapshot_position = self.position + 1
         return self.save()
+
+    def parting(self) -> Snapshot | None:
+        """A snapshot for the next owner, who replays it instead of the segments; None where there is little to replay. Everything here is durable."""
+        if not self.live or self.orphans or self.position - self._snapshot_position < PARTING_SEGMENTS:
+            return None
+        return Snapshot(self.tenant, self.partition, self.position, self.save())
 
     def save(self) -> bytes:
         """All entities and hosts as they are now."""

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from actors.behaviour import Context
+from actors.directory import DIRECTORY_CHANNEL, encode_leases
 from actors.flusher import Flusher, Log
 from actors.partition_log import BEHAVIOURS, HostedPositions, PartitionLog
 from actors.positions import HostSettings, PositionHost, Step
@@ -104,7 +105,7 @@ class Shard:
         *,
         name: str,
         owner: str,
-        partitions: Sequence[int],
+        partitions: Sequence[int] = (),
         journal: Journal,
         catalogue: Catalogue,
         broker: Broker,
@@ -126,6 +127,7 @@ class Shard:
         self._publisher = Publisher(broker)
         self._flusher = Flusher(journal, monotonic_s=clock.monotonic_s, lost=self._lost, send=self._publisher.send)
         self._leases: dict[int, Lease] = {}
+        self._leaving: set[int] = set()
         self._leased_until_s = float("-inf")
         self._logs: dict[tuple[str, int], PartitionLog] = {}
         self._reopen: dict[tuple[str, int], float] = {}  # logs with hosts that were given up -> when to replay them
@@ -134,6 +136,7 @@ class Shard:
         self._mailbox = 0
         self._entities = 0
         self._stopping = False
+        self._reopening: asyncio.Task[None] | None = None
         self._told_payments_s = 0.0
         self._rate = (0.0, 0)
         self._started_s = clock.monotonic_s()
@@ -146,23 +149,84 @@ class Shard:
     # --- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self, *, background: bool = True) -> None:
-        """Take the leases, begin to flush, and replay the venues' logs, whose sources may be waiting for Rewind.
+        """Begin to flush, and take `partitions` over, if any; without them the shard stands by.
 
         Without `background`, the caller calls `poll` and `renew` itself (tests on manual clocks).
         """
-        began_s = self._clock.monotonic_s()
-        for lease in await self._journal.acquire(self._partitions, self.owner, ttl_ms=self.settings.lease_ttl_ms):
-            self._leases[lease.partition] = lease
-        self._leased_until_s = began_s + self.settings.lease_ttl_ms / 1000
         self._tasks = [asyncio.create_task(self._flusher.run()), asyncio.create_task(self._publisher.run())]
         if background:
             self._tasks += [asyncio.create_task(self._repeat(self.settings.poll_s, self._poll)),
                             asyncio.create_task(self._repeat(self.settings.lease_ttl_ms / 3000, self.renew))]  # fmt: skip
-        for entry in await self._catalogue.venues():
-            partition = partition_of(Address("positions", entry.tenant, entry.venue))
-            if partition in self._leases and (await self._journal.heads(partition)).get(entry.tenant):
-                self._reopen[(entry.tenant, partition)] = 0.0
-        self.poll()
+        if self._partitions:
+            await self.take(self._partitions)
+            await self.reopened()
+
+    async def take(self, partitions: Sequence[int]) -> list[Lease]:
+        """Take over partitions, whoever holds them: from now on their former owner can append nothing. Tells the directory's followers. Raises Unavailable.
+
+        Their venues are replayed soon after, since their sources may be waiting for Rewind; all else when it is asked for.
+        """
+        if self._stopping:
+            raise Unavailable(f"shard {self.name} is stopping; ask another one")
+        began_s = self._clock.monotonic_s()
+        leases = await self._journal.acquire(sorted(partitions), self.owner, ttl_ms=self.settings.lease_ttl_ms)
+        if not self._leases:
+            self._leased_until_s = began_s + self.settings.lease_ttl_ms / 1000
+        for lease in leases:
+            self._leases[lease.partition] = lease
+            self._leaving.discard(lease.partition)
+        for log in [log for log in self._logs.values() if log.partition in self._leases and log.epoch != self._leases[log.partition].epoch]:
+            self._give_up(log, Unavailable(f"partition {log.partition} was taken over anew; ask again"))
+        self._publisher.send(DIRECTORY_CHANNEL, encode_leases(leases), True)
+        self._reopening = asyncio.create_task(self._reopen_venues({lease.partition for lease in leases}))
+        return leases
+
+    async def _reopen_venues(self, partitions: set[int]) -> None:
+        while True:
+            try:
+                for entry in await self._catalogue.venues():
+                    partition = partition_of(Address("positions", entry.tenant, entry.venue))
+                    if partition in partitions and partition in self._leases and (await self._journal.heads(partition)).get(entry.tenant):
+                        self._reopen[(entry.tenant, partition)] = 0.0
+                self.poll()
+                return
+            except EsplanadeError:
+                await asyncio.sleep(self.settings.poll_s)
+
+    async def reopened(self) -> None:
+        """Returns when the venues of what was taken last are being replayed."""
+        if self._reopening is not None:
+            await self._reopening
+
+    async def release(self, partitions: Sequence[int]) -> None:
+        """Hand partitions over in order: no new turn, everything gathered durable, a snapshot for the next owner, then they are forgotten here."""
+        leaving = set(partitions) & set(self._leases)
+        self._leaving |= leaving
+        moves = Unavailable(f"shard {self.name} hands this partition over; ask again, the directory finds the new owner")
+        logs = [log for log in self._logs.values() if log.partition in leaving]
+        await asyncio.gather(*(self._settled(log) for log in logs))
+        snapshots = []
+        for log in logs:
+            if not log.given_up:
+                snapshots.append(log.parting() if self._flusher.idle(log) else None)
+                self._give_up(log, moves)
+        for snapshot in snapshots:
+            if snapshot is not None:
+                with contextlib.suppress(EsplanadeError):
+                    await self._journal.put_snapshot(snapshot)
+        for partition in leaving & self._leaving:
+            self._leases.pop(partition, None)
+        self._leaving -= leaving
+
+    def _settled(self, log: PartitionLog) -> asyncio.Future[None]:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def settle(_: EsplanadeError | None) -> None:
+            if not done.done():
+                done.set_result(None)
+
+        self._flusher.when_durable(log, settle)
+        return done
 
     async def stop(self) -> None:
         """Flush what was gathered, then stop. Later requests are refused."""
@@ -173,9 +237,10 @@ class Shard:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._flusher.drained(), 10)
             await self._publisher.drained()
-        for task in self._tasks:
+        ending = [*self._tasks, *([self._reopening] if self._reopening is not None else [])]
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*self._tasks, *self._workers.values(), return_exceptions=True)
+        await asyncio.gather(*ending, *self._workers.values(), return_exceptions=True)
         for log in list(self._logs.values()):
             self._give_up(log, Unavailable(f"shard {self.name} has stopped; ask again"))
 
@@ -195,17 +260,24 @@ class Shard:
     async def renew(self) -> None:
         """Extend the leases; give up partitions that another owner has taken."""
         began_s = self._clock.monotonic_s()
+        asked = dict(self._leases)
         try:
-            kept = await self._journal.renew(list(self._leases.values()), ttl_ms=self.settings.lease_ttl_ms)
+            kept = await self._journal.renew(list(asked.values()), ttl_ms=self.settings.lease_ttl_ms) if asked else []
         except EsplanadeError:
             return  # the leases run out by themselves; until then this shard may answer
-        self._leased_until_s = began_s + self.settings.lease_ttl_ms / 1000
         held = {lease.partition: lease for lease in kept}
-        for partition in sorted(set(self._leases) - set(held)):
+        for partition, lease in asked.items():
+            if self._leases.get(partition) is not lease:
+                continue  # taken anew, or handed over, meanwhile
+            if partition in held:
+                self._leases[partition] = held[partition]
+                continue
+            del self._leases[partition]
             self._profile.leases_lost += 1
             for log in [log for log in self._logs.values() if log.partition == partition]:
                 self._give_up(log, Unavailable(f"partition {partition} has another owner now; ask again"))
-        self._leases = held
+        if asked:
+            self._leased_until_s = began_s + self.settings.lease_ttl_ms / 1000
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -249,7 +321,7 @@ class Shard:
 
     def _log(self, tenant: str, partition: int, now_s: float) -> PartitionLog:
         lease = self._leases.get(partition)
-        if lease is None:
+        if lease is None or partition in self._leaving:
             raise Unavailable(f"shard {self.name} does not own partition {partition}; ask again, the directory finds the owner")
         if now_s >= self._leased_until_s or self._stopping:
             raise Unavailable(f"shard {self.name} could not extend its leases and answers nothing until it can; ask again")
@@ -321,6 +393,8 @@ class Shard:
         now_s = self._clock.monotonic_s()
         book = await self._shelf.fetch(log.tenant, venue, now_s)
         pinned = not isinstance(request, Ask) or request.address.kind == "zone"
+        if pinned and venue in log.orphans:
+            self._give_up(log, Unavailable(f"venue {venue} is in the catalogue again; its log is replayed, ask again"))
         if pinned and not log.given_up and venue not in log.hosts:
             self._commit(log, *log.open_host(book, now_s))
 
@@ -401,7 +475,7 @@ class Shard:
         """Close the ticks that are complete, a few at a time."""
         host = held.host
         for _ in range(MAX_TICKS_A_STEP):
-            if log.given_up or self._flusher.full or not host.ready(now_s):
+            if log.given_up or log.partition in self._leaving or self._flusher.full or not host.ready(now_s):
                 return
             began_s = self._clock.monotonic_s()
             step = host.close(now_s)
@@ -419,6 +493,8 @@ class Shard:
         self._guarded_advance(log, held, self._clock.monotonic_s())
 
     def _guarded_advance(self, log: PartitionLog, held: HostedPositions, now_s: float) -> None:
+        if log.partition in self._leaving:
+            return
         try:
             self._commit(log, held, held.host.poll(now_s))
             self._advance(log, held, now_s)

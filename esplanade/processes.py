@@ -13,17 +13,20 @@ import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
-from actors.directory import partitions_of, shard_name
+from actors.directory import encode_leases, owner_name, shard_name
 from actors.positions import HostSettings
 from actors.shard import Shard, ShardSettings
 from actors.system import System
 from actors.warm_up import warm_up
 from esplanade.core.clock import RealClock
 from esplanade.core.errors import Conflict, InvalidInput
+from esplanade.core.ids import PARTITIONS
+from esplanade.storage.broker import Broker
+from esplanade.storage.journal import Journal
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.redis import RedisBroker
@@ -38,6 +41,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     postgres_url: str
     redis_url: str
     shards: int
+    spares: int
     host: str
     gateway_port: int
     api_port: int
@@ -62,8 +66,16 @@ async def signing_seed(catalogue: PostgresCatalogue) -> bytes:
     return await catalogue.secret(SIGNING_KEY, os.urandom(32))
 
 
+class FollowingSystem(System, Protocol):
+    """A `System` that finds the owners of partitions in the directory."""
+
+    async def follow(self, journal: Journal, broker: Broker) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
 class ShardProcess:
-    """A shard with its own connections. `frame` is what gateways call."""
+    """A shard with its own connections, standing by until the supervisor has it take partitions. `frame` is what gateways call."""
 
     def __init__(self, config: ServiceConfig, index: int) -> None:
         self._config = config
@@ -82,8 +94,7 @@ class ShardProcess:
         name = shard_name(self._index)
         self._shard = Shard(
             name=name,
-            owner=f"{name}-{uuid.uuid4().hex[:12]}",
-            partitions=partitions_of(self._index, config.shards),
+            owner=owner_name(name, uuid.uuid4().hex[:12]),
             journal=self._journal,
             catalogue=self._catalogue,
             broker=self._broker,
@@ -97,6 +108,17 @@ class ShardProcess:
 
     async def frame(self, data: bytes) -> bytes:
         return await self.shard.frame(data)
+
+    async def owner(self) -> str:
+        """Its name in the lease table, another one at each start."""
+        return self.shard.owner
+
+    async def take(self, partitions: list[int]) -> bytes:
+        """Take partitions over; returns the leases (`encode_leases`)."""
+        return encode_leases(await self.shard.take(partitions))
+
+    async def release(self, partitions: list[int]) -> None:
+        await self.shard.release(partitions)
 
     async def profile(self) -> dict[str, object]:
         return self.shard.profile().as_dict()
@@ -117,7 +139,7 @@ class ShardProcess:
 class GatewayProcess:
     """A gateway with the recordings that were asked for."""
 
-    def __init__(self, config: ServiceConfig, system: System, index: int) -> None:
+    def __init__(self, config: ServiceConfig, system: FollowingSystem, index: int) -> None:
         self._config = config
         self._system = system
         self._index = index
@@ -134,6 +156,7 @@ class GatewayProcess:
         catalogue = await PostgresCatalogue.open(config.postgres_url)
         broker = await RedisBroker.open(config.redis_url)
         self._closers = [broker, catalogue, journal]
+        await self._system.follow(journal, broker)
         signer = Signer(await signing_seed(catalogue))
         self._tee = RecordingTee()
         self._server = GatewayServer(
@@ -159,6 +182,7 @@ class GatewayProcess:
 
     async def stop(self) -> None:
         await self._server.stop()
+        await self._system.stop()
         for held in self._closers:
             await held.close()
 
@@ -166,10 +190,10 @@ class GatewayProcess:
 class ApiProcess:
     """The HTTP side."""
 
-    def __init__(self, config: ServiceConfig, system: System) -> None:
+    def __init__(self, config: ServiceConfig, system: FollowingSystem) -> None:
         self._config = config
         self._system = system
-        self._closers: list[PostgresCatalogue | RedisBroker] = []
+        self._closers: list[PostgresCatalogue | PostgresJournal | RedisBroker] = []
 
     async def start(self) -> int:
         """Listen; returns the port."""
@@ -179,7 +203,9 @@ class ApiProcess:
         config = self._config
         catalogue = await PostgresCatalogue.open(config.postgres_url)
         broker = await RedisBroker.open(config.redis_url)
-        self._closers = [broker, catalogue]
+        journal = await PostgresJournal.open(config.postgres_url, connections=1)
+        self._closers = [broker, catalogue, journal]
+        await self._system.follow(journal, broker)
 
         async def postgres() -> str | None:
             await catalogue.tenants()
@@ -190,8 +216,8 @@ class ApiProcess:
             return None
 
         async def shards() -> str | None:
-            seen = len(await self._system.profile())
-            return None if seen == config.shards else f"{seen} of {config.shards} shards answer"
+            owned = sum(int(str(counters["partitions"])) for counters in await self._system.profile())
+            return None if owned >= PARTITIONS else f"{owned} of {PARTITIONS} partitions have an owner that answers"
 
         async def gateway() -> str | None:
             reader, writer = await asyncio.open_connection(config.host, config.gateway_port)
@@ -220,6 +246,7 @@ class ApiProcess:
 
     async def stop(self) -> None:
         await self._server.stop()
+        await self._system.stop()
         for held in self._closers:
             await held.close()
 
