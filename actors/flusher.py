@@ -31,15 +31,15 @@ class Log(Protocol):
     epoch: int
     position: int
 
-    def snapshot_due(self) -> bytes | None:
-        """The state to keep with the position that the flush now cut will have; None where none is due."""
+    def snapshot_due(self, events: int, size: int, now_s: float) -> bytes | None:
+        """The state to keep with the position that the flush now cut (so many events and bytes) will have; None where none is due."""
         ...
 
 
 class Batch:
     """Gathered for one flush."""
 
-    __slots__ = ("appends", "bytes", "ended", "outbox", "publish", "waiting")
+    __slots__ = ("appends", "bytes", "bytes_of", "ended", "outbox", "publish", "waiting")
 
     def __init__(self) -> None:
         self.appends: dict[Log, list[Event]] = {}
@@ -47,6 +47,7 @@ class Batch:
         self.publish: list[tuple[Log, str, bytes]] = []  # (log, channel, message)
         self.waiting: list[tuple[Log, Release]] = []
         self.bytes = 0
+        self.bytes_of: dict[Log, int] = {}
         self.ended = False
 
 
@@ -102,7 +103,11 @@ class Flusher:
             return
         batch = self._gathering
         batch.appends.setdefault(log, []).extend(events)
-        batch.bytes += sum(len(event.body) for event in events)
+        size = 0
+        for event in events:
+            size += len(event.body)
+        batch.bytes += size
+        batch.bytes_of[log] = batch.bytes_of.get(log, 0) + size
         for topic, body in outbox:
             batch.outbox.append((log, OutboxEntry(log.tenant, topic, body)))
             batch.bytes += len(body)
@@ -159,14 +164,14 @@ class Flusher:
             await asyncio.gather(*self._snapshots, return_exceptions=True)
 
     async def _flush(self, batch: Batch) -> None:
+        began_s = self._monotonic_s()
         appends, snapshots = [], []
         for log, events in batch.appends.items():
             position = log.position + 1
             appends.append(Append(log.tenant, log.partition, log.epoch, position, events))
-            body = log.snapshot_due()
+            body = log.snapshot_due(len(events), batch.bytes_of[log], began_s)
             if body is not None:
                 snapshots.append(Snapshot(log.tenant, log.partition, position, body))
-        began_s = self._monotonic_s()
         try:
             published = await self._journal.flush(appends, [entry for _, entry in batch.outbox])
         except Exception as error:

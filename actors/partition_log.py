@@ -41,6 +41,12 @@ BEHAVIOURS: Final[Mapping[str, Behaviour]] = {  # type: ignore[type-arg]
 }
 
 
+EVENT_COST: Final = 128
+"""What folding one event costs in a replay, as bytes of body."""
+SNAPSHOT_COST: Final = 256 * 1024
+"""A replay of so much (some 2,000 small events, a tenth of a second) is worth a snapshot, unless snapshots are larger than that themselves."""
+SNAPSHOT_AGE_S: Final = 60.0
+
 PARTING_SEGMENTS: Final = 16
 """Segments after the newest snapshot that make another one worth while when the log changes hands."""
 
@@ -73,7 +79,9 @@ class _SavedLog(msgspec.Struct, array_like=True):
 class PartitionLog:
     """`live`: replayed and serving; `given_up`: to be forgotten, whoever still holds it. `queue`: requests that wait for the log or for a venue."""
 
-    def __init__(self, tenant: str, partition: int, epoch: int, *, secret: bytes, settings: HostSettings, snapshot_segments: int) -> None:
+    def __init__(
+        self, tenant: str, partition: int, epoch: int, *, secret: bytes, settings: HostSettings, snapshot_segments: int, now_s: float = 0.0
+    ) -> None:
         self.tenant = tenant
         self.partition = partition
         self.epoch = epoch
@@ -89,6 +97,9 @@ class PartitionLog:
         self._settings = settings
         self._snapshot_segments = snapshot_segments
         self._snapshot_position = 0
+        self._snapshot_bytes = 0
+        self._snapshot_s = now_s
+        self._since = 0  # cost of replaying what follows the newest snapshot, in bytes
 
     # --- entities -----------------------------------------------------------------------------------------------------
 
@@ -126,10 +137,12 @@ class PartitionLog:
 
     async def replay(self, journal: Journal, shelf: VenueShelf, now_s: float) -> list[tuple[HostedPositions, Step]]:
         """Fold the log; returns what its hosts say at their start. Raises Fault where the log does not fold, Unavailable."""
+        parsed: dict[str, Address] = {}
         snapshot = await journal.snapshot(self.tenant, self.partition)
         if snapshot is not None:
             saved = msgspec.msgpack.decode(snapshot.body, type=_SavedLog)
             self.position = self._snapshot_position = snapshot.position
+            self._snapshot_bytes = len(snapshot.body)
             for entity in saved.entities:
                 self.entity(Address.parse(entity.address)).load(entity)
             for name, version, state in saved.hosts:
@@ -138,8 +151,11 @@ class PartitionLog:
                     found.version = version
                     found.host.load(state)
         async for segment in journal.read(self.tenant, self.partition, after=self.position):
+            self._since += sum(len(event.body) for event in segment.events) + EVENT_COST * len(segment.events)
             for event in segment.events:
-                address = Address.parse(event.entity)
+                address = parsed.get(event.entity)
+                if address is None:
+                    address = parsed[event.entity] = Address.parse(event.entity)
                 if address.kind == "positions":
                     held = self.hosts.get(address.id) or await self._hosted(address, shelf, now_s)
                     if held is None:
@@ -165,11 +181,20 @@ class PartitionLog:
         held = self.hosts[address.id] = HostedPositions(address, self._make_host(book))
         return held
 
-    def snapshot_due(self) -> bytes | None:
-        if self.orphans or self.position + 1 - self._snapshot_position < self._snapshot_segments:
+    def snapshot_due(self, events: int, size: int, now_s: float) -> bytes | None:
+        """By cost of the replay, by segments and by age, never so often that snapshots cost more than a few times what the journal does."""
+        self._since += size + EVENT_COST * events
+        before = self._snapshot_bytes
+        due = (
+            self._since >= max(SNAPSHOT_COST, before // 2)
+            or (self.position + 1 - self._snapshot_position >= self._snapshot_segments and self._since >= before // 4)
+            or (now_s - self._snapshot_s >= SNAPSHOT_AGE_S and self._since >= before // 8)
+        )
+        if self.orphans or not due:
             return None
-        self._snapshot_position = self.position + 1
-        return self.save()
+        body = self.save()
+        self._snapshot_position, self._snapshot_bytes, self._snapshot_s, self._since = self.position + 1, len(body), now_s, 0
+        return body
 
     def parting(self) -> Snapshot | None:
         """A snapshot for the next owner, who replays it instead of the segments; None where there is little to replay. Everything here is durable."""

@@ -25,6 +25,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -52,6 +53,7 @@ FRAMES_IN_FLIGHT: Final = 4
 MAX_QUEUED: Final = 50_000
 """Requests that wait for one shard in one process, at most."""
 RETRY_S: Final = 0.05
+YIELD_S: Final = 1.0
 LIFELINES: Final = 16
 """Connections that wait to be taken up by a process's lifeline."""
 RESTART_S: Final = 0.5
@@ -199,7 +201,9 @@ def _true_loopback() -> Any:
 class _Host:
     """The Ray actor: one plain object, made by a factory and started at once, also when Ray has restarted the process."""
 
-    def __init__(self, factory: str, arguments: Sequence[Any]) -> None:
+    def __init__(self, factory: str, arguments: Sequence[Any], yields: bool) -> None:
+        if yields and ray.get_runtime_context().was_current_actor_reconstructed:
+            time.sleep(YIELD_S)  # imports take seconds of a core, which those that take over need now
         module, _, name = factory.partition(":")
         self._make = functools.partial(getattr(importlib.import_module(module), name), *arguments)
         self._object: Startable = self._make()
@@ -309,16 +313,16 @@ class ProcessHandle:
             ray.kill(self._actor, no_restart=True)
 
 
-def spawn(factory: str, name: str, *arguments: Any) -> ProcessHandle:
+def spawn(factory: str, name: str, *arguments: Any, yields: bool = False) -> ProcessHandle:
     """Make an operating-system process of a plain class: `factory` is "module:name", called with the arguments there; its `start` runs at once.
 
     Ray restarts it whenever it dies. All actor options of the project are here: it takes no CPU slot, runs anywhere, may have many calls under way, and a call that a
-    death interrupted is not repeated by Ray (the caller does, with the same key).
+    death interrupted is not repeated by Ray (the caller does, with the same key). `yields`: another process takes over when this one dies, so its restart waits a moment.
     """
     actor = (
         ray.remote(_Host)
         .options(name=name, namespace=NAMESPACE, num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=1000, lifetime=None)
-        .remote(factory, list(arguments))
+        .remote(factory, list(arguments), yields)
     )
     return ProcessHandle(name, actor)
 

@@ -328,7 +328,7 @@ class Shard:
         log = self._logs.get((tenant, partition))
         if log is None:
             log = self._logs[(tenant, partition)] = PartitionLog(
-                tenant, partition, lease.epoch, secret=self._secret, settings=self.settings.host, snapshot_segments=self.settings.snapshot_segments
+                tenant, partition, lease.epoch, secret=self._secret, settings=self.settings.host, snapshot_segments=self.settings.snapshot_segments, now_s=now_s
             )  # fmt: skip
         log.used_s = now_s
         return log

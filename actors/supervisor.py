@@ -93,9 +93,10 @@ class Supervisor:
         self._watching: dict[str, asyncio.Future[None]] = {}
 
     async def start(self) -> None:
-        """All processes have started. Watch them, and give every partition an owner before returning."""
+        """Watch the processes, and give every partition an owner before returning; one that is away now joins when it is back."""
         for process in self._processes.values():
-            self._live[process.name] = str(await process.call("owner"))
+            with contextlib.suppress(EsplanadeError):
+                self._live[process.name] = str(await process.call("owner"))
             self._watch(process)
         self._spawn(self._run())
         await self._settled.wait()

@@ -110,7 +110,10 @@ class Cluster:
         )
         self._config = config
         say(f"starting {settings.shards} shards, the gateway and the API")
-        self._shards = [spawn("esplanade.processes:ShardProcess", shard_name(i), config, i) for i in range(settings.shards + settings.spares)]
+        self._shards = [
+            spawn("esplanade.processes:ShardProcess", shard_name(i), config, i, yields=settings.spares > 0)
+            for i in range(settings.shards + settings.spares)
+        ]
         self._gateway = spawn("esplanade.cluster:gateway_process", "gateway-0", config, 0)
         self._api = spawn("esplanade.cluster:api_process", "api", config)
         self._stores = (await PostgresJournal.open(config.postgres_url), await PostgresCatalogue.open(config.postgres_url))
@@ -137,7 +140,7 @@ class Cluster:
         supervisor = self._supervised()
         assert self._config is not None
         name = shard_name(max(int(shard.name.rpartition("-")[2]) for shard in self._shards) + 1)
-        shard = spawn("esplanade.processes:ShardProcess", name, self._config, int(name.rpartition("-")[2]))
+        shard = spawn("esplanade.processes:ShardProcess", name, self._config, int(name.rpartition("-")[2]), yields=self._settings.spares > 0)
         self._shards.append(shard)
         await shard.started()
         supervisor.settings.wanted += 1
