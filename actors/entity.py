@@ -85,12 +85,14 @@ class Turn:
 class Entity:
     """An entity and its behaviour."""
 
-    __slots__ = ("_answers", "_behaviour", "address", "name", "state", "version")
+    __slots__ = ("_answers", "_behaviour", "address", "context", "name", "state", "used_s", "version")
 
     def __init__(self, address: Address, behaviour: Behaviour[Any]) -> None:
         self.address = address
         self.name = str(address)
         self.version = 0
+        self.used_s = 0.0
+        self.context = Context(address=address)  # of a turn that needs no venue
         self.state: Any = behaviour.initial()
         self._behaviour = behaviour
         self._answers = Answers()

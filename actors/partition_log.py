@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -32,7 +32,10 @@ from spatial.offers import Offer
 if TYPE_CHECKING:
     from actors.shard import Slot
 
-BEHAVIOURS: Final[Mapping[str, Behaviour]] = {  # type: ignore[type-arg]
+Behaviours = Mapping[str, Behaviour[Any]]
+"""Behaviours by kind."""
+
+BEHAVIOURS: Final[Behaviours] = {
     "mall": Mall(),
     "festival": Festival(),
     "zone": Zone(),
@@ -80,7 +83,16 @@ class PartitionLog:
     """`live`: replayed and serving; `given_up`: to be forgotten, whoever still holds it. `queue`: requests that wait for the log or for a venue."""
 
     def __init__(
-        self, tenant: str, partition: int, epoch: int, *, secret: bytes, settings: HostSettings, snapshot_segments: int, now_s: float = 0.0
+        self,
+        tenant: str,
+        partition: int,
+        epoch: int,
+        *,
+        secret: bytes,
+        settings: HostSettings,
+        snapshot_segments: int,
+        now_s: float = 0.0,
+        behaviours: Behaviours = BEHAVIOURS,
     ) -> None:
         self.tenant = tenant
         self.partition = partition
@@ -97,6 +109,7 @@ class PartitionLog:
         self._settings = settings
         self._snapshot_segments = snapshot_segments
         self._snapshot_position = 0
+        self._behaviours = behaviours
         self._snapshot_bytes = 0
         self._snapshot_s = now_s
         self._since = 0  # cost of replaying what follows the newest snapshot, in bytes
@@ -107,9 +120,9 @@ class PartitionLog:
         """The entity, new where it is not here. Raises NotFound for a kind that does not exist."""
         held = self.entities.get(address)
         if held is None:
-            behaviour = BEHAVIOURS.get(address.kind)
+            behaviour = self._behaviours.get(address.kind)
             if behaviour is None:
-                raise NotFound(f"{address}: no kind {address.kind!r}; kinds are {', '.join(sorted(BEHAVIOURS))}")
+                raise NotFound(f"{address}: no kind {address.kind!r}; kinds are {', '.join(sorted(self._behaviours))}")
             held = self.entities[address] = Entity(address, behaviour)
         return held
 

@@ -39,7 +39,7 @@ from actors.directory import SHARD_PREFIX, Directory
 from actors.follower import Follower
 from actors.lane import RequestSystem
 from actors.ray_leftovers import end_node, of_node
-from actors.requests import MAX_FRAME_BYTES, MAX_FRAME_REQUESTS, Answer, Refused, Request, Take, decode_answers, encode_requests, log_of
+from actors.requests import MAX_FRAME_BYTES, MAX_FRAME_REQUESTS, Answer, Refused, Request, Take, decode_answers, encode_requests, log_of, refusal
 from esplanade.core.errors import Conflict, EsplanadeError, Fault, LimitExceeded, Unavailable
 from esplanade.storage.broker import Broker
 from esplanade.storage.journal import Journal
@@ -361,6 +361,7 @@ class _Lane:
     def __init__(self, name: str, again: Callable[[list[_Waiting]], None]) -> None:
         self.name = name
         self.queue: deque[_Waiting] = deque()
+        self.bundles = asyncio.Semaphore(FRAMES_IN_FLIGHT)
         self._again = again
         self._frames: set[asyncio.Task[None]] = set()
         self._in_flight: dict[int, list[_Waiting]] = {}
@@ -446,6 +447,7 @@ class RaySystem(RequestSystem):
         self.directory = directory or Directory()
         self._lanes: dict[str, _Lane] = {}
         self._homeless: deque[_Waiting] = deque()  # for partitions without a known owner
+        self._bundles: dict[asyncio.Future[Any], tuple[str, frozenset[int]]] = {}
         self._follower: Follower | None = None
         self.directory.when_moved(self._moved)
 
@@ -474,6 +476,58 @@ class RaySystem(RequestSystem):
                 return answer
             self._doubt()
             await asyncio.sleep(RETRY_S)
+
+    async def request_many(self, requests: Sequence[Request], *, deadline_s: float) -> list[Answer]:
+        """One call a process and MAX_FRAME_REQUESTS, without a future and a timer for each request. What an owner refuses or leaves open goes the way of `request`."""
+        expires_s = asyncio.get_running_loop().time() + deadline_s
+        by_owner: dict[str | None, list[int]] = {}
+        for index, request in enumerate(requests):
+            by_owner.setdefault(self.directory.owner_of(log_of(request)[1]), []).append(index)
+        answers: list[Answer] = [_AWAY] * len(requests)
+
+        async def carry(name: str | None, indices: list[int]) -> None:
+            if name is not None:
+                bundle = [requests[index] for index in indices]
+                found = await self._bundle(self._lane(name), bundle, expires_s)
+                for index, answer in zip(indices, found, strict=True):
+                    answers[index] = answer
+
+        chunks = [
+            (name, indices[i : i + MAX_FRAME_REQUESTS])
+            for name, indices in by_owner.items() for i in range(0, len(indices), MAX_FRAME_REQUESTS)
+        ]  # fmt: skip
+        await asyncio.gather(*(carry(name, indices) for name, indices in chunks))
+        left = [index for index, answer in enumerate(answers) if isinstance(answer, Refused) and answer.code == Unavailable.code]
+        if left:
+            self._doubt()
+            remaining_s = expires_s - asyncio.get_running_loop().time()
+            again = await asyncio.gather(*(self.request(requests[index], deadline_s=remaining_s) for index in left), return_exceptions=True)
+            for index, outcome in zip(left, again, strict=True):
+                if isinstance(outcome, EsplanadeError):
+                    answers[index] = refusal(outcome)
+                elif isinstance(outcome, BaseException):
+                    raise outcome
+                else:
+                    answers[index] = outcome
+        return answers
+
+    async def _bundle(self, lane: _Lane, bundle: list[Request], expires_s: float) -> Sequence[Answer]:
+        """A frame of one caller; refused as `unavailable` where the process dies, hands a partition over, or takes too long."""
+        partitions = frozenset(log_of(request)[1] for request in bundle)
+        async with lane.bundles:
+            call = asyncio.ensure_future(lane.call("frame", encode_requests(bundle)))
+            self._bundles[call] = lane.name, partitions
+            try:
+                async with asyncio.timeout_at(expires_s):
+                    return decode_answers(await call)
+            except (Unavailable, TimeoutError):
+                return [_AWAY] * len(bundle)
+            except asyncio.CancelledError:
+                if call.cancelled() and not _cancelling():
+                    return [_AWAY] * len(bundle)
+                raise
+            finally:
+                del self._bundles[call]
 
     def _doubt(self) -> None:
         if self._follower is not None:
@@ -509,6 +563,9 @@ class RaySystem(RequestSystem):
     def _moved(self, partitions: frozenset[int]) -> None:
         homeless, self._homeless = self._homeless, deque()
         left_open = [waiting for waiting in homeless if not waiting.done.done()]
+        for call, (name, carried) in list(self._bundles.items()):
+            if any(self.directory.owner_of(partition) != name for partition in carried & partitions):
+                call.cancel()
         for lane in list(self._lanes.values()):
             elsewhere = frozenset(partition for partition in partitions if self.directory.owner_of(partition) != lane.name)
             left_open += lane.take_out(elsewhere)
@@ -535,6 +592,14 @@ class RaySystem(RequestSystem):
 def _shards() -> list[str]:
     names: list[str] = [each["name"] for each in ray.util.list_named_actors(all_namespaces=True) if each["namespace"] == NAMESPACE]
     return sorted((name for name in names if name.startswith(SHARD_PREFIX)), key=lambda name: (len(name), name))
+
+
+_AWAY: Final = Refused(Unavailable.code, "its process is away; ask again with the same key")
+
+
+def _cancelling() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _expire(waiting: _Waiting) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -18,7 +19,7 @@ import msgspec
 from actors.behaviour import Context
 from actors.directory import DIRECTORY_CHANNEL, encode_leases
 from actors.flusher import Flusher, Log
-from actors.partition_log import BEHAVIOURS, HostedPositions, PartitionLog
+from actors.partition_log import BEHAVIOURS, Behaviours, HostedPositions, PartitionLog
 from actors.positions import HostSettings, PositionHost, Step
 from actors.profile import ShardProfile
 from actors.publisher import Publisher, payment_stats
@@ -40,6 +41,7 @@ from actors.requests import (
     decode_requests,
     encode_answers,
     log_of,
+    log_place,
     refusal,
 )
 from actors.venue_shelf import VenueShelf
@@ -93,6 +95,15 @@ class Frame:
         if self.open == 0 and not self.done.done():
             self.done.set_result(None)
 
+    def release(self, indices: list[int], error: EsplanadeError | None) -> None:
+        """The answers kept at these indices may leave, or, where `error` says that what they saw is not known to be durable, are replaced by it."""
+        if error is not None:
+            for index in indices:
+                self.answers[index] = refusal(error)
+        self.open -= len(indices)
+        if self.open == 0 and not self.done.done():
+            self.done.set_result(None)
+
 
 _UNANSWERED: Final = Refused(Fault.code, "not answered")
 
@@ -114,6 +125,7 @@ class Shard:
         settings: ShardSettings | None = None,
         pid: int = 0,
         node: str = "",
+        behaviours: Behaviours = BEHAVIOURS,
     ) -> None:
         self.name = name
         self.owner = owner
@@ -123,6 +135,8 @@ class Shard:
         self._catalogue = catalogue
         self._clock = clock
         self._secret = secret
+        self._behaviours = behaviours
+        self._takes = 0  # takeovers begun and ended: a renewal that saw one come or go extends nothing
         self._shelf = VenueShelf(catalogue)
         self._publisher = Publisher(broker)
         self._flusher = Flusher(journal, monotonic_s=clock.monotonic_s, lost=self._lost, send=self._publisher.send)
@@ -169,7 +183,11 @@ class Shard:
         if self._stopping:
             raise Unavailable(f"shard {self.name} is stopping; ask another one")
         began_s = self._clock.monotonic_s()
-        leases = await self._journal.acquire(sorted(partitions), self.owner, ttl_ms=self.settings.lease_ttl_ms)
+        self._takes += 1
+        try:
+            leases = await self._journal.acquire(sorted(partitions), self.owner, ttl_ms=self.settings.lease_ttl_ms)
+        finally:
+            self._takes += 1
         if not self._leases:
             self._leased_until_s = began_s + self.settings.lease_ttl_ms / 1000
         for lease in leases:
@@ -260,7 +278,7 @@ class Shard:
     async def renew(self) -> None:
         """Extend the leases; give up partitions that another owner has taken."""
         began_s = self._clock.monotonic_s()
-        asked = dict(self._leases)
+        asked, takes = dict(self._leases), self._takes
         try:
             kept = await self._journal.renew(list(asked.values()), ttl_ms=self.settings.lease_ttl_ms) if asked else []
         except EsplanadeError:
@@ -276,7 +294,7 @@ class Shard:
             self._profile.leases_lost += 1
             for log in [log for log in self._logs.values() if log.partition == partition]:
                 self._give_up(log, Unavailable(f"partition {partition} has another owner now; ask again"))
-        if asked:
+        if asked and takes == self._takes and takes % 2 == 0:
             self._leased_until_s = began_s + self.settings.lease_ttl_ms / 1000
 
     # --- requests -----------------------------------------------------------------------------------------------------
@@ -291,11 +309,53 @@ class Shard:
             return []
         frame = Frame(len(requests), asyncio.get_running_loop().create_future())
         began_s = self._clock.monotonic_s()
-        for index, request in enumerate(requests):
-            self._route(Slot(request, frame, index), began_s)
+        self._run_frame(requests, frame, began_s)
         self._profile.turn_s += self._clock.monotonic_s() - began_s
         await frame.done
         return frame.answers
+
+    def _run_frame(self, requests: Sequence[Request], frame: Frame, now_s: float) -> None:
+        """Run what can run at once: commands to entities that are here, of live logs without a queue, which need no venue. All else is routed, one by one.
+
+        This is `_route` and `_run` with what is the same for a frame taken out of the loop: one callback a log and frame, not one a turn.
+        """
+        serving = now_s < self._leased_until_s and not self._stopping
+        logs, flusher, behaviours = self._logs, self._flusher, self._behaviours
+        gated: dict[PartitionLog, list[int]] = {}
+        turns = 0
+        for index, request in enumerate(requests):
+            if type(request) is Ask and serving and not flusher.full:
+                address = request.address
+                log = logs.get(log_place(address))
+                if log is not None and log.live and not log.queue and log.partition not in self._leaving:
+                    entity = log.entities.get(address)
+                    if entity is not None and behaviours[address.kind].venue_of(address, request.command) is None:
+                        turns += 1
+                        try:
+                            turn = entity.turn(request.command, request.key, entity.context)
+                            if turn.events:
+                                flusher.append(log, turn.events, [(topic, msgspec.msgpack.encode(body)) for topic, body in turn.outbox])
+                            frame.answers[index] = Replied(turn.reply)
+                        except EsplanadeError as error:
+                            frame.answers[index] = refusal(error)
+                            self._profile.refused += 1
+                        except Exception as error:
+                            self._broken(log, Slot(request, frame, index), error)
+                            continue
+                        log.used_s = entity.used_s = now_s
+                        indices = gated.get(log)
+                        if indices is None:
+                            gated[log] = [index]
+                        else:
+                            indices.append(index)
+                        continue
+            self._route(Slot(request, frame, index), now_s)
+        self._profile.turns += turns
+        for log, indices in gated.items():
+            if log.given_up:  # by a later turn of this frame: what it gathered is gone
+                frame.release(indices, Unavailable(f"log ({log.tenant}, {log.partition}) is replayed; ask again with the same key"))
+            else:
+                flusher.when_durable(log, partial(frame.release, indices))
 
     def _refuse(self, slot: Slot, error: EsplanadeError) -> None:
         self._profile.refused += 1
@@ -328,7 +388,8 @@ class Shard:
         log = self._logs.get((tenant, partition))
         if log is None:
             log = self._logs[(tenant, partition)] = PartitionLog(
-                tenant, partition, lease.epoch, secret=self._secret, settings=self.settings.host, snapshot_segments=self.settings.snapshot_segments, now_s=now_s
+                tenant, partition, lease.epoch, secret=self._secret, settings=self.settings.host, snapshot_segments=self.settings.snapshot_segments,
+                now_s=now_s, behaviours=self._behaviours,
             )  # fmt: skip
         log.used_s = now_s
         return log
@@ -338,7 +399,7 @@ class Shard:
         if not isinstance(request, Ask):
             return None if request.venue in log.hosts else request.venue
         address = request.address
-        behaviour = BEHAVIOURS.get(address.kind)
+        behaviour = self._behaviours.get(address.kind)
         if behaviour is None:
             return None
         venue = behaviour.venue_of(address, request.command)
@@ -411,9 +472,7 @@ class Shard:
             self._profile.refused += 1
         except Exception as error:
             # A broken invariant: what is in memory cannot be trusted any more.
-            fault = Fault(f"{type(request).__name__}: {type(error).__name__}: {error}; its entities are replayed")
-            self._refuse(slot, fault)
-            self._give_up(log, fault)
+            self._broken(log, slot, error)
             return
         if isinstance(request, Take | Watermark) and not isinstance(answer, Refused):
             slot.frame.answer(slot.index, answer)  # taken, not durable: the clock topic says when
@@ -424,6 +483,11 @@ class Shard:
 
         self._flusher.when_durable(log, release)
 
+    def _broken(self, log: PartitionLog, slot: Slot, error: Exception) -> None:
+        fault = Fault(f"{type(slot.request).__name__}: {type(error).__name__}: {error}; its entities are replayed")
+        self._refuse(slot, fault)
+        self._give_up(log, fault)
+
     def _ask(self, log: PartitionLog, ask: Ask, now_s: float) -> Answer:
         address = ask.address
         if address not in log.entities and self._entity_count() >= self.settings.max_entities:
@@ -431,7 +495,8 @@ class Shard:
         before = len(log.entities)
         entity = log.entity(address)
         self._entities += len(log.entities) - before
-        behaviour = BEHAVIOURS[address.kind]
+        entity.used_s = now_s
+        behaviour = self._behaviours[address.kind]
         venue = behaviour.venue_of(address, ask.command)
         host = log.host(venue) if venue is not None and address.kind in VENUE_KINDS else None
         book = host.book if host is not None else self._shelf.at_hand(log.tenant, venue, now_s) if venue is not None else None

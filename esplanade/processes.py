@@ -18,6 +18,7 @@ from typing import Final, Protocol
 import msgspec
 
 from actors.directory import encode_leases, owner_name, shard_name
+from actors.partition_log import BEHAVIOURS, Behaviours
 from actors.positions import HostSettings
 from actors.shard import Shard, ShardSettings
 from actors.system import System
@@ -77,8 +78,9 @@ class FollowingSystem(System, Protocol):
 class ShardProcess:
     """A shard with its own connections, standing by until the supervisor has it take partitions. `frame` is what gateways call."""
 
-    def __init__(self, config: ServiceConfig, index: int) -> None:
+    def __init__(self, config: ServiceConfig, index: int, behaviours: Behaviours = BEHAVIOURS) -> None:
         self._config = config
+        self._behaviours = behaviours
         self._index = index
         self._shard: Shard | None = None
         self._journal: PostgresJournal | None = None
@@ -103,6 +105,7 @@ class ShardProcess:
             settings=ShardSettings(lease_ttl_ms=round(config.lease_ttl_s * 1000), host=HostSettings(deadline_s=config.tick_deadline_s)),
             pid=os.getpid(),
             node=socket.gethostname(),
+            behaviours=self._behaviours,
         )
         await self._shard.start()
 

@@ -16,6 +16,7 @@ import pytest
 
 from actors.directory import Directory, shard_name
 from actors.messages import LEDGERS, Books, GetBooks, GetZone, Payments, Settled, TopUps, ZoneState
+from actors.ray_leftovers import alive
 from actors.ray_system import ProcessHandle, RayNode, RaySystem, spawn, start_ray
 from actors.supervisor import Supervisor, SupervisorSettings
 from actors.topics import Body, Publication, Rewind, TickClosed, channel
@@ -65,12 +66,13 @@ def cluster(urls: tuple[str, str]) -> Iterator[Cluster]:
     try:
         yield Cluster(node, [spawn("esplanade.processes:ShardProcess", shard_name(i), config, i) for i in range(SHARDS + SPARES)])
         pids = node.pids()
+        family = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
         listening = [c.laddr for pid in pids for c in psutil.Process(pid).net_connections(kind="inet") if c.status == psutil.CONN_LISTEN]
         assert listening
         assert all(address.ip.removeprefix("::ffff:") == "127.0.0.1" for address in listening), "Ray listens on loopback only"
     finally:
         node.stop()
-    assert not [pid for pid in pids if psutil.pid_exists(pid)], "no process of Ray outlives its node"
+    assert not [process for process in family if alive(process)], "no process of Ray outlives its node"
 
 
 @pytest.fixture
