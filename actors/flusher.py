@@ -102,15 +102,19 @@ class Flusher:
         if not events:
             return
         batch = self._gathering
-        batch.appends.setdefault(log, []).extend(events)
+        gathered = batch.appends.get(log)
+        if gathered is None:
+            batch.appends[log] = gathered = []
+            batch.bytes_of[log] = 0
+        gathered += events
         size = 0
         for event in events:
             size += len(event.body)
         batch.bytes += size
-        batch.bytes_of[log] = batch.bytes_of.get(log, 0) + size
         for topic, body in outbox:
             batch.outbox.append((log, OutboxEntry(log.tenant, topic, body)))
             batch.bytes += len(body)
+        batch.bytes_of[log] += size
         self._last[log] = batch
         self._idle.clear()
         self._work.set()

@@ -103,6 +103,7 @@ class PartitionLog:
         self.used_s = 0.0
         self.queue: deque[Slot] = deque()
         self.entities: dict[Address, Entity] = {}
+        self.ledgers: list[Entity] = []
         self.hosts: dict[str, HostedPositions] = {}
         self.orphans: set[str] = set()  # venues with a host in the journal that are gone from the catalogue
         self._secret = secret
@@ -124,6 +125,8 @@ class PartitionLog:
             if behaviour is None:
                 raise NotFound(f"{address}: no kind {address.kind!r}; kinds are {', '.join(sorted(self._behaviours))}")
             held = self.entities[address] = Entity(address, behaviour)
+            if address.kind == "ledger":
+                self.ledgers.append(held)
         return held
 
     def host(self, venue: str) -> PositionHost | None:
