@@ -200,9 +200,13 @@ class Flusher:
         for _, release in batch.waiting:
             release(None)
         for snapshot in snapshots:
-            task = asyncio.get_running_loop().create_task(self._keep(snapshot))
-            self._snapshots.add(task)
-            task.add_done_callback(self._snapshots.discard)
+            self.keep(snapshot)
+
+    def keep(self, snapshot: Snapshot) -> None:
+        """Store a snapshot of what is durable, beside all else."""
+        task = asyncio.get_running_loop().create_task(self._keep(snapshot))
+        self._snapshots.add(task)
+        task.add_done_callback(self._snapshots.discard)
 
     async def _keep(self, snapshot: Snapshot) -> None:
         try:

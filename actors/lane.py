@@ -43,7 +43,7 @@ class RequestSystem:
         return list(await asyncio.gather(*(self.request(request, deadline_s=deadline_s) for request in requests)))
 
     async def ask(self, address: Address, command: Command, *, key: Key | None = None, deadline_s: float = 5.0) -> Reply:
-        return expect(await self.request(Ask(address, command, key), deadline_s=deadline_s), Replied).reply
+        return expect(await self.request(Ask(address, command, key, round(deadline_s * 1000)), deadline_s=deadline_s), Replied).reply
 
     async def open_source(self, tenant: str, venue: str, source: str, *, first_tick: int) -> VenueClock:
         return await self._clocked(OpenSource(tenant, venue, source, first_tick))

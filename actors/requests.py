@@ -26,6 +26,8 @@ class Ask(_Request, frozen=True, tag="ask"):
     address: Address
     command: Command
     key: Key | None = None
+    within_ms: int = 0
+    """How long it may wait in the shard's mailbox before it is refused instead of run; 0: as long as it takes."""
 
 
 class _OfVenue(_Request, frozen=True):

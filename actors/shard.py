@@ -52,6 +52,9 @@ from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.journal import Journal, Lease
 
+PASSIVATED_AT_ONCE: Final = 4
+"""Logs that leave memory in one second for want of use; each may cost a snapshot."""
+
 MAX_TICKS_A_STEP: Final = 4
 """Ticks closed before other requests get their turn."""
 
@@ -64,6 +67,7 @@ class ShardSettings:
     snapshot_segments: int = 512
     max_mailbox: int = 100_000
     max_entities: int = 1_000_000
+    passivate_s: float = 600.0
     poll_s: float = 0.02
     host: HostSettings = field(default_factory=HostSettings)
 
@@ -71,9 +75,10 @@ class ShardSettings:
 class Slot:
     """A request of a frame, and where its answer goes."""
 
-    __slots__ = ("frame", "index", "request")
+    __slots__ = ("came_s", "frame", "index", "request")
 
-    def __init__(self, request: Request, frame: Frame, index: int) -> None:
+    def __init__(self, request: Request, frame: Frame, index: int, came_s: float) -> None:
+        self.came_s = came_s
         self.request = request
         self.frame = frame
         self.index = index
@@ -157,7 +162,7 @@ class Shard:
         self._profile = ShardProfile(
             shard=name, owner=owner, pid=pid, node=node, uptime_s=0.0, partitions=0, epochs={}, logs=0, entities=0, activations=0, turns=0, turns_per_s=0.0,
             turn_s=0.0, refused=0, flushes=0, flush_s=0.0, flush_failures=0, flushed_bytes=0, flushed_events=0, snapshots=0, mailbox=0, gated=0, ticks=0,
-            tick_s=0.0, late_rows=0, pushes_dropped=0, publications=0, publications_dropped=0, leases_lost=0,
+            tick_s=0.0, late_rows=0, pushes_dropped=0, publications=0, publications_dropped=0, leases_lost=0, passivations=0,
         )  # fmt: skip
 
     # --- life ---------------------------------------------------------------------------------------------------------
@@ -340,7 +345,7 @@ class Shard:
                             frame.answers[index] = refusal(error)
                             self._profile.refused += 1
                         except Exception as error:
-                            self._broken(log, Slot(request, frame, index), error)
+                            self._broken(log, Slot(request, frame, index, now_s), error)
                             continue
                         log.used_s = entity.used_s = now_s
                         indices = gated.get(log)
@@ -349,7 +354,7 @@ class Shard:
                         else:
                             indices.append(index)
                         continue
-            self._route(Slot(request, frame, index), now_s)
+            self._route(Slot(request, frame, index, now_s), now_s)
         self._profile.turns += turns
         for log, indices in gated.items():
             if log.given_up:  # by a later turn of this frame: what it gathered is gone
@@ -429,6 +434,10 @@ class Shard:
                     self._guarded_advance(log, held, self._clock.monotonic_s())
             while log.queue and not log.given_up:
                 slot = log.queue[0]
+                if self._overdue(slot):
+                    self._take_from_queue(log)
+                    self._refuse(slot, Unavailable(f"waited longer than its deadline in the mailbox of shard {self.name} and was not run; ask again"))
+                    continue
                 try:
                     venue = self._missing(log, slot.request, self._clock.monotonic_s())
                     if venue is not None:
@@ -445,6 +454,10 @@ class Shard:
             self._give_up(log, error)
         except Exception as error:
             self._give_up(log, Fault(f"log ({log.tenant}, {log.partition}): {type(error).__name__}: {error}; its entities are replayed"))
+
+    def _overdue(self, slot: Slot) -> bool:
+        request = slot.request
+        return isinstance(request, Ask) and 0 < request.within_ms < (self._clock.monotonic_s() - slot.came_s) * 1000
 
     def _take_from_queue(self, log: PartitionLog) -> None:
         log.queue.popleft()
@@ -490,7 +503,7 @@ class Shard:
 
     def _ask(self, log: PartitionLog, ask: Ask, now_s: float) -> Answer:
         address = ask.address
-        if address not in log.entities and self._entity_count() >= self.settings.max_entities:
+        if address not in log.entities and self._entities >= self.settings.max_entities and not self._passivate_oldest(log):
             raise LimitExceeded(f"shard {self.name} holds {self.settings.max_entities} entities; at most that many, add shards")
         before = len(log.entities)
         entity = log.entity(address)
@@ -506,9 +519,6 @@ class Shard:
         if turn.events:
             self._flusher.append(log, turn.events, [(topic, msgspec.msgpack.encode(body)) for topic, body in turn.outbox])
         return Replied(turn.reply)
-
-    def _entity_count(self) -> int:
-        return self._entities
 
     def _position_turn(self, log: PartitionLog, request: VenueRequest, now_s: float) -> Answer:
         held = log.hosts[request.venue]
@@ -584,6 +594,7 @@ class Shard:
                     self._guarded_advance(log, held, now_s)
         if now_s - self._told_payments_s >= 1.0:
             self._tell_payments(now_s)
+            self._passivate_idle(now_s)
 
     def _tell_payments(self, now_s: float) -> None:
         span_s = now_s - self._told_payments_s
@@ -592,6 +603,34 @@ class Shard:
         self._told_payments_s = now_s
         for log, stats in payment_stats(self.name, self._logs.values()):
             self._flusher.publish(log, "payments", msgspec.msgpack.encode(stats))
+
+    # --- passivation --------------------------------------------------------------------------------------------------
+
+    def _restful(self, log: PartitionLog) -> bool:
+        """Whether a log may leave memory: nothing waits, nothing is gathered, and it hosts no venue, whose clock goes on."""
+        return log.live and not log.queue and not log.hosts and log.partition not in self._leaving and self._flusher.idle(log)
+
+    def _passivate(self, log: PartitionLog) -> None:
+        """Forget a log that nobody has asked for; its next request replays it, from a snapshot of now."""
+        snapshot = log.parting()
+        self._profile.passivations += 1
+        self._give_up(log, Unavailable("passivated"))
+        if snapshot is not None:
+            self._flusher.keep(snapshot)
+
+    def _passivate_idle(self, now_s: float) -> None:
+        """Logs unused for `passivate_s`, oldest first, a few at a time."""
+        idle = [log for log in self._logs.values() if now_s - log.used_s >= self.settings.passivate_s and self._restful(log)]
+        for log in sorted(idle, key=lambda log: log.used_s)[:PASSIVATED_AT_ONCE]:
+            self._passivate(log)
+
+    def _passivate_oldest(self, other: PartitionLog) -> bool:
+        """Make room: the log unused longest leaves memory. False where none may, or all were used just now."""
+        idle = [log for log in self._logs.values() if log is not other and log.entities and log.used_s < other.used_s and self._restful(log)]
+        if not idle:
+            return False
+        self._passivate(min(idle, key=lambda log: log.used_s))
+        return self._entities < self.settings.max_entities
 
     # --- losing -------------------------------------------------------------------------------------------------------
 

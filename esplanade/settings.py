@@ -105,8 +105,8 @@ def load_settings(*, config: Path | None = None, **overrides: Any) -> Settings:
         raise InvalidInput(f"settings: {first}; see docs/settings.md") from error
 
 
-OTHER_VARIABLES = ("ESPLANADE_DATA", "ESPLANADE_CHROMIUM")
-"""Variables that only tests read: the folder of real data, the browser."""
+OTHER_VARIABLES = ("ESPLANADE_DATA", "ESPLANADE_CHROMIUM", "ESPLANADE_WORLD_SEEDS")
+"""Variables that only tests read: the folder of real data, the browser, the seeds of the world test."""
 
 
 def socket_dir() -> Path:
