@@ -39,7 +39,7 @@ from actors.directory import SHARD_PREFIX, Directory
 from actors.follower import Follower
 from actors.lane import RequestSystem
 from actors.ray_leftovers import end_node, of_node
-from actors.requests import MAX_FRAME_BYTES, MAX_FRAME_REQUESTS, Answer, Refused, Request, Take, decode_answers, encode_requests, log_of, refusal
+from actors.requests import MAX_FRAME_BYTES, MAX_FRAME_REQUESTS, Answer, Refused, Request, Take, decode_answers, encode_requests, log_of
 from esplanade.core.errors import Conflict, EsplanadeError, Fault, LimitExceeded, Unavailable
 from esplanade.storage.broker import Broker
 from esplanade.storage.journal import Journal
@@ -478,43 +478,39 @@ class RaySystem(RequestSystem):
             await asyncio.sleep(RETRY_S)
 
     async def request_many(self, requests: Sequence[Request], *, deadline_s: float) -> list[Answer]:
-        """One call a process and MAX_FRAME_REQUESTS, without a future and a timer for each request. What an owner refuses or leaves open goes the way of `request`."""
-        expires_s = asyncio.get_running_loop().time() + deadline_s
-        by_owner: dict[str | None, list[int]] = {}
-        for index, request in enumerate(requests):
-            by_owner.setdefault(self.directory.owner_of(log_of(request)[1]), []).append(index)
+        """One call a process and MAX_FRAME_REQUESTS, without a future and a timer for each request. What an owner refuses as unavailable or leaves open is
+        sent again, to whoever owns it then, until the deadline."""
+        loop = asyncio.get_running_loop()
+        expires_s = loop.time() + deadline_s
+        places = [log_of(request)[1] for request in requests]
         answers: list[Answer] = [_AWAY] * len(requests)
+        left = list(range(len(requests)))
 
-        async def carry(name: str | None, indices: list[int]) -> None:
-            if name is not None:
-                bundle = [requests[index] for index in indices]
-                found = await self._bundle(self._lane(name), bundle, expires_s)
-                for index, answer in zip(indices, found, strict=True):
-                    answers[index] = answer
+        async def carry(name: str, indices: list[int]) -> None:
+            found = await self._bundle(self._lane(name), [requests[i] for i in indices], frozenset(places[i] for i in indices), expires_s)
+            for index, answer in zip(indices, found, strict=True):
+                answers[index] = answer
 
-        chunks = [
-            (name, indices[i : i + MAX_FRAME_REQUESTS])
-            for name, indices in by_owner.items() for i in range(0, len(indices), MAX_FRAME_REQUESTS)
-        ]  # fmt: skip
-        await asyncio.gather(*(carry(name, indices) for name, indices in chunks))
-        left = [index for index, answer in enumerate(answers) if isinstance(answer, Refused) and answer.code == Unavailable.code]
-        if left:
+        while True:
+            by_owner: dict[str | None, list[int]] = {}
+            for index in left:
+                by_owner.setdefault(self.directory.owner_of(places[index]), []).append(index)
+            chunks = [
+                (name, indices[i : i + MAX_FRAME_REQUESTS])
+                for name, indices in by_owner.items() if name is not None for i in range(0, len(indices), MAX_FRAME_REQUESTS)
+            ]  # fmt: skip
+            await asyncio.gather(*(carry(name, indices) for name, indices in chunks))
+            left = [index for index in left if isinstance(answer := answers[index], Refused) and answer.code == Unavailable.code]
+            if not left or loop.time() + RETRY_S >= expires_s:
+                return answers
             self._doubt()
-            remaining_s = expires_s - asyncio.get_running_loop().time()
-            again = await asyncio.gather(*(self.request(requests[index], deadline_s=remaining_s) for index in left), return_exceptions=True)
-            for index, outcome in zip(left, again, strict=True):
-                if isinstance(outcome, EsplanadeError):
-                    answers[index] = refusal(outcome)
-                elif isinstance(outcome, BaseException):
-                    raise outcome
-                else:
-                    answers[index] = outcome
-        return answers
+            await asyncio.sleep(RETRY_S)
 
-    async def _bundle(self, lane: _Lane, bundle: list[Request], expires_s: float) -> Sequence[Answer]:
+    async def _bundle(self, lane: _Lane, bundle: list[Request], partitions: frozenset[int], expires_s: float) -> Sequence[Answer]:
         """A frame of one caller; refused as `unavailable` where the process dies, hands a partition over, or takes too long."""
-        partitions = frozenset(log_of(request)[1] for request in bundle)
         async with lane.bundles:
+            if any(self.directory.owner_of(partition) != lane.name for partition in partitions):
+                return [_AWAY] * len(bundle)  # they moved while this bundle waited its turn
             call = asyncio.ensure_future(lane.call("frame", encode_requests(bundle)))
             self._bundles[call] = lane.name, partitions
             try:
