@@ -14,23 +14,23 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Ray runs its workers at niceness 15; ours are the service, and everything else on the machine would go before them.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import asyncio
 import contextlib
 import functools
-import hashlib
 import importlib
 import logging
-import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
+import psutil
 import ray
 from ray import exceptions as ray_errors
 
@@ -38,9 +38,9 @@ from actors import ray_leftovers
 from actors.directory import SHARD_PREFIX, Directory
 from actors.follower import Follower
 from actors.lane import RequestSystem
-from actors.ray_leftovers import end_node, of_node
+from actors.ray_leftovers import end_node, is_alive, make_folder, of_node, reclaim
 from actors.requests import MAX_FRAME_BYTES, MAX_FRAME_REQUESTS, Answer, Refused, Request, Take, decode_answers, encode_requests, log_of
-from esplanade.core.errors import Conflict, EsplanadeError, Fault, LimitExceeded, Unavailable
+from esplanade.core.errors import EsplanadeError, Fault, LimitExceeded, Unavailable
 from esplanade.storage.broker import Broker
 from esplanade.storage.journal import Journal
 
@@ -73,85 +73,62 @@ class Startable(Protocol):
 class RayNode:
     """A connection to Ray: to a node of our own, or to a cluster. `stop` of our own node leaves no process and no file.
 
-    If this process dies instead, a keeper ends the node: a shell that waits on a pipe from here (a few hundred kilobytes, where Python would be thirty megabytes).
+    If this process dies instead, a keeper ends the node: a shell that waits on a pipe from here (a megabyte, where Python would be thirty).
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+        self.folder = folder
         self._keeper = None if folder is None else _keeper(folder)
+        self._vital: dict[str, psutil.Process] = {}
 
     @property
     def own(self) -> bool:
-        return self._folder is not None
+        return self.folder is not None
 
     def pids(self) -> list[int]:
         """Live processes of our own node, its keeper among them."""
-        if self._folder is None or self._keeper is None:
+        if self.folder is None or self._keeper is None:
             return []
-        return [*(process.pid for process in of_node(self._folder)), *([self._keeper.pid] if self._keeper.poll() is None else [])]
+        return [*(process.pid for process in of_node(self.folder)), *([self._keeper.pid] if self._keeper.poll() is None else [])]
+
+    def watch(self) -> None:
+        """Begin to mind the processes without which no other works."""
+        if self.folder is not None:
+            self._vital = {process.name(): process for process in of_node(self.folder) if process.name() in ("gcs_server", "raylet")}
+
+    def broken(self) -> str | None:
+        """The process of our own node that has died and cannot be replaced within it; None while all is well."""
+        return next((f"{name} (process {process.pid})" for name, process in self._vital.items() if not is_alive(process)), None)
 
     def stop(self) -> None:
         """Disconnect; end our own node. Blocks for some seconds at most. Idempotent. Raises Unavailable naming the processes that do not end."""
+        if self.folder is not None and self.broken() is not None:
+            end_node(self.folder, gently=False)  # first: a driver in a half-dead node waits for a minute and aborts
         ray.shutdown()
-        if self._folder is None or self._keeper is None:
+        if self.folder is None or self._keeper is None:
             return
         # The agents of a node outlive it for a while; nothing of ours is in them.
-        left = end_node(self._folder, gently=True)
+        left = end_node(self.folder, gently=True)
         keeper, self._keeper = self._keeper, None
-        _pipe(keeper).close()
+        assert keeper.stdin is not None
+        keeper.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             keeper.wait(STOP_S)
         if left:
-            raise Unavailable(f"Ray: processes {left} of the node in {self._folder} cannot be ended; end them by hand")
+            raise Unavailable(f"Ray: processes {left} of the node in {self.folder} cannot be ended; end them by hand")
 
 
 def _keeper(folder: Path) -> subprocess.Popen[bytes]:
-    """Ends the node in `folder` when this process dies, in a session of its own so that no signal to our group reaches it."""
+    """Ends the node in `folder` when this process dies; in a session of its own, so that no signal to our group reaches it."""
     script = 'read -r _; [ -d "$1" ] || exit 0; exec "$2" -I "$3" "$1"'
     command = ["/bin/sh", "-c", script, "esplanade-keeper", str(folder), sys.executable, ray_leftovers.__file__]
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True
-    )  # fmt: skip
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True)
 
 
-def _pipe(keeper: subprocess.Popen[bytes]) -> IO[bytes]:
-    assert keeper.stdin is not None
-    return keeper.stdin
-
-
-def node_folder(place: str) -> Path:
-    """Where the node of `place` (a data directory, locked by the caller) keeps its sockets and logs: the same at every start, so that what a former run left
-    there is found and ended.
-
-    Sockets lie below it and their paths may have 107 bytes, so it is short whatever TMPDIR says.
-    """
-    return Path("/tmp") / f"esp-{hashlib.sha256(os.fsencode(place)).hexdigest()[:10]}"
-
-
-def _make_folder(folder: Path | None) -> Path:
-    """A private directory: `folder`, emptied of what a dead run left, or a fresh one. Raises Conflict where it is somebody else's."""
-    if folder is None:
-        return Path(tempfile.mkdtemp(prefix="esp-", dir="/tmp"))
-    for _ in range(2):
-        try:
-            folder.mkdir(mode=0o700)
-        except FileExistsError:
-            held = folder.lstat()
-            if not stat.S_ISDIR(held.st_mode) or held.st_uid != os.geteuid() or held.st_mode & 0o077:
-                raise Conflict(f"{folder}: needed for Ray and not a private directory of ours; remove it, or name another data directory") from None
-            left = end_node(folder, gently=False)
-            if left:
-                raise Unavailable(f"Ray: processes {left} of a former run in {folder} cannot be ended; end them by hand") from None
-        else:
-            return folder
-    raise Conflict(f"{folder}: needed for Ray and cannot be emptied; remove it, or name another data directory")
-
-
-def start_ray(address: str | None = None, *, processes: int = 4, folder: Path | None = None) -> RayNode:
+def start_ray(address: str | None = None, *, processes: int = 4) -> RayNode:
     """Connect to the cluster at `address`, or start a node of our own on loopback, without dashboard and usage reports. Blocks for some seconds.
 
-    processes: how many actors will be spawned; the node starts as many workers ahead. folder: of our own node (`node_folder`), held by no other live process; by
-    default a fresh one. Raises Unavailable when Ray does not come up, Conflict where the folder is somebody else's.
+    `processes`: how many actors will be spawned; the node starts as many workers ahead. Raises Unavailable when Ray does not come up.
     """
     if address is not None:
         try:
@@ -159,10 +136,11 @@ def start_ray(address: str | None = None, *, processes: int = 4, folder: Path | 
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise Unavailable(f"Ray at {address}: {error}; start the cluster, or unset ESPLANADE_RAY_ADDRESS to use a local node") from error
         return RayNode(None)
-    folder = _make_folder(folder)
+    reclaim()
+    folder = make_folder()
     node = RayNode(folder)
     try:
-        with _true_loopback():
+        with _true_loopback(), _silent():
             ray.init(
                 address="local",
                 namespace=NAMESPACE,
@@ -172,18 +150,19 @@ def start_ray(address: str | None = None, *, processes: int = 4, folder: Path | 
                 logging_level=logging.ERROR,
                 object_store_memory=OBJECT_STORE_BYTES,
                 _node_ip_address=LOOPBACK,
-                _temp_dir=str(folder / "r"),  # Ray opens its own folder to all users; ours around it stays private
+                _temp_dir=str(folder / "r"),  # Ray opens its directory to all users; ours around it stays private
             )
     except BaseException as error:
         node.stop()
         if isinstance(error, (ConnectionError, RuntimeError, ValueError, OSError)):
             raise Unavailable(f"Ray did not start: {error}; `esplanade doctor` says what this machine lacks") from error
         raise
+    node.watch()
     return node
 
 
 @contextlib.contextmanager
-def _true_loopback() -> Any:
+def _true_loopback() -> Iterator[None]:
     """Ray (2.60) replaces 127.0.0.1 by the machine's outer address and then listens on all interfaces; given the true one it keeps to loopback."""
     from ray._private import services
 
@@ -193,6 +172,19 @@ def _true_loopback() -> Any:
         yield
     finally:
         services.resolve_ip_for_localhost = kept
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Ray prints pages of its own logs to the driver's output when a process dies, whatever it is told of logging; who watches the processes says it in a line."""
+    from ray._private import worker
+
+    kept = worker.listen_error_messages
+    worker.listen_error_messages = lambda *_: None
+    try:
+        yield
+    finally:
+        worker.listen_error_messages = kept
 
 
 # --- processes --------------------------------------------------------------------------------------------------------

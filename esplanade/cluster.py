@@ -10,14 +10,16 @@ import contextlib
 import os
 import platform
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import msgspec
+import psutil
 
 from actors.directory import Directory, shard_name
-from actors.ray_system import ProcessHandle, RayNode, RaySystem, node_folder, spawn, start_ray
+from actors.ray_system import ProcessHandle, RayNode, RaySystem, spawn, start_ray
 from actors.supervisor import Supervisor, SupervisorSettings
 from esplanade import __version__
 from esplanade.core.clock import RealClock
@@ -25,7 +27,7 @@ from esplanade.core.errors import Fault, NotFound, Unavailable
 from esplanade.core.ids import Address, partition_of
 from esplanade.doctor import console_dir
 from esplanade.node import Node
-from esplanade.processes import ApiProcess, GatewayProcess, ServiceConfig, free_port, signing_seed
+from esplanade.processes import ApiProcess, GatewayProcess, ServiceConfig, free_port, signing_seed, taking_port
 from esplanade.settings import Settings
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
@@ -35,6 +37,8 @@ from scenarios.runner import Services
 
 READY_S: Final = 90.0
 """How long processes may take to start."""
+WATCH_S: Final = 0.5
+"""How soon the death of a process is noticed."""
 
 Say = Callable[[str], None]
 
@@ -54,7 +58,7 @@ class Cluster:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._node = Node(settings)
+        self._node = Node(settings, RealClock())
         self._ray: RayNode | None = None
         self._shards: list[ProcessHandle] = []
         self._gateway: ProcessHandle | None = None
@@ -75,12 +79,14 @@ class Cluster:
 
     async def _start(self, say: Say) -> ServiceConfig:
         settings = self._settings
-        folder = node_folder(str(await self._node.open()))
+        for what, setting, port in (("gateway", "ESPLANADE_GATEWAY_PORT", settings.gateway_port), ("API", "ESPLANADE_API_PORT", settings.api_port)):
+            if port:  # said now, not after everything else has started
+                with taking_port(what, setting, settings.host, port):
+                    free_port(settings.host, port)
+        await self._node.open()
         say("starting PostgreSQL, Redis and Ray")
         stores = asyncio.ensure_future(self._node.start())
-        ray_node = asyncio.ensure_future(
-            asyncio.to_thread(start_ray, settings.ray_address, processes=settings.shards + settings.spares + 2, folder=folder)
-        )
+        ray_node = asyncio.ensure_future(asyncio.to_thread(start_ray, settings.ray_address, processes=settings.shards + settings.spares + 2))
         try:
             await asyncio.gather(asyncio.shield(stores), asyncio.shield(ray_node))
         except BaseException:
@@ -235,19 +241,42 @@ class Cluster:
         """Every process that this service started on this machine."""
         return [*self._node.pids(), *(self._ray.pids() if self._ray is not None else [])]
 
+    async def watch(self, say: Say) -> None:
+        """Mind the processes of this machine for as long as the service runs: an embedded server that dies is started again, `say` hears of it and of processes that
+        Ray starts again. Raises Unavailable where the service cannot go on: Ray's node broke, or a server dies again and again."""
+        assert self._gateway is not None
+        assert self._api is not None
+        ours = (*self._shards, self._gateway, self._api) if self._settings.ray_address is None else ()
+        tasks = [asyncio.ensure_future(self._mind_node(say)), *(asyncio.ensure_future(_mind(process, say)) for process in ours)]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _mind_node(self, say: Say) -> None:
+        while True:
+            broken = self._ray.broken() if self._ray is not None else None
+            if broken is not None:
+                raise Unavailable(f"Ray's {broken} died, and its node with it; start again: nothing acknowledged is lost")
+            await self._node.mend(say)
+            await asyncio.sleep(WATCH_S)
+
     async def stop(self) -> None:
         """Drain and end everything, the front door first, the directory's lock last. Idempotent. Raises Unavailable where a process cannot be ended."""
         try:
             doors = [process for process in (self._gateway, self._api) if process is not None]
-            self._gateway = self._api = None
-            await asyncio.gather(*(process.stop() for process in doors))
             supervisor, self._supervisor = self._supervisor, None
             system, self._system = self._system, None
             for watcher in (supervisor, system):
                 if watcher is not None:
                     await watcher.stop()
             shards, self._shards = self._shards, []
-            await asyncio.gather(*(shard.stop() for shard in shards))
+            self._gateway = self._api = None
+            if self._ray is None or self._ray.broken() is None:  # a broken node cannot be asked; its processes are ended below
+                await asyncio.gather(*(process.stop() for process in doors))
+                await asyncio.gather(*(shard.stop() for shard in shards))
             stores, self._stores = self._stores, None
             broker, self._broker = self._broker, None
             for store in (*(stores or ()), *([broker] if broker is not None else [])):
@@ -261,3 +290,22 @@ class Cluster:
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+
+
+async def _mind(process: ProcessHandle, say: Say) -> None:
+    """Say when a process has died, and when Ray's restart of it has come up. Raises what its start raises."""
+    pid = await process.pid()
+    while True:
+        await asyncio.sleep(WATCH_S)
+        if psutil.pid_exists(pid):
+            continue
+        died = time.monotonic()
+        say(f"{process.name} (process {pid}) died; Ray starts it again")
+        while True:
+            try:
+                await process.started()
+                pid = await process.pid()
+                break
+            except Unavailable:
+                await asyncio.sleep(WATCH_S)
+        say(f"{process.name} is back after {time.monotonic() - died:.1f} s")

@@ -180,7 +180,7 @@ class GatewayProcess:
             GatewaySettings(process=f"gateway-{self._index}", allowed_origins=config.allowed_origins, max_connections=config.max_connections),
             self._tee,
         )
-        with _port_of("gateway", "ESPLANADE_GATEWAY_PORT", config.host, config.gateway_port):
+        with taking_port("gateway", "ESPLANADE_GATEWAY_PORT", config.host, config.gateway_port):
             return await self._server.start(config.host, config.gateway_port)
 
     async def start_recording(self, tenant: str, venue: str, folder: str) -> None:
@@ -250,7 +250,7 @@ class ApiProcess:
             checks={"postgres": postgres, "redis": redis, "shards": shards, "gateways": gateway},
             profile=self._system.profile,
         )
-        with _port_of("API", "ESPLANADE_API_PORT", config.host, config.api_port):
+        with taking_port("API", "ESPLANADE_API_PORT", config.host, config.api_port):
             self._server = await serve_api(app, config.host, config.api_port)
         return self._server.port
 
@@ -262,7 +262,7 @@ class ApiProcess:
 
 
 @contextlib.contextmanager
-def _port_of(what: str, setting: str, host: str, port: int) -> Iterator[None]:
+def taking_port(what: str, setting: str, host: str, port: int) -> Iterator[None]:
     """Turn the system's refusal of a port into Conflict (taken) or InvalidInput (not ours to have)."""
     try:
         yield
@@ -272,11 +272,11 @@ def _port_of(what: str, setting: str, host: str, port: int) -> Iterator[None]:
         raise InvalidInput(f"{what}: cannot listen on {host} port {port} ({error.strerror}); set ESPLANADE_HOST and {setting} to others") from error
 
 
-def free_port(host: str) -> int:
-    """A TCP port that is free now. A gateway keeps its port over a restart, so it is chosen before the process starts."""
+def free_port(host: str, port: int = 0) -> int:
+    """A TCP port that is free now, or `port` if it is (raises OSError if not). A gateway keeps its port over a restart, so it is chosen before the process starts."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, 0))
+        probe.bind((host, port))
         return int(probe.getsockname()[1])
 
 

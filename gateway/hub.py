@@ -349,14 +349,15 @@ class Hub:
             gone_at, gone = room.ring.popleft()
             room.ring_rows -= len(gone.subject) // 4
             room.floor = gone_at
+        # Feeds first: one frame carries thousands of people, and the people's own frames take a while.
+        for peer, subjects in list(room.feeds.items()):
+            self._columns_to(peer, subjects, at, batch)
         if room.subjects:
             now = self._clock.monotonic_s()
             for subject, offer, push in pushes_of(batch, at, room.subjects):
                 for peer in list(room.subjects.get(subject, ())):
                     self._metrics.count("esplanade_gateway_pushes_total")
                     peer.perform(peer.session.push(push, ends_tick=offer.ends_tick, now=now))
-        for peer, subjects in list(room.feeds.items()):
-            self._columns_to(peer, subjects, at, batch)
 
     def _push_to(self, room: _Room, peer: Peer, at: At, batch: t.PushBatch) -> None:
         subjects = room.feeds.get(peer)

@@ -18,8 +18,10 @@ from simulation.agents import WALKING, Agents
 from simulation.ground import CELL_M
 from simulation.navigation import Ways
 
-RENEW_TICKS: Final = 5
-MEASURE_TICKS: Final = ticks(2.0)
+RENEW_TICKS: Final = 10
+RENEW_CELLS: Final = 250_000
+"""Levels with more free cells (0.04 km2) keep their fields: solving one would hold up a tick, and open ground leaves room to step aside."""
+MEASURE_TICKS: Final = ticks(5.0)
 MEMORY_S: Final = 10.0
 """Standing crowds are remembered by an exponential mean over this time."""
 DEAR: Final = 6
@@ -40,6 +42,7 @@ class Crowding:
         level, row, col = g // (ground.nx * ground.ny), g // ground.nx % ground.ny, g % ground.nx
         self._block: npt.NDArray[np.int64] = (level * self._rows + row // 2) * self._cols + col // 2
         self._next = 0
+        self._small = np.diff(ground.first) <= RENEW_CELLS
         self._dirty = np.zeros(len(ways.field_level), np.bool_)
 
     def steer(self, agents: Agents) -> None:
@@ -52,11 +55,13 @@ class Crowding:
 
     def renew(self, agents: Agents, tick: int) -> None:
         """Measure standing crowds, and renew a field when its turn has come."""
+        if not self._small.any():
+            return
         if tick % MEASURE_TICKS == 0:
             rows = np.flatnonzero((agents.mode == WALKING) & (agents.slow_s > 0.5))
             here = np.bincount(self._block[agents.cell[rows]], minlength=len(self._standing))
             self._standing += np.float32(MEASURE_TICKS * TICK_S / MEMORY_S) * (here.astype(np.float32) - self._standing)
-            load = 1 + np.minimum(DEAR - 1, ((DEAR - 1) * self._standing[self._block]).astype(np.int32))
+            load: npt.NDArray[np.int32] = 1 + np.minimum(DEAR - 1, ((DEAR - 1) * self._standing[self._block]).astype(np.int32))
             self._ways.feel(load.astype(np.int32))
         if tick % RENEW_TICKS == 0:
             self._renew_next(agents)
@@ -65,7 +70,7 @@ class Crowding:
         """Solve the next field in turn that somebody follows, if its level is crowded or was when it was solved last."""
         ways = self._ways
         used = np.bincount(agents.field[agents.mode == WALKING], minlength=len(ways.field_level)) > 0
-        due = np.flatnonzero(used & ways.solved & (ways.crowded[ways.field_level] | self._dirty))
+        due = np.flatnonzero(used & ways.solved & self._small[ways.field_level] & (ways.crowded[ways.field_level] | self._dirty))
         if len(due):
             field = int(due[np.searchsorted(due, self._next) % len(due)])
             self._next = field + 1

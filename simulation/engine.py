@@ -28,10 +28,13 @@ from spatial.columns import LEFT, PositionColumns
 from spatial.venue import Venue
 
 GRID_M: Final = kernels.SIGHT_M
-GRAVITY_M: Final = 90.0
+GRAVITY_M: Final = 120.0
 """Places lose a factor e of their popularity with every so many metres of way."""
 LEAVE_M: Final = 1.5
-ENTER_GAP_M: Final = 0.4
+ENTER_GAP_M: Final = 0.8
+"""People come in where nobody is nearer: a crowded entrance lets the next one have them."""
+DOOR_QUEUE_M: Final = 0.7
+"""Each person bound for an entrance makes it seem so much further to those who leave."""
 SETTLE_S: Final = 3.0
 """Who stands still for so long at the goal's edge, or on the way to a spot in a shop, stays there."""
 REROUTE_S: Final = 20.0
@@ -311,7 +314,7 @@ class Crowd:
         if origin < 0:
             self.send(i, int(self._doors[int(self.draw(i) * len(self._doors))]))
         else:
-            row = self.ways.from_place(origin)[self._doors]
+            row = self.ways.from_place(origin)[self._doors] + DOOR_QUEUE_M * self.bound[self._doors]
             self.send(i, int(self._doors[np.argmin(row)]))
 
     def choose(self, i: int, origin: int) -> int:

@@ -1,7 +1,8 @@
 """Compiled kernels of the ground: geometry against walls, links between cells, sight, and fields of walking directions.
 
 Free functions on arrays, called by `ground`, `navigation` and `kernels`. Letters: c free cells (all levels), g raster cells (levels x rows x
-columns), w walls. Nothing here knows people.
+columns), w walls. Nothing here knows people. `simulation.kernels` compiles some of these into its own; Numba's cache does not see that, so who edits
+this file deletes `simulation/__pycache__/*.nb?`.
 """
 
 from __future__ import annotations

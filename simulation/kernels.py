@@ -41,7 +41,7 @@ KEEP_RIGHT = 0.3  # radians that the wish turns right for somebody oncoming clos
 KEEP_RIGHT_MOST = 0.5
 TRAIL = 0.5  # weight of others' trails against the straight way
 TRAIL_S = 2.0  # they fade by e in this time
-EXCHANGE_S = 1.5
+EXCHANGE_S = 0.6
 NEAR_CAP = 160  # neighbours looked at, at most; 2 m of sight at 12 people/m2
 
 

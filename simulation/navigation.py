@@ -24,7 +24,7 @@ F8 = npt.NDArray[np.float64]
 
 WALK_MPS: Final = 1.34
 MAX_FIELD_BYTES: Final = 2 << 30
-RELUCTANCE_M: Final = 40.0
+RELUCTANCE_M: Final = 20.0
 """A change of level is worth this way: people finish a floor before they take the next."""
 
 

@@ -27,7 +27,7 @@ FRONT: Final = 4  # waiting ground in front of a shop that a flash sale pulls to
 SHOP_PER_M2: Final = 1.0
 """People in a shop, or on their way to it, per m2 at most: the rest choose another."""
 COUNTER_M: Final = 4.0
-ZONE_PER_M2: Final = 1.5
+ZONE_PER_M2: Final = 3.0
 FRONT_M: Final = (2.0, 15.0)
 
 

@@ -34,6 +34,9 @@ OPENING_TOLERANCE_M: Final = 0.1
 OPENING_LEAST_M: Final = 0.3
 """A usable opening is at least this wide."""
 
+_CUT_TOLERANCE_M: Final = OPENING_TOLERANCE_M / (1 - (OPENING_TOLERANCE_M / OPENING_LEAST_M) ** 2) ** 0.5
+"""A wall within the tolerance of the opening over OPENING_LEAST_M may lean away from it; square to the opening it is then at most this far."""
+
 PIECE_LEAST_M2: Final = 1.0
 """Scraps of ground below this are gaps between outlines, not places, and dropped."""
 
@@ -232,11 +235,15 @@ def _gap(
 
 
 def _stretch(line: shapely.LineString, node: shapely.Polygon) -> Interval | None:
-    """From where to where along `line` (metres from its start) the node is within the tolerance; None below OPENING_LEAST_M."""
+    """From where to where along `line` (metres from its start) the node is within the tolerance, the longest run; None below OPENING_LEAST_M.
+
+    One run, not first to last: a chord across a bent wall is near the ground at both its ends and far from it between.
+    """
     near = line.intersection(node.buffer(OPENING_TOLERANCE_M, cap_style="flat", join_style="mitre"))
-    if near.length < OPENING_LEAST_M:
+    run = max(shapely.get_parts(near), key=lambda part: part.length, default=None)
+    if run is None or run.length < OPENING_LEAST_M:
         return None
-    along = shapely.line_locate_point(line, shapely.points(shapely.get_coordinates(near)))
+    along = shapely.line_locate_point(line, shapely.points(shapely.get_coordinates(run)))
     return float(along.min()), float(along.max())
 
 
@@ -300,7 +307,7 @@ def _cut(segment: npt.NDArray[np.float64], gap: Gap) -> Interval | None:
     if (high - low) * float(np.hypot(*along)) < 1e-3:
         return None
     off = [abs(float((start + along * at - a) @ across)) for at in (low, high)]
-    return (low, high) if max(off) <= OPENING_TOLERANCE_M else None
+    return (low, high) if max(off) <= _CUT_TOLERANCE_M else None
 
 
 def _without(segment: npt.NDArray[np.float64], holes: list[Interval]) -> list[npt.NDArray[np.float64]]:

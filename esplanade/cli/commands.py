@@ -9,11 +9,12 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from esplanade.cluster import Cluster
@@ -67,6 +68,7 @@ async def _running(settings: Settings, console: Console) -> AsyncIterator[tuple[
     with console.status("starting") as status:
         config = await cluster.start(lambda step: status.update(f"{step} …"))
     try:
+        _print_addresses(console, config)
         console.print(f"[green]ready[/] after {time.monotonic() - began:.1f} s", highlight=False)
         yield cluster, config
     finally:
@@ -83,16 +85,33 @@ async def serve_until_stopped(settings: Settings, *, tenant: str, venue_files: l
 
     async def work() -> None:
         nonlocal exit_code
-        async with _running(settings, console) as (cluster, config):
+        async with _running(settings, console) as (cluster, _):
             for venue in venues:
                 await cluster.put_venue(tenant, dump_venue(venue))
-            _print_addresses(console, config)
             console.print("Ctrl-C stops it.")
             exit_code = 0
-            await asyncio.Event().wait()
+            await cluster.watch(_telling(console))
 
     await _interruptible(work())
     return exit_code
+
+
+async def _watched(cluster: Cluster, console: Console, work: Coroutine[None, None, T]) -> T:
+    """The work's result, while the cluster is minded; raises what ends the cluster first."""
+    tasks = (asyncio.ensure_future(work), asyncio.ensure_future(cluster.watch(_telling(console))))
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[1].done():
+            await tasks[1]
+        return await tasks[0]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _telling(console: Console) -> Callable[[str], None]:
+    return lambda news: console.print(f"[yellow]{escape(news)}[/]", highlight=False, soft_wrap=True)
 
 
 def _print_addresses(console: Console, config: ServiceConfig) -> None:
@@ -125,11 +144,12 @@ async def run_and_report(
     async def work() -> RunReport:
         async with _running(settings, console) as (cluster, config):
             run = f"{scenario.name}-{time.time_ns() // 1_000_000:x}".replace("_", "-")
-            _print_addresses(console, config)
             console.print(f"watch    [bold]{config.api_url}#/operator/{run}/{plan.id}[/]", highlight=False, soft_wrap=True)
             services = await cluster.services()
             with _progress(console) as bar:
-                return await runner.run_scenario(scenario, venue=plan, services=services, out_dir=folder, run=run, progress=bar)
+                return await _watched(
+                    cluster, console, runner.run_scenario(scenario, venue=plan, services=services, out_dir=folder, run=run, progress=bar)
+                )
 
     report = await _interruptible(work())
     if report is None:

@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from esplanade import __version__
@@ -106,7 +107,7 @@ def app() -> None:
     try:
         _cli()
     except EsplanadeError as error:
-        console.print(f"[red]{error.code}[/]: {error.message}", highlight=False, soft_wrap=True)
+        console.print(f"[red]{error.code}[/]: {escape(error.message)}", highlight=False, soft_wrap=True)
         sys.exit(3 if error.retryable else 2)
 
 

@@ -117,6 +117,11 @@ class EmbeddedServer:
         return tuple(sorted({process.pid for process in family if _alive(process)}))
 
     @property
+    def alive(self) -> bool:
+        """Whether the server itself runs. Nothing starts it again by itself."""
+        return not self._stopped and _alive(self._server)
+
+    @property
     def server_pid(self) -> int:
         """The server itself (PostgreSQL's postmaster), as a test kills it."""
         return int(self._server.pid)

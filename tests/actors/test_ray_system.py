@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import psutil
@@ -16,7 +19,7 @@ import pytest
 
 from actors.directory import Directory, shard_name
 from actors.messages import LEDGERS, Books, GetBooks, GetZone, Payments, Settled, TopUps, ZoneState
-from actors.ray_leftovers import alive
+from actors.ray_leftovers import is_alive, reclaim
 from actors.ray_system import ProcessHandle, RayNode, RaySystem, spawn, start_ray
 from actors.supervisor import Supervisor, SupervisorSettings
 from actors.topics import Body, Publication, Rewind, TickClosed, channel
@@ -72,7 +75,7 @@ def cluster(urls: tuple[str, str]) -> Iterator[Cluster]:
         assert all(address.ip.removeprefix("::ffff:") == "127.0.0.1" for address in listening), "Ray listens on loopback only"
     finally:
         node.stop()
-    assert not [process for process in family if alive(process)], "no process of Ray outlives its node"
+    assert not [process for process in family if is_alive(process)], "no process of Ray outlives its node"
 
 
 @pytest.fixture
@@ -260,3 +263,22 @@ async def test_draining_a_shard_moves_only_its_share_while_payments_go_on(system
     assert all(before[partition] == drained for partition in range(PARTITIONS) if before[partition] != after[partition])
     books = [await system.ask(Address("ledger", "demo", str(i)), GetBooks(), deadline_s=30) for i in range(LEDGERS)]
     assert sum(book.tills["GBP"] for book in books if isinstance(book, Books)) == sum(paid)
+
+
+def test_what_a_killed_driver_left_behind_is_reclaimed_when_its_keeper_was_killed_too() -> None:
+    code = (
+        "import os, signal, psutil\n"
+        "from actors.ray_system import start_ray\n"
+        "node = start_ray(processes=1)\n"
+        "print(node.folder, *node.pids(), flush=True)\n"
+        "[child.kill() for child in psutil.Process().children() if child.name() == 'sh']\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    folder, *pids = killed.stdout.split()
+    family = [psutil.Process(int(pid)) for pid in pids if psutil.pid_exists(int(pid))]
+    assert Path(folder) in reclaim()
+    assert not Path(folder).exists()
+    _, left = psutil.wait_procs(family, timeout=20)
+    assert not left

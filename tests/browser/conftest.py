@@ -16,14 +16,14 @@ DESK = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def house() -> Iterator[Any]:
     if os.environ.get("ESPLANADE_BASE_URL"):
         pytest.skip("needs a service of its own; ESPLANADE_BASE_URL points elsewhere")
     from tests.browser.house import CONSOLE, house_of
 
     if not (CONSOLE / "index.html").is_file():
-        pytest.skip("the console is not built: run `npm ci && npm run build` in console/")
+        pytest.skip("the console is not built: run script/console")
     with house_of("parkside_mall.json") as house:
         yield house
 
@@ -35,14 +35,14 @@ def no_offers_left(request: pytest.FixtureRequest) -> Iterator[None]:
         request.getfixturevalue("house").end_offers()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def base_url(request: pytest.FixtureRequest) -> str:
-    """Where the console is served, without a slash at the end."""
+    """Where the console is served (package scope: a browser driven from this thread must be gone before asyncio tests run), without a slash at the end."""
     given = os.environ.get("ESPLANADE_BASE_URL")
     return given.rstrip("/") if given else str(request.getfixturevalue("house").base_url)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
     path = chromium_path()
     if path is None:

@@ -45,7 +45,8 @@ def test_keys_spread_over_the_partitions() -> None:
 
 
 def test_error_codes_are_distinct_and_in_the_docstring() -> None:
-    tree = EsplanadeError.__subclasses__()
+    # Ray makes subclasses of its own from what crosses its borders.
+    tree = [error for error in EsplanadeError.__subclasses__() if error.__module__ == errors.__name__]
     codes = [error.code for error in tree]
     assert len(set(codes)) == len(codes)
     assert errors.__doc__ is not None

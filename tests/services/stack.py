@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from actors.ray_system import node_folder
+from actors.ray_leftovers import FOLDERS, OWNER, PREFIX
 from tests.services_fixtures import open_folder
 
 ROOT = Path(__file__).parent.parent.parent
@@ -119,6 +119,18 @@ class Esplanade:
                     found.append(process)
         return found
 
+    def files(self) -> list[str]:
+        """What only a running service may have on disk: sockets, locks, pid files, folders for sockets under /tmp."""
+        data = self.data.resolve()
+        inside = [path for path in data.rglob("*") if path.is_socket() or path.suffix in (".lock", ".pid")]
+        short = [f"esplanade-{hashlib.sha256(os.fsencode(data / name)).hexdigest()[:16]}" for name in ("postgres", "redis")]
+        outside = [path for path in (Path(tempfile.gettempdir()) / name for name in short) if path.exists()]
+        for owner in FOLDERS.glob(f"{PREFIX}*/{OWNER}"):
+            with contextlib.suppress(FileNotFoundError):
+                if owner.read_text().split()[0] == str(self.pid):
+                    outside.append(owner.parent)
+        return [str(path) for path in (*inside, *outside)]
+
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
@@ -137,6 +149,13 @@ class Esplanade:
     def get(self, path: str) -> tuple[int, bytes]:
         """Status and body of a GET on the API."""
         return fetch(self.api + path)
+
+    def reads(self, path: str) -> int:
+        """The status of a GET on the API; 0 while nobody answers."""
+        try:
+            return self.get(path)[0]
+        except OSError:
+            return 0
 
     def metric(self, shard: str, counter: str) -> float:
         """A shard's counter, from /metrics; raises LookupError while the shard does not answer."""
@@ -177,13 +196,4 @@ def assert_nothing_left(stack: Esplanade, *, within_s: float = 0.5) -> None:
     eventually(lambda: not stack.family(), within_s)
     left = [(process.pid, process.name(), process.cmdline()[:2]) for process in stack.family()]
     assert not left, f"{left} live on; it said:\n{stack.text}"
-    assert not files_left(stack.data)
-
-
-def files_left(data: Path) -> list[str]:
-    """What only a running service may have on disk: sockets, locks, pid files, folders for sockets under /tmp."""
-    data = data.resolve()
-    inside = [str(path) for path in data.rglob("*") if path.is_socket() or path.suffix in (".lock", ".pid")]
-    short = [f"esplanade-{hashlib.sha256(os.fsencode(data / name)).hexdigest()[:16]}" for name in ("postgres", "redis")]
-    outside = [node_folder(str(data)), *(Path(tempfile.gettempdir()) / name for name in short)]
-    return inside + [str(path) for path in outside if path.exists()]
+    assert not stack.files()

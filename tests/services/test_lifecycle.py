@@ -11,7 +11,7 @@ import pytest
 
 from gateway.client import Client
 from tests.actors.parkside import keys, u4
-from tests.services.stack import Esplanade, assert_nothing_left, data_folder, eventually, files_left
+from tests.services.stack import Esplanade, assert_nothing_left, data_folder, eventually
 
 pytestmark = pytest.mark.services
 
@@ -33,7 +33,7 @@ async def test_after_sigkill_nothing_lives_on_and_the_next_start_has_the_data() 
             killed.signal(signal.SIGKILL)
             assert killed.wait() == -signal.SIGKILL
             assert eventually(lambda: not killed.family(), GONE_S), killed.family()
-            assert [path for path in files_left(data) if not path.endswith(".lock")] == []  # a lock is the kernel's; its file may stay
+            assert [path for path in killed.files() if not path.endswith(".lock")] == []  # a lock is the kernel's; its file may stay
         with Esplanade(data, "serve") as again:
             again.ready()
             shopper = await Client.connect(again.ws, client="phone", token=token)
@@ -51,7 +51,7 @@ def runs(stack: Esplanade, name: str) -> bool:
 
 
 MOMENTS: dict[str, Callable[[Esplanade], bool]] = {
-    "while modules are imported": lambda stack: any("numpy" in mapped.path for mapped in psutil.Process(stack.pid).memory_maps()),
+    "while modules are imported": lambda stack: any("msgspec" in mapped.path for mapped in psutil.Process(stack.pid).memory_maps()),
     "with the lock taken": lambda stack: (stack.data / "esplanade.lock").exists(),
     "while Ray starts": lambda stack: runs(stack, "gcs_server"),
     "while shards start": lambda stack: runs(stack, "ray::_Host"),
@@ -66,7 +66,8 @@ def test_an_interrupted_start_leaves_nothing(moment: str) -> None:
             stack.signal(signal.SIGTERM)
         else:
             stack.ctrl_c()
-        assert stack.wait() == 130
+        # Python itself may be interrupted before it has begun with ours.
+        assert stack.wait() in ((130, -signal.SIGINT) if moment == "while modules are imported" else (130,))
         assert "ready" not in stack.text
         assert "Traceback" not in stack.text
         assert_nothing_left(stack)
@@ -78,7 +79,7 @@ def test_a_start_killed_half_way_leaves_nothing() -> None:
         stack.signal(signal.SIGKILL)
         assert stack.wait() == -signal.SIGKILL
         assert eventually(lambda: not stack.family(), GONE_S), stack.family()
-        assert [path for path in files_left(data) if not path.endswith(".lock")] == []
+        assert [path for path in stack.files() if not path.endswith(".lock")] == []
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,10 @@ def test_a_port_that_is_taken_is_said_in_one_line(setting: str, what: str) -> No
         port = taken.getsockname()[1]
         with Esplanade(data, "serve", env={setting: str(port)}) as stack:
             assert stack.wait() == 2
-            assert one_line(stack) == f"conflict: {what}: port {port} on 127.0.0.1 is taken; stop what listens there, or set {setting} to another (0: a free one)"
+            assert (
+                one_line(stack)
+                == f"conflict: {what}: port {port} on 127.0.0.1 is taken; stop what listens there, or set {setting} to another (0: a free one)"
+            )
             assert_nothing_left(stack)
 
 

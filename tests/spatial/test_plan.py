@@ -150,3 +150,12 @@ def test_the_anchor_is_the_middle_of_the_first_opening_else_inside() -> None:
 def test_a_level_that_is_not_there_is_refused() -> None:
     with pytest.raises(NotFound, match="level 1"):
         level_plan(venue([]), 1)
+
+
+def test_an_opening_drawn_as_a_chord_across_a_bent_wall_opens_the_run_where_it_lies_along_the_wall() -> None:
+    """Two shops of our own mall were walled in: the opening's two ends lay near walls, so its middle, far from any wall, was taken as the gap."""
+    plan = level_plan(venue([unit("shop", "room", 0, 0, 10, 6)], [opening("shop", (10.0, 4.0), (9.7, 1.0))]), 0)
+    (gap,) = plan.gaps
+    assert np.hypot(gap.b[0] - gap.a[0], gap.b[1] - gap.a[1]) == pytest.approx(1.0, abs=0.05)
+    assert not crosses(plan.walls, (9.5, 3.5), (10.5, 3.5))
+    assert crosses(plan.walls, (9.5, 2.0), (10.5, 2.0))

@@ -1,0 +1,82 @@
+"""Whatever process of a running service is killed, the service is whole again by itself, or ends with one line and leaves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from gateway.client import Client
+from tests.actors.parkside import keys, u4
+from tests.services.stack import Esplanade, assert_nothing_left, data_folder, eventually
+
+pytestmark = pytest.mark.services
+
+BACK_S = 60.0
+"""A limit that only a service that stays broken reaches."""
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Esplanade]:
+    with data_folder() as data, Esplanade(data, "serve") as stack:
+        yield stack.ready()
+
+
+def listener(stack: Esplanade, address: str) -> psutil.Process:
+    port = int(address.rstrip("/").rsplit(":", 1)[1])
+    return next(
+        process
+        for process in stack.family()
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+    )
+
+
+def named(stack: Esplanade, name: str) -> psutil.Process:
+    """The oldest process of a name: PostgreSQL's postmaster is the parent of its namesakes."""
+    return min((process for process in stack.family() if process.name() == name), key=lambda process: process.create_time())
+
+
+VICTIMS = {
+    "gateway-0": lambda stack: listener(stack, stack.ws),
+    "api": lambda stack: listener(stack, stack.api),
+    "shard-0": lambda stack: psutil.Process(int(stack.metric("shard-0", "pid"))),
+    "Redis": lambda stack: named(stack, "redis-server"),
+    "PostgreSQL": lambda stack: named(stack, "postgres"),
+}
+
+
+@pytest.mark.parametrize("number", range(len(VICTIMS)), ids=list(VICTIMS))
+async def test_a_killed_process_comes_back_and_what_was_acknowledged_is_there(stack: Esplanade, number: int) -> None:
+    name = list(VICTIMS)[number]
+    operator = await Client.connect(stack.ws, client=f"operator-{number}", token=stack.token("operator"))
+    shopper = await Client.connect(stack.ws, client=f"phone-{number}", token=stack.token("shopper"))
+    subject = int(shopper.welcome["subject"])
+    await operator.top_ups(tick=1, key=keys(number * 2), subject=u4(subject), amount=u4(700), currency="EUR")
+
+    victim = VICTIMS[name](stack)
+    victim.kill()
+    stack.says(f"{name} (process {victim.pid}) died")
+    stack.says(f"{name} is back after")
+    assert eventually(lambda: stack.reads("readyz") == 200, BACK_S), stack.text
+
+    assert await shopper.balance() == {"EUR": 700}
+    await operator.top_ups(tick=2, key=keys(number * 2 + 1), subject=u4(subject), amount=u4(1), currency="EUR")
+    assert await shopper.balance() == {"EUR": 701}
+    for client in (operator, shopper):
+        await client.close()
+
+
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_when_the_node_of_ray_breaks_the_service_ends_with_one_line_and_leaves_nothing(name: str) -> None:
+    with data_folder() as data, Esplanade(data, "serve") as stack:
+        stack.ready()
+        victim = named(stack, name)
+        victim.kill()
+        assert stack.wait() == 3
+        after = stack.output[stack.output.index("Ctrl-C stops it.") + 1 :]
+        assert [line for line in after if line] == [
+            f"unavailable: Ray's {name} (process {victim.pid}) died, and its node with it; start again: nothing acknowledged is lost"
+        ]
+        assert_nothing_left(stack)
