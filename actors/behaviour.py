@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+import msgspec
+
 from actors.events import EventBody
 from actors.messages import Command, Rejected, Reply, ZoneState
 from actors.topics import Body
@@ -36,8 +38,7 @@ class Context:
     tick: int = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """Events to journal and apply, the reply, and what to publish on durable topics (topic, body) once they are durable."""
 
     events: tuple[EventBody, ...]

@@ -8,7 +8,6 @@ first answer, after a restart too; a sequence below the window is refused. Turns
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -51,8 +50,11 @@ class Answers:
         return found
 
     def keep(self, client: str, sequence: int, reply: bytes) -> None:
-        known = self._of.pop(client, None) or {}
-        self._of[client] = known
+        known = self._of.get(client)
+        if known is None:
+            known = self._of[client] = {}
+        elif len(self._of) > 1:
+            self._of.move_to_end(client)
         known[sequence] = reply
         if len(known) > WINDOW:
             del known[min(known)]
@@ -73,8 +75,7 @@ class SavedEntity(msgspec.Struct, array_like=True):
     answers: list[tuple[str, dict[int, bytes]]]
 
 
-@dataclass(slots=True)
-class Turn:
+class Turn(msgspec.Struct):
     """What a turn brought: events with their versions, the reply, outbox entries (topic, body)."""
 
     events: list[Event]
@@ -85,12 +86,14 @@ class Turn:
 class Entity:
     """An entity and its behaviour."""
 
-    __slots__ = ("_answers", "_behaviour", "address", "name", "state", "version")
+    __slots__ = ("_answers", "_behaviour", "address", "context", "name", "state", "used_s", "version")
 
     def __init__(self, address: Address, behaviour: Behaviour[Any]) -> None:
         self.address = address
         self.name = str(address)
         self.version = 0
+        self.used_s = 0.0
+        self.context = Context(address=address)  # of a turn that needs no venue
         self.state: Any = behaviour.initial()
         self._behaviour = behaviour
         self._answers = Answers()
@@ -104,16 +107,20 @@ class Entity:
         decision = self._behaviour.decide(self.state, command, context)
         if isinstance(decision, Rejected):
             return Turn([], decision, ())
-        events = [self._enter(body) for body in decision.events]
+        events, version, name, apply = [], self.version, self.name, self._behaviour.apply
+        for body in decision.events:
+            type_name, data = encode_event(body)
+            self.state = apply(self.state, body)
+            version += 1
+            events.append(Event(name, version, type_name, data))
         if events and key is not None:
-            events.append(self._enter(Answered(key.client, key.sequence, _encode(decision.reply))))
+            reply = _encode(decision.reply)
+            type_name, data = encode_event(Answered(key.client, key.sequence, reply))
+            self._answers.keep(key.client, key.sequence, reply)
+            version += 1
+            events.append(Event(name, version, type_name, data))
+        self.version = version
         return Turn(events, decision.reply, decision.outbox)
-
-    def _enter(self, body: EventBody) -> Event:
-        name, data = encode_event(body)
-        self._apply(body)
-        self.version += 1
-        return Event(self.name, self.version, name, data)
 
     def _apply(self, body: EventBody) -> None:
         if isinstance(body, Answered):

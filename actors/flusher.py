@@ -31,15 +31,15 @@ class Log(Protocol):
     epoch: int
     position: int
 
-    def snapshot_due(self) -> bytes | None:
-        """The state to keep with the position that the flush now cut will have; None where none is due."""
+    def snapshot_due(self, events: int, size: int, now_s: float) -> bytes | None:
+        """The state to keep with the position that the flush now cut (so many events and bytes) will have; None where none is due."""
         ...
 
 
 class Batch:
     """Gathered for one flush."""
 
-    __slots__ = ("appends", "bytes", "ended", "outbox", "publish", "waiting")
+    __slots__ = ("appends", "bytes", "bytes_of", "ended", "outbox", "publish", "waiting")
 
     def __init__(self) -> None:
         self.appends: dict[Log, list[Event]] = {}
@@ -47,6 +47,7 @@ class Batch:
         self.publish: list[tuple[Log, str, bytes]] = []  # (log, channel, message)
         self.waiting: list[tuple[Log, Release]] = []
         self.bytes = 0
+        self.bytes_of: dict[Log, int] = {}
         self.ended = False
 
 
@@ -92,16 +93,28 @@ class Flusher:
         """Answers that wait."""
         return len(self._gathering.waiting) + (len(self._under_way.waiting) if self._under_way else 0)
 
+    def idle(self, log: Log) -> bool:
+        """Whether everything that turns of this log have gathered is durable."""
+        return log not in self._last
+
     def append(self, log: Log, events: list[Event], outbox: list[tuple[str, bytes]]) -> None:
         """Gather events of a turn and entries (topic, body) for durable topics."""
         if not events:
             return
         batch = self._gathering
-        batch.appends.setdefault(log, []).extend(events)
-        batch.bytes += sum(len(event.body) for event in events)
+        gathered = batch.appends.get(log)
+        if gathered is None:
+            batch.appends[log] = gathered = []
+            batch.bytes_of[log] = 0
+        gathered += events
+        size = 0
+        for event in events:
+            size += len(event.body)
+        batch.bytes += size
         for topic, body in outbox:
             batch.outbox.append((log, OutboxEntry(log.tenant, topic, body)))
             batch.bytes += len(body)
+        batch.bytes_of[log] += size
         self._last[log] = batch
         self._idle.clear()
         self._work.set()
@@ -155,14 +168,14 @@ class Flusher:
             await asyncio.gather(*self._snapshots, return_exceptions=True)
 
     async def _flush(self, batch: Batch) -> None:
+        began_s = self._monotonic_s()
         appends, snapshots = [], []
         for log, events in batch.appends.items():
             position = log.position + 1
             appends.append(Append(log.tenant, log.partition, log.epoch, position, events))
-            body = log.snapshot_due()
+            body = log.snapshot_due(len(events), batch.bytes_of[log], began_s)
             if body is not None:
                 snapshots.append(Snapshot(log.tenant, log.partition, position, body))
-        began_s = self._monotonic_s()
         try:
             published = await self._journal.flush(appends, [entry for _, entry in batch.outbox])
         except Exception as error:
@@ -187,9 +200,13 @@ class Flusher:
         for _, release in batch.waiting:
             release(None)
         for snapshot in snapshots:
-            task = asyncio.get_running_loop().create_task(self._keep(snapshot))
-            self._snapshots.add(task)
-            task.add_done_callback(self._snapshots.discard)
+            self.keep(snapshot)
+
+    def keep(self, snapshot: Snapshot) -> None:
+        """Store a snapshot of what is durable, beside all else."""
+        task = asyncio.get_running_loop().create_task(self._keep(snapshot))
+        self._snapshots.add(task)
+        task.add_done_callback(self._snapshots.discard)
 
     async def _keep(self, snapshot: Snapshot) -> None:
         try:

@@ -5,7 +5,9 @@ Owns the translation between calls and requests; how a request reaches its shard
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
+from collections.abc import Sequence
 
 from actors.messages import Command, Reply
 from actors.requests import (
@@ -36,8 +38,12 @@ class RequestSystem:
     async def request(self, request: Request, *, deadline_s: float) -> Answer:
         """Deliver a request to its shard and return the answer. Raises Unavailable past the deadline, LimitExceeded where a queue is full."""
 
+    async def request_many(self, requests: Sequence[Request], *, deadline_s: float) -> list[Answer]:
+        """Deliver many requests at once; answers in their order. Each is delivered as by `request`; what is refused is an answer, not raised."""
+        return list(await asyncio.gather(*(self.request(request, deadline_s=deadline_s) for request in requests)))
+
     async def ask(self, address: Address, command: Command, *, key: Key | None = None, deadline_s: float = 5.0) -> Reply:
-        return expect(await self.request(Ask(address, command, key), deadline_s=deadline_s), Replied).reply
+        return expect(await self.request(Ask(address, command, key, round(deadline_s * 1000)), deadline_s=deadline_s), Replied).reply
 
     async def open_source(self, tenant: str, venue: str, source: str, *, first_tick: int) -> VenueClock:
         return await self._clocked(OpenSource(tenant, venue, source, first_tick))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -26,19 +26,32 @@ from actors.venue_shelf import VenueShelf
 from actors.zone import Zone
 from esplanade.core.errors import Fault, NotFound
 from esplanade.core.ids import Address
-from esplanade.storage.journal import Event, Journal
+from esplanade.storage.journal import Event, Journal, Snapshot
 from spatial.offers import Offer
 
 if TYPE_CHECKING:
     from actors.shard import Slot
 
-BEHAVIOURS: Final[Mapping[str, Behaviour]] = {  # type: ignore[type-arg]
+Behaviours = Mapping[str, Behaviour[Any]]
+"""Behaviours by kind."""
+
+BEHAVIOURS: Final[Behaviours] = {
     "mall": Mall(),
     "festival": Festival(),
     "zone": Zone(),
     "ledger": Ledger(),
     "session": Session(),
 }
+
+
+EVENT_COST: Final = 128
+"""What folding one event costs in a replay, as bytes of body."""
+SNAPSHOT_COST: Final = 256 * 1024
+"""A replay of so much (some 2,000 small events, a tenth of a second) is worth a snapshot, unless snapshots are larger than that themselves."""
+SNAPSHOT_AGE_S: Final = 60.0
+
+PARTING_SEGMENTS: Final = 16
+"""Segments after the newest snapshot that make another one worth while when the log changes hands."""
 
 
 class HostedPositions:
@@ -69,7 +82,18 @@ class _SavedLog(msgspec.Struct, array_like=True):
 class PartitionLog:
     """`live`: replayed and serving; `given_up`: to be forgotten, whoever still holds it. `queue`: requests that wait for the log or for a venue."""
 
-    def __init__(self, tenant: str, partition: int, epoch: int, *, secret: bytes, settings: HostSettings, snapshot_segments: int) -> None:
+    def __init__(
+        self,
+        tenant: str,
+        partition: int,
+        epoch: int,
+        *,
+        secret: bytes,
+        settings: HostSettings,
+        snapshot_segments: int,
+        now_s: float = 0.0,
+        behaviours: Behaviours = BEHAVIOURS,
+    ) -> None:
         self.tenant = tenant
         self.partition = partition
         self.epoch = epoch
@@ -79,11 +103,17 @@ class PartitionLog:
         self.used_s = 0.0
         self.queue: deque[Slot] = deque()
         self.entities: dict[Address, Entity] = {}
+        self.ledgers: list[Entity] = []
         self.hosts: dict[str, HostedPositions] = {}
+        self.orphans: set[str] = set()  # venues with a host in the journal that are gone from the catalogue
         self._secret = secret
         self._settings = settings
         self._snapshot_segments = snapshot_segments
         self._snapshot_position = 0
+        self._behaviours = behaviours
+        self._snapshot_bytes = 0
+        self._snapshot_s = now_s
+        self._since = 0  # cost of replaying what follows the newest snapshot, in bytes
 
     # --- entities -----------------------------------------------------------------------------------------------------
 
@@ -91,10 +121,12 @@ class PartitionLog:
         """The entity, new where it is not here. Raises NotFound for a kind that does not exist."""
         held = self.entities.get(address)
         if held is None:
-            behaviour = BEHAVIOURS.get(address.kind)
+            behaviour = self._behaviours.get(address.kind)
             if behaviour is None:
-                raise NotFound(f"{address}: no kind {address.kind!r}; kinds are {', '.join(sorted(BEHAVIOURS))}")
+                raise NotFound(f"{address}: no kind {address.kind!r}; kinds are {', '.join(sorted(self._behaviours))}")
             held = self.entities[address] = Entity(address, behaviour)
+            if address.kind == "ledger":
+                self.ledgers.append(held)
         return held
 
     def host(self, venue: str) -> PositionHost | None:
@@ -120,22 +152,30 @@ class PartitionLog:
     # --- replay and snapshot ------------------------------------------------------------------------------------------
 
     async def replay(self, journal: Journal, shelf: VenueShelf, now_s: float) -> list[tuple[HostedPositions, Step]]:
-        """Fold the log; returns what its hosts say at their start. Raises Fault where the log does not fold, Unavailable, NotFound for a venue that is gone."""
+        """Fold the log; returns what its hosts say at their start. Raises Fault where the log does not fold, Unavailable."""
+        parsed: dict[str, Address] = {}
         snapshot = await journal.snapshot(self.tenant, self.partition)
         if snapshot is not None:
             saved = msgspec.msgpack.decode(snapshot.body, type=_SavedLog)
             self.position = self._snapshot_position = snapshot.position
+            self._snapshot_bytes = len(snapshot.body)
             for entity in saved.entities:
                 self.entity(Address.parse(entity.address)).load(entity)
             for name, version, state in saved.hosts:
-                held = await self._hosted(Address.parse(name), shelf, now_s)
-                held.version = version
-                held.host.load(state)
+                found = await self._hosted(Address.parse(name), shelf, now_s)
+                if found is not None:
+                    found.version = version
+                    found.host.load(state)
         async for segment in journal.read(self.tenant, self.partition, after=self.position):
+            self._since += sum(len(event.body) for event in segment.events) + EVENT_COST * len(segment.events)
             for event in segment.events:
-                address = Address.parse(event.entity)
+                address = parsed.get(event.entity)
+                if address is None:
+                    address = parsed[event.entity] = Address.parse(event.entity)
                 if address.kind == "positions":
                     held = self.hosts.get(address.id) or await self._hosted(address, shelf, now_s)
+                    if held is None:
+                        continue
                     if event.version != held.version + 1:
                         raise Fault(f"{held.name}: stored event {event.version} follows version {held.version}; the journal has a gap")
                     held.host.apply(decode_event(event.type, event.body))
@@ -145,16 +185,38 @@ class PartitionLog:
             self.position = segment.position
         return [(held, held.host.start(now_s)) for held in self.hosts.values()]
 
-    async def _hosted(self, address: Address, shelf: VenueShelf, now_s: float) -> HostedPositions:
-        book = await shelf.fetch(self.tenant, address.id, now_s)
+    async def _hosted(self, address: Address, shelf: VenueShelf, now_s: float) -> HostedPositions | None:
+        """The host to fold into; None where the venue is gone from the catalogue. The log is then served without it, and takes no snapshot, so nothing is lost."""
+        if address.id in self.orphans:
+            return None
+        try:
+            book = await shelf.fetch(self.tenant, address.id, now_s)
+        except NotFound:
+            self.orphans.add(address.id)
+            return None
         held = self.hosts[address.id] = HostedPositions(address, self._make_host(book))
         return held
 
-    def snapshot_due(self) -> bytes | None:
-        if self.position + 1 - self._snapshot_position < self._snapshot_segments:
+    def snapshot_due(self, events: int, size: int, now_s: float) -> bytes | None:
+        """By cost of the replay, by segments and by age, never so often that snapshots cost more than a few times what the journal does."""
+        self._since += size + EVENT_COST * events
+        before = self._snapshot_bytes
+        due = (
+            self._since >= max(SNAPSHOT_COST, before // 2)
+            or (self.position + 1 - self._snapshot_position >= self._snapshot_segments and self._since >= before // 4)
+            or (now_s - self._snapshot_s >= SNAPSHOT_AGE_S and self._since >= before // 8)
+        )
+        if self.orphans or not due:
             return None
-        self._snapshot_position = self.position + 1
-        return self.save()
+        body = self.save()
+        self._snapshot_position, self._snapshot_bytes, self._snapshot_s, self._since = self.position + 1, len(body), now_s, 0
+        return body
+
+    def parting(self) -> Snapshot | None:
+        """A snapshot for the next owner, who replays it instead of the segments; None where there is little to replay. Everything here is durable."""
+        if not self.live or self.orphans or self.position - self._snapshot_position < PARTING_SEGMENTS:
+            return None
+        return Snapshot(self.tenant, self.partition, self.position, self.save())
 
     def save(self) -> bytes:
         """All entities and hosts as they are now."""

@@ -37,6 +37,7 @@ class ShardProfile(msgspec.Struct, kw_only=True):
     publications: int
     publications_dropped: int  # ephemeral ones that found the queue full, or the broker away
     leases_lost: int
+    passivations: int  # logs that left memory because nobody asked for them, or to make room
 
     def as_dict(self) -> dict[str, object]:
         built: dict[str, object] = msgspec.to_builtins(self)

@@ -68,7 +68,7 @@ def payment_stats(shard: str, logs: Iterable[PartitionLog]) -> Iterator[tuple[Pa
     """One a tenant that has ledgers in these logs, with one of those logs."""
     by_tenant: dict[str, tuple[PartitionLog, list[LedgerState]]] = {}
     for log in logs:
-        states = [entity.state for address, entity in log.entities.items() if address.kind == "ledger"]
+        states = [entity.state for entity in log.ledgers]
         if log.live and states:
             by_tenant.setdefault(log.tenant, (log, []))[1].extend(states)
     for _, (log, states) in sorted(by_tenant.items()):

@@ -25,8 +25,9 @@ import logging
 import socket
 import subprocess
 import sys
+import time
 from collections import deque
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -35,11 +36,14 @@ import ray
 from ray import exceptions as ray_errors
 
 from actors import ray_leftovers
-from actors.directory import shard_of
+from actors.directory import SHARD_PREFIX, Directory
+from actors.follower import Follower
 from actors.lane import RequestSystem
 from actors.ray_leftovers import end_node, is_alive, make_folder, of_node, reclaim
 from actors.requests import MAX_FRAME_BYTES, MAX_FRAME_REQUESTS, Answer, Refused, Request, Take, decode_answers, encode_requests, log_of
 from esplanade.core.errors import EsplanadeError, Fault, LimitExceeded, Unavailable
+from esplanade.storage.broker import Broker
+from esplanade.storage.journal import Journal
 
 NAMESPACE: Final = "esplanade"
 LOOPBACK: Final = "127.0.0.1"
@@ -50,6 +54,9 @@ FRAMES_IN_FLIGHT: Final = 4
 MAX_QUEUED: Final = 50_000
 """Requests that wait for one shard in one process, at most."""
 RETRY_S: Final = 0.05
+YIELD_S: Final = 1.0
+LIFELINES: Final = 16
+"""Connections that wait to be taken up by a process's lifeline."""
 RESTART_S: Final = 0.5
 PROFILE_S: Final = 2.0
 ASK_S: Final = 5.0
@@ -196,10 +203,13 @@ def _silent() -> Iterator[None]:
 class _Host:
     """The Ray actor: one plain object, made by a factory and started at once, also when Ray has restarted the process."""
 
-    def __init__(self, factory: str, arguments: Sequence[Any]) -> None:
+    def __init__(self, factory: str, arguments: Sequence[Any], yields: bool) -> None:
+        if yields and ray.get_runtime_context().was_current_actor_reconstructed:
+            time.sleep(YIELD_S)  # imports take seconds of a core, which those that take over need now
         module, _, name = factory.partition(":")
         self._make = functools.partial(getattr(importlib.import_module(module), name), *arguments)
         self._object: Startable = self._make()
+        self._lifeline = asyncio.ensure_future(asyncio.start_server(_hold, _node_address(), 0, backlog=LIFELINES))
         self._started = asyncio.ensure_future(self._start())
 
     async def _start(self) -> Any:
@@ -231,10 +241,27 @@ class _Host:
     async def pid(self) -> int:
         return os.getpid()
 
+    async def lifeline(self) -> tuple[str, int]:
+        """Where to connect to hear of this process's end: the connection closes with it. It says nothing and listens to nothing."""
+        server = await asyncio.shield(self._lifeline)
+        host, port = server.sockets[0].getsockname()[:2]
+        return host, port
+
     async def stop(self) -> None:
         with contextlib.suppress(Exception):
             await asyncio.shield(self._started)
         await self._object.stop()
+
+
+def _node_address() -> str:
+    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+
+
+async def _hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        await reader.read(1)
+    finally:
+        writer.close()
 
 
 class ProcessHandle:
@@ -260,6 +287,25 @@ class ProcessHandle:
     async def pid(self) -> int:
         return int(await _result(self.name, self._actor.pid.remote()))
 
+    async def ended(self) -> None:
+        """Returns when the process that runs now has ended: its connection closes with it (20 ms; Ray itself says so after 1.4 s). Raises Unavailable."""
+        host, port = await _result(self.name, self._actor.lifeline.remote())
+        try:
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                await reader.read()
+            finally:
+                writer.close()
+        except OSError:
+            return
+
+    async def kill(self) -> None:
+        """End the process that runs now, also one that hangs; Ray starts another in its place. Raises Unavailable."""
+        try:
+            await asyncio.to_thread(ray.kill, self._actor, no_restart=False)
+        except ray_errors.RayError as error:
+            raise Unavailable(f"process {self.name} cannot be ended: {error}") from error
+
     async def stop(self) -> None:
         """Ask the object to stop (bounded), then end the process."""
         with contextlib.suppress(TimeoutError, ray_errors.RayError, Unavailable):
@@ -269,16 +315,16 @@ class ProcessHandle:
             ray.kill(self._actor, no_restart=True)
 
 
-def spawn(factory: str, name: str, *arguments: Any) -> ProcessHandle:
+def spawn(factory: str, name: str, *arguments: Any, yields: bool = False) -> ProcessHandle:
     """Make an operating-system process of a plain class: `factory` is "module:name", called with the arguments there; its `start` runs at once.
 
     Ray restarts it whenever it dies. All actor options of the project are here: it takes no CPU slot, runs anywhere, may have many calls under way, and a call that a
-    death interrupted is not repeated by Ray (the caller does, with the same key).
+    death interrupted is not repeated by Ray (the caller does, with the same key). `yields`: another process takes over when this one dies, so its restart waits a moment.
     """
     actor = (
         ray.remote(_Host)
         .options(name=name, namespace=NAMESPACE, num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=1000, lifetime=None)
-        .remote(factory, list(arguments))
+        .remote(factory, list(arguments), yields)
     )
     return ProcessHandle(name, actor)
 
@@ -300,38 +346,52 @@ def _cause(error: ray_errors.RayTaskError) -> Exception:
 
 
 class _Waiting:
-    __slots__ = ("done", "request")
+    """A request, its answer to be, and the lane that has it now (an answer of an earlier one still counts, a refusal does not)."""
 
-    def __init__(self, request: Request, done: asyncio.Future[Answer]) -> None:
+    __slots__ = ("done", "lane", "partition", "request")
+
+    def __init__(self, request: Request, partition: int, done: asyncio.Future[Answer]) -> None:
         self.request = request
+        self.partition = partition
         self.done = done
+        self.lane: _Lane | None = None
 
 
 class _Lane:
-    """Requests to one shard: a queue, a few frames in flight, and again what a death of the shard left open."""
+    """Requests to one process: a queue, a few frames in flight. `again(requests)` is called with what a death of the process left open."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, again: Callable[[list[_Waiting]], None]) -> None:
         self.name = name
         self.queue: deque[_Waiting] = deque()
-        self.in_flight = 0
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.bundles = asyncio.Semaphore(FRAMES_IN_FLIGHT)
+        self._again = again
+        self._frames: set[asyncio.Task[None]] = set()
+        self._in_flight: dict[int, list[_Waiting]] = {}
+        self._number = 0
         self._actor: Any = None
         self._woken = False
 
     def put(self, waiting: _Waiting) -> None:
-        if len(self.queue) >= MAX_QUEUED:
-            raise LimitExceeded(f"{MAX_QUEUED} requests wait for {self.name} in this process; send again")
+        waiting.lane = self
         self.queue.append(waiting)
         self._wake()
 
+    def take_out(self, partitions: frozenset[int]) -> list[_Waiting]:
+        """Requests for these partitions, queued or on their way, that nobody has answered yet: the lane forgets them."""
+        out = [waiting for waiting in self.queue if waiting.partition in partitions]
+        if out:
+            self.queue = deque(waiting for waiting in self.queue if waiting.partition not in partitions)
+        flying = [waiting for frame in self._in_flight.values() for waiting in frame if waiting.partition in partitions and waiting.lane is self]
+        return [waiting for waiting in (*flying, *out) if not waiting.done.done()]
+
     def _wake(self) -> None:
-        if not self._woken and self.in_flight < FRAMES_IN_FLIGHT:
+        if not self._woken and len(self._in_flight) < FRAMES_IN_FLIGHT:
             self._woken = True
             asyncio.get_running_loop().call_soon(self._send)
 
     def _send(self) -> None:
         self._woken = False
-        while self.queue and self.in_flight < FRAMES_IN_FLIGHT:
+        while self.queue and len(self._in_flight) < FRAMES_IN_FLIGHT:
             frame: list[_Waiting] = []
             size = 0
             while self.queue and len(frame) < MAX_FRAME_REQUESTS and size < MAX_FRAME_BYTES:
@@ -342,73 +402,205 @@ class _Lane:
                 if isinstance(waiting.request, Take):
                     size += 13 * len(waiting.request.level)
             if frame:
-                self.in_flight += 1
-                task = asyncio.ensure_future(self._carry(frame))
-                self.tasks.add(task)
-                task.add_done_callback(self.tasks.discard)
+                self._number += 1
+                self._in_flight[self._number] = frame
+                task = asyncio.ensure_future(self._carry(self._number, frame))
+                self._frames.add(task)
+                task.add_done_callback(self._frames.discard)
 
-    async def _carry(self, frame: list[_Waiting]) -> None:
+    async def _carry(self, number: int, frame: list[_Waiting]) -> None:
         try:
-            if self._actor is None:
-                self._actor = ray.get_actor(self.name, namespace=NAMESPACE)
-            answers = decode_answers(await self._actor.frame.remote(encode_requests([waiting.request for waiting in frame])))
+            answers = decode_answers(await self.call("frame", encode_requests([waiting.request for waiting in frame])))
             for waiting, answer in zip(frame, answers, strict=True):
-                if not waiting.done.done():
+                if not waiting.done.done() and (waiting.lane is self or not isinstance(answer, Refused)):
                     waiting.done.set_result(answer)
-        except (ray_errors.RayActorError, ray_errors.RaySystemError, ValueError):
-            # The shard died or is being restarted, so what became of the frame is unknown. Every request may be repeated: it carries its key, or changes nothing twice.
-            self._actor = None
+        except Unavailable:
+            # The process died or is being restarted, so what became of the frame is unknown. Every request may be repeated: it carries its key, or changes nothing twice.
             await asyncio.sleep(RETRY_S)
-            self.queue.extendleft(reversed([waiting for waiting in frame if not waiting.done.done()]))
+            self._again([waiting for waiting in frame if not waiting.done.done() and waiting.lane is self])
         except Exception as error:
             for waiting in frame:
                 if not waiting.done.done():
                     waiting.done.set_exception(Fault(f"{self.name} broke on a frame: {type(error).__name__}: {error}"))
         finally:
-            self.in_flight -= 1
+            del self._in_flight[number]
             if self.queue:
                 self._wake()
 
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """Raises Unavailable where the process is away."""
+        try:
+            if self._actor is None:
+                self._actor = ray.get_actor(self.name, namespace=NAMESPACE)
+            return await getattr(self._actor, method).remote(*arguments)
+        except (ray_errors.RayActorError, ray_errors.RaySystemError, ValueError) as error:
+            self._actor = None
+            raise Unavailable(f"process {self.name} is away; ask again") from error
+
 
 class RaySystem(RequestSystem):
-    """`System` over shard i of n in the process named `shards[i]`. Usable in the driver and in spawned processes; belongs to one event loop.
+    """`System` over the processes that own the partitions, as a directory says. Usable in the driver and in spawned processes; belongs to one event loop.
 
-    A request that its shard refuses with `unavailable` (it replays, or has just lost a flush) is sent again with the same key until the deadline, as is one whose shard died.
+    A request that its owner refuses with `unavailable` (it replays, has just lost a flush, or owns the partition no more) is sent again with the same key until the
+    deadline, as is one whose owner died. When a partition moves, what was on its way to the former owner goes to the new one at once.
     """
 
-    def __init__(self, shards: Sequence[str]) -> None:
-        self._lanes = [_Lane(name) for name in shards]
+    def __init__(self, directory: Directory | None = None) -> None:
+        self.directory = directory or Directory()
+        self._lanes: dict[str, _Lane] = {}
+        self._homeless: deque[_Waiting] = deque()  # for partitions without a known owner
+        self._bundles: dict[asyncio.Future[Any], tuple[str, frozenset[int]]] = {}
+        self._follower: Follower | None = None
+        self.directory.when_moved(self._moved)
+
+    async def follow(self, journal: Journal, broker: Broker) -> None:
+        """Read the directory and keep it up to date until `stop`. Raises Unavailable."""
+        self._follower = Follower(self.directory, journal, broker)
+        await self._follower.start()
+
+    async def stop(self) -> None:
+        if self._follower is not None:
+            await self._follower.stop()
 
     async def request(self, request: Request, *, deadline_s: float) -> Answer:
         loop = asyncio.get_running_loop()
-        lane = self._lanes[shard_of(log_of(request)[1], len(self._lanes))]
         expires_s = loop.time() + deadline_s
+        partition = log_of(request)[1]
         while True:
-            waiting = _Waiting(request, loop.create_future())
-            lane.put(waiting)
-            expiry = loop.call_at(expires_s, _expire, waiting, lane.name)
+            waiting = _Waiting(request, partition, loop.create_future())
+            self._put(waiting)
+            expiry = loop.call_at(expires_s, _expire, waiting)
             try:
                 answer = await waiting.done
             finally:
                 expiry.cancel()
             if not (isinstance(answer, Refused) and answer.code == Unavailable.code) or loop.time() + RETRY_S >= expires_s:
                 return answer
+            self._doubt()
             await asyncio.sleep(RETRY_S)
 
+    async def request_many(self, requests: Sequence[Request], *, deadline_s: float) -> list[Answer]:
+        """One call a process and MAX_FRAME_REQUESTS, without a future and a timer for each request. What an owner refuses as unavailable or leaves open is
+        sent again, to whoever owns it then, until the deadline."""
+        loop = asyncio.get_running_loop()
+        expires_s = loop.time() + deadline_s
+        places = [log_of(request)[1] for request in requests]
+        answers: list[Answer] = [_AWAY] * len(requests)
+        left = list(range(len(requests)))
+
+        async def carry(name: str, indices: list[int]) -> None:
+            found = await self._bundle(self._lane(name), [requests[i] for i in indices], frozenset(places[i] for i in indices), expires_s)
+            for index, answer in zip(indices, found, strict=True):
+                answers[index] = answer
+
+        while True:
+            by_owner: dict[str | None, list[int]] = {}
+            for index in left:
+                by_owner.setdefault(self.directory.owner_of(places[index]), []).append(index)
+            chunks = [
+                (name, indices[i : i + MAX_FRAME_REQUESTS])
+                for name, indices in by_owner.items() if name is not None for i in range(0, len(indices), MAX_FRAME_REQUESTS)
+            ]  # fmt: skip
+            await asyncio.gather(*(carry(name, indices) for name, indices in chunks))
+            left = [index for index in left if isinstance(answer := answers[index], Refused) and answer.code == Unavailable.code]
+            if not left or loop.time() + RETRY_S >= expires_s:
+                return answers
+            self._doubt()
+            await asyncio.sleep(RETRY_S)
+
+    async def _bundle(self, lane: _Lane, bundle: list[Request], partitions: frozenset[int], expires_s: float) -> Sequence[Answer]:
+        """A frame of one caller; refused as `unavailable` where the process dies, hands a partition over, or takes too long."""
+        async with lane.bundles:
+            if any(self.directory.owner_of(partition) != lane.name for partition in partitions):
+                return [_AWAY] * len(bundle)  # they moved while this bundle waited its turn
+            call = asyncio.ensure_future(lane.call("frame", encode_requests(bundle)))
+            self._bundles[call] = lane.name, partitions
+            try:
+                async with asyncio.timeout_at(expires_s):
+                    return decode_answers(await call)
+            except (Unavailable, TimeoutError):
+                return [_AWAY] * len(bundle)
+            except asyncio.CancelledError:
+                if call.cancelled() and not _cancelling():
+                    return [_AWAY] * len(bundle)
+                raise
+            finally:
+                del self._bundles[call]
+
+    def _doubt(self) -> None:
+        if self._follower is not None:
+            self._follower.doubt()
+
+    def _put(self, waiting: _Waiting) -> None:
+        name = self.directory.owner_of(waiting.partition)
+        if name is None:
+            if len(self._homeless) >= MAX_QUEUED:
+                raise LimitExceeded(f"{MAX_QUEUED} requests wait for partitions without an owner in this process; send again")
+            self._homeless.append(waiting)
+            self._doubt()
+            return
+        lane = self._lane(name)
+        if len(lane.queue) >= MAX_QUEUED:
+            raise LimitExceeded(f"{MAX_QUEUED} requests wait for {name} in this process; send again")
+        lane.put(waiting)
+
+    def _lane(self, name: str) -> _Lane:
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = _Lane(name, self._again)
+        return lane
+
+    def _again(self, left_open: list[_Waiting]) -> None:
+        self._doubt()
+        for waiting in left_open:
+            try:
+                self._put(waiting)
+            except LimitExceeded as error:
+                waiting.done.set_exception(error)
+
+    def _moved(self, partitions: frozenset[int]) -> None:
+        homeless, self._homeless = self._homeless, deque()
+        left_open = [waiting for waiting in homeless if not waiting.done.done()]
+        for call, (name, carried) in list(self._bundles.items()):
+            if any(self.directory.owner_of(partition) != name for partition in carried & partitions):
+                call.cancel()
+        for lane in list(self._lanes.values()):
+            elsewhere = frozenset(partition for partition in partitions if self.directory.owner_of(partition) != lane.name)
+            left_open += lane.take_out(elsewhere)
+        for waiting in left_open:
+            try:
+                self._put(waiting)
+            except LimitExceeded as error:
+                waiting.done.set_exception(error)
+
     async def profile(self) -> list[dict[str, object]]:
-        """Of the shards that answer within PROFILE_S."""
+        """Of every process that shards run in, spares too, as far as they answer within PROFILE_S."""
 
         async def one(name: str) -> dict[str, object] | None:
             try:
                 async with asyncio.timeout(PROFILE_S):
-                    return dict(await ray.get_actor(name, namespace=NAMESPACE).call.remote("profile"))
-            except (TimeoutError, ValueError, ray_errors.RayError):
+                    return dict(await self._lane(name).call("call", "profile"))
+            except (TimeoutError, Unavailable, ray_errors.RayError):
                 return None
 
-        found = await asyncio.gather(*(one(lane.name) for lane in self._lanes))
+        found = await asyncio.gather(*(one(name) for name in await asyncio.to_thread(_shards)))
         return [counters for counters in found if counters is not None]
 
 
-def _expire(waiting: _Waiting, name: str) -> None:
+def _shards() -> list[str]:
+    names: list[str] = [each["name"] for each in ray.util.list_named_actors(all_namespaces=True) if each["namespace"] == NAMESPACE]
+    return sorted((name for name in names if name.startswith(SHARD_PREFIX)), key=lambda name: (len(name), name))
+
+
+_AWAY: Final = Refused(Unavailable.code, "its process is away; ask again with the same key")
+
+
+def _cancelling() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _expire(waiting: _Waiting) -> None:
     if not waiting.done.done():
+        name = "the partition has no owner, which" if waiting.lane is None else waiting.lane.name
         waiting.done.set_exception(Unavailable(f"{type(waiting.request).__name__}: {name} did not answer in time; ask again with the same key"))

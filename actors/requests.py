@@ -5,6 +5,7 @@ Owns these two closed unions and the way an error crosses: by its code, to be ra
 
 from __future__ import annotations
 
+import functools
 from typing import Final, TypeVar
 
 import msgspec
@@ -25,6 +26,8 @@ class Ask(_Request, frozen=True, tag="ask"):
     address: Address
     command: Command
     key: Key | None = None
+    within_ms: int = 0
+    """How long it may wait in the shard's mailbox before it is refused instead of run; 0: as long as it takes."""
 
 
 class _OfVenue(_Request, frozen=True):
@@ -93,6 +96,9 @@ MAX_FRAME_REQUESTS: Final = 1_024
 MAX_FRAME_BYTES: Final = 8 * 2**20
 """Bodies of a frame's requests, at most (a larger single request travels alone)."""
 
+MAX_PLACES: Final = 65_536
+"""Addresses whose partition a process remembers."""
+
 encode_requests: Final = msgspec.msgpack.Encoder().encode
 decode_requests: Final = msgspec.msgpack.Decoder(list[Request]).decode
 encode_answers: Final = msgspec.msgpack.Encoder().encode
@@ -125,10 +131,15 @@ def address_of(request: Request) -> Address:
     return request.address if isinstance(request, Ask) else host_address(request.tenant, request.venue)
 
 
+@functools.lru_cache(maxsize=MAX_PLACES)
+def log_place(address: Address) -> tuple[str, int]:
+    """(tenant, partition) of an address, remembered."""
+    return address.tenant, partition_of(address)
+
+
 def log_of(request: Request) -> tuple[str, int]:
     """(tenant, partition) whose log the request goes to."""
-    address = address_of(request)
-    return address.tenant, partition_of(address)
+    return log_place(address_of(request))
 
 
 def take_of(tenant: str, venue: str, columns: PositionColumns, source: str | None, tick: int | None) -> Take:

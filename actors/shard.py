@@ -11,13 +11,15 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from actors.behaviour import Context
+from actors.directory import DIRECTORY_CHANNEL, encode_leases
 from actors.flusher import Flusher, Log
-from actors.partition_log import BEHAVIOURS, HostedPositions, PartitionLog
+from actors.partition_log import BEHAVIOURS, Behaviours, HostedPositions, PartitionLog
 from actors.positions import HostSettings, PositionHost, Step
 from actors.profile import ShardProfile
 from actors.publisher import Publisher, payment_stats
@@ -39,6 +41,7 @@ from actors.requests import (
     decode_requests,
     encode_answers,
     log_of,
+    log_place,
     refusal,
 )
 from actors.venue_shelf import VenueShelf
@@ -48,6 +51,9 @@ from esplanade.core.ids import VENUE_KINDS, Address, partition_of
 from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.journal import Journal, Lease
+
+PASSIVATED_AT_ONCE: Final = 4
+"""Logs that leave memory in one second for want of use; each may cost a snapshot."""
 
 MAX_TICKS_A_STEP: Final = 4
 """Ticks closed before other requests get their turn."""
@@ -61,6 +67,7 @@ class ShardSettings:
     snapshot_segments: int = 512
     max_mailbox: int = 100_000
     max_entities: int = 1_000_000
+    passivate_s: float = 600.0
     poll_s: float = 0.02
     host: HostSettings = field(default_factory=HostSettings)
 
@@ -68,9 +75,10 @@ class ShardSettings:
 class Slot:
     """A request of a frame, and where its answer goes."""
 
-    __slots__ = ("frame", "index", "request")
+    __slots__ = ("came_s", "frame", "index", "request")
 
-    def __init__(self, request: Request, frame: Frame, index: int) -> None:
+    def __init__(self, request: Request, frame: Frame, index: int, came_s: float) -> None:
+        self.came_s = came_s
         self.request = request
         self.frame = frame
         self.index = index
@@ -92,6 +100,15 @@ class Frame:
         if self.open == 0 and not self.done.done():
             self.done.set_result(None)
 
+    def release(self, indices: list[int], error: EsplanadeError | None) -> None:
+        """The answers kept at these indices may leave, or, where `error` says that what they saw is not known to be durable, are replaced by it."""
+        if error is not None:
+            for index in indices:
+                self.answers[index] = refusal(error)
+        self.open -= len(indices)
+        if self.open == 0 and not self.done.done():
+            self.done.set_result(None)
+
 
 _UNANSWERED: Final = Refused(Fault.code, "not answered")
 
@@ -104,7 +121,7 @@ class Shard:
         *,
         name: str,
         owner: str,
-        partitions: Sequence[int],
+        partitions: Sequence[int] = (),
         journal: Journal,
         catalogue: Catalogue,
         broker: Broker,
@@ -113,6 +130,7 @@ class Shard:
         settings: ShardSettings | None = None,
         pid: int = 0,
         node: str = "",
+        behaviours: Behaviours = BEHAVIOURS,
     ) -> None:
         self.name = name
         self.owner = owner
@@ -122,10 +140,13 @@ class Shard:
         self._catalogue = catalogue
         self._clock = clock
         self._secret = secret
+        self._behaviours = behaviours
+        self._takes = 0  # takeovers begun and ended: a renewal that saw one come or go extends nothing
         self._shelf = VenueShelf(catalogue)
         self._publisher = Publisher(broker)
         self._flusher = Flusher(journal, monotonic_s=clock.monotonic_s, lost=self._lost, send=self._publisher.send)
         self._leases: dict[int, Lease] = {}
+        self._leaving: set[int] = set()
         self._leased_until_s = float("-inf")
         self._logs: dict[tuple[str, int], PartitionLog] = {}
         self._reopen: dict[tuple[str, int], float] = {}  # logs with hosts that were given up -> when to replay them
@@ -134,35 +155,101 @@ class Shard:
         self._mailbox = 0
         self._entities = 0
         self._stopping = False
+        self._reopening: asyncio.Task[None] | None = None
         self._told_payments_s = 0.0
         self._rate = (0.0, 0)
         self._started_s = clock.monotonic_s()
         self._profile = ShardProfile(
             shard=name, owner=owner, pid=pid, node=node, uptime_s=0.0, partitions=0, epochs={}, logs=0, entities=0, activations=0, turns=0, turns_per_s=0.0,
             turn_s=0.0, refused=0, flushes=0, flush_s=0.0, flush_failures=0, flushed_bytes=0, flushed_events=0, snapshots=0, mailbox=0, gated=0, ticks=0,
-            tick_s=0.0, late_rows=0, pushes_dropped=0, publications=0, publications_dropped=0, leases_lost=0,
+            tick_s=0.0, late_rows=0, pushes_dropped=0, publications=0, publications_dropped=0, leases_lost=0, passivations=0,
         )  # fmt: skip
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self, *, background: bool = True) -> None:
-        """Take the leases, begin to flush, and replay the venues' logs, whose sources may be waiting for Rewind.
+        """Begin to flush, and take `partitions` over, if any; without them the shard stands by.
 
         Without `background`, the caller calls `poll` and `renew` itself (tests on manual clocks).
         """
-        began_s = self._clock.monotonic_s()
-        for lease in await self._journal.acquire(self._partitions, self.owner, ttl_ms=self.settings.lease_ttl_ms):
-            self._leases[lease.partition] = lease
-        self._leased_until_s = began_s + self.settings.lease_ttl_ms / 1000
         self._tasks = [asyncio.create_task(self._flusher.run()), asyncio.create_task(self._publisher.run())]
         if background:
             self._tasks += [asyncio.create_task(self._repeat(self.settings.poll_s, self._poll)),
                             asyncio.create_task(self._repeat(self.settings.lease_ttl_ms / 3000, self.renew))]  # fmt: skip
-        for entry in await self._catalogue.venues():
-            partition = partition_of(Address("positions", entry.tenant, entry.venue))
-            if partition in self._leases and (await self._journal.heads(partition)).get(entry.tenant):
-                self._reopen[(entry.tenant, partition)] = 0.0
-        self.poll()
+        if self._partitions:
+            await self.take(self._partitions)
+            await self.reopened()
+
+    async def take(self, partitions: Sequence[int]) -> list[Lease]:
+        """Take over partitions, whoever holds them: from now on their former owner can append nothing. Tells the directory's followers. Raises Unavailable.
+
+        Their venues are replayed soon after, since their sources may be waiting for Rewind; all else when it is asked for.
+        """
+        if self._stopping:
+            raise Unavailable(f"shard {self.name} is stopping; ask another one")
+        began_s = self._clock.monotonic_s()
+        self._takes += 1
+        try:
+            leases = await self._journal.acquire(sorted(partitions), self.owner, ttl_ms=self.settings.lease_ttl_ms)
+        finally:
+            self._takes += 1
+        if not self._leases:
+            self._leased_until_s = began_s + self.settings.lease_ttl_ms / 1000
+        for lease in leases:
+            self._leases[lease.partition] = lease
+            self._leaving.discard(lease.partition)
+        for log in [log for log in self._logs.values() if log.partition in self._leases and log.epoch != self._leases[log.partition].epoch]:
+            self._give_up(log, Unavailable(f"partition {log.partition} was taken over anew; ask again"))
+        self._publisher.send(DIRECTORY_CHANNEL, encode_leases(leases), True)
+        self._reopening = asyncio.create_task(self._reopen_venues({lease.partition for lease in leases}))
+        return leases
+
+    async def _reopen_venues(self, partitions: set[int]) -> None:
+        while True:
+            try:
+                for entry in await self._catalogue.venues():
+                    partition = partition_of(Address("positions", entry.tenant, entry.venue))
+                    if partition in partitions and partition in self._leases and (await self._journal.heads(partition)).get(entry.tenant):
+                        self._reopen[(entry.tenant, partition)] = 0.0
+                self.poll()
+                return
+            except EsplanadeError:
+                await asyncio.sleep(self.settings.poll_s)
+
+    async def reopened(self) -> None:
+        """Returns when the venues of what was taken last are being replayed."""
+        if self._reopening is not None:
+            await self._reopening
+
+    async def release(self, partitions: Sequence[int]) -> None:
+        """Hand partitions over in order: no new turn, everything gathered durable, a snapshot for the next owner, then they are forgotten here."""
+        leaving = set(partitions) & set(self._leases)
+        self._leaving |= leaving
+        moves = Unavailable(f"shard {self.name} hands this partition over; ask again, the directory finds the new owner")
+        logs = [log for log in self._logs.values() if log.partition in leaving]
+        await asyncio.gather(*(self._settled(log) for log in logs))
+        snapshots = []
+        for log in logs:
+            if not log.given_up:
+                snapshots.append(log.parting() if self._flusher.idle(log) else None)
+                self._give_up(log, moves)
+        for snapshot in snapshots:
+            if snapshot is not None:
+                with contextlib.suppress(EsplanadeError):
+                    await self._journal.put_snapshot(snapshot)
+        for partition in leaving & self._leaving:
+            self._leases.pop(partition, None)
+        self._leaving -= leaving
+
+    def _settled(self, log: PartitionLog) -> asyncio.Future[None]:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def settle(_: EsplanadeError | None) -> None:
+            if not done.done():
+                done.set_result(None)
+
+        self._flusher.when_durable(log, settle)
+        return done
 
     async def stop(self) -> None:
         """Flush what was gathered, then stop. Later requests are refused."""
@@ -173,9 +260,10 @@ class Shard:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._flusher.drained(), 10)
             await self._publisher.drained()
-        for task in self._tasks:
+        ending = [*self._tasks, *([self._reopening] if self._reopening is not None else [])]
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*self._tasks, *self._workers.values(), return_exceptions=True)
+        await asyncio.gather(*ending, *self._workers.values(), return_exceptions=True)
         for log in list(self._logs.values()):
             self._give_up(log, Unavailable(f"shard {self.name} has stopped; ask again"))
 
@@ -195,17 +283,24 @@ class Shard:
     async def renew(self) -> None:
         """Extend the leases; give up partitions that another owner has taken."""
         began_s = self._clock.monotonic_s()
+        asked, takes = dict(self._leases), self._takes
         try:
-            kept = await self._journal.renew(list(self._leases.values()), ttl_ms=self.settings.lease_ttl_ms)
+            kept = await self._journal.renew(list(asked.values()), ttl_ms=self.settings.lease_ttl_ms) if asked else []
         except EsplanadeError:
             return  # the leases run out by themselves; until then this shard may answer
-        self._leased_until_s = began_s + self.settings.lease_ttl_ms / 1000
         held = {lease.partition: lease for lease in kept}
-        for partition in sorted(set(self._leases) - set(held)):
+        for partition, lease in asked.items():
+            if self._leases.get(partition) is not lease:
+                continue  # taken anew, or handed over, meanwhile
+            if partition in held:
+                self._leases[partition] = held[partition]
+                continue
+            del self._leases[partition]
             self._profile.leases_lost += 1
             for log in [log for log in self._logs.values() if log.partition == partition]:
                 self._give_up(log, Unavailable(f"partition {partition} has another owner now; ask again"))
-        self._leases = held
+        if asked and takes == self._takes and takes % 2 == 0:
+            self._leased_until_s = began_s + self.settings.lease_ttl_ms / 1000
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -219,11 +314,53 @@ class Shard:
             return []
         frame = Frame(len(requests), asyncio.get_running_loop().create_future())
         began_s = self._clock.monotonic_s()
-        for index, request in enumerate(requests):
-            self._route(Slot(request, frame, index), began_s)
+        self._run_frame(requests, frame, began_s)
         self._profile.turn_s += self._clock.monotonic_s() - began_s
         await frame.done
         return frame.answers
+
+    def _run_frame(self, requests: Sequence[Request], frame: Frame, now_s: float) -> None:
+        """Run what can run at once: commands to entities that are here, of live logs without a queue, which need no venue. All else is routed, one by one.
+
+        This is `_route` and `_run` with what is the same for a frame taken out of the loop: one callback a log and frame, not one a turn.
+        """
+        serving = now_s < self._leased_until_s and not self._stopping
+        logs, flusher, behaviours = self._logs, self._flusher, self._behaviours
+        gated: dict[PartitionLog, list[int]] = {}
+        turns = 0
+        for index, request in enumerate(requests):
+            if type(request) is Ask and serving and not flusher.full:
+                address = request.address
+                log = logs.get(log_place(address))
+                if log is not None and log.live and not log.queue and log.partition not in self._leaving:
+                    entity = log.entities.get(address)
+                    if entity is not None and behaviours[address.kind].venue_of(address, request.command) is None:
+                        turns += 1
+                        try:
+                            turn = entity.turn(request.command, request.key, entity.context)
+                            if turn.events:
+                                flusher.append(log, turn.events, [(topic, msgspec.msgpack.encode(body)) for topic, body in turn.outbox])
+                            frame.answers[index] = Replied(turn.reply)
+                        except EsplanadeError as error:
+                            frame.answers[index] = refusal(error)
+                            self._profile.refused += 1
+                        except Exception as error:
+                            self._broken(log, Slot(request, frame, index, now_s), error)
+                            continue
+                        log.used_s = entity.used_s = now_s
+                        indices = gated.get(log)
+                        if indices is None:
+                            gated[log] = [index]
+                        else:
+                            indices.append(index)
+                        continue
+            self._route(Slot(request, frame, index, now_s), now_s)
+        self._profile.turns += turns
+        for log, indices in gated.items():
+            if log.given_up:  # by a later turn of this frame: what it gathered is gone
+                frame.release(indices, Unavailable(f"log ({log.tenant}, {log.partition}) is replayed; ask again with the same key"))
+            else:
+                flusher.when_durable(log, partial(frame.release, indices))
 
     def _refuse(self, slot: Slot, error: EsplanadeError) -> None:
         self._profile.refused += 1
@@ -249,14 +386,15 @@ class Shard:
 
     def _log(self, tenant: str, partition: int, now_s: float) -> PartitionLog:
         lease = self._leases.get(partition)
-        if lease is None:
+        if lease is None or partition in self._leaving:
             raise Unavailable(f"shard {self.name} does not own partition {partition}; ask again, the directory finds the owner")
         if now_s >= self._leased_until_s or self._stopping:
             raise Unavailable(f"shard {self.name} could not extend its leases and answers nothing until it can; ask again")
         log = self._logs.get((tenant, partition))
         if log is None:
             log = self._logs[(tenant, partition)] = PartitionLog(
-                tenant, partition, lease.epoch, secret=self._secret, settings=self.settings.host, snapshot_segments=self.settings.snapshot_segments
+                tenant, partition, lease.epoch, secret=self._secret, settings=self.settings.host, snapshot_segments=self.settings.snapshot_segments,
+                now_s=now_s, behaviours=self._behaviours,
             )  # fmt: skip
         log.used_s = now_s
         return log
@@ -266,7 +404,7 @@ class Shard:
         if not isinstance(request, Ask):
             return None if request.venue in log.hosts else request.venue
         address = request.address
-        behaviour = BEHAVIOURS.get(address.kind)
+        behaviour = self._behaviours.get(address.kind)
         if behaviour is None:
             return None
         venue = behaviour.venue_of(address, request.command)
@@ -296,6 +434,10 @@ class Shard:
                     self._guarded_advance(log, held, self._clock.monotonic_s())
             while log.queue and not log.given_up:
                 slot = log.queue[0]
+                if self._overdue(slot):
+                    self._take_from_queue(log)
+                    self._refuse(slot, Unavailable(f"waited longer than its deadline in the mailbox of shard {self.name} and was not run; ask again"))
+                    continue
                 try:
                     venue = self._missing(log, slot.request, self._clock.monotonic_s())
                     if venue is not None:
@@ -313,6 +455,10 @@ class Shard:
         except Exception as error:
             self._give_up(log, Fault(f"log ({log.tenant}, {log.partition}): {type(error).__name__}: {error}; its entities are replayed"))
 
+    def _overdue(self, slot: Slot) -> bool:
+        request = slot.request
+        return isinstance(request, Ask) and 0 < request.within_ms < (self._clock.monotonic_s() - slot.came_s) * 1000
+
     def _take_from_queue(self, log: PartitionLog) -> None:
         log.queue.popleft()
         self._mailbox -= 1
@@ -321,6 +467,8 @@ class Shard:
         now_s = self._clock.monotonic_s()
         book = await self._shelf.fetch(log.tenant, venue, now_s)
         pinned = not isinstance(request, Ask) or request.address.kind == "zone"
+        if pinned and venue in log.orphans:
+            self._give_up(log, Unavailable(f"venue {venue} is in the catalogue again; its log is replayed, ask again"))
         if pinned and not log.given_up and venue not in log.hosts:
             self._commit(log, *log.open_host(book, now_s))
 
@@ -337,9 +485,7 @@ class Shard:
             self._profile.refused += 1
         except Exception as error:
             # A broken invariant: what is in memory cannot be trusted any more.
-            fault = Fault(f"{type(request).__name__}: {type(error).__name__}: {error}; its entities are replayed")
-            self._refuse(slot, fault)
-            self._give_up(log, fault)
+            self._broken(log, slot, error)
             return
         if isinstance(request, Take | Watermark) and not isinstance(answer, Refused):
             slot.frame.answer(slot.index, answer)  # taken, not durable: the clock topic says when
@@ -350,14 +496,20 @@ class Shard:
 
         self._flusher.when_durable(log, release)
 
+    def _broken(self, log: PartitionLog, slot: Slot, error: Exception) -> None:
+        fault = Fault(f"{type(slot.request).__name__}: {type(error).__name__}: {error}; its entities are replayed")
+        self._refuse(slot, fault)
+        self._give_up(log, fault)
+
     def _ask(self, log: PartitionLog, ask: Ask, now_s: float) -> Answer:
         address = ask.address
-        if address not in log.entities and self._entity_count() >= self.settings.max_entities:
+        if address not in log.entities and self._entities >= self.settings.max_entities and not self._passivate_oldest(log):
             raise LimitExceeded(f"shard {self.name} holds {self.settings.max_entities} entities; at most that many, add shards")
         before = len(log.entities)
         entity = log.entity(address)
         self._entities += len(log.entities) - before
-        behaviour = BEHAVIOURS[address.kind]
+        entity.used_s = now_s
+        behaviour = self._behaviours[address.kind]
         venue = behaviour.venue_of(address, ask.command)
         host = log.host(venue) if venue is not None and address.kind in VENUE_KINDS else None
         book = host.book if host is not None else self._shelf.at_hand(log.tenant, venue, now_s) if venue is not None else None
@@ -367,9 +519,6 @@ class Shard:
         if turn.events:
             self._flusher.append(log, turn.events, [(topic, msgspec.msgpack.encode(body)) for topic, body in turn.outbox])
         return Replied(turn.reply)
-
-    def _entity_count(self) -> int:
-        return self._entities
 
     def _position_turn(self, log: PartitionLog, request: VenueRequest, now_s: float) -> Answer:
         held = log.hosts[request.venue]
@@ -401,7 +550,7 @@ class Shard:
         """Close the ticks that are complete, a few at a time."""
         host = held.host
         for _ in range(MAX_TICKS_A_STEP):
-            if log.given_up or self._flusher.full or not host.ready(now_s):
+            if log.given_up or log.partition in self._leaving or self._flusher.full or not host.ready(now_s):
                 return
             began_s = self._clock.monotonic_s()
             step = host.close(now_s)
@@ -419,6 +568,8 @@ class Shard:
         self._guarded_advance(log, held, self._clock.monotonic_s())
 
     def _guarded_advance(self, log: PartitionLog, held: HostedPositions, now_s: float) -> None:
+        if log.partition in self._leaving:
+            return
         try:
             self._commit(log, held, held.host.poll(now_s))
             self._advance(log, held, now_s)
@@ -443,6 +594,7 @@ class Shard:
                     self._guarded_advance(log, held, now_s)
         if now_s - self._told_payments_s >= 1.0:
             self._tell_payments(now_s)
+            self._passivate_idle(now_s)
 
     def _tell_payments(self, now_s: float) -> None:
         span_s = now_s - self._told_payments_s
@@ -451,6 +603,34 @@ class Shard:
         self._told_payments_s = now_s
         for log, stats in payment_stats(self.name, self._logs.values()):
             self._flusher.publish(log, "payments", msgspec.msgpack.encode(stats))
+
+    # --- passivation --------------------------------------------------------------------------------------------------
+
+    def _restful(self, log: PartitionLog) -> bool:
+        """Whether a log may leave memory: nothing waits, nothing is gathered, and it hosts no venue, whose clock goes on."""
+        return log.live and not log.queue and not log.hosts and log.partition not in self._leaving and self._flusher.idle(log)
+
+    def _passivate(self, log: PartitionLog) -> None:
+        """Forget a log that nobody has asked for; its next request replays it, from a snapshot of now."""
+        snapshot = log.parting()
+        self._profile.passivations += 1
+        self._give_up(log, Unavailable("passivated"))
+        if snapshot is not None:
+            self._flusher.keep(snapshot)
+
+    def _passivate_idle(self, now_s: float) -> None:
+        """Logs unused for `passivate_s`, oldest first, a few at a time."""
+        idle = [log for log in self._logs.values() if now_s - log.used_s >= self.settings.passivate_s and self._restful(log)]
+        for log in sorted(idle, key=lambda log: log.used_s)[:PASSIVATED_AT_ONCE]:
+            self._passivate(log)
+
+    def _passivate_oldest(self, other: PartitionLog) -> bool:
+        """Make room: the log unused longest leaves memory. False where none may, or all were used just now."""
+        idle = [log for log in self._logs.values() if log is not other and log.entities and log.used_s < other.used_s and self._restful(log)]
+        if not idle:
+            return False
+        self._passivate(min(idle, key=lambda log: log.used_s))
+        return self._entities < self.settings.max_entities
 
     # --- losing -------------------------------------------------------------------------------------------------------
 

@@ -18,11 +18,12 @@ from typing import Final
 import msgspec
 import psutil
 
-from actors.directory import shard_name, shard_of
+from actors.directory import Directory, shard_name
 from actors.ray_system import ProcessHandle, RayNode, RaySystem, spawn, start_ray
+from actors.supervisor import Supervisor, SupervisorSettings
 from esplanade import __version__
 from esplanade.core.clock import RealClock
-from esplanade.core.errors import Fault, Unavailable
+from esplanade.core.errors import Fault, NotFound, Unavailable
 from esplanade.core.ids import Address, partition_of
 from esplanade.doctor import console_dir
 from esplanade.node import Node
@@ -30,6 +31,7 @@ from esplanade.processes import ApiProcess, GatewayProcess, ServiceConfig, free_
 from esplanade.settings import Settings
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
+from esplanade.storage.redis import RedisBroker
 from scenarios.recording import Manifest
 from scenarios.runner import Services
 
@@ -43,12 +45,12 @@ Say = Callable[[str], None]
 
 def gateway_process(config: ServiceConfig, index: int) -> GatewayProcess:
     """Factory, run inside the gateway's process."""
-    return GatewayProcess(config, RaySystem([shard_name(i) for i in range(config.shards)]), index)
+    return GatewayProcess(config, RaySystem(), index)
 
 
 def api_process(config: ServiceConfig) -> ApiProcess:
     """Factory, run inside the API's process."""
-    return ApiProcess(config, RaySystem([shard_name(i) for i in range(config.shards)]))
+    return ApiProcess(config, RaySystem())
 
 
 class Cluster:
@@ -63,6 +65,8 @@ class Cluster:
         self._api: ProcessHandle | None = None
         self._system: RaySystem | None = None
         self._stores: tuple[PostgresJournal, PostgresCatalogue] | None = None
+        self._broker: RedisBroker | None = None
+        self._supervisor: Supervisor | None = None
         self._config: ServiceConfig | None = None
 
     async def start(self, say: Say = lambda _: None) -> ServiceConfig:
@@ -82,7 +86,7 @@ class Cluster:
         await self._node.open()
         say("starting PostgreSQL, Redis and Ray")
         stores = asyncio.ensure_future(self._node.start())
-        ray_node = asyncio.ensure_future(asyncio.to_thread(start_ray, settings.ray_address, processes=settings.shards + 2))
+        ray_node = asyncio.ensure_future(asyncio.to_thread(start_ray, settings.ray_address, processes=settings.shards + settings.spares + 2))
         try:
             await asyncio.gather(asyncio.shield(stores), asyncio.shield(ray_node))
         except BaseException:
@@ -97,6 +101,7 @@ class Cluster:
             postgres_url=self._node.postgres_url,
             redis_url=self._node.redis_url,
             shards=settings.shards,
+            spares=settings.spares,
             host=settings.host,
             gateway_port=settings.gateway_port or free_port(settings.host),
             api_port=settings.api_port or free_port(settings.host),
@@ -112,17 +117,82 @@ class Cluster:
         )
         self._config = config
         say(f"starting {settings.shards} shards, the gateway and the API")
-        self._shards = [spawn("esplanade.processes:ShardProcess", shard_name(i), config, i) for i in range(settings.shards)]
+        self._shards = [
+            spawn("esplanade.processes:ShardProcess", shard_name(i), config, i, yields=settings.spares > 0)
+            for i in range(settings.shards + settings.spares)
+        ]
         self._gateway = spawn("esplanade.cluster:gateway_process", "gateway-0", config, 0)
         self._api = spawn("esplanade.cluster:api_process", "api", config)
-        self._system = RaySystem([shard_name(i) for i in range(settings.shards)])
         self._stores = (await PostgresJournal.open(config.postgres_url), await PostgresCatalogue.open(config.postgres_url))
+        self._broker = await RedisBroker.open(config.redis_url)
+        directory = Directory()
+        self._system = RaySystem(directory)
+        self._supervisor = Supervisor(
+            list(self._shards), directory, self._stores[0], RealClock(),
+            SupervisorSettings(wanted=settings.shards, spares=settings.spares, lease_ttl_s=settings.lease_ttl_s),
+        )  # fmt: skip
         try:
             async with asyncio.timeout(READY_S):
                 await asyncio.gather(*(process.started() for process in (*self._shards, self._gateway, self._api)))
+                await self._supervisor.start()
+                await self._system.follow(self._stores[0], self._broker)
         except TimeoutError as error:
             raise Unavailable(f"the processes did not start within {READY_S:.0f} s; `esplanade doctor` says what this machine lacks") from error
         return config
+
+    # --- shards come and go -------------------------------------------------------------------------------------------
+
+    async def add_shard(self) -> str:
+        """Start one more shard process and give it its share of the partitions, live; returns its name."""
+        supervisor = self._supervised()
+        assert self._config is not None
+        name = shard_name(max(int(shard.name.rpartition("-")[2]) for shard in self._shards) + 1)
+        shard = spawn("esplanade.processes:ShardProcess", name, self._config, int(name.rpartition("-")[2]), yields=self._settings.spares > 0)
+        self._shards.append(shard)
+        await shard.started()
+        supervisor.settings.wanted += 1
+        supervisor.add(shard)
+        await supervisor.settled()
+        return name
+
+    async def drain(self, name: str) -> None:
+        """Hand everything that a shard owns to others, live, and give it nothing more. Raises NotFound."""
+        supervisor = self._supervised()
+        if name not in {shard.name for shard in self._shards}:
+            raise NotFound(f"shard {name!r}: there are {', '.join(shard.name for shard in self._shards)}")
+        supervisor.settings.leaving.add(name)
+        await supervisor.settled()
+
+    async def remove_shard(self, name: str) -> None:
+        """Drain a shard, then end its process."""
+        supervisor = self._supervised()
+        await self.drain(name)
+        shard = next(shard for shard in self._shards if shard.name == name)
+        self._shards.remove(shard)
+        supervisor.remove(name)
+        supervisor.settings.wanted = max(1, min(supervisor.settings.wanted, len(self._shards) - supervisor.settings.spares))
+        await shard.stop()
+
+    @property
+    def shards(self) -> list[ProcessHandle]:
+        """The processes that own partitions or stand by."""
+        return list(self._shards)
+
+    async def settled(self) -> None:
+        """Returns when every partition has an owner that lives, and nothing is on the move."""
+        await self._supervised().settled()
+
+    @property
+    def system(self) -> RaySystem:
+        """To ask the actors from this process."""
+        if self._system is None:
+            raise Fault("the service is not running: call start() first")
+        return self._system
+
+    def _supervised(self) -> Supervisor:
+        if self._supervisor is None:
+            raise Fault("the service is not running: call start() first")
+        return self._supervisor
 
     async def put_venue(self, tenant: str, document: bytes) -> None:
         """Add a tenant, if it is new, and a venue (a validated document) to the catalogue."""
@@ -141,7 +211,7 @@ class Cluster:
         assert self._config is not None
         assert self._gateway is not None
         assert self._system is not None
-        gateway = self._gateway
+        gateway, system = self._gateway, self._system
 
         async def start_recording(tenant: str, venue: str, folder: Path) -> None:
             await gateway.call("start_recording", tenant, venue, str(folder))
@@ -150,7 +220,8 @@ class Cluster:
             return msgspec.msgpack.decode(await gateway.call("finish_recording", tenant, venue), type=Manifest)
 
         async def kill_shard(address: Address) -> str:
-            shard = self._shards[shard_of(partition_of(address), len(self._shards))]
+            owner = system.directory.owner_of(partition_of(address))
+            shard = next(shard for shard in self._shards if shard.name == owner)
             os.kill(await shard.pid(), signal.SIGKILL)
             return shard.name
 
@@ -197,13 +268,19 @@ class Cluster:
         """Drain and end everything, the front door first, the directory's lock last. Idempotent. Raises Unavailable where a process cannot be ended."""
         try:
             doors = [process for process in (self._gateway, self._api) if process is not None]
+            supervisor, self._supervisor = self._supervisor, None
+            system, self._system = self._system, None
+            for watcher in (supervisor, system):
+                if watcher is not None:
+                    await watcher.stop()
             shards, self._shards = self._shards, []
             self._gateway = self._api = None
             if self._ray is None or self._ray.broken() is None:  # a broken node cannot be asked; its processes are ended below
                 await asyncio.gather(*(process.stop() for process in doors))
                 await asyncio.gather(*(shard.stop() for shard in shards))
             stores, self._stores = self._stores, None
-            for store in stores or ():
+            broker, self._broker = self._broker, None
+            for store in (*(stores or ()), *([broker] if broker is not None else [])):
                 with contextlib.suppress(Exception):
                     await store.close()
         finally:

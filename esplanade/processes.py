@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import os
 import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
-from actors.directory import partitions_of, shard_name
+from actors.directory import encode_leases, owner_name, shard_name
+from actors.partition_log import BEHAVIOURS, Behaviours
 from actors.positions import HostSettings
 from actors.shard import Shard, ShardSettings
 from actors.system import System
@@ -25,9 +27,15 @@ from actors.warm_up import warm_up
 from esplanade.core.clock import RealClock
 from esplanade.core.errors import Conflict, InvalidInput
 from esplanade.housekeeping import Housekeeper
+from esplanade.core.ids import PARTITIONS
+from esplanade.storage.broker import Broker
+from esplanade.storage.journal import Journal
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.redis import RedisBroker
+
+GC_YOUNG: Final = 200_000
+"""Container objects made before the collector of a shard looks at the young ones."""
 
 SIGNING_KEY: Final = "token-signing-key"
 PSEUDONYM_KEY: Final = "pseudonym-key"
@@ -39,6 +47,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     postgres_url: str
     redis_url: str
     shards: int
+    spares: int
     host: str
     gateway_port: int
     api_port: int
@@ -64,11 +73,20 @@ async def signing_seed(catalogue: PostgresCatalogue) -> bytes:
     return await catalogue.secret(SIGNING_KEY, os.urandom(32))
 
 
-class ShardProcess:
-    """A shard with its own connections. `frame` is what gateways call."""
+class FollowingSystem(System, Protocol):
+    """A `System` that finds the owners of partitions in the directory."""
 
-    def __init__(self, config: ServiceConfig, index: int) -> None:
+    async def follow(self, journal: Journal, broker: Broker) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class ShardProcess:
+    """A shard with its own connections, standing by until the supervisor has it take partitions. `frame` is what gateways call."""
+
+    def __init__(self, config: ServiceConfig, index: int, behaviours: Behaviours = BEHAVIOURS) -> None:
         self._config = config
+        self._behaviours = behaviours
         self._index = index
         self._shard: Shard | None = None
         self._journal: PostgresJournal | None = None
@@ -84,8 +102,7 @@ class ShardProcess:
         name = shard_name(self._index)
         self._shard = Shard(
             name=name,
-            owner=f"{name}-{uuid.uuid4().hex[:12]}",
-            partitions=partitions_of(self._index, config.shards),
+            owner=owner_name(name, uuid.uuid4().hex[:12]),
             journal=self._journal,
             catalogue=self._catalogue,
             broker=self._broker,
@@ -94,11 +111,26 @@ class ShardProcess:
             settings=ShardSettings(lease_ttl_ms=round(config.lease_ttl_s * 1000), host=HostSettings(deadline_s=config.tick_deadline_s)),
             pid=os.getpid(),
             node=socket.gethostname(),
+            behaviours=self._behaviours,
         )
         await self._shard.start()
+        # Entities live long and hold no cycles: what the collector would look through at every thousandth allocation costs more than half of a turn.
+        gc.freeze()
+        gc.set_threshold(GC_YOUNG, 50, 50)
 
     async def frame(self, data: bytes) -> bytes:
         return await self.shard.frame(data)
+
+    async def owner(self) -> str:
+        """Its name in the lease table, another one at each start."""
+        return self.shard.owner
+
+    async def take(self, partitions: list[int]) -> bytes:
+        """Take partitions over; returns the leases (`encode_leases`)."""
+        return encode_leases(await self.shard.take(partitions))
+
+    async def release(self, partitions: list[int]) -> None:
+        await self.shard.release(partitions)
 
     async def profile(self) -> dict[str, object]:
         return self.shard.profile().as_dict()
@@ -119,7 +151,7 @@ class ShardProcess:
 class GatewayProcess:
     """A gateway with the recordings that were asked for."""
 
-    def __init__(self, config: ServiceConfig, system: System, index: int) -> None:
+    def __init__(self, config: ServiceConfig, system: FollowingSystem, index: int) -> None:
         self._config = config
         self._system = system
         self._index = index
@@ -136,6 +168,7 @@ class GatewayProcess:
         catalogue = await PostgresCatalogue.open(config.postgres_url)
         broker = await RedisBroker.open(config.redis_url)
         self._closers = [broker, catalogue, journal]
+        await self._system.follow(journal, broker)
         signer = Signer(await signing_seed(catalogue))
         self._tee = RecordingTee()
         self._server = GatewayServer(
@@ -161,6 +194,7 @@ class GatewayProcess:
 
     async def stop(self) -> None:
         await self._server.stop()
+        await self._system.stop()
         for held in self._closers:
             await held.close()
 
@@ -168,7 +202,7 @@ class GatewayProcess:
 class ApiProcess:
     """The HTTP side, and the house kept."""
 
-    def __init__(self, config: ServiceConfig, system: System) -> None:
+    def __init__(self, config: ServiceConfig, system: FollowingSystem) -> None:
         self._config = config
         self._system = system
         self._closers: list[PostgresJournal | PostgresCatalogue | RedisBroker] = []
@@ -185,6 +219,7 @@ class ApiProcess:
         self._closers = [broker, catalogue, journal]
         self._housekeeper = Housekeeper(journal, outbox_keep_s=config.outbox_keep_s)
         self._housekeeper.start()
+        await self._system.follow(journal, broker)
 
         async def postgres() -> str | None:
             await catalogue.tenants()
@@ -195,8 +230,8 @@ class ApiProcess:
             return None
 
         async def shards() -> str | None:
-            seen = len(await self._system.profile())
-            return None if seen == config.shards else f"{seen} of {config.shards} shards answer"
+            owned = sum(int(str(counters["partitions"])) for counters in await self._system.profile())
+            return None if owned >= PARTITIONS else f"{owned} of {PARTITIONS} partitions have an owner that answers"
 
         async def gateway() -> str | None:
             reader, writer = await asyncio.open_connection(config.host, config.gateway_port)
@@ -226,6 +261,7 @@ class ApiProcess:
     async def stop(self) -> None:
         await self._housekeeper.stop()
         await self._server.stop()
+        await self._system.stop()
         for held in self._closers:
             await held.close()
 

@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     gateway_port: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="Port of the WebSocket gateway; 0 takes a free one.")
     api_port: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="Port of the HTTP API and the console; 0 takes a free one.")
     shards: Annotated[int, Field(ge=1, le=64)] = Field(2, description="Shard processes that host the actors.")
+    spares: Annotated[int, Field(ge=0, le=8)] = Field(1, description="Shard processes that stand by, warm, to take over from one that dies or hangs.")
     lease_ttl_s: Annotated[float, Field(ge=2, le=300)] = Field(15.0, description="How long a partition's lease lasts unless renewed.")
     tick_deadline_s: Annotated[float, Field(ge=0.2, le=600)] = Field(
         30.0, description="How long a driven tick waits for a late source before it closes without it (which voids the run's hash)."
@@ -107,8 +108,8 @@ def load_settings(*, config: Path | None = None, **overrides: Any) -> Settings:
         raise InvalidInput(f"settings: {first}; see docs/settings.md") from error
 
 
-OTHER_VARIABLES = ("ESPLANADE_DATA", "ESPLANADE_CHROMIUM")
-"""Variables that only tests read: the folder of real data, the browser."""
+OTHER_VARIABLES = ("ESPLANADE_DATA", "ESPLANADE_CHROMIUM", "ESPLANADE_WORLD_SEEDS")
+"""Variables that only tests read: the folder of real data, the browser, the seeds of the world test."""
 
 
 def socket_dir() -> Path:

@@ -26,6 +26,7 @@ from esplanade.storage.flush_rules import (
     unreadable_message,
 )
 from esplanade.storage.journal import Append, Lease, OutboxEntry, Published, Segment, Snapshot, StoredReply
+from esplanade.storage.postgres_arrays import bigint_array, text_array
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.postgres_migrate import migrate
 from esplanade.storage.postgres_pool import Pool, keeping, open_pool, reading, values, writing
@@ -125,9 +126,9 @@ class PostgresJournal:
             [len(index.entities) for index in indexes],
             bodies,
             [checksum(append.tenant, append.partition, append.position, body) for append, body in zip(appends, bodies, strict=True)],
-            [entity for index in indexes for entity in index.entities],
-            [version for index in indexes for version in index.first],
-            [version for index in indexes for version in index.last],
+            text_array([entity for index in indexes for entity in index.entities]),
+            bigint_array([version for index in indexes for version in index.first]),
+            bigint_array([version for index in indexes for version in index.last]),
             [entry.tenant for entry in outbox],
             [entry.topic for entry in outbox],
             [entry.body for entry in outbox],

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from actors.directory import partitions_of, shard_name
+from actors.directory import owner_name, partitions_of, shard_name
 from actors.local_system import LocalSystem
 from actors.shard import Shard, ShardSettings
 from actors.topics import Body, Publication, channel
@@ -44,7 +44,7 @@ class Stage:
             self.journals.append(journal)
         return Shard(
             name=shard_name(index),
-            owner=f"{shard_name(index)}#{self._starts}",
+            owner=owner_name(shard_name(index), str(self._starts)),
             partitions=partitions_of(index, self.count),
             journal=journal,
             catalogue=self.catalogue,

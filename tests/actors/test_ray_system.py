@@ -17,15 +17,18 @@ import psutil
 import psycopg
 import pytest
 
-from actors.directory import shard_name
+from actors.directory import Directory, shard_name
 from actors.messages import LEDGERS, Books, GetBooks, GetZone, Payments, Settled, TopUps, ZoneState
-from actors.ray_leftovers import reclaim
+from actors.ray_leftovers import is_alive, reclaim
 from actors.ray_system import ProcessHandle, RayNode, RaySystem, spawn, start_ray
+from actors.supervisor import Supervisor, SupervisorSettings
 from actors.topics import Body, Publication, Rewind, TickClosed, channel
+from esplanade.core.clock import RealClock
 from esplanade.core.errors import NotFound, Unavailable
-from esplanade.core.ids import Address, partition_of
+from esplanade.core.ids import PARTITIONS, Address, partition_of
 from esplanade.processes import ServiceConfig
 from esplanade.storage.broker import Subscription
+from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.postgres_migrate import migrate
 from esplanade.storage.redis import RedisBroker
@@ -35,6 +38,7 @@ from tests.services_fixtures import database_url
 pytestmark = pytest.mark.services
 
 SHARDS = 2
+SPARES = 1
 DECODE = msgspec.msgpack.Decoder(Publication).decode
 DECODE_BODY: Callable[[bytes], Body] = msgspec.msgpack.Decoder(Body).decode
 
@@ -52,33 +56,52 @@ def urls(postgres_server_url: str, redis_url: str) -> Iterator[tuple[str, str]]:
 class Cluster:
     node: RayNode
     shards: list[ProcessHandle]
+    supervisor: Supervisor | None = None
 
 
 @pytest.fixture(scope="module")
 def cluster(urls: tuple[str, str]) -> Iterator[Cluster]:
-    node = start_ray(processes=SHARDS)
+    node = start_ray(processes=SHARDS + SPARES)
     config = ServiceConfig(
-        postgres_url=urls[0], redis_url=urls[1], shards=SHARDS, host="127.0.0.1", gateway_port=0, api_port=0, local_sign_in=False,
+        postgres_url=urls[0], redis_url=urls[1], shards=SHARDS, spares=SPARES, host="127.0.0.1", gateway_port=0, api_port=0, local_sign_in=False,
         allowed_origins=(), console=None, max_connections=1, lease_ttl_s=5.0, tick_deadline_s=10.0,
     )  # fmt: skip
     try:
-        yield Cluster(node, [spawn("esplanade.processes:ShardProcess", shard_name(i), config, i) for i in range(SHARDS)])
+        yield Cluster(node, [spawn("esplanade.processes:ShardProcess", shard_name(i), config, i) for i in range(SHARDS + SPARES)])
         pids = node.pids()
+        family = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
         listening = [c.laddr for pid in pids for c in psutil.Process(pid).net_connections(kind="inet") if c.status == psutil.CONN_LISTEN]
         assert listening
         assert all(address.ip.removeprefix("::ffff:") == "127.0.0.1" for address in listening), "Ray listens on loopback only"
     finally:
         node.stop()
-    assert not [pid for pid in pids if psutil.pid_exists(pid)], "no process of Ray outlives its node"
+    assert not [process for process in family if is_alive(process)], "no process of Ray outlives its node"
 
 
 @pytest.fixture
-async def system(cluster: Cluster, urls: tuple[str, str]) -> RaySystem:
+async def system(cluster: Cluster, urls: tuple[str, str]) -> AsyncIterator[RaySystem]:
+    """Follows the directory; a supervisor sees to it that every partition has an owner."""
     catalogue = await PostgresCatalogue.open(urls[0])
     await catalogue.add_tenant("demo", "Demo")
     await catalogue.put_venue("demo", document())
     await catalogue.close()
-    return RaySystem([shard.name for shard in cluster.shards])
+    journal, broker = await PostgresJournal.open(urls[0]), await RedisBroker.open(urls[1])
+    cluster.supervisor = Supervisor(
+        list(cluster.shards), Directory(), journal, RealClock(), SupervisorSettings(wanted=SHARDS, spares=SPARES, lease_ttl_s=5.0)
+    )  # fmt: skip
+    await cluster.supervisor.start()
+    made = RaySystem()
+    await made.follow(journal, broker)
+    yield made
+    await made.stop()
+    await cluster.supervisor.stop()
+    await journal.close()
+    await broker.close()
+
+
+def owner_of(system: RaySystem, cluster: Cluster, address: Address) -> ProcessHandle:
+    name = system.directory.owner_of(partition_of(address))
+    return next(shard for shard in cluster.shards if shard.name == name)
 
 
 async def replaced(shard: ProcessHandle, pid: int) -> None:
@@ -102,7 +125,7 @@ async def test_a_shard_killed_under_payments_loses_nothing_acked_and_doubles_not
         top = TopUps(tick=0, key=keys(10**6 + subject), subject=u4(subject), amount=u4(10_000), currency="EUR")
         await system.ask(Address("ledger", "demo", str(subject % LEDGERS)), top, deadline_s=60)
 
-    shard = cluster.shards[0]
+    shard = owner_of(system, cluster, Address("ledger", "demo", "0"))
     pid = await shard.pid()
     acked: list[int] = []
     enough, killed = asyncio.Event(), asyncio.Event()
@@ -136,11 +159,13 @@ async def test_a_shard_killed_under_payments_loses_nothing_acked_and_doubles_not
     assert sum(book.tills["EUR"] for book in totals) == len(acked) == sum(book.payments for book in totals)
     assert [book.total["EUR"] for book in totals] == [0] * LEDGERS
     profiles = await system.profile()
-    assert [profile["shard"] for profile in profiles] == ["shard-0", "shard-1"]
+    assert [profile["shard"] for profile in profiles] == ["shard-0", "shard-1", "shard-2"]
+    assert sum(int(str(profile["partitions"])) for profile in profiles) == PARTITIONS
+    assert owner_of(system, cluster, Address("ledger", "demo", "0")) is not shard, "the spare owns what it owned; the restarted process stands by"
 
 
 async def test_a_position_host_killed_rewinds_its_source_and_nobody_enters_twice(system: RaySystem, cluster: Cluster, urls: tuple[str, str]) -> None:
-    owner = cluster.shards[partition_of(Address("positions", "demo", "parkside")) % SHARDS]
+    owner = owner_of(system, cluster, Address("positions", "demo", "parkside"))
     async with AsyncExitStack() as stack:
         broker = await RedisBroker.open(urls[1])
         stack.push_async_callback(broker.close)
@@ -184,6 +209,60 @@ async def test_a_position_host_killed_rewinds_its_source_and_nobody_enters_twice
 async def test_an_error_keeps_its_class_across_processes(system: RaySystem) -> None:
     with pytest.raises(NotFound):
         await system.clock("demo", "nowhere")
+
+
+async def test_a_hung_shard_loses_its_partitions_and_its_late_answers_change_nothing(system: RaySystem, cluster: Cluster) -> None:
+    ledger = Address("ledger", "demo", "5")
+    top = TopUps(tick=0, key=keys(77), subject=u4(5), amount=u4(50), currency="USD")
+    assert isinstance(await system.ask(ledger, top, deadline_s=30), Settled)
+    shard = owner_of(system, cluster, ledger)
+    pid = await shard.pid()
+    os.kill(pid, signal.SIGSTOP)
+    pay = Payments(tick=1, venue="parkside", key=keys(78), subject=u4(5), unit=u2(0), amount=u4(20), currency="USD")
+    reply = await system.ask(ledger, pay, deadline_s=60)
+    assert isinstance(reply, Settled)
+    assert reply.result == b"\0"
+    assert owner_of(system, cluster, ledger) is not shard
+    if psutil.pid_exists(pid):
+        os.kill(pid, signal.SIGCONT)
+    books = await system.ask(ledger, GetBooks(), deadline_s=30)
+    assert isinstance(books, Books)
+    assert books.wallets["USD"] == 30
+
+
+async def test_draining_a_shard_moves_only_its_share_while_payments_go_on(system: RaySystem, cluster: Cluster) -> None:
+    assert cluster.supervisor is not None
+    await cluster.supervisor.settled()
+    before = {partition: system.directory.owner_of(partition) for partition in range(PARTITIONS)}
+    drained = owner_of(system, cluster, Address("ledger", "demo", "1")).name
+    ending = False
+
+    async def shopper(subject: int) -> int:
+        paid = 0
+        while not ending:
+            payment = Payments(
+                tick=0, venue="parkside", key=keys(10**7 + subject * 10**5 + paid), subject=u4(subject), unit=u2(0), amount=u4(1), currency="GBP"
+            )  # fmt: skip
+            reply = await system.ask(Address("ledger", "demo", str(subject % LEDGERS)), payment, deadline_s=30)
+            assert isinstance(reply, Settled)
+            assert reply.result == b"\0"
+            paid += 1
+        return paid
+
+    for subject in range(LEDGERS):
+        top = TopUps(tick=0, key=keys(10**8 + subject), subject=u4(subject), amount=u4(100_000), currency="GBP")
+        await system.ask(Address("ledger", "demo", str(subject)), top, deadline_s=30)
+    shoppers = [asyncio.create_task(shopper(subject)) for subject in range(LEDGERS)]
+    cluster.supervisor.settings.leaving.add(drained)
+    await cluster.supervisor.settled()
+    ending = True
+    paid = await asyncio.gather(*shoppers)
+    cluster.supervisor.settings.leaving.clear()
+    after = {partition: system.directory.owner_of(partition) for partition in range(PARTITIONS)}
+    assert drained not in after.values()
+    assert all(before[partition] == drained for partition in range(PARTITIONS) if before[partition] != after[partition])
+    books = [await system.ask(Address("ledger", "demo", str(i)), GetBooks(), deadline_s=30) for i in range(LEDGERS)]
+    assert sum(book.tills["GBP"] for book in books if isinstance(book, Books)) == sum(paid)
 
 
 def test_what_a_killed_driver_left_behind_is_reclaimed_when_its_keeper_was_killed_too() -> None:

@@ -36,7 +36,7 @@ from actors.system import Key
 from actors.topics import OfferChanged, PushBatch, Rewind, TickClosed
 from esplanade.core.errors import InvalidInput, LimitExceeded, NotFound, Unavailable
 from esplanade.core.ids import Address
-from esplanade.storage.journal import Append
+from esplanade.storage.journal import Append, Snapshot
 from spatial.offers import Offer, Within
 from tests.actors.parkside import from_i8, from_u4, keys, named, rows, u2, u4
 from tests.actors.stage import Stage, stage
@@ -404,3 +404,69 @@ async def test_several_shards_share_the_partitions() -> None:
         used = [shard for shard in at.system.shards if shard.profile().turns > 0]
         assert len(used) > 1
         assert [p["shard"] for p in await at.system.profile()] == ["shard-0", "shard-1", "shard-2"]
+
+
+async def test_a_log_that_nobody_asks_for_leaves_memory_and_comes_back_as_it_was() -> None:
+    async with stage(settings=ShardSettings(passivate_s=60.0)) as at:
+        await at.system.ask(LEDGER, top_up(1, 100))
+        await at.poll(5.0)
+        assert at.system.shards[0].profile().entities > 0
+        for _ in range(9):
+            await at.system.shards[0].renew()
+            await at.poll(8.0)
+        profile = at.system.shards[0].profile()
+        assert (profile.entities, profile.passivations) == (0, 1)
+        assert await balance(at) == 100
+        assert codes(await at.system.ask(LEDGER, top_up(1, 100))) == ["settled"]
+        assert await balance(at) == 100
+
+
+async def test_a_full_shard_makes_room_by_what_was_unused_longest() -> None:
+    async with stage(settings=ShardSettings(max_entities=2)) as at:
+        for i in range(6):
+            at.clock.advance(0.1)
+            await at.system.ask(Address("session", "demo", str(i)), ScanQr(venue="parkside", location="north_entrance"), key=Key("phone", i))
+            await at.settle()
+        profile = at.system.shards[0].profile()
+        assert profile.passivations >= 4
+        assert profile.entities <= 2
+
+
+async def test_a_request_past_its_deadline_is_not_run() -> None:
+    async with stage() as at:
+        gate = asyncio.Event()
+        read = at.journals[0].snapshot
+
+        async def slow(tenant: str, partition: int) -> Snapshot | None:
+            await gate.wait()
+            return await read(tenant, partition)
+
+        at.journals[0].snapshot = slow  # type: ignore[method-assign]
+        asked = asyncio.create_task(at.system.ask(LEDGER, top_up(1, 100), deadline_s=0.5))
+        patient = asyncio.create_task(at.system.ask(LEDGER, top_up(2, 10), deadline_s=30))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        at.clock.advance(2.0)
+        gate.set()
+        with pytest.raises(Unavailable):
+            await asked
+        assert codes(await patient) == ["settled"]
+        assert await balance(at) == 10
+
+
+async def test_a_venue_that_is_gone_from_the_catalogue_leaves_the_rest_of_its_log_alone() -> None:
+    async with stage() as at:
+        await at.system.ask(MALL, CreateOffer(offer=OFFER))
+        await at.system.open_source("demo", "parkside", "sim", first_tick=0)
+        document = at.catalogue._venues.pop(("demo", "parkside"))
+        at.clock.advance(40.0)
+        await at.system.shards[0].renew()
+        await at.restart()
+        with pytest.raises(NotFound):
+            await at.system.clock("demo", "parkside")
+        replays = at.system.shards[0].profile().activations
+        for _ in range(5):
+            await at.poll(1.0)
+        assert at.system.shards[0].profile().activations == replays, "it is not tried again and again"
+        at.catalogue._venues["demo", "parkside"] = document
+        assert (await at.system.clock("demo", "parkside")).driven
