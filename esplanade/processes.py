@@ -26,8 +26,8 @@ from actors.system import System
 from actors.warm_up import warm_up
 from esplanade.core.clock import RealClock
 from esplanade.core.errors import Conflict, InvalidInput
-from esplanade.housekeeping import Housekeeper
 from esplanade.core.ids import PARTITIONS
+from esplanade.housekeeping import Housekeeper
 from esplanade.storage.broker import Broker
 from esplanade.storage.journal import Journal
 from esplanade.storage.postgres import PostgresJournal
