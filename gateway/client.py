@@ -44,6 +44,8 @@ MAX_IN_FLIGHT: Final = 64
 MAX_REMEMBERED: Final = 4_096
 """Ids of pushes remembered to remove duplicates."""
 BATCH: Final = 256
+ACK_S: Final = 0.1
+"""Pushes of so long are acked in one frame; a server that sends a thousand at once need not read an ack between any two."""
 BACKOFF_S: Final = (0.1, 5.0)
 
 _ERRORS: Final[dict[str, type[EsplanadeError]]] = {
@@ -92,6 +94,8 @@ class Client:
         self._closed = False
         self._failure: EsplanadeError | None = None
         self._task: asyncio.Task[None] | None = None
+        self._acks: list[str] = []
+        self._acking: asyncio.Task[None] | None = None
 
     @classmethod
     async def connect(
@@ -414,8 +418,9 @@ class Client:
     def _repeated(self, push: str) -> bool:
         """Whether this push was here before; acks it either way, where asked to."""
         if self._auto_ack:
-            task = asyncio.ensure_future(self._write({"op": "ack", "pushes": [push]}))
-            task.add_done_callback(lambda _: None)
+            self._acks.append(push)
+            if len(self._acks) == 1:
+                asyncio.get_running_loop().call_later(ACK_S, self._ack_all)
         if push in self._seen:
             self.duplicate_pushes += 1
             return True
@@ -423,6 +428,16 @@ class Client:
         if len(self._seen) > MAX_REMEMBERED:
             self._seen.popitem(last=False)
         return False
+
+    def _ack_all(self) -> None:
+        acks, self._acks = self._acks, []
+        if self._closed:
+            return
+        self._acking = asyncio.ensure_future(self._ack_quietly(acks))
+
+    async def _ack_quietly(self, pushes: list[str]) -> None:
+        with contextlib.suppress(EsplanadeError):  # no connection: the server sends them again, and they are acked then
+            await self.ack(*pushes)
 
     async def close(self) -> None:
         """Idempotent."""

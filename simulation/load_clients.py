@@ -23,7 +23,7 @@ from gateway.client import Client
 from simulation.load import FEED_SUBJECT, KEEP_CLOSED_TICKS, KEEP_TICKS, SECOND_TICKS, LoadPlan, Share, source_name
 from simulation.load_feed import QUIET_S, RECONNECTS, TOKEN_TTL_S, WELCOME_S
 from simulation.load_money import Money
-from simulation.load_process import Control, Finished, Measured, Pace, PayLog, PushLog, Ready, Told, run_process, save_logs, until_quiet
+from simulation.load_process import Control, Finished, Measured, Pace, PayLog, PushLog, Told, run_process, save_logs, until_quiet
 from simulation.load_source import Source
 from spatial.columns import LEFT
 from spatial.venue import Venue
@@ -215,7 +215,6 @@ class _Clients:
             self._source = source = Source(venue=plan.venue, name=self._name, first_tick=first, resend_people=self._resend_people)
             source.on_closed = self._forget
             await source.open(lead)
-            control.tell(Ready(self._name))
             start_ns = await control.go()
             self._pace = pace = Pace(plan, start_ns=start_ns, first_tick=first)
             helpers.append(asyncio.create_task(self._hang_up()))

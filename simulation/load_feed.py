@@ -23,7 +23,7 @@ from gateway.client import Client
 from simulation.engine import Crowd
 from simulation.load import FEED_SOURCE, FEED_SUBJECT, LOOKAHEAD_TICKS, LoadPlan, Share, Splitter, parking_changes
 from simulation.load_money import Money, until_answered
-from simulation.load_process import Control, Finished, Measured, Pace, PayLog, PushLog, Ready, Told, run_process, save_logs, until_quiet
+from simulation.load_process import Control, Finished, Measured, Pace, PayLog, PushLog, Told, run_process, save_logs, until_quiet
 from simulation.load_source import Source
 from spatial.venue import Venue
 
@@ -146,7 +146,6 @@ class _Feed:
             await money.topped_up(share.arrived.tolist())
             self._source = source = Source(venue=plan.venue, name=FEED_SOURCE, first_tick=first)
             await source.open(feed)
-            control.tell(Ready(NAME))
             start_ns = await control.go()
             self._pace = pace = Pace(plan, start_ns=start_ns, first_tick=first)
             bays = parking_changes(plan.parking, seed=plan.seed, seconds=plan.ticks // 10 + 1) if plan.parking else []

@@ -22,7 +22,7 @@ from simulation.load_clients import clients_process
 from simulation.load_feed import NAME, feed_process
 from simulation.load_process import Failed, Finished, Go, Message, Stop
 
-LEAD_S: Final = 0.5
+LEAD_S: Final = 1.0
 """From `go` to the first tick."""
 END_S: Final = 5.0
 """How long children may take to end by themselves before they are killed."""

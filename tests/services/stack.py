@@ -55,6 +55,7 @@ class Esplanade:
         self.api = self.ws = ""
         self._code: int | None = None
         self._ended = threading.Event()
+        self._read = threading.Event()
         self._lines = threading.Condition()
         read, write = os.pipe()
         warden = [sys.executable, str(Path(__file__).parent / "warden.py"), str(write)]
@@ -79,8 +80,8 @@ class Esplanade:
             with self._lines:
                 self.output.append(line.rstrip())
                 self._lines.notify_all()
+        self._read.set()
         with self._lines:
-            self.output.append("")
             self._lines.notify_all()
 
     def __enter__(self) -> Esplanade:
@@ -98,7 +99,7 @@ class Esplanade:
     def says(self, text: str) -> str:
         """Wait for a line with `text`; returns it."""
         with self._lines:
-            self._lines.wait_for(lambda: any(text in line for line in self.output) or self._ended.is_set(), END_S)
+            self._lines.wait_for(lambda: any(text in line for line in self.output) or self._read.is_set(), END_S)
         found = next((line for line in self.output if text in line), None)
         assert found is not None, f"it did not say {text!r} but:\n{self.text}"
         return found
@@ -139,8 +140,9 @@ class Esplanade:
         os.killpg(self.pid, signal.SIGINT)
 
     def wait(self) -> int:
-        """Exit code of the command; below zero the signal that killed it."""
+        """Exit code of the command; below zero the signal that killed it. Its output is whole then: the end of a process is heard before its last lines are read."""
         assert self._ended.wait(END_S), f"still running after {END_S:.0f} s:\n{self.text}"
+        self._read.wait(END_S if self._code is not None and self._code >= 0 else 0)  # a killed command's orphans may hold its output open
         assert self._code is not None
         return self._code
 

@@ -93,7 +93,7 @@ def test_a_scenario_that_holds_ends_with_a_report_and_code_0(undisturbed: dict[s
 def test_another_seed_has_another_hash_and_a_missed_threshold_ends_with_code_1(undisturbed: dict[str, Any], data: Path, tmp_path: Path) -> None:
     with start(data, tmp_path, "--seed", "8", people=100_000) as run:
         assert run.wait() == 1
-        assert run.output[-2] == "It did not hold."
+        assert run.output[-1] == "It did not hold."
         assert_nothing_left(run)
     other = report(tmp_path)
     missed = [threshold["metric"] for threshold in other["thresholds"] if not threshold["held"]]
@@ -135,7 +135,7 @@ def test_a_run_that_is_broken_off_leaves_nothing(how: str, code: int, data: Path
         assert run.wait() == code
         assert "Traceback" not in run.text
         if how == "Ctrl-C":
-            assert run.output[-2] == "interrupted; nothing is left running"
+            assert run.output[-1] == "interrupted; nothing is left running"
             assert_nothing_left(run)
         else:
             assert eventually(lambda: not run.family(), 15), run.family()
