@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from actors.meter import BYTES, SECONDS, Histogram
 from actors.topics import Publication, channel
 from esplanade.core.errors import EsplanadeError, Unavailable
 from esplanade.storage.journal import Append, Event, Journal, OutboxEntry, Snapshot
@@ -58,6 +59,8 @@ class FlushCounts(msgspec.Struct):
     bytes: int = 0
     events: int = 0
     snapshots: int = 0
+    time_s: Histogram = msgspec.field(default_factory=lambda: Histogram.of(SECONDS))
+    size: Histogram = msgspec.field(default_factory=lambda: Histogram.of(BYTES))
 
 
 class Flusher:
@@ -87,6 +90,11 @@ class Flusher:
     @property
     def full(self) -> bool:
         return self._gathering.bytes >= MAX_GATHERED_BYTES
+
+    @property
+    def gathered(self) -> int:
+        """Bytes that wait for the next flush."""
+        return self._gathering.bytes
 
     @property
     def gated(self) -> int:
@@ -185,8 +193,11 @@ class Flusher:
             return
         batch.ended = True
         self.counts.flushes += 1
-        self.counts.seconds += self._monotonic_s() - began_s
+        took_s = self._monotonic_s() - began_s
+        self.counts.seconds += took_s
         self.counts.bytes += batch.bytes
+        self.counts.time_s.observe(took_s)
+        self.counts.size.observe(batch.bytes)
         self.counts.events += sum(len(append.events) for append in appends)
         for log in batch.appends:
             log.position += 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +20,7 @@ import msgspec
 from actors.behaviour import Context
 from actors.directory import DIRECTORY_CHANNEL, encode_leases
 from actors.flusher import Flusher, Log
+from actors.meter import Meter
 from actors.partition_log import BEHAVIOURS, Behaviours, HostedPositions, PartitionLog
 from actors.positions import HostSettings, PositionHost, Step
 from actors.profile import ShardProfile
@@ -37,6 +39,7 @@ from actors.requests import (
     VenueRequest,
     Watch,
     Watermark,
+    address_of,
     columns_of,
     decode_requests,
     encode_answers,
@@ -159,6 +162,7 @@ class Shard:
         self._told_payments_s = 0.0
         self._rate = (0.0, 0)
         self._started_s = clock.monotonic_s()
+        self._meter = Meter(monotonic_s=clock.monotonic_s, chance=random.Random(owner))
         self._profile = ShardProfile(
             shard=name, owner=owner, pid=pid, node=node, uptime_s=0.0, partitions=0, epochs={}, logs=0, entities=0, activations=0, turns=0, turns_per_s=0.0,
             turn_s=0.0, refused=0, flushes=0, flush_s=0.0, flush_failures=0, flushed_bytes=0, flushed_events=0, snapshots=0, mailbox=0, gated=0, ticks=0,
@@ -314,12 +318,30 @@ class Shard:
             return []
         frame = Frame(len(requests), asyncio.get_running_loop().create_future())
         began_s = self._clock.monotonic_s()
-        self._run_frame(requests, frame, began_s)
+        chosen, weight = self._meter.sampled(len(requests))
+        if chosen:
+            self._run_sampled(requests, frame, began_s, chosen, weight)
+        else:
+            self._run_frame(requests, frame, began_s)
         self._profile.turn_s += self._clock.monotonic_s() - began_s
         await frame.done
+        self._meter.answer_s.observe(self._clock.monotonic_s() - began_s)
         return frame.answers
 
-    def _run_frame(self, requests: Sequence[Request], frame: Frame, now_s: float) -> None:
+    def _run_sampled(self, requests: Sequence[Request], frame: Frame, now_s: float, chosen: Sequence[int], weight: int) -> None:
+        """As `_run_frame`, in pieces: the chosen requests run alone and are timed."""
+        start = 0
+        for at in chosen:
+            self._run_frame(requests[start:at], frame, now_s, start)
+            gathered, began_s = self._flusher.gathered, self._clock.monotonic_s()
+            self._run_frame(requests[at : at + 1], frame, now_s, at)
+            address = address_of(requests[at])
+            took_s = self._clock.monotonic_s() - began_s
+            self._meter.timed(address.kind, str(address), took_s, max(0, self._flusher.gathered - gathered), weight)
+            start = at + 1
+        self._run_frame(requests[start:], frame, now_s, start)
+
+    def _run_frame(self, requests: Sequence[Request], frame: Frame, now_s: float, first: int = 0) -> None:
         """Run what can run at once: commands to entities that are here, of live logs without a queue, which need no venue. All else is routed, one by one.
 
         This is `_route` and `_run` with what is the same for a frame taken out of the loop: one callback a log and frame, not one a turn.
@@ -328,7 +350,7 @@ class Shard:
         logs, flusher, behaviours = self._logs, self._flusher, self._behaviours
         gated: dict[PartitionLog, list[int]] = {}
         turns = 0
-        for index, request in enumerate(requests):
+        for index, request in enumerate(requests, first):
             if type(request) is Ask and serving and not flusher.full:
                 address = request.address
                 log = logs.get(log_place(address))
@@ -424,7 +446,9 @@ class Shard:
         """Replay the log if need be, then run its queue, fetching venues as they are missed."""
         try:
             if not log.live:
-                started = await log.replay(self._journal, self._shelf, self._clock.monotonic_s())
+                began_s = self._clock.monotonic_s()
+                started = await log.replay(self._journal, self._shelf, began_s)
+                self._meter.replay_s.observe(self._clock.monotonic_s() - began_s)
                 if log.given_up:
                     return
                 log.live = True
@@ -460,8 +484,9 @@ class Shard:
         return isinstance(request, Ask) and 0 < request.within_ms < (self._clock.monotonic_s() - slot.came_s) * 1000
 
     def _take_from_queue(self, log: PartitionLog) -> None:
-        log.queue.popleft()
+        slot = log.queue.popleft()
         self._mailbox -= 1
+        self._meter.mailbox_s.observe(self._clock.monotonic_s() - slot.came_s)
 
     async def _fetch(self, log: PartitionLog, venue: str, request: Request) -> None:
         now_s = self._clock.monotonic_s()
@@ -671,15 +696,20 @@ class Shard:
 
     def profile(self) -> ShardProfile:
         """The counters now."""
-        counts, kept = self._flusher.counts, self._profile
+        counts, kept, meter = self._flusher.counts, self._profile, self._meter
+        now_s = self._clock.monotonic_s()
+        hot, hot_span_s = meter.hot()
         hosts: list[PositionHost] = [held.host for log in self._logs.values() for held in log.hosts.values()]
         return msgspec.structs.replace(
             kept,
-            uptime_s=self._clock.monotonic_s() - self._started_s,
+            uptime_s=now_s - self._started_s,
             partitions=len(self._leases), epochs={log.partition: log.epoch for log in self._logs.values()}, logs=len(self._logs),
             entities=sum(len(log.entities) + len(log.hosts) for log in self._logs.values()),
             flushes=counts.flushes, flush_s=counts.seconds, flush_failures=counts.failures, flushed_bytes=counts.bytes, flushed_events=counts.events,
             snapshots=counts.snapshots, mailbox=self._mailbox, gated=self._flusher.gated,
             late_rows=sum(host.late_rows for host in hosts), pushes_dropped=sum(host.rules.dropped for host in hosts),
             publications=self._publisher.sent, publications_dropped=self._publisher.dropped,
+            oldest_s=max((now_s - log.queue[0].came_s for log in self._logs.values() if log.queue), default=0.0),
+            kinds=meter.kinds, hot=hot, hot_span_s=hot_span_s, answer_time=meter.answer_s, mailbox_time=meter.mailbox_s, replay_time=meter.replay_s,
+            flush_time=counts.time_s, flush_size=counts.size,
         )  # fmt: skip

@@ -32,6 +32,7 @@ from esplanade.settings import Settings
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.redis import RedisBroker
+from esplanade.whereabouts import Whereabouts, announce, withdraw
 from scenarios.recording import Manifest
 from scenarios.runner import Services
 
@@ -138,6 +139,7 @@ class Cluster:
                 await self._system.follow(self._stores[0], self._broker)
         except TimeoutError as error:
             raise Unavailable(f"the processes did not start within {READY_S:.0f} s; `esplanade doctor` says what this machine lacks") from error
+        announce(settings.data_dir, Whereabouts(config.api_url, config.ws_url, os.getpid()))
         return config
 
     # --- shards come and go -------------------------------------------------------------------------------------------
@@ -266,6 +268,8 @@ class Cluster:
 
     async def stop(self) -> None:
         """Drain and end everything, the front door first, the directory's lock last. Idempotent. Raises Unavailable where a process cannot be ended."""
+        if self._config is not None:
+            withdraw(self._settings.data_dir)
         try:
             doors = [process for process in (self._gateway, self._api) if process is not None]
             supervisor, self._supervisor = self._supervisor, None
