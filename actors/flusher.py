@@ -15,6 +15,7 @@ import msgspec
 from actors.meter import BYTES, SECONDS, Histogram
 from actors.topics import Publication, channel
 from esplanade.core.errors import EsplanadeError, Unavailable
+from esplanade.core.tracing import Part
 from esplanade.storage.journal import Append, Event, Journal, OutboxEntry, Snapshot
 
 MAX_GATHERED_BYTES: Final = 24 * 2**20
@@ -40,13 +41,14 @@ class Log(Protocol):
 class Batch:
     """Gathered for one flush."""
 
-    __slots__ = ("appends", "bytes", "bytes_of", "ended", "outbox", "publish", "waiting")
+    __slots__ = ("appends", "bytes", "bytes_of", "ended", "outbox", "publish", "traced", "waiting")
 
     def __init__(self) -> None:
         self.appends: dict[Log, list[Event]] = {}
         self.outbox: list[tuple[Log, OutboxEntry]] = []
         self.publish: list[tuple[Log, str, bytes]] = []  # (log, channel, message)
         self.waiting: list[tuple[Log, Release]] = []
+        self.traced: list[Part] = []  # spans of which the commit is a part
         self.bytes = 0
         self.bytes_of: dict[Log, int] = {}
         self.ended = False
@@ -135,6 +137,11 @@ class Flusher:
         else:
             batch.waiting.append((log, release))
 
+    def traced(self, log: Log) -> list[Part] | None:
+        """Where to put the span of a turn whose commit is to be a part of it; None where everything of this log is durable."""
+        batch = self._last.get(log)
+        return None if batch is None else batch.traced
+
     def publish(self, log: Log, topic: str, body: bytes) -> None:
         """Send on an ephemeral topic, likewise."""
         message = msgspec.msgpack.encode(Publication(topic, log.epoch, 0, body))
@@ -184,14 +191,19 @@ class Flusher:
             body = log.snapshot_due(len(events), batch.bytes_of[log], began_s)
             if body is not None:
                 snapshots.append(Snapshot(log.tenant, log.partition, position, body))
+        commits = [Part("commit", part, segments=len(appends), bytes=batch.bytes) for part in batch.traced]
         try:
             published = await self._journal.flush(appends, [entry for _, entry in batch.outbox])
         except Exception as error:
+            for commit in commits:
+                commit.end(str(error))
             batch.ended = True
             self.counts.failures += 1
             self._fail(batch, error)
             return
         batch.ended = True
+        for commit in commits:
+            commit.end()
         self.counts.flushes += 1
         took_s = self._monotonic_s() - began_s
         self.counts.seconds += took_s

@@ -36,6 +36,7 @@ from actors.requests import (
     Replied,
     Request,
     Take,
+    TracedAsk,
     VenueRequest,
     Watch,
     Watermark,
@@ -47,6 +48,7 @@ from actors.requests import (
     log_place,
     refusal,
 )
+from actors.turn_trace import trace_flush, trace_turn
 from actors.venue_shelf import VenueShelf
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import EsplanadeError, Fault, Fenced, LimitExceeded, Unavailable
@@ -503,6 +505,7 @@ class Shard:
         """One turn. Its answer waits until everything the log has gathered is durable."""
         request = slot.request
         self._profile.turns += 1
+        part = trace_turn(request, now_s - slot.came_s, self.name) if type(request) is TracedAsk else None
         try:
             answer = self._ask(log, request, now_s) if isinstance(request, Ask) else self._position_turn(log, request, now_s)
         except EsplanadeError as error:
@@ -519,7 +522,7 @@ class Shard:
         def release(error: EsplanadeError | None) -> None:
             slot.frame.answer(slot.index, answer if error is None else refusal(error))
 
-        self._flusher.when_durable(log, release)
+        self._flusher.when_durable(log, release if part is None else trace_flush(part, answer, release, self._flusher.traced(log)))
 
     def _broken(self, log: PartitionLog, slot: Slot, error: Exception) -> None:
         fault = Fault(f"{type(slot.request).__name__}: {type(error).__name__}: {error}; its entities are replayed")

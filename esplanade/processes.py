@@ -24,6 +24,7 @@ from actors.positions import HostSettings
 from actors.shard import Shard, ShardSettings
 from actors.system import System
 from actors.warm_up import warm_up
+from esplanade.core import tracing
 from esplanade.core.clock import RealClock
 from esplanade.core.errors import Conflict, InvalidInput
 from esplanade.core.ids import PARTITIONS
@@ -95,6 +96,7 @@ class ShardProcess:
 
     async def start(self) -> None:
         config = self._config
+        tracing.start(shard_name(self._index), os.environ)
         await asyncio.to_thread(warm_up)  # compiled kernels, before a turn needs one
         self._journal = await PostgresJournal.open(config.postgres_url)
         self._catalogue = await PostgresCatalogue.open(config.postgres_url)
@@ -146,6 +148,7 @@ class ShardProcess:
         for held in (self._broker, self._catalogue, self._journal):
             if held is not None:
                 await held.close()
+        await asyncio.to_thread(tracing.stop)
 
 
 class GatewayProcess:
@@ -164,6 +167,7 @@ class GatewayProcess:
         from scenarios.recording import RecordingTee
 
         config = self._config
+        tracing.start(f"gateway-{self._index}", os.environ)
         journal = await PostgresJournal.open(config.postgres_url)
         catalogue = await PostgresCatalogue.open(config.postgres_url)
         broker = await RedisBroker.open(config.redis_url)
@@ -197,6 +201,7 @@ class GatewayProcess:
         await self._system.stop()
         for held in self._closers:
             await held.close()
+        await asyncio.to_thread(tracing.stop)
 
 
 class ApiProcess:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from actors import messages as m
 from actors.system import Key, System, VenueClock
+from esplanade.core import tracing
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import EsplanadeError, Fault, Forbidden, InvalidInput, NotFound
 from esplanade.core.ids import Address, check_name
@@ -133,7 +134,12 @@ class Dispatch:
 
     def _request(self, peer: Peer, seq: int, work: Coroutine[Any, Any, f.ServerFrame], started: float) -> None:
         self.in_flight += 1
-        self._spawn(self._answer(peer, seq, work, started))
+        self._spawn(self._traced(peer, work, self._answer(peer, seq, work, started)) if tracing.on() else self._answer(peer, seq, work, started))
+
+    async def _traced(self, peer: Peer, work: Coroutine[Any, Any, f.ServerFrame], answering: Coroutine[Any, Any, None]) -> None:
+        """The whole of answering a frame as one span, the root of what it causes."""
+        with tracing.span(f"frame {getattr(work, '__name__', 'request').strip('_')}", tenant=peer.identity.tenant, role=peer.identity.role):
+            await answering
 
     async def _answer(self, peer: Peer, seq: int, work: Coroutine[Any, Any, f.ServerFrame], started: float) -> None:
         reply: f.ServerFrame
