@@ -36,8 +36,14 @@ CounterName = Literal[
     "esplanade_gateway_unreadable_publications_total",
     "esplanade_gateway_broker_losses_total",
     "esplanade_gateway_lost_publications_total",
+    "esplanade_gateway_stale_reads_total",
 ]
-GaugeName = Literal["esplanade_gateway_connections", "esplanade_gateway_subscriptions", "esplanade_gateway_requests_in_flight"]
+GaugeName = Literal[
+    "esplanade_gateway_connections",
+    "esplanade_gateway_subscriptions",
+    "esplanade_gateway_requests_in_flight",
+    "esplanade_gateway_held_reads",
+]
 HistogramName = Literal["esplanade_gateway_request_seconds"]
 ScrapeName = Literal[
     "esplanade_up",
@@ -77,9 +83,11 @@ HELP: Final[dict[CounterName | GaugeName | HistogramName | ScrapeName, str]] = {
     "esplanade_gateway_unreadable_publications_total": "publications that could not be decoded",
     "esplanade_gateway_broker_losses_total": "times the broker's connection was lost",
     "esplanade_gateway_lost_publications_total": "gaps that the journal could no longer fill",
+    "esplanade_gateway_stale_reads_total": "reads whose caller allows staleness, by answer (held: without a turn; asked: by a new one)",
     "esplanade_gateway_connections": "connections open now",
     "esplanade_gateway_subscriptions": "topic subscriptions of clients now",
     "esplanade_gateway_requests_in_flight": "requests taken and not yet answered",
+    "esplanade_gateway_held_reads": "replies held for reads that allow staleness",
     "esplanade_gateway_request_seconds": "from a request taken to its answer written",
     "esplanade_up": "1 for each process that reported within ten seconds",
     "esplanade_shard": "a counter of a shard, as System.profile() gives it",
@@ -106,6 +114,7 @@ LABEL: Final[dict[str, str]] = {
     "esplanade_gateway_disconnects_total": "code",
     "esplanade_gateway_refused_connections_total": "reason",
     "esplanade_gateway_conflated_total": "reason",
+    "esplanade_gateway_stale_reads_total": "answer",
     "esplanade_shard_requests_total": "kind",
     "esplanade_shard_event_bytes_total": "kind",
     "esplanade_shard_turn_seconds": "kind",
