@@ -129,6 +129,10 @@ class Flusher:
         self._idle.clear()
         self._work.set()
 
+    def enclose(self, log: Log, topic: str, body: bytes) -> None:
+        """An entry for a durable topic, with the events that a turn of this log has just gathered."""
+        self._gathering.outbox.append((log, OutboxEntry(log.tenant, topic, body)))
+
     def when_durable(self, log: Log, release: Release) -> None:
         """Call `release` once everything that turns of this log have gathered so far is durable: at once where it is."""
         batch = self._last.get(log)

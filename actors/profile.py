@@ -48,6 +48,7 @@ class ShardProfile(msgspec.Struct, kw_only=True):
     publications_dropped: int  # ephemeral ones that found the queue full, or the broker away
     leases_lost: int
     passivations: int  # logs that left memory because nobody asked for them, or to make room
+    reminders: int = 0  # fired
     oldest_s: float = 0.0  # how long the request at the head of the oldest queue has waited
     kinds: dict[str, KindProfile] = msgspec.field(default_factory=dict)  # sampled, see actors.meter
     hot: list[HotActor] = msgspec.field(default_factory=list)  # the hottest actors of the last `hot_span_s`, sampled

@@ -19,12 +19,14 @@ import msgspec
 
 from actors.behaviour import Context
 from actors.directory import DIRECTORY_CHANNEL, encode_leases
+from actors.entity import Entity, Turn
 from actors.flusher import Flusher, Log
 from actors.meter import Meter
 from actors.partition_log import BEHAVIOURS, Behaviours, HostedPositions, PartitionLog
 from actors.positions import HostSettings, PositionHost, Step
 from actors.profile import ShardProfile
 from actors.publisher import Publisher, payment_stats
+from actors.reminders import MAX_FIRED, topic_of
 from actors.requests import (
     Answer,
     Ask,
@@ -59,6 +61,9 @@ from esplanade.storage.journal import Journal, Lease
 
 PASSIVATED_AT_ONCE: Final = 4
 """Logs that leave memory in one second for want of use; each may cost a snapshot."""
+
+REMINDED_EVERY_S: Final = 0.02
+"""After a takeover, logs that have had reminders are opened at this distance, so that those who ask go first."""
 
 MAX_TICKS_A_STEP: Final = 4
 """Ticks closed before other requests get their turn."""
@@ -218,6 +223,7 @@ class Shard:
                     if partition in partitions and partition in self._leases and (await self._journal.heads(partition)).get(entry.tenant):
                         self._reopen[(entry.tenant, partition)] = 0.0
                 self.poll()
+                await self._open_reminded(sorted(partitions))
                 return
             except EsplanadeError:
                 await asyncio.sleep(self.settings.poll_s)
@@ -364,6 +370,8 @@ class Shard:
                             turn = entity.turn(request.command, request.key, entity.context)
                             if turn.events:
                                 flusher.append(log, turn.events, [(topic, msgspec.msgpack.encode(body)) for topic, body in turn.outbox])
+                                if turn.wakes:
+                                    self._await(log, entity, turn)
                             frame.answers[index] = Replied(turn.reply)
                         except EsplanadeError as error:
                             frame.answers[index] = refusal(error)
@@ -546,7 +554,54 @@ class Shard:
         )  # fmt: skip
         if turn.events:
             self._flusher.append(log, turn.events, [(topic, msgspec.msgpack.encode(body)) for topic, body in turn.outbox])
+            self._await(log, entity, turn)
         return Replied(turn.reply)
+
+    # --- reminders ----------------------------------------------------------------------------------------------------
+
+    def _await(self, log: PartitionLog, entity: Entity, turn: Turn) -> None:
+        """Be woken for the reminders that a turn has set; the first of a log is told in its topic, in the same flush."""
+        if turn.wakes and not log.alarms.marked:
+            log.alarms.marked = True
+            self._flusher.enclose(log, topic_of(log.partition), b"")
+        log.alarms.add(entity.address, turn.wakes)
+
+    def _remind(self, log: PartitionLog, now_s: float) -> None:
+        """Run the turns of the reminders that are due, a limited number at once."""
+        now_ms = self._clock.unix_ms()
+        try:
+            for _ in range(MAX_FIRED):
+                if self._flusher.full or log.given_up or log.partition in self._leaving:
+                    return
+                alarm = log.alarms.take(now_ms)
+                if alarm is None:
+                    return
+                address, name, due_ms = alarm
+                entity = log.entities.get(address)
+                held = entity.reminders.get(name) if entity is not None and entity.reminders else None
+                if entity is None or held is None or held.due_ms != due_ms:
+                    continue
+                turn = entity.remind(name, now_ms)
+                self._profile.turns += 1
+                self._profile.reminders += 1
+                entity.used_s = log.used_s = now_s
+                self._flusher.append(log, turn.events, [(topic, msgspec.msgpack.encode(body)) for topic, body in turn.outbox])
+                self._await(log, entity, turn)
+        except Exception as error:
+            self._give_up(log, Fault(f"log ({log.tenant}, {log.partition}): a reminder: {type(error).__name__}: {error}; its entities are replayed"))
+
+    async def _open_reminded(self, partitions: list[int]) -> None:
+        """Logs of these partitions that have had reminders are replayed unasked, one after another."""
+        opened = 0
+        for partition in partitions:
+            for tenant in await self._journal.heads(partition):
+                if (
+                    partition in self._leases
+                    and (tenant, partition) not in self._logs
+                    and (await self._journal.place(tenant, topic_of(partition)))[1]
+                ):
+                    self._reopen.setdefault((tenant, partition), self._clock.monotonic_s() + opened * REMINDED_EVERY_S)
+                    opened += 1
 
     def _position_turn(self, log: PartitionLog, request: VenueRequest, now_s: float) -> Answer:
         held = log.hosts[request.venue]
@@ -620,6 +675,8 @@ class Shard:
             for held in list(log.hosts.values()):
                 if not log.given_up:
                     self._guarded_advance(log, held, now_s)
+            if not log.given_up and log.alarms.wait_ms(self._clock.unix_ms()) == 0:
+                self._remind(log, now_s)
         if now_s - self._told_payments_s >= 1.0:
             self._tell_payments(now_s)
             self._passivate_idle(now_s)
@@ -643,6 +700,10 @@ class Shard:
         snapshot = log.parting()
         self._profile.passivations += 1
         self._give_up(log, Unavailable("passivated"))
+        wait_ms = log.alarms.wait_ms(self._clock.unix_ms())
+        self._reopen.pop((log.tenant, log.partition), None)
+        if wait_ms is not None:
+            self._reopen[(log.tenant, log.partition)] = self._clock.monotonic_s() + wait_ms / 1000
         if snapshot is not None:
             self._flusher.keep(snapshot)
 
@@ -689,6 +750,8 @@ class Shard:
         if log.partition in self._leases and not self._stopping and (log.hosts or not log.live):
             # Its sources may be waiting for Rewind; a replay that fails is tried again.
             self._reopen[(log.tenant, log.partition)] = now_s if log.live else now_s + 0.5
+        elif log.partition in self._leases and not self._stopping and log.alarms.marked:
+            self._reopen[(log.tenant, log.partition)] = now_s + 0.5  # what was fired and not flushed is due again
         for slot in waiting:
             if log.live:
                 self._route(slot, now_s)
