@@ -60,7 +60,7 @@ from actors.messages import (
     TopUps,
     Transfers,
 )
-from actors.reminders import Reminder
+from actors.reminders import DropReminder, Reminder
 from actors.venue_book import VenueBook
 from esplanade.core.errors import Fault
 from esplanade.core.ids import Address
@@ -127,6 +127,8 @@ class Ledger:
                 return _close_day(state, command)
             case Remind() if command.name == HOLDS:
                 return _expire(state, command)
+            case Remind() if command.name == TRANSFERS:
+                return Decision((), Done(), reminders=() if state.transit.open else (DropReminder(TRANSFERS),))
             case GetBalance():
                 return Decision((), Balance(balances=balances_of(state, command.subject), held=held_of(state, command.subject)))
             case GetAccount():
@@ -260,6 +262,12 @@ def _expiring(state: LedgerState, clock: str, now: int) -> bytes:
 
 HOLDS: Final = "holds"
 """The reminder for the next hold that expires on the clock of milliseconds since 1970."""
+
+
+TRANSFERS: Final = "transfers"
+"""The reminder that stands while transfers are under way, so that the ledger is in memory, where the courier sees them, after every takeover."""
+AT_ONCE_MS: Final = 1
+UNDER_WAY_MS: Final = 60_000
 
 
 def _expire(state: LedgerState, command: Remind) -> Decision:
@@ -462,7 +470,8 @@ def _send(state: LedgerState, command: SendTransfers, ledger: int) -> Decision |
         _chosen(command.amount, 8, moves), command.ordered_ms > 0,
     )  # fmt: skip
     state.plan = Plan(event, entries)
-    return Decision((event,), reply)
+    leaves = bool((np.frombuffer(event.to, "<u4") % LEDGERS != ledger).any())
+    return Decision((event,), reply, reminders=(Reminder(TRANSFERS, AT_ONCE_MS, period_ms=UNDER_WAY_MS, keep=True),) if leaves else ())
 
 
 def _read_sends(batch: SendTransfers | TransfersSent, rows: Rows, result: Codes, ledger: int, currency: int) -> None:

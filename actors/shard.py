@@ -758,6 +758,14 @@ class Shard:
             else:
                 self._refuse(slot, error)
 
+    def under_way(self) -> list[tuple[str, int]]:
+        """Ledgers here, (tenant, number), from which transfers are under way."""
+        return [
+            (log.tenant, int(entity.address.id))
+            for log in self._logs.values() if log.live and log.partition not in self._leaving
+            for entity in log.ledgers if entity.state.transit.open
+        ]  # fmt: skip
+
     # --- profile ------------------------------------------------------------------------------------------------------
 
     def profile(self) -> ShardProfile:
