@@ -13,6 +13,7 @@ import msgspec
 
 from actors.events import EventBody
 from actors.messages import Command, Rejected, Reply, ZoneState
+from actors.reminders import DropReminder, Reminder
 from actors.topics import Body
 from actors.venue_book import VenueBook
 from esplanade.core.ids import Address
@@ -39,11 +40,12 @@ class Context:
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """Events to journal and apply, the reply, and what to publish on durable topics (topic, body) once they are durable."""
+    """Events to journal and apply, the reply, what to publish on durable topics (topic, body) once they are durable, and when to be woken."""
 
     events: tuple[EventBody, ...]
     reply: Reply
     outbox: tuple[tuple[str, Body], ...] = ()
+    reminders: tuple[Reminder | DropReminder, ...] = ()
 
 
 class Behaviour(Protocol, Generic[S]):

@@ -13,8 +13,9 @@ from typing import Any, Final
 import msgspec
 
 from actors.behaviour import Behaviour, Context
-from actors.events import Answered, EventBody, decode_event, encode_event
+from actors.events import Answered, EventBody, ReminderDropped, ReminderFired, ReminderSet, decode_event, encode_event
 from actors.messages import Command, Rejected, Reply
+from actors.reminders import Held, Wake, change, fold
 from actors.system import Key
 from actors.topics import Body
 from esplanade.core.errors import Conflict, Fault
@@ -73,20 +74,22 @@ class SavedEntity(msgspec.Struct, array_like=True):
     version: int
     state: bytes
     answers: list[tuple[str, dict[int, bytes]]]
+    reminders: dict[str, Held] = {}
 
 
 class Turn(msgspec.Struct):
-    """What a turn brought: events with their versions, the reply, outbox entries (topic, body)."""
+    """What a turn brought: events with their versions, the reply, outbox entries (topic, body), reminders set."""
 
     events: list[Event]
     reply: Reply
     outbox: tuple[tuple[str, Body], ...]
+    wakes: tuple[Wake, ...] = ()
 
 
 class Entity:
     """An entity and its behaviour."""
 
-    __slots__ = ("_answers", "_behaviour", "address", "context", "name", "state", "used_s", "version")
+    __slots__ = ("_answers", "_behaviour", "address", "context", "name", "reminders", "state", "used_s", "version")
 
     def __init__(self, address: Address, behaviour: Behaviour[Any]) -> None:
         self.address = address
@@ -95,6 +98,7 @@ class Entity:
         self.used_s = 0.0
         self.context = Context(address=address)  # of a turn that needs no venue
         self.state: Any = behaviour.initial()
+        self.reminders: dict[str, Held] | None = None
         self._behaviour = behaviour
         self._answers = Answers()
 
@@ -113,6 +117,9 @@ class Entity:
             self.state = apply(self.state, body)
             version += 1
             events.append(Event(name, version, type_name, data))
+        wakes: tuple[Wake, ...] = ()
+        if decision.reminders:
+            version, wakes = change(self, decision.reminders, events, version)
         if events and key is not None:
             reply = _encode(decision.reply)
             type_name, data = encode_event(Answered(key.client, key.sequence, reply))
@@ -120,11 +127,33 @@ class Entity:
             version += 1
             events.append(Event(name, version, type_name, data))
         self.version = version
-        return Turn(events, decision.reply, decision.outbox)
+        return Turn(events, decision.reply, decision.outbox, wakes)
+
+    def remind(self, name: str, now_ms: int) -> Turn:
+        """The turn of a reminder that is due: what the behaviour decides, and that it has fired. A refusal has no effect but that. Raises Fault as `turn` does."""
+        assert self.reminders is not None
+        command, fired = self.reminders[name].fire(name, now_ms)
+        decision = self._behaviour.decide(self.state, command, self.context)
+        events: list[Event] = []
+        bodies = (*decision.events, fired) if not isinstance(decision, Rejected) else (fired,)
+        version = self.version
+        for body in bodies:
+            self._apply(body)
+            version += 1
+            events.append(Event(self.name, version, *encode_event(body)))
+        wakes: tuple[Wake, ...] = ((fired.next_ms, name),) if fired.next_ms else ()
+        if isinstance(decision, Rejected):
+            self.version = version
+            return Turn(events, decision, (), wakes)
+        version, more = change(self, decision.reminders, events, version)
+        self.version = version
+        return Turn(events, decision.reply, decision.outbox, (*wakes, *more))
 
     def _apply(self, body: EventBody) -> None:
         if isinstance(body, Answered):
             self._answers.keep(body.client, body.sequence, body.reply)
+        elif isinstance(body, ReminderSet | ReminderDropped | ReminderFired):
+            fold(self, body)
         else:
             self.state = self._behaviour.apply(self.state, body)
 
@@ -136,9 +165,10 @@ class Entity:
         self.version = event.version
 
     def save(self) -> SavedEntity:
-        return SavedEntity(self.name, self.version, self._behaviour.save(self.state), self._answers.save())
+        return SavedEntity(self.name, self.version, self._behaviour.save(self.state), self._answers.save(), self.reminders or {})
 
     def load(self, saved: SavedEntity) -> None:
         self.version = saved.version
         self.state = self._behaviour.load(saved.state)
         self._answers.load(saved.answers)
+        self.reminders = saved.reminders or None

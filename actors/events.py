@@ -31,6 +31,27 @@ class Answered(_Body, frozen=True):
     reply: bytes
 
 
+class ReminderSet(_Body, frozen=True):
+    """The entity wants to be woken at `due_ms` (since 1970), and every `period_ms` after it where that is not 0."""
+
+    name: str
+    due_ms: int
+    period_ms: int
+    payload: bytes
+
+
+class ReminderDropped(_Body, frozen=True):
+    name: str
+
+
+class ReminderFired(_Body, frozen=True):
+    """The reminder for `due_ms` has had its turn, whose events stand before this one. `next_ms`: when it is due again; 0: it is over."""
+
+    name: str
+    due_ms: int
+    next_ms: int
+
+
 # --- mall, festival ---------------------------------------------------------------------------------------------------
 
 
@@ -247,13 +268,16 @@ class Late(_Body, frozen=True):
 
 
 EventBody = (
-    Answered | OfferCreated | OfferEnded | BaysChanged | QrScanned | ToppedUp | Paid
+    Answered | ReminderSet | ReminderDropped | ReminderFired | OfferCreated | OfferEnded | BaysChanged | QrScanned | ToppedUp | Paid
     | Transferred | HoldsExpired | TransfersSent | TransfersReceived | TransfersFinished | AccountsSet | DayClosed
     | VenueBound | SourceOpened | SourceClosed | OffersAdopted | Transitions | Dwelt | Pushed | Seen | Late
 )  # fmt: skip
 
 TYPES: Final[dict[str, type[EventBody]]] = {
     "answered.v1": Answered,
+    "reminder_set.v1": ReminderSet,
+    "reminder_dropped.v1": ReminderDropped,
+    "reminder_fired.v1": ReminderFired,
     "offer_created.v1": OfferCreated,
     "offer_ended.v1": OfferEnded,
     "bays_changed.v1": BaysChanged,

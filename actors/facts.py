@@ -29,6 +29,9 @@ from actors.events import (
     Paid,
     Pushed,
     QrScanned,
+    ReminderDropped,
+    ReminderFired,
+    ReminderSet,
     Seen,
     SourceClosed,
     SourceOpened,
@@ -145,6 +148,8 @@ def facts_of(event: Event) -> list[Fact]:
             return [Fact(NO_TICK, entity, event.type, f"{body.offer_id} {body.tick}")]
         case BaysChanged():
             return [Fact(NO_TICK, entity, event.type, f"{bay.unit_id} {int(bay.occupied)}") for bay in body.bays]
+        case ReminderSet() | ReminderDropped() | ReminderFired():
+            return []
         case Answered() | VenueBound() | SourceOpened() | SourceClosed() | OffersAdopted() | Seen() | Late():
             return []
         case _:

@@ -12,8 +12,10 @@ from typing import Final, Protocol
 
 import msgspec
 
+from actors.meter import BYTES, SECONDS, Histogram
 from actors.topics import Publication, channel
 from esplanade.core.errors import EsplanadeError, Unavailable
+from esplanade.core.tracing import Part
 from esplanade.storage.journal import Append, Event, Journal, OutboxEntry, Snapshot
 
 MAX_GATHERED_BYTES: Final = 24 * 2**20
@@ -39,13 +41,14 @@ class Log(Protocol):
 class Batch:
     """Gathered for one flush."""
 
-    __slots__ = ("appends", "bytes", "bytes_of", "ended", "outbox", "publish", "waiting")
+    __slots__ = ("appends", "bytes", "bytes_of", "ended", "outbox", "publish", "traced", "waiting")
 
     def __init__(self) -> None:
         self.appends: dict[Log, list[Event]] = {}
         self.outbox: list[tuple[Log, OutboxEntry]] = []
         self.publish: list[tuple[Log, str, bytes]] = []  # (log, channel, message)
         self.waiting: list[tuple[Log, Release]] = []
+        self.traced: list[Part] = []  # spans of which the commit is a part
         self.bytes = 0
         self.bytes_of: dict[Log, int] = {}
         self.ended = False
@@ -58,6 +61,8 @@ class FlushCounts(msgspec.Struct):
     bytes: int = 0
     events: int = 0
     snapshots: int = 0
+    time_s: Histogram = msgspec.field(default_factory=lambda: Histogram.of(SECONDS))
+    size: Histogram = msgspec.field(default_factory=lambda: Histogram.of(BYTES))
 
 
 class Flusher:
@@ -87,6 +92,11 @@ class Flusher:
     @property
     def full(self) -> bool:
         return self._gathering.bytes >= MAX_GATHERED_BYTES
+
+    @property
+    def gathered(self) -> int:
+        """Bytes that wait for the next flush."""
+        return self._gathering.bytes
 
     @property
     def gated(self) -> int:
@@ -119,6 +129,10 @@ class Flusher:
         self._idle.clear()
         self._work.set()
 
+    def enclose(self, log: Log, topic: str, body: bytes) -> None:
+        """An entry for a durable topic, with the events that a turn of this log has just gathered."""
+        self._gathering.outbox.append((log, OutboxEntry(log.tenant, topic, body)))
+
     def when_durable(self, log: Log, release: Release) -> None:
         """Call `release` once everything that turns of this log have gathered so far is durable: at once where it is."""
         batch = self._last.get(log)
@@ -126,6 +140,11 @@ class Flusher:
             release(None)
         else:
             batch.waiting.append((log, release))
+
+    def traced(self, log: Log) -> list[Part] | None:
+        """Where to put the span of a turn whose commit is to be a part of it; None where everything of this log is durable."""
+        batch = self._last.get(log)
+        return None if batch is None else batch.traced
 
     def publish(self, log: Log, topic: str, body: bytes) -> None:
         """Send on an ephemeral topic, likewise."""
@@ -176,17 +195,25 @@ class Flusher:
             body = log.snapshot_due(len(events), batch.bytes_of[log], began_s)
             if body is not None:
                 snapshots.append(Snapshot(log.tenant, log.partition, position, body))
+        commits = [Part("commit", part, segments=len(appends), bytes=batch.bytes) for part in batch.traced]
         try:
             published = await self._journal.flush(appends, [entry for _, entry in batch.outbox])
         except Exception as error:
+            for commit in commits:
+                commit.end(str(error))
             batch.ended = True
             self.counts.failures += 1
             self._fail(batch, error)
             return
         batch.ended = True
+        for commit in commits:
+            commit.end()
         self.counts.flushes += 1
-        self.counts.seconds += self._monotonic_s() - began_s
+        took_s = self._monotonic_s() - began_s
+        self.counts.seconds += took_s
         self.counts.bytes += batch.bytes
+        self.counts.time_s.observe(took_s)
+        self.counts.size.observe(batch.bytes)
         self.counts.events += sum(len(append.events) for append in appends)
         for log in batch.appends:
             log.position += 1

@@ -19,12 +19,14 @@ from actors.requests import (
     OpenSource,
     Replied,
     Request,
+    TracedAsk,
     Watch,
     Watermark,
     expect,
     take_of,
 )
 from actors.system import Key, VenueClock
+from esplanade.core import tracing
 from esplanade.core.ids import Address
 from spatial.columns import PositionColumns
 
@@ -43,7 +45,13 @@ class RequestSystem:
         return list(await asyncio.gather(*(self.request(request, deadline_s=deadline_s) for request in requests)))
 
     async def ask(self, address: Address, command: Command, *, key: Key | None = None, deadline_s: float = 5.0) -> Reply:
-        return expect(await self.request(Ask(address, command, key, round(deadline_s * 1000)), deadline_s=deadline_s), Replied).reply
+        within_ms = round(deadline_s * 1000)
+        if tracing.on():
+            with tracing.span(f"ask {type(command).__name__}", address=str(address)):
+                trace = tracing.outgoing()
+                request = TracedAsk(address, command, key, within_ms, trace) if trace else Ask(address, command, key, within_ms)
+                return expect(await self.request(request, deadline_s=deadline_s), Replied).reply
+        return expect(await self.request(Ask(address, command, key, within_ms), deadline_s=deadline_s), Replied).reply
 
     async def open_source(self, tenant: str, venue: str, source: str, *, first_tick: int) -> VenueClock:
         return await self._clocked(OpenSource(tenant, venue, source, first_tick))

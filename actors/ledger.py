@@ -53,12 +53,14 @@ from actors.messages import (
     Received,
     ReceiveTransfers,
     Rejected,
+    Remind,
     SendTransfers,
     SetAccounts,
     Settled,
     TopUps,
     Transfers,
 )
+from actors.reminders import DropReminder, Reminder
 from actors.venue_book import VenueBook
 from esplanade.core.errors import Fault
 from esplanade.core.ids import Address
@@ -123,6 +125,10 @@ class Ledger:
                 return _set_accounts(state, command, int(number))
             case CloseDay():
                 return _close_day(state, command)
+            case Remind() if command.name == HOLDS:
+                return _expire(state, command)
+            case Remind() if command.name == TRANSFERS:
+                return Decision((), Done(), reminders=() if state.transit.open else (DropReminder(TRANSFERS),))
             case GetBalance():
                 return Decision((), Balance(balances=balances_of(state, command.subject), held=held_of(state, command.subject)))
             case GetAccount():
@@ -254,6 +260,28 @@ def _expiring(state: LedgerState, clock: str, now: int) -> bytes:
     return np.array([(high, low) for _, high, low in state.due_now(clock, now)], "<i8").tobytes()
 
 
+HOLDS: Final = "holds"
+"""The reminder for the next hold that expires on the clock of milliseconds since 1970."""
+
+
+TRANSFERS: Final = "transfers"
+"""The reminder that stands while transfers are under way, so that the ledger is in memory, where the courier sees them, after every takeover."""
+AT_ONCE_MS: Final = 1
+UNDER_WAY_MS: Final = 60_000
+
+
+def _expire(state: LedgerState, command: Remind) -> Decision:
+    """Release what has expired by now, and be woken for the next."""
+    expired = _expiring(state, "", command.now_ms)
+    return Decision(
+        (HoldsExpired("", command.now_ms, expired),) if expired else (), Done(), reminders=_wake(state.next_expiry("", after=command.now_ms))
+    )  # fmt: skip
+
+
+def _wake(due_ms: int | None) -> tuple[Reminder, ...]:
+    return () if due_ms is None else (Reminder(HOLDS, due_ms),)
+
+
 def _expiry_rows(rows: Rows, key: bytes) -> None:
     rows[:] = 0
     rows[:, kernels.OP] = c.OP_EXPIRE
@@ -375,6 +403,11 @@ def _settle_transfers(state: LedgerState, command: Transfers, ledger: int, conte
         if not e:
             state.plan = Plan(event, entries)
         events = (*events, event)
+        if event.expires and not command.clock:
+            made = np.frombuffer(event.expires, "<i8")
+            waiting = state.next_expiry("", after=command.now)
+            first = int(made[made > 0].min())
+            return Decision(events, reply, reminders=_wake(first if waiting is None else min(first, waiting)))
     return Decision(events, reply)
 
 
@@ -437,7 +470,8 @@ def _send(state: LedgerState, command: SendTransfers, ledger: int) -> Decision |
         _chosen(command.amount, 8, moves), command.ordered_ms > 0,
     )  # fmt: skip
     state.plan = Plan(event, entries)
-    return Decision((event,), reply)
+    leaves = bool((np.frombuffer(event.to, "<u4") % LEDGERS != ledger).any())
+    return Decision((event,), reply, reminders=(Reminder(TRANSFERS, AT_ONCE_MS, period_ms=UNDER_WAY_MS, keep=True),) if leaves else ())
 
 
 def _read_sends(batch: SendTransfers | TransfersSent, rows: Rows, result: Codes, ledger: int, currency: int) -> None:

@@ -59,6 +59,12 @@ class LedgerState:
         waiting[:end] = found  # what was posted or voided is dropped: it will never be due
         return found
 
+    def next_expiry(self, clock: str, *, after: int) -> int | None:
+        """When the first hold of a clock expires after a time; perhaps one that was posted or voided meanwhile. None where none does."""
+        waiting = self.due.get(clock, [])
+        place = bisect_right(waiting, after, key=lambda entry: entry[0])
+        return waiting[place][0] if place < len(waiting) else None
+
     def _is_open(self, high: int, low: int) -> bool:
         row = self.tables.find_key(high, low)
         return row >= 0 and (int(self.tables.keys[row, kernels.K_META]) >> 8) & 7 == kernels.S_OPEN

@@ -21,6 +21,19 @@ class _Tagged(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", omit_def
     pass
 
 
+# --- every entity that sets reminders ---------------------------------------------------------------------------------
+
+
+class Remind(_Tagged, frozen=True, kw_only=True, tag="remind"):
+    """A reminder is due (`actors.reminders`): it was set for `due_ms`; `count`: how many times a periodic one was due by `now_ms`. Sent by the shard alone; its reply goes nowhere."""
+
+    name: str
+    payload: bytes
+    due_ms: int
+    count: int
+    now_ms: int
+
+
 # --- session/<tenant>/<subject> ---------------------------------------------------------------------------------------
 
 
@@ -219,6 +232,7 @@ Command = (
     ScanQr | CreateOffer | EndOffer | GetOffers | SetBays | GetParking | FindStores | GetZone
     | TopUps | Payments | GetBalance | GetBooks
     | Transfers | SendTransfers | GetUnderWay | ReceiveTransfers | FinishTransfers | SetAccounts | CloseDay | GetAccount
+    | Remind
 )  # fmt: skip
 
 # --- replies ----------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from actors.festival import Festival
 from actors.ledger import Ledger
 from actors.mall import Mall, MallState
 from actors.positions import HostSettings, PositionHost, Step
+from actors.reminders import Alarms
 from actors.requests import host_address
 from actors.session import Session
 from actors.venue_book import VenueBook
@@ -104,6 +105,7 @@ class PartitionLog:
         self.queue: deque[Slot] = deque()
         self.entities: dict[Address, Entity] = {}
         self.ledgers: list[Entity] = []
+        self.alarms = Alarms()
         self.hosts: dict[str, HostedPositions] = {}
         self.orphans: set[str] = set()  # venues with a host in the journal that are gone from the catalogue
         self._secret = secret
@@ -159,8 +161,8 @@ class PartitionLog:
             saved = msgspec.msgpack.decode(snapshot.body, type=_SavedLog)
             self.position = self._snapshot_position = snapshot.position
             self._snapshot_bytes = len(snapshot.body)
-            for entity in saved.entities:
-                self.entity(Address.parse(entity.address)).load(entity)
+            for kept in saved.entities:
+                self.entity(Address.parse(kept.address)).load(kept)
             for name, version, state in saved.hosts:
                 found = await self._hosted(Address.parse(name), shelf, now_s)
                 if found is not None:
@@ -183,6 +185,10 @@ class PartitionLog:
                 else:
                     self.entity(address).fold(event)
             self.position = segment.position
+        for entity in self.entities.values():
+            if entity.reminders:
+                self.alarms.marked = True
+                self.alarms.add(entity.address, tuple((held.due_ms, name) for name, held in entity.reminders.items()))
         return [(held, held.host.start(now_s)) for held in self.hosts.values()]
 
     async def _hosted(self, address: Address, shelf: VenueShelf, now_s: float) -> HostedPositions | None:

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 import msgspec
 
+from actors.meter import BYTES, SECONDS, Histogram, HotActor, KindProfile
+
+
+def _seconds() -> Histogram:
+    return Histogram.of(SECONDS)
+
+
+def _bytes() -> Histogram:
+    return Histogram.of(BYTES)
+
 
 class ShardProfile(msgspec.Struct, kw_only=True):
     """Counters of one shard since it started; times in seconds of the system clock."""
@@ -38,6 +48,18 @@ class ShardProfile(msgspec.Struct, kw_only=True):
     publications_dropped: int  # ephemeral ones that found the queue full, or the broker away
     leases_lost: int
     passivations: int  # logs that left memory because nobody asked for them, or to make room
+    reminders: int = 0  # fired
+    transfers_finished: int = 0  # between ledgers, carried by this process: arrived or come back
+    transfer_failures: int = 0  # rounds of its courier that a ledger did not answer; they are made again
+    oldest_s: float = 0.0  # how long the request at the head of the oldest queue has waited
+    kinds: dict[str, KindProfile] = msgspec.field(default_factory=dict)  # sampled, see actors.meter
+    hot: list[HotActor] = msgspec.field(default_factory=list)  # the hottest actors of the last `hot_span_s`, sampled
+    hot_span_s: float = 0.0
+    answer_time: Histogram = msgspec.field(default_factory=_seconds)  # seconds from a frame's coming to its last answer
+    mailbox_time: Histogram = msgspec.field(default_factory=_seconds)  # seconds that requests waited for their log or their venue
+    replay_time: Histogram = msgspec.field(default_factory=_seconds)  # seconds that logs took to be replayed
+    flush_time: Histogram = msgspec.field(default_factory=_seconds)  # seconds of flushes that landed
+    flush_size: Histogram = msgspec.field(default_factory=_bytes)  # bytes of their events
 
     def as_dict(self) -> dict[str, object]:
         built: dict[str, object] = msgspec.to_builtins(self)

@@ -30,6 +30,13 @@ class Ask(_Request, frozen=True, tag="ask"):
     """How long it may wait in the shard's mailbox before it is refused instead of run; 0: as long as it takes."""
 
 
+class TracedAsk(Ask, frozen=True, tag="traced_ask"):
+    """An Ask whose turn and flush become spans. A type of its own, so that all others carry and cost nothing."""
+
+    trace: str = ""
+    """W3C traceparent of the span that asks."""
+
+
 class _OfVenue(_Request, frozen=True):
     tenant: str
     venue: str
@@ -68,7 +75,7 @@ class Watch(_OfVenue, frozen=True, tag="watch"):
 
 
 VenueRequest = Take | Watermark | OpenSource | CloseSource | GetClock | Watch
-Request = Ask | VenueRequest
+Request = Ask | TracedAsk | VenueRequest
 
 
 class _Answer(msgspec.Struct, frozen=True, tag_field="a"):

@@ -4,7 +4,7 @@
     target       TransfersReceived   transit(source) -> wallet, or refused for good
     source       TransfersFinished   forgets it; what was refused: transit(target) -> wallet, the compensation
 
-The courier keeps nothing: what is under way stands in the sources' journals. Any number of couriers may carry the same transfers, in any order, die at any
+Each shard process runs a courier for the ledgers that it owns. The courier keeps nothing: what is under way stands in the sources' journals. Any number of couriers may carry the same transfers, in any order, die at any
 point and come back late; each step asks one ledger and waits until its answer is durable. Between the first step and the last the money is in transit: the sum over a
 ledger's accounts is zero at every version, and the transit accounts of all ledgers sum to what is under way.
 """
@@ -12,11 +12,10 @@ ledger's accounts is zero at every version, and the transit accounts of all ledg
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from actors.messages import (
-    LEDGERS,
     RECEIVED_BEFORE,
     Batch,
     Command,
@@ -32,8 +31,9 @@ from actors.system import System
 from esplanade.core.errors import EsplanadeError, Fault
 from esplanade.core.ids import Address
 
-SWEEP_S: Final = 1.0
-"""Every ledger is asked so often what it has under way; `wake` makes it sooner."""
+LOOK_S: Final = 0.05
+REST_S: Final = 1.0
+"""How long a courier rests when a ledger did not answer."""
 MAX_AT_ONCE: Final = 64
 """Ledgers asked at the same time."""
 
@@ -46,8 +46,6 @@ class TransferCourier:
         self.failures = 0
         self._system = system
         self._deadline_s = deadline_s
-        self._woken: set[tuple[str, int]] = set()
-        self._work = asyncio.Event()
 
     async def carry(self, tenant: str, ledger: int) -> int:
         """Take what is under way from one ledger to its end; returns how many transfers were finished. Raises what `System.ask` raises."""
@@ -83,12 +81,7 @@ class TransferCourier:
             raise Fault(f"ledger/{tenant}/{ledger}: {type(command).__name__}: {reply.code}: {reply.message}")
         return reply
 
-    # --- all the time -------------------------------------------------------------------------------------------------
-
-    def wake(self, tenant: str, ledger: int) -> None:
-        """Something was sent from this ledger just now."""
-        self._woken.add((tenant, ledger))
-        self._work.set()
+    # --- all the time ----------------------------------------------------------------------------------------------------
 
     async def sweep(self, places: Sequence[tuple[str, int]]) -> int:
         """Carry for all of these (tenant, ledger); those that do not answer are counted and left for later. Returns how many transfers were finished."""
@@ -104,18 +97,9 @@ class TransferCourier:
                     raise outcome
         return finished
 
-    async def run(self, tenants: Callable[[], Awaitable[Sequence[str]]], *, sweep_s: float = SWEEP_S) -> None:
-        """Carry until cancelled: at once where woken, and everything every `sweep_s`."""
+    async def attend(self, under_way: Callable[[], Sequence[tuple[str, int]]]) -> None:
+        """Carry until cancelled, for the ledgers that `under_way` names: looked for every LOOK_S, after a failure every REST_S."""
         while True:
-            try:
-                await asyncio.wait_for(self._work.wait(), sweep_s)
-                places = sorted(self._woken)
-            except TimeoutError:
-                try:
-                    places = [(tenant, ledger) for tenant in await tenants() for ledger in range(LEDGERS)]
-                except EsplanadeError:
-                    self.failures += 1
-                    continue
-            self._work.clear()
-            self._woken.difference_update(places)
+            places, failures = under_way(), self.failures
             await self.sweep(places)
+            await asyncio.sleep(LOOK_S if failures == self.failures else REST_S)

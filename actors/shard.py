@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,11 +19,14 @@ import msgspec
 
 from actors.behaviour import Context
 from actors.directory import DIRECTORY_CHANNEL, encode_leases
+from actors.entity import Entity, Turn
 from actors.flusher import Flusher, Log
+from actors.meter import Meter
 from actors.partition_log import BEHAVIOURS, Behaviours, HostedPositions, PartitionLog
 from actors.positions import HostSettings, PositionHost, Step
 from actors.profile import ShardProfile
 from actors.publisher import Publisher, payment_stats
+from actors.reminders import MAX_FIRED, topic_of
 from actors.requests import (
     Answer,
     Ask,
@@ -34,9 +38,11 @@ from actors.requests import (
     Replied,
     Request,
     Take,
+    TracedAsk,
     VenueRequest,
     Watch,
     Watermark,
+    address_of,
     columns_of,
     decode_requests,
     encode_answers,
@@ -44,6 +50,7 @@ from actors.requests import (
     log_place,
     refusal,
 )
+from actors.turn_trace import trace_flush, trace_turn
 from actors.venue_shelf import VenueShelf
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import EsplanadeError, Fault, Fenced, LimitExceeded, Unavailable
@@ -54,6 +61,9 @@ from esplanade.storage.journal import Journal, Lease
 
 PASSIVATED_AT_ONCE: Final = 4
 """Logs that leave memory in one second for want of use; each may cost a snapshot."""
+
+REMINDED_EVERY_S: Final = 0.02
+"""After a takeover, logs that have had reminders are opened at this distance, so that those who ask go first."""
 
 MAX_TICKS_A_STEP: Final = 4
 """Ticks closed before other requests get their turn."""
@@ -159,6 +169,7 @@ class Shard:
         self._told_payments_s = 0.0
         self._rate = (0.0, 0)
         self._started_s = clock.monotonic_s()
+        self._meter = Meter(monotonic_s=clock.monotonic_s, chance=random.Random(owner))
         self._profile = ShardProfile(
             shard=name, owner=owner, pid=pid, node=node, uptime_s=0.0, partitions=0, epochs={}, logs=0, entities=0, activations=0, turns=0, turns_per_s=0.0,
             turn_s=0.0, refused=0, flushes=0, flush_s=0.0, flush_failures=0, flushed_bytes=0, flushed_events=0, snapshots=0, mailbox=0, gated=0, ticks=0,
@@ -212,6 +223,7 @@ class Shard:
                     if partition in partitions and partition in self._leases and (await self._journal.heads(partition)).get(entry.tenant):
                         self._reopen[(entry.tenant, partition)] = 0.0
                 self.poll()
+                await self._open_reminded(sorted(partitions))
                 return
             except EsplanadeError:
                 await asyncio.sleep(self.settings.poll_s)
@@ -314,12 +326,30 @@ class Shard:
             return []
         frame = Frame(len(requests), asyncio.get_running_loop().create_future())
         began_s = self._clock.monotonic_s()
-        self._run_frame(requests, frame, began_s)
+        chosen, weight = self._meter.sampled(len(requests))
+        if chosen:
+            self._run_sampled(requests, frame, began_s, chosen, weight)
+        else:
+            self._run_frame(requests, frame, began_s)
         self._profile.turn_s += self._clock.monotonic_s() - began_s
         await frame.done
+        self._meter.answer_s.observe(self._clock.monotonic_s() - began_s)
         return frame.answers
 
-    def _run_frame(self, requests: Sequence[Request], frame: Frame, now_s: float) -> None:
+    def _run_sampled(self, requests: Sequence[Request], frame: Frame, now_s: float, chosen: Sequence[int], weight: int) -> None:
+        """As `_run_frame`, in pieces: the chosen requests run alone and are timed."""
+        start = 0
+        for at in chosen:
+            self._run_frame(requests[start:at], frame, now_s, start)
+            gathered, began_s = self._flusher.gathered, self._clock.monotonic_s()
+            self._run_frame(requests[at : at + 1], frame, now_s, at)
+            address = address_of(requests[at])
+            took_s = self._clock.monotonic_s() - began_s
+            self._meter.timed(address.kind, str(address), took_s, max(0, self._flusher.gathered - gathered), weight)
+            start = at + 1
+        self._run_frame(requests[start:], frame, now_s, start)
+
+    def _run_frame(self, requests: Sequence[Request], frame: Frame, now_s: float, first: int = 0) -> None:
         """Run what can run at once: commands to entities that are here, of live logs without a queue, which need no venue. All else is routed, one by one.
 
         This is `_route` and `_run` with what is the same for a frame taken out of the loop: one callback a log and frame, not one a turn.
@@ -328,7 +358,7 @@ class Shard:
         logs, flusher, behaviours = self._logs, self._flusher, self._behaviours
         gated: dict[PartitionLog, list[int]] = {}
         turns = 0
-        for index, request in enumerate(requests):
+        for index, request in enumerate(requests, first):
             if type(request) is Ask and serving and not flusher.full:
                 address = request.address
                 log = logs.get(log_place(address))
@@ -340,6 +370,8 @@ class Shard:
                             turn = entity.turn(request.command, request.key, entity.context)
                             if turn.events:
                                 flusher.append(log, turn.events, [(topic, msgspec.msgpack.encode(body)) for topic, body in turn.outbox])
+                                if turn.wakes:
+                                    self._await(log, entity, turn)
                             frame.answers[index] = Replied(turn.reply)
                         except EsplanadeError as error:
                             frame.answers[index] = refusal(error)
@@ -424,7 +456,9 @@ class Shard:
         """Replay the log if need be, then run its queue, fetching venues as they are missed."""
         try:
             if not log.live:
-                started = await log.replay(self._journal, self._shelf, self._clock.monotonic_s())
+                began_s = self._clock.monotonic_s()
+                started = await log.replay(self._journal, self._shelf, began_s)
+                self._meter.replay_s.observe(self._clock.monotonic_s() - began_s)
                 if log.given_up:
                     return
                 log.live = True
@@ -460,8 +494,9 @@ class Shard:
         return isinstance(request, Ask) and 0 < request.within_ms < (self._clock.monotonic_s() - slot.came_s) * 1000
 
     def _take_from_queue(self, log: PartitionLog) -> None:
-        log.queue.popleft()
+        slot = log.queue.popleft()
         self._mailbox -= 1
+        self._meter.mailbox_s.observe(self._clock.monotonic_s() - slot.came_s)
 
     async def _fetch(self, log: PartitionLog, venue: str, request: Request) -> None:
         now_s = self._clock.monotonic_s()
@@ -478,6 +513,7 @@ class Shard:
         """One turn. Its answer waits until everything the log has gathered is durable."""
         request = slot.request
         self._profile.turns += 1
+        part = trace_turn(request, now_s - slot.came_s, self.name) if type(request) is TracedAsk else None
         try:
             answer = self._ask(log, request, now_s) if isinstance(request, Ask) else self._position_turn(log, request, now_s)
         except EsplanadeError as error:
@@ -494,7 +530,7 @@ class Shard:
         def release(error: EsplanadeError | None) -> None:
             slot.frame.answer(slot.index, answer if error is None else refusal(error))
 
-        self._flusher.when_durable(log, release)
+        self._flusher.when_durable(log, release if part is None else trace_flush(part, answer, release, self._flusher.traced(log)))
 
     def _broken(self, log: PartitionLog, slot: Slot, error: Exception) -> None:
         fault = Fault(f"{type(slot.request).__name__}: {type(error).__name__}: {error}; its entities are replayed")
@@ -518,7 +554,54 @@ class Shard:
         )  # fmt: skip
         if turn.events:
             self._flusher.append(log, turn.events, [(topic, msgspec.msgpack.encode(body)) for topic, body in turn.outbox])
+            self._await(log, entity, turn)
         return Replied(turn.reply)
+
+    # --- reminders ----------------------------------------------------------------------------------------------------
+
+    def _await(self, log: PartitionLog, entity: Entity, turn: Turn) -> None:
+        """Be woken for the reminders that a turn has set; the first of a log is told in its topic, in the same flush."""
+        if turn.wakes and not log.alarms.marked:
+            log.alarms.marked = True
+            self._flusher.enclose(log, topic_of(log.partition), b"")
+        log.alarms.add(entity.address, turn.wakes)
+
+    def _remind(self, log: PartitionLog, now_s: float) -> None:
+        """Run the turns of the reminders that are due, a limited number at once."""
+        now_ms = self._clock.unix_ms()
+        try:
+            for _ in range(MAX_FIRED):
+                if self._flusher.full or log.given_up or log.partition in self._leaving:
+                    return
+                alarm = log.alarms.take(now_ms)
+                if alarm is None:
+                    return
+                address, name, due_ms = alarm
+                entity = log.entities.get(address)
+                held = entity.reminders.get(name) if entity is not None and entity.reminders else None
+                if entity is None or held is None or held.due_ms != due_ms:
+                    continue
+                turn = entity.remind(name, now_ms)
+                self._profile.turns += 1
+                self._profile.reminders += 1
+                entity.used_s = log.used_s = now_s
+                self._flusher.append(log, turn.events, [(topic, msgspec.msgpack.encode(body)) for topic, body in turn.outbox])
+                self._await(log, entity, turn)
+        except Exception as error:
+            self._give_up(log, Fault(f"log ({log.tenant}, {log.partition}): a reminder: {type(error).__name__}: {error}; its entities are replayed"))
+
+    async def _open_reminded(self, partitions: list[int]) -> None:
+        """Logs of these partitions that have had reminders are replayed unasked, one after another."""
+        opened = 0
+        for partition in partitions:
+            for tenant in await self._journal.heads(partition):
+                if (
+                    partition in self._leases
+                    and (tenant, partition) not in self._logs
+                    and (await self._journal.place(tenant, topic_of(partition)))[1]
+                ):
+                    self._reopen.setdefault((tenant, partition), self._clock.monotonic_s() + opened * REMINDED_EVERY_S)
+                    opened += 1
 
     def _position_turn(self, log: PartitionLog, request: VenueRequest, now_s: float) -> Answer:
         held = log.hosts[request.venue]
@@ -592,6 +675,8 @@ class Shard:
             for held in list(log.hosts.values()):
                 if not log.given_up:
                     self._guarded_advance(log, held, now_s)
+            if not log.given_up and log.alarms.wait_ms(self._clock.unix_ms()) == 0:
+                self._remind(log, now_s)
         if now_s - self._told_payments_s >= 1.0:
             self._tell_payments(now_s)
             self._passivate_idle(now_s)
@@ -615,6 +700,10 @@ class Shard:
         snapshot = log.parting()
         self._profile.passivations += 1
         self._give_up(log, Unavailable("passivated"))
+        wait_ms = log.alarms.wait_ms(self._clock.unix_ms())
+        self._reopen.pop((log.tenant, log.partition), None)
+        if wait_ms is not None:
+            self._reopen[(log.tenant, log.partition)] = self._clock.monotonic_s() + wait_ms / 1000
         if snapshot is not None:
             self._flusher.keep(snapshot)
 
@@ -661,25 +750,40 @@ class Shard:
         if log.partition in self._leases and not self._stopping and (log.hosts or not log.live):
             # Its sources may be waiting for Rewind; a replay that fails is tried again.
             self._reopen[(log.tenant, log.partition)] = now_s if log.live else now_s + 0.5
+        elif log.partition in self._leases and not self._stopping and log.alarms.marked:
+            self._reopen[(log.tenant, log.partition)] = now_s + 0.5  # what was fired and not flushed is due again
         for slot in waiting:
             if log.live:
                 self._route(slot, now_s)
             else:
                 self._refuse(slot, error)
 
+    def under_way(self) -> list[tuple[str, int]]:
+        """Ledgers here, (tenant, number), from which transfers are under way."""
+        return [
+            (log.tenant, int(entity.address.id))
+            for log in self._logs.values() if log.live and log.partition not in self._leaving
+            for entity in log.ledgers if entity.state.transit.open
+        ]  # fmt: skip
+
     # --- profile ------------------------------------------------------------------------------------------------------
 
     def profile(self) -> ShardProfile:
         """The counters now."""
-        counts, kept = self._flusher.counts, self._profile
+        counts, kept, meter = self._flusher.counts, self._profile, self._meter
+        now_s = self._clock.monotonic_s()
+        hot, hot_span_s = meter.hot()
         hosts: list[PositionHost] = [held.host for log in self._logs.values() for held in log.hosts.values()]
         return msgspec.structs.replace(
             kept,
-            uptime_s=self._clock.monotonic_s() - self._started_s,
+            uptime_s=now_s - self._started_s,
             partitions=len(self._leases), epochs={log.partition: log.epoch for log in self._logs.values()}, logs=len(self._logs),
             entities=sum(len(log.entities) + len(log.hosts) for log in self._logs.values()),
             flushes=counts.flushes, flush_s=counts.seconds, flush_failures=counts.failures, flushed_bytes=counts.bytes, flushed_events=counts.events,
             snapshots=counts.snapshots, mailbox=self._mailbox, gated=self._flusher.gated,
             late_rows=sum(host.late_rows for host in hosts), pushes_dropped=sum(host.rules.dropped for host in hosts),
             publications=self._publisher.sent, publications_dropped=self._publisher.dropped,
+            oldest_s=max((now_s - log.queue[0].came_s for log in self._logs.values() if log.queue), default=0.0),
+            kinds=meter.kinds, hot=hot, hot_span_s=hot_span_s, answer_time=meter.answer_s, mailbox_time=meter.mailbox_s, replay_time=meter.replay_s,
+            flush_time=counts.time_s, flush_size=counts.size,
         )  # fmt: skip

@@ -27,11 +27,12 @@ from esplanade.core.errors import Fault, NotFound, Unavailable
 from esplanade.core.ids import Address, partition_of
 from esplanade.doctor import console_dir
 from esplanade.node import Node
-from esplanade.processes import ApiProcess, GatewayProcess, ServiceConfig, free_port, signing_seed, taking_port
+from esplanade.processes import ApiProcess, GatewayProcess, ServiceConfig, ShardProcess, free_port, signing_seed, taking_port
 from esplanade.settings import Settings
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.redis import RedisBroker
+from esplanade.whereabouts import Whereabouts, announce, withdraw
 from scenarios.recording import Manifest
 from scenarios.runner import Services
 
@@ -41,6 +42,11 @@ WATCH_S: Final = 0.5
 """How soon the death of a process is noticed."""
 
 Say = Callable[[str], None]
+
+
+def shard_process(config: ServiceConfig, index: int) -> ShardProcess:
+    """Factory, run inside a shard's process."""
+    return ShardProcess(config, index, system=RaySystem())
 
 
 def gateway_process(config: ServiceConfig, index: int) -> GatewayProcess:
@@ -118,7 +124,7 @@ class Cluster:
         self._config = config
         say(f"starting {settings.shards} shards, the gateway and the API")
         self._shards = [
-            spawn("esplanade.processes:ShardProcess", shard_name(i), config, i, yields=settings.spares > 0)
+            spawn("esplanade.cluster:shard_process", shard_name(i), config, i, yields=settings.spares > 0)
             for i in range(settings.shards + settings.spares)
         ]
         self._gateway = spawn("esplanade.cluster:gateway_process", "gateway-0", config, 0)
@@ -138,6 +144,7 @@ class Cluster:
                 await self._system.follow(self._stores[0], self._broker)
         except TimeoutError as error:
             raise Unavailable(f"the processes did not start within {READY_S:.0f} s; `esplanade doctor` says what this machine lacks") from error
+        announce(settings.data_dir, Whereabouts(config.api_url, config.ws_url, os.getpid()))
         return config
 
     # --- shards come and go -------------------------------------------------------------------------------------------
@@ -147,7 +154,7 @@ class Cluster:
         supervisor = self._supervised()
         assert self._config is not None
         name = shard_name(max(int(shard.name.rpartition("-")[2]) for shard in self._shards) + 1)
-        shard = spawn("esplanade.processes:ShardProcess", name, self._config, int(name.rpartition("-")[2]), yields=self._settings.spares > 0)
+        shard = spawn("esplanade.cluster:shard_process", name, self._config, int(name.rpartition("-")[2]), yields=self._settings.spares > 0)
         self._shards.append(shard)
         await shard.started()
         supervisor.settings.wanted += 1
@@ -266,6 +273,8 @@ class Cluster:
 
     async def stop(self) -> None:
         """Drain and end everything, the front door first, the directory's lock last. Idempotent. Raises Unavailable where a process cannot be ended."""
+        if self._config is not None:
+            withdraw(self._settings.data_dir)
         try:
             doors = [process for process in (self._gateway, self._api) if process is not None]
             supervisor, self._supervisor = self._supervisor, None

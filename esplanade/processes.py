@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import logging
 import os
 import socket
 import uuid
@@ -21,9 +22,11 @@ import msgspec
 from actors.directory import encode_leases, owner_name, shard_name
 from actors.partition_log import BEHAVIOURS, Behaviours
 from actors.positions import HostSettings
+from actors.saga import TransferCourier
 from actors.shard import Shard, ShardSettings
 from actors.system import System
 from actors.warm_up import warm_up
+from esplanade.core import tracing
 from esplanade.core.clock import RealClock
 from esplanade.core.errors import Conflict, InvalidInput
 from esplanade.core.ids import PARTITIONS
@@ -33,6 +36,8 @@ from esplanade.storage.journal import Journal
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.redis import RedisBroker
+
+_log = logging.getLogger("esplanade.processes")
 
 GC_YOUNG: Final = 200_000
 """Container objects made before the collector of a shard looks at the young ones: its entities live long and hold no cycles."""
@@ -84,11 +89,17 @@ class FollowingSystem(System, Protocol):
 
 
 class ShardProcess:
-    """A shard with its own connections, standing by until the supervisor has it take partitions. `frame` is what gateways call."""
+    """A shard with its own connections, standing by until the supervisor has it take partitions. `frame` is what gateways call.
 
-    def __init__(self, config: ServiceConfig, index: int, behaviours: Behaviours = BEHAVIOURS) -> None:
+    With a `system` to ask other ledgers, it carries the transfers of its own.
+    """
+
+    def __init__(self, config: ServiceConfig, index: int, behaviours: Behaviours = BEHAVIOURS, system: FollowingSystem | None = None) -> None:
         self._config = config
         self._behaviours = behaviours
+        self._system = system
+        self._courier: TransferCourier | None = None
+        self._attending: asyncio.Task[None] | None = None
         self._index = index
         self._shard: Shard | None = None
         self._journal: PostgresJournal | None = None
@@ -97,6 +108,7 @@ class ShardProcess:
 
     async def start(self) -> None:
         config = self._config
+        tracing.start(shard_name(self._index), os.environ)
         await asyncio.to_thread(warm_up)  # compiled kernels, before a turn needs one
         self._journal = await PostgresJournal.open(config.postgres_url)
         self._catalogue = await PostgresCatalogue.open(config.postgres_url)
@@ -116,6 +128,11 @@ class ShardProcess:
             behaviours=self._behaviours,
         )
         await self._shard.start()
+        if self._system is not None:
+            await self._system.follow(self._journal, self._broker)
+            self._courier = TransferCourier(self._system)
+            self._attending = asyncio.create_task(self._courier.attend(self._shard.under_way))
+            self._attending.add_done_callback(_told)
         _settle_collector(GC_YOUNG)
 
     async def frame(self, data: bytes) -> bytes:
@@ -133,7 +150,10 @@ class ShardProcess:
         await self.shard.release(partitions)
 
     async def profile(self) -> dict[str, object]:
-        return self.shard.profile().as_dict()
+        profile = self.shard.profile()
+        if self._courier is not None:
+            profile.transfers_finished, profile.transfer_failures = self._courier.finished, self._courier.failures
+        return profile.as_dict()
 
     @property
     def shard(self) -> Shard:
@@ -141,11 +161,22 @@ class ShardProcess:
         return self._shard
 
     async def stop(self) -> None:
+        if self._attending is not None:
+            self._attending.cancel()
+            await asyncio.gather(self._attending, return_exceptions=True)
         if self._shard is not None:
             await self._shard.stop()
+        if self._system is not None:
+            await self._system.stop()
         for held in (self._broker, self._catalogue, self._journal):
             if held is not None:
                 await held.close()
+        await asyncio.to_thread(tracing.stop)
+
+
+def _told(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.error("courier_failed", exc_info=task.exception())
 
 
 class GatewayProcess:
@@ -164,6 +195,7 @@ class GatewayProcess:
         from scenarios.recording import RecordingTee
 
         config = self._config
+        tracing.start(f"gateway-{self._index}", os.environ)
         journal = await PostgresJournal.open(config.postgres_url)
         catalogue = await PostgresCatalogue.open(config.postgres_url)
         broker = await RedisBroker.open(config.redis_url)
@@ -199,6 +231,7 @@ class GatewayProcess:
         await self._system.stop()
         for held in self._closers:
             await held.close()
+        await asyncio.to_thread(tracing.stop)
 
 
 class ApiProcess:

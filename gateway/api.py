@@ -29,10 +29,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from esplanade.core.clock import SystemClock
-from esplanade.core.errors import EsplanadeError, Forbidden, NotFound
+from esplanade.core.errors import EsplanadeError, Forbidden, NotFound, Unauthenticated
 from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
-from gateway.auth import Signer
+from gateway.auth import Signer, Verifier
 from gateway.metrics import METRICS_PREFIX, Scrape, Snapshot
 
 Check = Callable[[], Awaitable[str | None]]
@@ -129,6 +129,32 @@ def build_api(
         registry = CollectorRegistry(auto_describe=False)
         registry.register(Scrape(snapshots, profiles))
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/v1/profile")
+    async def shard_profile(request: Request) -> Response:
+        """`System.profile` as JSON. With a token of an operator or engineer: hot actors of their tenant alone; without one, for whoever sits at this machine: all."""
+        tenant = _profile_reader(request)
+        profiles = [dict(one) for one in await profile()] if profile is not None else []
+        for one in profiles:
+            hot = one.get("hot")
+            if tenant is not None and isinstance(hot, list):
+                one["hot"] = [actor for actor in hot if actor["address"].split("/")[1] == tenant]
+        return Response(msgspec.json.encode(profiles), media_type="application/json")
+
+    def _profile_reader(request: Request) -> str | None:
+        """The tenant whose actors may be told; None: all."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            identity = Verifier(signer.public_key).verify(token.strip(), clock.unix_ms() / 1000)
+            if identity.role not in ("operator", "engineer"):
+                raise Forbidden(f"role {identity.role}: the profile is for operators and engineers; sign in as one")
+            return identity.tenant
+        if not settings.local_sign_in:
+            raise Unauthenticated(
+                "the profile needs a token here (local sign-in is off): send Authorization: Bearer <token> of an operator or engineer"
+            )
+        _check_local(request, settings.allowed_hosts)
+        return None
 
     @app.get("/v1/venues")
     async def venues() -> list[dict[str, str]]:

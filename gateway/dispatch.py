@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from actors import messages as m
 from actors.system import Key, System, VenueClock
-from esplanade.core.clock import SystemClock
+from esplanade.core import tracing
+from esplanade.core.clock import SystemClock, ticks
 from esplanade.core.errors import EsplanadeError, Fault, Forbidden, InvalidInput, NotFound
 from esplanade.core.ids import Address, check_name
 from gateway import frames as f
@@ -24,6 +25,7 @@ from gateway.batching import MoveBatcher, PayBatcher, Payment, Tee, tee_rows
 from gateway.hub import Hub
 from gateway.hub import Peer as HubPeer
 from gateway.metrics import GatewayMetrics
+from gateway.stale_reads import Read, StaleReads
 from gateway.venues import VenueCache, VenueFacts
 from spatial.columns import LEFT, PositionColumns
 from spatial.offers import check_offer
@@ -56,6 +58,7 @@ class Dispatch:
         self._tee = tee
         self._moves = MoveBatcher(system, metrics, tee)
         self._pays = PayBatcher(system, metrics)
+        self._reads = StaleReads(system, clock, metrics)
         self._tasks: set[asyncio.Task[None]] = set()
         self.in_flight = 0
 
@@ -123,6 +126,11 @@ class Dispatch:
             await asyncio.gather(*late, return_exceptions=True)
         await self._moves.stop(timeout_s)
         await self._pays.stop(timeout_s)
+        await self._reads.stop()
+
+    @property
+    def held_reads(self) -> int:
+        return len(self._reads)
 
     # --- answering ---
 
@@ -133,7 +141,12 @@ class Dispatch:
 
     def _request(self, peer: Peer, seq: int, work: Coroutine[Any, Any, f.ServerFrame], started: float) -> None:
         self.in_flight += 1
-        self._spawn(self._answer(peer, seq, work, started))
+        self._spawn(self._traced(peer, work, self._answer(peer, seq, work, started)) if tracing.on() else self._answer(peer, seq, work, started))
+
+    async def _traced(self, peer: Peer, work: Coroutine[Any, Any, f.ServerFrame], answering: Coroutine[Any, Any, None]) -> None:
+        """The whole of answering a frame as one span, the root of what it causes."""
+        with tracing.span(f"frame {getattr(work, '__name__', 'request').strip('_')}", tenant=peer.identity.tenant, role=peer.identity.role):
+            await answering
 
     async def _answer(self, peer: Peer, seq: int, work: Coroutine[Any, Any, f.ServerFrame], started: float) -> None:
         reply: f.ServerFrame
@@ -158,7 +171,14 @@ class Dispatch:
     async def _ask(self, peer: Peer, address: Address, command: m.Command, kind: type[R], seq: int | None = None) -> R:
         """The entity's reply, of the kind it must be. A rejection is raised as `_Refused`."""
         key = None if seq is None else Key(client_of(peer), seq)
-        reply = await self._system.ask(address, command, key=key)
+        return self._expect(address, command, await self._system.ask(address, command, key=key), kind)
+
+    async def _read(self, address: Address, command: Read, kind: type[R], stale_ms: int) -> R:
+        """Likewise of a read, which may be as old as the reader allows."""
+        return self._expect(address, command, await self._reads.ask(address, command, stale_ms=stale_ms), kind)
+
+    @staticmethod
+    def _expect(address: Address, command: m.Command, reply: m.Reply, kind: type[R]) -> R:
         if isinstance(reply, m.Rejected):
             raise _Refused(reply)
         if not isinstance(reply, kind):
@@ -250,13 +270,14 @@ class Dispatch:
 
     async def _balance(self, peer: Peer, frame: f.GetBalance) -> f.ServerFrame:
         subject = peer.identity.subject
-        reply = await self._ask(peer, ledger_of(peer.identity.tenant, subject), m.GetBalance(subject=subject), m.Balance)
+        reply = await self._read(ledger_of(peer.identity.tenant, subject), m.GetBalance(subject=subject), m.Balance, frame.stale_ms)
         return f.Balance(seq=frame.seq, balances=reply.balances)
 
     async def _offers(self, peer: Peer, frame: f.GetOffers) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         tick = await self._tick(facts.tenant, facts.venue)
-        return f.OfferList(seq=frame.seq, offers=(await self._ask(peer, facts.address, m.GetOffers(tick=tick), m.Offers)).offers)
+        tick -= tick % max(1, ticks(frame.stale_ms / 1000))  # so that readers of one period ask the same
+        return f.OfferList(seq=frame.seq, offers=(await self._read(facts.address, m.GetOffers(tick=tick), m.Offers, frame.stale_ms)).offers)
 
     async def _stores(self, peer: Peer, frame: f.FindStores) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
@@ -274,7 +295,8 @@ class Dispatch:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         if frame.zone not in facts.units and frame.zone not in facts.zones:
             raise NotFound(f"zone {frame.zone!r}: venue {frame.venue} has no unit or zone of this id")
-        reply = await self._ask(peer, Address("zone", facts.tenant, f"{facts.venue}:{frame.zone}"), m.GetZone(), m.ZoneState)
+        address = Address("zone", facts.tenant, f"{facts.venue}:{frame.zone}")
+        reply = await self._read(address, m.GetZone(), m.ZoneState, frame.stale_ms)
         return f.ZoneState(
             seq=frame.seq,
             tick=reply.tick,
@@ -305,7 +327,9 @@ class Dispatch:
 
     async def _books(self, peer: Peer, frame: f.GetBooks) -> f.ServerFrame:
         tenant = peer.identity.tenant
-        parts = await asyncio.gather(*(self._ask(peer, Address("ledger", tenant, str(i)), m.GetBooks(), m.Books) for i in range(m.LEDGERS)))
+        parts = await asyncio.gather(
+            *(self._read(Address("ledger", tenant, str(i)), m.GetBooks(), m.Books, frame.stale_ms) for i in range(m.LEDGERS))
+        )
         return f.Books(
             seq=frame.seq,
             accounts=sum(part.accounts for part in parts),

@@ -25,6 +25,8 @@ Seq = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Tick = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 LevelIndex = Annotated[int, msgspec.Meta(ge=0, le=254)]
+StaleMs = Annotated[int, msgspec.Meta(ge=0, le=60_000)]
+"""How old an answer may be, where the reader does not mind: 0, as new as it can be."""
 Coordinate = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
 
 
@@ -107,6 +109,7 @@ class Pay(_Frame, frozen=True, kw_only=True, tag="pay"):
 
 class GetBalance(_Frame, frozen=True, kw_only=True, tag="balance"):
     seq: Seq
+    stale_ms: StaleMs = 0
 
 
 class Subscribe(_Frame, frozen=True, kw_only=True, tag="subscribe"):
@@ -126,6 +129,7 @@ class Unsubscribe(_Frame, frozen=True, kw_only=True, tag="unsubscribe"):
 class GetOffers(_Frame, frozen=True, kw_only=True, tag="get_offers"):
     seq: Seq
     venue: Id
+    stale_ms: StaleMs = 0
 
 
 class FindStores(_Frame, frozen=True, kw_only=True, tag="find_stores"):
@@ -143,6 +147,7 @@ class GetZone(_Frame, frozen=True, kw_only=True, tag="get_zone"):
     seq: Seq
     venue: Id
     zone: Id
+    stale_ms: StaleMs = 0
 
 
 class GetClock(_Frame, frozen=True, kw_only=True, tag="get_clock"):
@@ -177,6 +182,7 @@ class GetBooks(_Frame, frozen=True, kw_only=True, tag="get_books"):
     """Operators: the tenant's books, summed over its ledgers."""
 
     seq: Seq
+    stale_ms: StaleMs = 0
 
 
 # feeds (simulator, positioning gateways): they speak for many subjects, by columns

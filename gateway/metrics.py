@@ -12,6 +12,8 @@ from typing import Final, Literal, get_args
 import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from actors.meter import Histogram, HotActor, KindProfile
+
 CounterName = Literal[
     "esplanade_gateway_messages_in_total",
     "esplanade_gateway_messages_out_total",
@@ -34,11 +36,30 @@ CounterName = Literal[
     "esplanade_gateway_unreadable_publications_total",
     "esplanade_gateway_broker_losses_total",
     "esplanade_gateway_lost_publications_total",
+    "esplanade_gateway_stale_reads_total",
 ]
-GaugeName = Literal["esplanade_gateway_connections", "esplanade_gateway_subscriptions", "esplanade_gateway_requests_in_flight"]
+GaugeName = Literal[
+    "esplanade_gateway_connections",
+    "esplanade_gateway_subscriptions",
+    "esplanade_gateway_requests_in_flight",
+    "esplanade_gateway_held_reads",
+]
 HistogramName = Literal["esplanade_gateway_request_seconds"]
-ScrapeName = Literal["esplanade_up", "esplanade_shard"]
-"""Made by the API process itself: which processes reported, and every number of `System.profile()` by label `counter`."""
+ScrapeName = Literal[
+    "esplanade_up",
+    "esplanade_shard",
+    "esplanade_shard_requests_total",
+    "esplanade_shard_event_bytes_total",
+    "esplanade_shard_turn_seconds",
+    "esplanade_shard_answer_seconds",
+    "esplanade_shard_mailbox_seconds",
+    "esplanade_shard_replay_seconds",
+    "esplanade_shard_flush_seconds",
+    "esplanade_shard_flush_bytes",
+    "esplanade_shard_hot_requests",
+]
+"""Made by the API process itself: which processes reported, and what `System.profile()` tells: every number by label `counter`, histograms, kinds, and how hot the
+hottest actors are (by rank; who they are is told by /v1/profile, to those who may know)."""
 
 HELP: Final[dict[CounterName | GaugeName | HistogramName | ScrapeName, str]] = {
     "esplanade_gateway_messages_in_total": "WebSocket messages received",
@@ -62,12 +83,23 @@ HELP: Final[dict[CounterName | GaugeName | HistogramName | ScrapeName, str]] = {
     "esplanade_gateway_unreadable_publications_total": "publications that could not be decoded",
     "esplanade_gateway_broker_losses_total": "times the broker's connection was lost",
     "esplanade_gateway_lost_publications_total": "gaps that the journal could no longer fill",
+    "esplanade_gateway_stale_reads_total": "reads whose caller allows staleness, by answer (held: without a turn; asked: by a new one)",
     "esplanade_gateway_connections": "connections open now",
     "esplanade_gateway_subscriptions": "topic subscriptions of clients now",
     "esplanade_gateway_requests_in_flight": "requests taken and not yet answered",
+    "esplanade_gateway_held_reads": "replies held for reads that allow staleness",
     "esplanade_gateway_request_seconds": "from a request taken to its answer written",
     "esplanade_up": "1 for each process that reported within ten seconds",
     "esplanade_shard": "a counter of a shard, as System.profile() gives it",
+    "esplanade_shard_requests_total": "requests to actors, by kind, estimated from samples",
+    "esplanade_shard_event_bytes_total": "bytes of events that turns made, by kind, estimated from samples",
+    "esplanade_shard_turn_seconds": "time of sampled turns, by kind",
+    "esplanade_shard_answer_seconds": "from a frame's coming to its last answer, durable",
+    "esplanade_shard_mailbox_seconds": "how long requests waited for their log or their venue",
+    "esplanade_shard_replay_seconds": "how long logs took to be replayed",
+    "esplanade_shard_flush_seconds": "time of flushes that landed",
+    "esplanade_shard_flush_bytes": "bytes of events of flushes that landed",
+    "esplanade_shard_hot_requests": "requests of the hottest actors within the last 10 to 20 s, by rank, estimated from samples",
 }
 METRICS_PREFIX: Final = "metrics:"
 """Keys in the broker under which processes put their `Snapshot`, with METRICS_TTL_S."""
@@ -82,7 +114,21 @@ LABEL: Final[dict[str, str]] = {
     "esplanade_gateway_disconnects_total": "code",
     "esplanade_gateway_refused_connections_total": "reason",
     "esplanade_gateway_conflated_total": "reason",
+    "esplanade_gateway_stale_reads_total": "answer",
+    "esplanade_shard_requests_total": "kind",
+    "esplanade_shard_event_bytes_total": "kind",
+    "esplanade_shard_turn_seconds": "kind",
+    "esplanade_shard_hot_requests": "rank",
 }
+HOT_RANKS: Final = 10
+SHARD_HISTOGRAMS: Final[dict[ScrapeName, str]] = {
+    "esplanade_shard_answer_seconds": "answer_time",
+    "esplanade_shard_mailbox_seconds": "mailbox_time",
+    "esplanade_shard_replay_seconds": "replay_time",
+    "esplanade_shard_flush_seconds": "flush_time",
+    "esplanade_shard_flush_bytes": "flush_size",
+}
+"""Field of the profile by metric."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -172,3 +218,47 @@ class Scrape:
                 if isinstance(entry, (int, float)) and key != "shard":
                     shard.add_metric([name, str(key)], float(entry))
         yield shard
+        yield from self._shards()
+
+    def _shards(self) -> Iterator[Metric]:
+        """Kinds, histograms and ranks of shards that tell of them (one that was started by an older version does not)."""
+        shards = [msgspec.convert(profile, _Told) for profile in self._profiles if "kinds" in profile]
+        for name, field in SHARD_HISTOGRAMS.items():
+            family = HistogramMetricFamily(name, HELP[name], labels=["shard"])
+            for told in shards:
+                histogram: Histogram = getattr(told, field)
+                family.add_metric([told.shard], buckets=_cumulated(histogram), sum_value=histogram.sum)
+            yield family
+        requests = CounterMetricFamily("esplanade_shard_requests_total", HELP["esplanade_shard_requests_total"], labels=["shard", "kind"])
+        size = CounterMetricFamily("esplanade_shard_event_bytes_total", HELP["esplanade_shard_event_bytes_total"], labels=["shard", "kind"])
+        turn = HistogramMetricFamily("esplanade_shard_turn_seconds", HELP["esplanade_shard_turn_seconds"], labels=["shard", "kind"])
+        hot = GaugeMetricFamily("esplanade_shard_hot_requests", HELP["esplanade_shard_hot_requests"], labels=["shard", "rank"])
+        for told in shards:
+            for kind, measured in told.kinds.items():
+                requests.add_metric([told.shard, kind], measured.requests)
+                size.add_metric([told.shard, kind], measured.bytes)
+                turn.add_metric([told.shard, kind], buckets=_cumulated(measured.turn_s), sum_value=measured.turn_s.sum)
+            for rank, actor in enumerate(told.hot[:HOT_RANKS], 1):
+                hot.add_metric([told.shard, str(rank)], actor.requests)
+        yield from (requests, size, turn, hot)
+
+
+class _Told(msgspec.Struct):
+    """What Scrape reads of a shard's profile beside its numbers."""
+
+    shard: str
+    kinds: dict[str, KindProfile]
+    hot: list[HotActor]
+    answer_time: Histogram
+    mailbox_time: Histogram
+    replay_time: Histogram
+    flush_time: Histogram
+    flush_size: Histogram
+
+
+def _cumulated(histogram: Histogram) -> list[tuple[str, float]]:
+    rows, total = [], 0
+    for bound, count in zip((*(f"{bound:g}" for bound in histogram.bounds), "+Inf"), histogram.counts, strict=True):
+        total += count
+        rows.append((bound, float(total)))
+    return rows

@@ -461,6 +461,7 @@ class GatewayServer:
                 ("esplanade_gateway_connections", len(self._connections)),
                 ("esplanade_gateway_subscriptions", self.hub.subscriptions()),
                 ("esplanade_gateway_requests_in_flight", self.dispatch.in_flight),
+                ("esplanade_gateway_held_reads", self.dispatch.held_reads),
             ]
             snapshot = self.metrics.snapshot(self.settings.process, gauges)
             with contextlib.suppress(EsplanadeError):  # the broker is away: said again in a second

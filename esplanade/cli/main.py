@@ -85,6 +85,44 @@ def demo(
     _leave(asyncio.run(run_and_report(settings, scenario, console=console)))
 
 
+Api = Annotated[str | None, typer.Option("--api", help="Address of the service's API; by default that of the service on the data directory.")]
+Token = Annotated[str | None, typer.Option(help="Token of an operator or engineer, where the service does not know this machine.")]
+Hot = Annotated[int, typer.Option(min=0, max=100, help="Hottest actors to show.")]
+
+
+@_cli.command()
+def profile(
+    seconds: Annotated[float, typer.Option(help="How long to look; 0: tell of the time since the shards started.")] = 2.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    flame: Annotated[Path | None, typer.Option(help="Record a flame graph (SVG) of the shards meanwhile; needs py-spy.")] = None,
+    hot: Hot = 10,
+    api: Api = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Say what the shards of a running service do: turns, queues, flushes, kinds of actors, and which actors are hot."""
+    from esplanade.cli.profile import Observer
+    from esplanade.cli.profile import profile as look
+
+    look(
+        Observer(_settings(config, data_dir).data_dir, api=api, token=token), seconds=seconds, as_json=as_json, flame=flame, hot=hot, console=console
+    )  # fmt: skip
+
+
+@_cli.command()
+def top(hot: Hot = 10, api: Api = None, token: Token = None, data_dir: DataDir = None, config: Config = None) -> None:
+    """Show the same live, each second anew, until Ctrl-C."""
+    from esplanade.cli.profile import Observer
+    from esplanade.cli.profile import top as show
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        show(Observer(_settings(config, data_dir).data_dir, api=api, token=token), hot=hot, console=console)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
 @_cli.command()
 def doctor(data_dir: DataDir = None, config: Config = None) -> None:
     """Say what is missing on this machine and how to mend it."""

@@ -282,25 +282,39 @@ async def test_a_transfer_survives_the_death_of_a_shard_after_any_step(kill_afte
         assert sum(b.transit.get("EUR", 0) for b in books) == 0
 
 
-async def test_a_courier_that_runs_carries_what_it_is_woken_for() -> None:
-    async with stage() as at:
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_transfer_arrives_by_itself_after_a_takeover_too(restart: bool) -> None:
+    """A courier of each shard, as their processes run them. Nobody asks the ledgers anything: their reminder brings them into memory."""
+    async with stage(shards=2) as at:
         await at.system.ask(Address("ledger", "demo", "0"), top_up(1, 8, 100))
-        courier = TransferCourier(at.system)
-
-        async def tenants() -> list[str]:
-            return ["demo"]
-
-        task = asyncio.create_task(courier.run(tenants, sweep_s=60))
+        await at.system.ask(Address("ledger", "demo", "0"), send((2, 8, 9, 30)))
+        if restart:
+            for index in range(2):
+                await at.restart(index)
+                await at.system.shards[index].reopened()
+        couriers = [TransferCourier(at.system) for _ in at.system.shards]
+        tasks = [asyncio.create_task(courier.attend(shard.under_way)) for courier, shard in zip(couriers, at.system.shards, strict=True)]
         try:
-            await at.system.ask(Address("ledger", "demo", "0"), send((2, 8, 9, 30)))
-            courier.wake("demo", 0)
-            async with asyncio.timeout(10):
-                while courier.finished < 1:
-                    await asyncio.sleep(0)
+            async with asyncio.timeout(60):
+                while sum(courier.finished for courier in couriers) < 1:
+                    await at.poll(0.05)
+                    await asyncio.sleep(0.01)
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         assert await at.system.ask(Address("ledger", "demo", "1"), GetBalance(subject=9)) == Balance(balances={"EUR": 30})
+        assert not any(shard.under_way() for shard in at.system.shards)
+
+        async def fired_after_a_minute() -> int:
+            at.clock.advance(61.0)
+            for shard in at.system.shards:
+                await shard.renew()
+            await at.poll(0.1)
+            return sum(shard.profile().reminders for shard in at.system.shards)
+
+        fired = await fired_after_a_minute()
+        assert fired == await fired_after_a_minute() > 0, "the reminder is over with the transfer"
 
 
 async def test_a_ledger_that_is_away_is_left_for_later() -> None:

@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from actors.messages import GetBooks
+from actors.profile import ShardProfile
 from esplanade.core.clock import ManualClock
+from esplanade.core.ids import Address
 from esplanade.storage.memory import MemoryBroker, MemoryCatalogue, MemoryHub
 from gateway.api import LOCAL_SUBJECT, ApiSettings, Check, build_api, gateways_check, serve_api
 from gateway.auth import Signer, Verifier
 from gateway.metrics import METRICS_PREFIX, GatewayMetrics
 from tests.actors.parkside import document
+from tests.actors.stage import stage
 
 SIGNER = Signer(b"k" * 32)
 
@@ -234,3 +240,51 @@ async def test_it_is_served_on_a_free_port_and_stops() -> None:
     async with httpx.AsyncClient() as client:
         with pytest.raises(httpx.ConnectError):
             await client.get(f"http://127.0.0.1:{server.port}/healthz")
+
+
+async def _profiles() -> list[dict[str, object]]:
+    """Of a real shard that did something, each request of it sampled."""
+    async with stage() as at:
+        [shard] = at.system.shards
+        for tenant in ("demo", "other"):
+            shard._meter.timed("ledger", f"ledger/{tenant}/0", 0.001, 100, 256)
+        await at.system.ask(Address("ledger", "demo", "0"), GetBooks())
+        return await at.system.profile()
+
+
+async def test_the_profile_is_for_this_machine_and_for_operators_of_their_tenant(api: Both) -> None:
+    made, client = api
+    made.profiles = await _profiles()
+
+    def hot(reply: httpx.Response) -> list[str]:
+        [shard] = msgspec.json.decode(reply.content, type=list[ShardProfile])
+        return [actor.address for actor in shard.hot]
+
+    assert hot(await client.get("/v1/profile")) == ["ledger/demo/0", "ledger/other/0"]
+    now_s = made.clock.unix_ms() / 1000
+    for role, status in (("operator", 200), ("engineer", 200), ("shopper", 403), ("feed", 403)):
+        token = SIGNER.issue(1, "other", role, None, 60, now_s)
+        reply = await client.get("/v1/profile", headers={"authorization": f"Bearer {token}"})
+        assert reply.status_code == status
+        if status == 200:
+            assert hot(reply) == ["ledger/other/0"]
+    assert (await client.get("/v1/profile", headers={"origin": "http://evil.example"})).status_code == 403
+    assert (await client.get("/v1/profile", headers={"authorization": "Bearer nonsense"})).status_code == 401
+
+
+async def test_the_profile_wants_a_token_where_local_sign_in_is_off() -> None:
+    async with await Api().client() as client:
+        assert (await client.get("/v1/profile")).status_code == 401
+
+
+async def test_metrics_tell_histograms_kinds_and_ranks_and_no_addresses(api: Both) -> None:
+    made, client = api
+    made.profiles = await _profiles()
+    text = (await client.get("/metrics")).text
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert [s.value for s in families["esplanade_shard_requests"].samples if s.labels == {"shard": "shard-0", "kind": "ledger"}] == [512.0]
+    turns = families["esplanade_shard_turn_seconds"].samples
+    assert next(s.value for s in turns if s.name.endswith("_bucket") and s.labels["le"] == "0.001") == 2
+    assert next(s.value for s in families["esplanade_shard_answer_seconds"].samples if s.name.endswith("_count")) == 1
+    assert [s.labels["rank"] for s in families["esplanade_shard_hot_requests"].samples] == ["1", "2"]
+    assert "ledger/demo" not in text
