@@ -157,6 +157,7 @@ class Shard:
         self._flusher = Flusher(journal, monotonic_s=clock.monotonic_s, lost=self._lost, send=self._publisher.send)
         self._leases: dict[int, Lease] = {}
         self._leaving: set[int] = set()
+        self._unsure: dict[int, float] = {}  # partitions that the table may give to this shard although it holds no lease -> when to look
         self._leased_until_s = float("-inf")
         self._logs: dict[tuple[str, int], PartitionLog] = {}
         self._reopen: dict[tuple[str, int], float] = {}  # logs with hosts that were given up -> when to replay them
@@ -202,18 +203,25 @@ class Shard:
         self._takes += 1
         try:
             leases = await self._journal.acquire(sorted(partitions), self.owner, ttl_ms=self.settings.lease_ttl_ms)
+        except EsplanadeError:
+            self._unsure |= dict.fromkeys(partitions, began_s)  # where it took place after all, nobody else would take them: `renew` looks
+            raise
         finally:
             self._takes += 1
+        self._own(leases, began_s)
+        return leases
+
+    def _own(self, leases: list[Lease], began_s: float) -> None:
         if not self._leases:
             self._leased_until_s = began_s + self.settings.lease_ttl_ms / 1000
         for lease in leases:
             self._leases[lease.partition] = lease
             self._leaving.discard(lease.partition)
+            self._unsure.pop(lease.partition, None)
         for log in [log for log in self._logs.values() if log.partition in self._leases and log.epoch != self._leases[log.partition].epoch]:
             self._give_up(log, Unavailable(f"partition {log.partition} was taken over anew; ask again"))
         self._publisher.send(DIRECTORY_CHANNEL, encode_leases(leases), True)
         self._reopening = asyncio.create_task(self._reopen_venues({lease.partition for lease in leases}))
-        return leases
 
     async def _reopen_venues(self, partitions: set[int]) -> None:
         while True:
@@ -249,8 +257,10 @@ class Shard:
             if snapshot is not None:
                 with contextlib.suppress(EsplanadeError):
                     await self._journal.put_snapshot(snapshot)
+        look_s = self._clock.monotonic_s() + self.settings.lease_ttl_ms / 1000
         for partition in leaving & self._leaving:
             self._leases.pop(partition, None)
+            self._unsure[partition] = look_s  # the next owner may die before it takes it
         self._leaving -= leaving
 
     def _settled(self, log: PartitionLog) -> asyncio.Future[None]:
@@ -293,14 +303,24 @@ class Shard:
             await asyncio.wait(list(self._workers.values()))
 
     async def renew(self) -> None:
-        """Extend the leases; give up partitions that another owner has taken."""
+        """Extend the leases; give up partitions that another owner has taken, and own those that the table gives to this shard although it did not know
+        (a takeover whose answer was lost, a hand-over that nobody took up)."""
         began_s = self._clock.monotonic_s()
         asked, takes = dict(self._leases), self._takes
+        unsure = {partition for partition, look_s in self._unsure.items() if began_s >= look_s}
         try:
-            kept = await self._journal.renew(list(asked.values()), ttl_ms=self.settings.lease_ttl_ms) if asked else []
+            found = [lease for lease in await self._journal.leases() if lease.partition in unsure and lease.owner == self.owner] if unsure else []
+            wanted = [*asked.values(), *(lease for lease in found if lease.partition not in asked)]
+            kept = await self._journal.renew(wanted, ttl_ms=self.settings.lease_ttl_ms) if wanted else []
         except EsplanadeError:
             return  # the leases run out by themselves; until then this shard may answer
         held = {lease.partition: lease for lease in kept}
+        ours = [held[lease.partition] for lease in found if lease.partition in held and lease.partition in self._unsure]
+        if unsure and takes == self._takes and takes % 2 == 0:
+            for partition in unsure:
+                self._unsure.pop(partition, None)
+            if ours and not self._stopping:
+                self._own(ours, began_s)
         for partition, lease in asked.items():
             if self._leases.get(partition) is not lease:
                 continue  # taken anew, or handed over, meanwhile

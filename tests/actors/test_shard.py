@@ -35,8 +35,8 @@ from actors.shard import ShardSettings
 from actors.system import Key
 from actors.topics import OfferChanged, PushBatch, Rewind, TickClosed
 from esplanade.core.errors import InvalidInput, LimitExceeded, NotFound, Unavailable
-from esplanade.core.ids import Address
-from esplanade.storage.journal import Append, Snapshot
+from esplanade.core.ids import PARTITIONS, Address
+from esplanade.storage.journal import Append, Lease, Snapshot
 from spatial.offers import Offer, Within
 from tests.actors.parkside import from_i8, from_u4, keys, named, rows, u2, u4
 from tests.actors.stage import Stage, stage
@@ -470,3 +470,38 @@ async def test_a_venue_that_is_gone_from_the_catalogue_leaves_the_rest_of_its_lo
         assert at.system.shards[0].profile().activations == replays, "it is not tried again and again"
         at.catalogue._venues["demo", "parkside"] = document
         assert (await at.system.clock("demo", "parkside")).driven
+
+
+# --- the table and the shard disagree ---------------------------------------------------------------------------------
+
+
+async def test_a_takeover_whose_answer_was_lost_is_owned_at_the_next_renewal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database committed and its answer never came: the table names a shard that did not know, and nobody else would have taken the partition."""
+    async with stage(shards=2) as at:
+        former, heir = at.system.shards
+        acquire = at.journals[1].acquire
+
+        async def answer_lost(partitions: Sequence[int], owner: str, *, ttl_ms: int) -> list[Lease]:
+            await acquire(partitions, owner, ttl_ms=ttl_ms)
+            raise Unavailable("the connection was lost after the commit")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(at.journals[1], "acquire", answer_lost)
+            with pytest.raises(Unavailable):
+                await heir.take([0])
+        assert heir.profile().partitions == PARTITIONS // 2
+        await heir.renew()
+        await former.renew()
+        assert (heir.profile().partitions, former.profile().partitions) == (PARTITIONS // 2 + 1, PARTITIONS // 2 - 1)
+
+
+async def test_a_hand_over_that_nobody_takes_up_is_undone_after_a_lease() -> None:
+    """The next owner died before it took the partition, and the table went on to name the one that had let go of it."""
+    async with stage() as at:
+        shard = at.system.shards[0]
+        await shard.release([0])
+        await shard.renew()
+        assert shard.profile().partitions == PARTITIONS - 1, "the next owner has its time"
+        at.clock.advance(shard.settings.lease_ttl_ms / 1000)
+        await shard.renew()
+        assert shard.profile().partitions == PARTITIONS
