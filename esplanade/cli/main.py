@@ -19,6 +19,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from esplanade import __version__
+from esplanade.cli.backup import backup, restore
+from esplanade.cli.options import Config, DataDir
 from esplanade.cli.positioning import app as positioning_app
 from esplanade.cli.venue import app as venue_app
 from esplanade.core.errors import EsplanadeError
@@ -27,10 +29,9 @@ from esplanade.settings import Settings, load_settings
 _cli = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
 _cli.add_typer(venue_app, name="venue", help="Import, draw and check venue plans.")
 _cli.add_typer(positioning_app, name="positioning", help="Fit radio maps from surveyed walks, and score them.")
+_cli.command()(backup)
+_cli.command()(restore)
 console = Console()
-
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Directory of the embedded servers (ESPLANADE_DATA_DIR).")]
-Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings (ESPLANADE_CONFIG).")]
 
 
 def _settings(config: Path | None, data_dir: Path | None, **overrides: object) -> Settings:
