@@ -31,6 +31,7 @@ from esplanade.housekeeping import Housekeeper
 from esplanade.storage.broker import Broker
 from esplanade.storage.journal import Journal
 from esplanade.storage.postgres import PostgresJournal
+from esplanade.storage.postgres_audit import PostgresAudit
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.redis import RedisBroker
 
@@ -155,7 +156,7 @@ class GatewayProcess:
         self._config = config
         self._system = system
         self._index = index
-        self._closers: list[PostgresJournal | PostgresCatalogue | RedisBroker] = []
+        self._closers: list[PostgresJournal | PostgresCatalogue | PostgresAudit | RedisBroker] = []
 
     async def start(self) -> int:
         """Listen; returns the port."""
@@ -167,7 +168,8 @@ class GatewayProcess:
         journal = await PostgresJournal.open(config.postgres_url)
         catalogue = await PostgresCatalogue.open(config.postgres_url)
         broker = await RedisBroker.open(config.redis_url)
-        self._closers = [broker, catalogue, journal]
+        audit = await PostgresAudit.open(config.postgres_url)
+        self._closers = [broker, catalogue, journal, audit]
         await self._system.follow(journal, broker)
         signer = Signer(await signing_seed(catalogue))
         self._tee = RecordingTee()
@@ -181,6 +183,8 @@ class GatewayProcess:
             RealClock(),
             GatewaySettings(process=f"gateway-{self._index}", allowed_origins=config.allowed_origins, max_connections=config.max_connections),
             self._tee,
+            audit,
+            os.urandom(8),
         )
         with taking_port("gateway", "ESPLANADE_GATEWAY_PORT", config.host, config.gateway_port):
             return await self._server.start(config.host, config.gateway_port)
@@ -205,18 +209,24 @@ class ApiProcess:
     def __init__(self, config: ServiceConfig, system: FollowingSystem) -> None:
         self._config = config
         self._system = system
-        self._closers: list[PostgresJournal | PostgresCatalogue | RedisBroker] = []
+        self._closers: list[PostgresJournal | PostgresCatalogue | PostgresAudit | RedisBroker] = []
 
     async def start(self) -> int:
         """Listen; returns the port."""
         from gateway.api import ApiSettings, build_api, serve_api
+        from gateway.audit_trail import AuditTrail
         from gateway.auth import Signer
+        from gateway.metrics import GatewayMetrics
 
         config = self._config
         catalogue = await PostgresCatalogue.open(config.postgres_url)
         broker = await RedisBroker.open(config.redis_url)
         journal = await PostgresJournal.open(config.postgres_url, connections=1)
-        self._closers = [broker, catalogue, journal]
+        audit = await PostgresAudit.open(config.postgres_url)
+        self._closers = [broker, catalogue, journal, audit]
+        metrics = GatewayMetrics()
+        self._audit = AuditTrail(audit, RealClock(), metrics, run=os.urandom(8))
+        self._audit.start()
         self._housekeeper = Housekeeper(journal, outbox_keep_s=config.outbox_keep_s)
         self._housekeeper.start()
         await self._system.follow(journal, broker)
@@ -253,6 +263,8 @@ class ApiProcess:
             ),
             checks={"postgres": postgres, "redis": redis, "shards": shards, "gateways": gateway},
             profile=self._system.profile,
+            audit=self._audit,
+            own_metrics=metrics,
         )
         with taking_port("API", "ESPLANADE_API_PORT", config.host, config.api_port):
             self._server = await serve_api(app, config.host, config.api_port)
@@ -261,6 +273,7 @@ class ApiProcess:
     async def stop(self) -> None:
         await self._housekeeper.stop()
         await self._server.stop()
+        await self._audit.stop()
         await self._system.stop()
         for held in self._closers:
             await held.close()

@@ -34,6 +34,8 @@ CounterName = Literal[
     "esplanade_gateway_unreadable_publications_total",
     "esplanade_gateway_broker_losses_total",
     "esplanade_gateway_lost_publications_total",
+    "esplanade_gateway_audit_lines_total",
+    "esplanade_gateway_audit_lost_total",
 ]
 GaugeName = Literal["esplanade_gateway_connections", "esplanade_gateway_subscriptions", "esplanade_gateway_requests_in_flight"]
 HistogramName = Literal["esplanade_gateway_request_seconds"]
@@ -62,6 +64,8 @@ HELP: Final[dict[CounterName | GaugeName | HistogramName | ScrapeName, str]] = {
     "esplanade_gateway_unreadable_publications_total": "publications that could not be decoded",
     "esplanade_gateway_broker_losses_total": "times the broker's connection was lost",
     "esplanade_gateway_lost_publications_total": "gaps that the journal could no longer fill",
+    "esplanade_gateway_audit_lines_total": "lines of the audit trail made durable",
+    "esplanade_gateway_audit_lost_total": "acts that got no line in the audit trail, by reason (full, rate, stopped)",
     "esplanade_gateway_connections": "connections open now",
     "esplanade_gateway_subscriptions": "topic subscriptions of clients now",
     "esplanade_gateway_requests_in_flight": "requests taken and not yet answered",
@@ -82,6 +86,7 @@ LABEL: Final[dict[str, str]] = {
     "esplanade_gateway_disconnects_total": "code",
     "esplanade_gateway_refused_connections_total": "reason",
     "esplanade_gateway_conflated_total": "reason",
+    "esplanade_gateway_audit_lost_total": "reason",
 }
 
 

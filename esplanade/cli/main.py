@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from esplanade import __version__
+from esplanade.cli.audit import audit
 from esplanade.cli.backup import backup, restore
 from esplanade.cli.options import Config, DataDir
 from esplanade.cli.positioning import app as positioning_app
@@ -29,6 +30,7 @@ from esplanade.settings import Settings, load_settings
 _cli = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
 _cli.add_typer(venue_app, name="venue", help="Import, draw and check venue plans.")
 _cli.add_typer(positioning_app, name="positioning", help="Fit radio maps from surveyed walks, and score them.")
+_cli.command()(audit)
 _cli.command()(backup)
 _cli.command()(restore)
 console = Console()
