@@ -116,6 +116,7 @@ class Cluster:
             lease_ttl_s=settings.lease_ttl_s,
             tick_deadline_s=settings.tick_deadline_s,
             outbox_keep_s=settings.outbox_keep_s,
+            master_key=settings.master_key_bytes,
         )
         self._config = config
         say(f"starting {settings.shards} shards, the gateway and the API")

@@ -29,17 +29,21 @@ from esplanade.core.errors import Conflict, InvalidInput
 from esplanade.core.ids import PARTITIONS
 from esplanade.housekeeping import Housekeeper
 from esplanade.storage.broker import Broker
+from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.journal import Journal
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_audit import PostgresAudit
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
+from esplanade.storage.postgres_keys import PostgresSubjectKeys
 from esplanade.storage.redis import RedisBroker
+from esplanade.storage.sealing import Keyring, SubjectKeys
 
 GC_YOUNG: Final = 200_000
 """Container objects made before the collector of a shard looks at the young ones."""
 
 SIGNING_KEY: Final = "token-signing-key"
 PSEUDONYM_KEY: Final = "pseudonym-key"
+MASTER_KEY: Final = "master-key"
 
 
 class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +63,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     lease_ttl_s: float
     tick_deadline_s: float
     outbox_keep_s: float = 86_400.0
+    master_key: bytes | None = None
 
     @property
     def ws_url(self) -> str:
@@ -72,6 +77,11 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
 async def signing_seed(catalogue: PostgresCatalogue) -> bytes:
     """The deployment's token signing key (Ed25519 seed), made at the first start."""
     return await catalogue.secret(SIGNING_KEY, os.urandom(32))
+
+
+async def open_keyring(keys: SubjectKeys, catalogue: Catalogue, master_key: bytes | None) -> Keyring:
+    """Seals of what is personal, under the given master key, else under the deployment's own, which lies in its database beside what it protects."""
+    return Keyring(keys, master_key if master_key is not None else await catalogue.secret(MASTER_KEY, os.urandom(32)), os.urandom)
 
 
 class FollowingSystem(System, Protocol):
@@ -93,6 +103,7 @@ class ShardProcess:
         self._journal: PostgresJournal | None = None
         self._catalogue: PostgresCatalogue | None = None
         self._broker: RedisBroker | None = None
+        self._keys: PostgresSubjectKeys | None = None
 
     async def start(self) -> None:
         config = self._config
@@ -100,6 +111,7 @@ class ShardProcess:
         self._journal = await PostgresJournal.open(config.postgres_url)
         self._catalogue = await PostgresCatalogue.open(config.postgres_url)
         self._broker = await RedisBroker.open(config.redis_url)
+        self._keys = await PostgresSubjectKeys.open(config.postgres_url)
         name = shard_name(self._index)
         self._shard = Shard(
             name=name,
@@ -113,6 +125,7 @@ class ShardProcess:
             pid=os.getpid(),
             node=socket.gethostname(),
             behaviours=self._behaviours,
+            keyring=await open_keyring(self._keys, self._catalogue, config.master_key),
         )
         await self._shard.start()
         # Entities live long and hold no cycles: what the collector would look through at every thousandth allocation costs more than half of a turn.
@@ -144,7 +157,7 @@ class ShardProcess:
     async def stop(self) -> None:
         if self._shard is not None:
             await self._shard.stop()
-        for held in (self._broker, self._catalogue, self._journal):
+        for held in (self._broker, self._keys, self._catalogue, self._journal):
             if held is not None:
                 await held.close()
 

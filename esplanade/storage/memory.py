@@ -304,6 +304,27 @@ class MemoryAudit:
             raise Unavailable("the audit trail is away, as the test asked")
 
 
+class MemorySubjectKeys:
+    """Wrapped keys in memory; share the object to share the data. An erased subject has None."""
+
+    def __init__(self) -> None:
+        self._keys: dict[tuple[str, str], bytes | None] = {}
+
+    async def key(self, tenant: str, subject: str, make: bytes | None = None) -> bytes | None:
+        return self._keys.get((tenant, subject)) if make is None else self._keys.setdefault((tenant, subject), make)
+
+    async def erase(self, tenant: str, subject: str) -> bool:
+        held = self._keys.get((tenant, subject)) is not None
+        self._keys[(tenant, subject)] = None
+        return held
+
+    async def erased(self, tenant: str, subject: str) -> bool:
+        return (tenant, subject) in self._keys and self._keys[(tenant, subject)] is None
+
+    async def close(self) -> None:
+        pass
+
+
 class MemoryHub:
     """What the brokers of one test share: the subscriptions and the expiring values. `lose_connections` plays a restart of the real server."""
 

@@ -147,6 +147,10 @@ FORBIDDEN = [
         for statement in ("UPDATE audit SET outcome = 'done'", "DELETE FROM audit", "TRUNCATE audit")
     ),
     ("esplanade_writer", "SELECT 1 FROM audit"),
+    ("esplanade_writer", "UPDATE subject_key SET wrapped = ''"),
+    ("esplanade_writer", "DELETE FROM subject_key"),
+    ("esplanade_keeper", "DELETE FROM subject_key"),
+    ("esplanade_reader", "SELECT 1 FROM subject_key"),
     ("esplanade_keeper", "INSERT INTO audit SELECT"),
     ("esplanade_reader", "INSERT INTO audit SELECT"),
     ("esplanade_keeper", "DELETE FROM segment"),

@@ -9,7 +9,7 @@ import math
 import struct
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 import psycopg
@@ -139,7 +139,8 @@ def sample(kind: type[EventBody], shift: int) -> EventBody:
         int: 2**40 + shift, str: f"text é {shift}", bytes: bytes(range(16 + shift)), bool: bool(shift), Offer: offer,
         tuple[BayChange, ...]: (BayChange("bay-0", True),) * shift, tuple[Offer, ...]: (offer,) * shift, tuple[str, ...]: ("EUR", "CHF")[:shift],
     }  # fmt: skip
-    return kind(*(by_type[field.type] for field in msgspec.structs.fields(kind)))
+    types = (field.type for field in msgspec.structs.fields(kind))
+    return kind(*(by_type[get_args(found)[0] if get_origin(found) is Annotated else found] for found in types))
 
 
 SAMPLES = [sample(kind, shift) for kind in TYPES.values() for shift in (0, 1)]
