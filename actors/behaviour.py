@@ -17,6 +17,7 @@ from actors.reminders import DropReminder, Reminder
 from actors.topics import Body
 from actors.venue_book import VenueBook
 from esplanade.core.ids import Address
+from esplanade.storage.sealing import SubjectSeal
 
 S = TypeVar("S")
 
@@ -31,12 +32,13 @@ class Crowd(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a turn may know beside its state. `tick`: newest closed tick of the venue, -1 where none is known."""
+    """What a turn may know beside its state. `tick`: newest closed tick of the venue, -1 where none is known. `seal`: of a personal entity's subject."""
 
     address: Address
     venue: VenueBook | None = None
     crowd: Crowd | None = None
     tick: int = -1
+    seal: SubjectSeal | None = None
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from actors.behaviour import Behaviour, Context
-from actors.events import Answered, EventBody, ReminderDropped, ReminderFired, ReminderSet, decode_event, encode_event
+from actors.events import Answered, EventBody, ReminderDropped, ReminderFired, ReminderSet, decode_event, encode_event, open_reply, seal_event
 from actors.messages import Command, Rejected, Reply
 from actors.reminders import Held, Wake, change, fold
 from actors.system import Key
@@ -21,6 +21,7 @@ from actors.topics import Body
 from esplanade.core.errors import Conflict, Fault
 from esplanade.core.ids import Address
 from esplanade.storage.journal import Event
+from esplanade.storage.sealing import SubjectSeal
 
 WINDOW: Final = 32
 """Answers kept of one client and entity; a client has at most this many commands under way to one entity."""
@@ -107,12 +108,13 @@ class Entity:
         if key is not None:
             known = self._answers.find(key)
             if known is not None:
-                return Turn([], _REPLY.decode(known), ())
+                return Turn([], _REPLY.decode(known if context.seal is None else self._opened(known, key, context.seal)), ())
         decision = self._behaviour.decide(self.state, command, context)
         if isinstance(decision, Rejected):
             return Turn([], decision, ())
         events, version, name, apply = [], self.version, self.name, self._behaviour.apply
-        for body in decision.events:
+        seal = context.seal
+        for body in decision.events if seal is None else [seal_event(body, seal) for body in decision.events]:
             type_name, data = encode_event(body)
             self.state = apply(self.state, body)
             version += 1
@@ -121,9 +123,11 @@ class Entity:
         if decision.reminders:
             version, wakes = change(self, decision.reminders, events, version)
         if events and key is not None:
-            reply = _encode(decision.reply)
-            type_name, data = encode_event(Answered(key.client, key.sequence, reply))
-            self._answers.keep(key.client, key.sequence, reply)
+            answered: EventBody = Answered(key.client, key.sequence, _encode(decision.reply))
+            if seal is not None:
+                answered = seal_event(answered, seal)
+            type_name, data = encode_event(answered)
+            self._apply(answered)
             version += 1
             events.append(Event(name, version, type_name, data))
         self.version = version
@@ -148,6 +152,12 @@ class Entity:
         version, more = change(self, decision.reminders, events, version)
         self.version = version
         return Turn(events, decision.reply, decision.outbox, (*wakes, *more))
+
+    def _opened(self, known: bytes, key: Key, seal: SubjectSeal) -> bytes:
+        reply = open_reply(known, seal)
+        if reply is None:
+            raise Conflict(f"{self.name}: the answer to client {key.client!r}, sequence {key.sequence}, was erased with its subject")
+        return reply
 
     def _apply(self, body: EventBody) -> None:
         if isinstance(body, Answered):

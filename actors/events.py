@@ -7,13 +7,25 @@ a changed meaning gets a new name (`..._v2`), and an entry in `_UPCAST` turns th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Annotated, Final, get_args, get_type_hints
 
 import msgspec
 
 from actors.messages import BayChange
 from esplanade.core.errors import Fault
+from esplanade.storage.sealing import ERASED_BYTES, SubjectSeal
 from spatial.offers import Offer
+
+
+class _Personal:
+    """Marks a field that says something about a person beyond its number."""
+
+
+PERSONAL: Final = _Personal()
+"""`Annotated[str, PERSONAL]`: in events of a personal entity (PERSONAL_KINDS) the field is stored sealed with the subject's key (`seal_event`)."""
+
+PERSONAL_KINDS: Final = frozenset({"session"})
+"""Kinds of entities that are about one subject, whose number is their id."""
 
 
 class _Body(msgspec.Struct, frozen=True, array_like=True):
@@ -28,7 +40,7 @@ class Answered(_Body, frozen=True):
 
     client: str
     sequence: int
-    reply: bytes
+    reply: Annotated[bytes, PERSONAL]
 
 
 class ReminderSet(_Body, frozen=True):
@@ -75,8 +87,8 @@ class BaysChanged(_Body, frozen=True):
 class QrScanned(_Body, frozen=True):
     """SCAN_QR: the subject walked in digitally at an entrance."""
 
-    venue: str
-    location: str
+    venue: Annotated[str, PERSONAL]
+    location: Annotated[str, PERSONAL]
 
 
 # --- ledger -----------------------------------------------------------------------------------------------------------
@@ -324,3 +336,40 @@ def decode_event(type_name: str, body: bytes) -> EventBody:
         return decoder.decode(body)
     except msgspec.DecodeError as error:
         raise Fault(f"stored event of type {type_name!r} with {len(body)} bytes: {error}; the journal is damaged or the type changed") from error
+
+
+# --- what is personal -------------------------------------------------------------------------------------------------
+
+
+def _personal_fields(name: str, struct: type[EventBody]) -> tuple[tuple[str, bool, str], ...]:
+    hints = get_type_hints(struct, include_extras=True)
+    marked = [field for field in struct.__struct_fields__ if PERSONAL in get_args(hints[field])]
+    return tuple((field, get_args(hints[field])[0] is str, f"{name}.{field}") for field in marked)
+
+
+_PERSONAL_FIELDS: Final = {struct: fields for name, struct in TYPES.items() if (fields := _personal_fields(name, struct))}
+"""By struct: (field, whether it is text, the name it is bound to)."""
+
+
+def seal_event(body: EventBody, seal: SubjectSeal) -> EventBody:
+    """The event as it is stored: its personal fields sealed."""
+    fields = _PERSONAL_FIELDS.get(type(body))
+    if fields is None:
+        return body
+    sealed = {name: seal.seal_text(place, getattr(body, name)) if text else seal.seal(place, getattr(body, name)) for name, text, place in fields}
+    return msgspec.structs.replace(body, **sealed)
+
+
+def open_event(body: EventBody, seal: SubjectSeal) -> EventBody:
+    """The event as it happened; personal fields of an erased subject read as ERASED_TEXT or ERASED_BYTES."""
+    fields = _PERSONAL_FIELDS.get(type(body))
+    if fields is None:
+        return body
+    opened = {name: seal.open_text(place, getattr(body, name)) if text else seal.open(place, getattr(body, name)) for name, text, place in fields}
+    return msgspec.structs.replace(body, **opened)
+
+
+def open_reply(reply: bytes, seal: SubjectSeal) -> bytes | None:
+    """A remembered answer of a personal entity; None where its subject is erased."""
+    opened = seal.open("answered.v1.reply", reply)
+    return None if opened == ERASED_BYTES else opened

@@ -20,6 +20,7 @@ import msgspec
 from actors.behaviour import Context
 from actors.directory import DIRECTORY_CHANNEL, encode_leases
 from actors.entity import Entity, Turn
+from actors.events import PERSONAL_KINDS
 from actors.flusher import Flusher, Log
 from actors.meter import Meter
 from actors.partition_log import BEHAVIOURS, Behaviours, HostedPositions, PartitionLog
@@ -58,6 +59,7 @@ from esplanade.core.ids import VENUE_KINDS, Address, partition_of
 from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.journal import Journal, Lease
+from esplanade.storage.sealing import Keyring
 
 PASSIVATED_AT_ONCE: Final = 4
 """Logs that leave memory in one second for want of use; each may cost a snapshot."""
@@ -124,7 +126,10 @@ _UNANSWERED: Final = Refused(Fault.code, "not answered")
 
 
 class Shard:
-    """`owner` must be unique to this process and start. `secret`: at least 16 bytes, the same for all shards; pseudonyms come from it."""
+    """`owner` must be unique to this process and start. `secret`: at least 16 bytes, the same for all shards; pseudonyms come from it.
+
+    `keyring`: seals what is personal. Without one (tests of logic, which keep nothing) it is stored as it is.
+    """
 
     def __init__(
         self,
@@ -141,7 +146,9 @@ class Shard:
         pid: int = 0,
         node: str = "",
         behaviours: Behaviours = BEHAVIOURS,
+        keyring: Keyring | None = None,
     ) -> None:
+        self._keyring = keyring
         self.name = name
         self.owner = owner
         self.settings = settings or ShardSettings()
@@ -460,11 +467,17 @@ class Shard:
         if behaviour is None:
             return None
         venue = behaviour.venue_of(address, request.command)
+        if venue is not None and self._unsealed(log, address, now_s):
+            return venue
         if venue is None or venue in log.hosts:
             return None
         if address.kind == "zone":
             return venue
         return None if self._shelf.at_hand(log.tenant, venue, now_s) is not None else venue
+
+    def _unsealed(self, log: PartitionLog, address: Address, now_s: float) -> bool:
+        """Whether the address is about a person whose key must be fetched first."""
+        return self._keyring is not None and address.kind in PERSONAL_KINDS and self._keyring.at_hand(log.tenant, address.id, now_s) is None
 
     def _work_on(self, log: PartitionLog) -> None:
         if log not in self._workers:
@@ -521,6 +534,8 @@ class Shard:
     async def _fetch(self, log: PartitionLog, venue: str, request: Request) -> None:
         now_s = self._clock.monotonic_s()
         book = await self._shelf.fetch(log.tenant, venue, now_s)
+        if self._keyring is not None and isinstance(request, Ask) and request.address.kind in PERSONAL_KINDS:
+            await self._keyring.fetch(log.tenant, request.address.id, now_s)
         pinned = not isinstance(request, Ask) or request.address.kind == "zone"
         if pinned and venue in log.orphans:
             self._give_up(log, Unavailable(f"venue {venue} is in the catalogue again; its log is replayed, ask again"))
@@ -569,8 +584,13 @@ class Shard:
         venue = behaviour.venue_of(address, ask.command)
         host = log.host(venue) if venue is not None and address.kind in VENUE_KINDS else None
         book = host.book if host is not None else self._shelf.at_hand(log.tenant, venue, now_s) if venue is not None else None
+        seal = None
+        if self._keyring is not None and address.kind in PERSONAL_KINDS:
+            seal = self._keyring.at_hand(log.tenant, address.id, now_s)
+            if seal is None and venue is not None:
+                raise Unavailable(f"the key of {address} is no longer at hand; ask again with the same key")  # never stored as it is
         turn = entity.turn(
-            ask.command, ask.key, Context(address=address, venue=book, crowd=host, tick=host.buffer.closed if host is not None else -1)
+            ask.command, ask.key, Context(address=address, venue=book, crowd=host, tick=host.buffer.closed if host is not None else -1, seal=seal)
         )  # fmt: skip
         if turn.events:
             self._flusher.append(log, turn.events, [(topic, msgspec.msgpack.encode(body)) for topic, body in turn.outbox])

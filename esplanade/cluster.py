@@ -29,7 +29,9 @@ from esplanade.doctor import console_dir
 from esplanade.node import Node
 from esplanade.processes import ApiProcess, GatewayProcess, ServiceConfig, ShardProcess, free_port, signing_seed, taking_port
 from esplanade.settings import Settings
+from esplanade.storage.audit import AuditLine
 from esplanade.storage.postgres import PostgresJournal
+from esplanade.storage.postgres_audit import PostgresAudit
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.redis import RedisBroker
 from esplanade.whereabouts import Whereabouts, announce, withdraw
@@ -120,6 +122,7 @@ class Cluster:
             lease_ttl_s=settings.lease_ttl_s,
             tick_deadline_s=settings.tick_deadline_s,
             outbox_keep_s=settings.outbox_keep_s,
+            master_key=settings.master_key_bytes,
         )
         self._config = config
         say(f"starting {settings.shards} shards, the gateway and the API")
@@ -218,7 +221,7 @@ class Cluster:
         assert self._config is not None
         assert self._gateway is not None
         assert self._system is not None
-        gateway, system = self._gateway, self._system
+        gateway, system, postgres_url = self._gateway, self._system, self._config.postgres_url
 
         async def start_recording(tenant: str, venue: str, folder: Path) -> None:
             await gateway.call("start_recording", tenant, venue, str(folder))
@@ -229,6 +232,14 @@ class Cluster:
         async def kill_shard(address: Address) -> str:
             owner = system.directory.owner_of(partition_of(address))
             shard = next(shard for shard in self._shards if shard.name == owner)
+            line = AuditLine(
+                os.urandom(16), address.tenant, RealClock().unix_ms(), "local", "fault.kill", shard.name, "esplanade run", "done", {"address": str(address)}
+            )  # fmt: skip
+            audit = await PostgresAudit.open(postgres_url)
+            try:
+                await audit.append([line])  # before the act: nobody is killed without a line
+            finally:
+                await audit.close()
             os.kill(await shard.pid(), signal.SIGKILL)
             return shard.name
 

@@ -32,10 +32,14 @@ from esplanade.core.errors import Conflict, InvalidInput
 from esplanade.core.ids import PARTITIONS
 from esplanade.housekeeping import Housekeeper
 from esplanade.storage.broker import Broker
+from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.journal import Journal
 from esplanade.storage.postgres import PostgresJournal
+from esplanade.storage.postgres_audit import PostgresAudit
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
+from esplanade.storage.postgres_keys import PostgresSubjectKeys
 from esplanade.storage.redis import RedisBroker
+from esplanade.storage.sealing import Keyring, SubjectKeys
 
 _log = logging.getLogger("esplanade.processes")
 
@@ -46,6 +50,7 @@ GC_YOUNG_DOOR: Final = 20_000
 
 SIGNING_KEY: Final = "token-signing-key"
 PSEUDONYM_KEY: Final = "pseudonym-key"
+MASTER_KEY: Final = "master-key"
 
 
 class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +70,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     lease_ttl_s: float
     tick_deadline_s: float
     outbox_keep_s: float = 86_400.0
+    master_key: bytes | None = None
 
     @property
     def ws_url(self) -> str:
@@ -78,6 +84,11 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
 async def signing_seed(catalogue: PostgresCatalogue) -> bytes:
     """The deployment's token signing key (Ed25519 seed), made at the first start."""
     return await catalogue.secret(SIGNING_KEY, os.urandom(32))
+
+
+async def open_keyring(keys: SubjectKeys, catalogue: Catalogue, master_key: bytes | None) -> Keyring:
+    """Seals of what is personal, under the given master key, else under the deployment's own, which lies in its database beside what it protects."""
+    return Keyring(keys, master_key if master_key is not None else await catalogue.secret(MASTER_KEY, os.urandom(32)), os.urandom)
 
 
 class FollowingSystem(System, Protocol):
@@ -105,6 +116,7 @@ class ShardProcess:
         self._journal: PostgresJournal | None = None
         self._catalogue: PostgresCatalogue | None = None
         self._broker: RedisBroker | None = None
+        self._keys: PostgresSubjectKeys | None = None
 
     async def start(self) -> None:
         config = self._config
@@ -113,6 +125,7 @@ class ShardProcess:
         self._journal = await PostgresJournal.open(config.postgres_url)
         self._catalogue = await PostgresCatalogue.open(config.postgres_url)
         self._broker = await RedisBroker.open(config.redis_url)
+        self._keys = await PostgresSubjectKeys.open(config.postgres_url)
         name = shard_name(self._index)
         self._shard = Shard(
             name=name,
@@ -126,6 +139,7 @@ class ShardProcess:
             pid=os.getpid(),
             node=socket.gethostname(),
             behaviours=self._behaviours,
+            keyring=await open_keyring(self._keys, self._catalogue, config.master_key),
         )
         await self._shard.start()
         if self._system is not None:
@@ -168,7 +182,7 @@ class ShardProcess:
             await self._shard.stop()
         if self._system is not None:
             await self._system.stop()
-        for held in (self._broker, self._catalogue, self._journal):
+        for held in (self._broker, self._keys, self._catalogue, self._journal):
             if held is not None:
                 await held.close()
         await asyncio.to_thread(tracing.stop)
@@ -186,7 +200,7 @@ class GatewayProcess:
         self._config = config
         self._system = system
         self._index = index
-        self._closers: list[PostgresJournal | PostgresCatalogue | RedisBroker] = []
+        self._closers: list[PostgresJournal | PostgresCatalogue | PostgresAudit | RedisBroker] = []
 
     async def start(self) -> int:
         """Listen; returns the port."""
@@ -199,7 +213,8 @@ class GatewayProcess:
         journal = await PostgresJournal.open(config.postgres_url)
         catalogue = await PostgresCatalogue.open(config.postgres_url)
         broker = await RedisBroker.open(config.redis_url)
-        self._closers = [broker, catalogue, journal]
+        audit = await PostgresAudit.open(config.postgres_url)
+        self._closers = [broker, catalogue, journal, audit]
         await self._system.follow(journal, broker)
         signer = Signer(await signing_seed(catalogue))
         self._tee = RecordingTee()
@@ -213,6 +228,8 @@ class GatewayProcess:
             RealClock(),
             GatewaySettings(process=f"gateway-{self._index}", allowed_origins=config.allowed_origins, max_connections=config.max_connections),
             self._tee,
+            audit,
+            os.urandom(8),
         )
         with taking_port("gateway", "ESPLANADE_GATEWAY_PORT", config.host, config.gateway_port):
             port = await self._server.start(config.host, config.gateway_port)
@@ -240,18 +257,24 @@ class ApiProcess:
     def __init__(self, config: ServiceConfig, system: FollowingSystem) -> None:
         self._config = config
         self._system = system
-        self._closers: list[PostgresJournal | PostgresCatalogue | RedisBroker] = []
+        self._closers: list[PostgresJournal | PostgresCatalogue | PostgresAudit | RedisBroker] = []
 
     async def start(self) -> int:
         """Listen; returns the port."""
         from gateway.api import ApiSettings, build_api, serve_api
+        from gateway.audit_trail import AuditTrail
         from gateway.auth import Signer
+        from gateway.metrics import GatewayMetrics
 
         config = self._config
         catalogue = await PostgresCatalogue.open(config.postgres_url)
         broker = await RedisBroker.open(config.redis_url)
         journal = await PostgresJournal.open(config.postgres_url, connections=1)
-        self._closers = [broker, catalogue, journal]
+        audit = await PostgresAudit.open(config.postgres_url)
+        self._closers = [broker, catalogue, journal, audit]
+        metrics = GatewayMetrics()
+        self._audit = AuditTrail(audit, RealClock(), metrics, run=os.urandom(8))
+        self._audit.start()
         self._housekeeper = Housekeeper(journal, outbox_keep_s=config.outbox_keep_s)
         self._housekeeper.start()
         await self._system.follow(journal, broker)
@@ -288,6 +311,8 @@ class ApiProcess:
             ),
             checks={"postgres": postgres, "redis": redis, "shards": shards, "gateways": gateway},
             profile=self._system.profile,
+            audit=self._audit,
+            own_metrics=metrics,
         )
         with taking_port("API", "ESPLANADE_API_PORT", config.host, config.api_port):
             self._server = await serve_api(app, config.host, config.api_port)
@@ -297,6 +322,7 @@ class ApiProcess:
     async def stop(self) -> None:
         await self._housekeeper.stop()
         await self._server.stop()
+        await self._audit.stop()
         await self._system.stop()
         for held in self._closers:
             await held.close()

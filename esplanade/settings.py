@@ -53,6 +53,11 @@ class Settings(BaseSettings):
     outbox_keep_s: Annotated[float, Field(ge=60, le=30 * 86_400)] = Field(
         86_400.0, description="How long publications are kept for clients that reconnect; one that was away for longer is told that it missed some."
     )
+    master_key: Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")] | None = Field(
+        None,
+        repr=False,
+        description="Key that wraps the keys of personal data, 64 hexadecimal digits; by default one in the database, which backups then carry.",
+    )
     local_sign_in: bool | None = Field(
         None,
         description="Whether the console on this machine may sign in without an account; by default only when everything is embedded and on loopback.",
@@ -73,6 +78,10 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         # Environment over the file; `load_settings` passes the file's values as init values and the command line's over both.
         return env_settings, init_settings
+
+    @property
+    def master_key_bytes(self) -> bytes | None:
+        return None if self.master_key is None else bytes.fromhex(self.master_key)
 
     @property
     def embedded(self) -> bool:
@@ -104,8 +113,13 @@ def load_settings(*, config: Path | None = None, **overrides: Any) -> Settings:
         given = {key: value for key, value in overrides.items() if value is not None}
         return Settings.model_validate(settings.model_dump() | given) if given else settings
     except ValidationError as error:
-        first = "; ".join(f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors())
-        raise InvalidInput(f"settings: {first}; see docs/settings.md") from error
+        first = "; ".join(
+            f"{e['loc'][0]}: must have 64 hexadecimal digits"
+            if e["loc"][:1] == ("master_key",)  # it is not to be shown
+            else f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}"
+            for e in error.errors()
+        )
+        raise InvalidInput(f"settings: {first}; see docs/settings.md") from None
 
 
 OTHER_VARIABLES = ("ESPLANADE_DATA", "ESPLANADE_CHROMIUM", "ESPLANADE_WORLD_SEEDS")

@@ -32,8 +32,9 @@ from esplanade.core.clock import SystemClock
 from esplanade.core.errors import EsplanadeError, Forbidden, NotFound, Unauthenticated
 from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
+from gateway.audit_trail import AuditTrail
 from gateway.auth import Signer, Verifier
-from gateway.metrics import METRICS_PREFIX, Scrape, Snapshot
+from gateway.metrics import METRICS_PREFIX, GatewayMetrics, Scrape, Snapshot
 
 Check = Callable[[], Awaitable[str | None]]
 """None when ready, else what is not ready and why."""
@@ -79,8 +80,13 @@ def build_api(
     settings: ApiSettings,
     checks: Mapping[str, Check],
     profile: Callable[[], Awaitable[Sequence[dict[str, object]]]] | None = None,
+    audit: AuditTrail | None = None,
+    own_metrics: GatewayMetrics | None = None,
 ) -> FastAPI:
-    """The application. `checks`: by the name that /readyz says (postgres, redis, shards, gateways). `profile`: `System.profile`, for /metrics."""
+    """The application. `checks`: by the name that /readyz says (postgres, redis, shards, gateways). `profile`: `System.profile`, for /metrics.
+
+    `audit`: tokens issued and refused are noted there; it counts in `own_metrics`, told at /metrics as process `api`.
+    """
     app = FastAPI(title="Esplanade", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     documents = _Documents(catalogue)
 
@@ -125,6 +131,8 @@ def build_api(
             value = await broker.get(key)
             if value is not None:
                 snapshots.append(msgspec.msgpack.decode(value, type=Snapshot))
+        if own_metrics is not None:
+            snapshots.append(msgspec.msgpack.decode(own_metrics.snapshot("api"), type=Snapshot))
         profiles = list(await profile()) if profile is not None else []
         registry = CollectorRegistry(auto_describe=False)
         registry.register(Scrape(snapshots, profiles))
@@ -179,14 +187,27 @@ def build_api(
     @app.post("/v1/local/token")
     async def local_token(wanted: LocalToken, request: Request) -> dict[str, Any]:
         """A token without an account, for whoever sits at this machine."""
+        origin = request.client.host if request.client is not None else ""
+        try:
+            await may_sign_in(wanted, request)
+        except (Forbidden, NotFound) as error:
+            if audit is not None:
+                audit.refused(
+                    tenant=wanted.tenant, who="local", what="token.issue", target=wanted.role, origin=origin, outcome=error.code, why=error.message
+                )  # fmt: skip
+            raise
+        subject = LOCAL_SUBJECT if wanted.role == "operator" else await catalogue.next_subject(wanted.tenant)
+        token = signer.issue(subject, wanted.tenant, wanted.role, None, LOCAL_TOKEN_TTL_S, clock.unix_ms() / 1000)
+        if audit is not None:
+            audit.note(tenant=wanted.tenant, who="local", what="token.issue", target=f"{wanted.role}:{subject}", origin=origin)
+        return {"token": token, "subject": subject, "role": wanted.role, "tenant": wanted.tenant, "expires_in_s": LOCAL_TOKEN_TTL_S}
+
+    async def may_sign_in(wanted: LocalToken, request: Request) -> None:
         if not settings.local_sign_in:
             raise Forbidden("local sign-in is off here (it is on when everything is embedded and on loopback); present a token of your own")
         _check_local(request, settings.allowed_hosts)
         if wanted.tenant not in await catalogue.tenants():
             raise NotFound(f"tenant {wanted.tenant!r}: there is none of this id")
-        subject = LOCAL_SUBJECT if wanted.role == "operator" else await catalogue.next_subject(wanted.tenant)
-        token = signer.issue(subject, wanted.tenant, wanted.role, None, LOCAL_TOKEN_TTL_S, clock.unix_ms() / 1000)
-        return {"token": token, "subject": subject, "role": wanted.role, "tenant": wanted.tenant, "expires_in_s": LOCAL_TOKEN_TTL_S}
 
     @app.get("/{path:path}", include_in_schema=False)
     async def files(path: str) -> Response:

@@ -19,7 +19,9 @@ from esplanade.core import tracing
 from esplanade.core.clock import SystemClock, ticks
 from esplanade.core.errors import EsplanadeError, Fault, Forbidden, InvalidInput, NotFound
 from esplanade.core.ids import Address, check_name
+from esplanade.storage.audit import Detail
 from gateway import frames as f
+from gateway.audit_trail import AuditTrail
 from gateway.auth import Identity
 from gateway.batching import MoveBatcher, PayBatcher, Payment, Tee, tee_rows
 from gateway.hub import Hub
@@ -45,11 +47,29 @@ class Peer(HubPeer, Protocol):
     @property
     def identity(self) -> Identity: ...
 
+    @property
+    def origin(self) -> str:
+        """Where the client connects from."""
+        ...
+
     def send(self, frame: f.ServerFrame) -> None: ...
 
 
 class Dispatch:
-    def __init__(self, *, system: System, venues: VenueCache, hub: Hub, clock: SystemClock, metrics: GatewayMetrics, tee: Tee | None) -> None:
+    """`audit`: acts of operators are noted there, with what came of them."""
+
+    def __init__(
+        self,
+        *,
+        system: System,
+        venues: VenueCache,
+        hub: Hub,
+        clock: SystemClock,
+        metrics: GatewayMetrics,
+        tee: Tee | None,
+        audit: AuditTrail | None = None,
+    ) -> None:
+        self._audit = audit
         self._system = system
         self._venues = venues
         self._hub = hub
@@ -99,9 +119,9 @@ class Dispatch:
             case f.GetClock():
                 self._request(peer, frame.seq, self._clock_of(peer, frame), started)
             case f.CreateOffer() | f.EndOffer():
-                self._request(peer, frame.seq, self._change_offer(peer, frame), started)
+                self._request(peer, frame.seq, self._noted(peer, frame, self._change_offer(peer, frame)), started)
             case f.SetBays():
-                self._request(peer, frame.seq, self._bays(peer, frame), started)
+                self._request(peer, frame.seq, self._noted(peer, frame, self._bays(peer, frame)), started)
             case f.GetBooks():
                 self._request(peer, frame.seq, self._books(peer, frame), started)
             case f.OpenSource() | f.CloseSource():
@@ -109,7 +129,7 @@ class Dispatch:
             case f.Columns():
                 self._request(peer, frame.seq, self._columns(peer, frame), started)
             case f.TopUps():
-                self._request(peer, frame.seq, self._top_ups(peer, frame), started)
+                self._request(peer, frame.seq, self._noted(peer, frame, self._top_ups(peer, frame)), started)
             case f.Payments():
                 self._request(peer, frame.seq, self._payments(peer, frame), started)
             case f.Hello() | f.Ack() | f.Subscribe() | f.Unsubscribe():
@@ -291,6 +311,27 @@ class Dispatch:
 
     # --- operators ---
 
+    async def _noted(
+        self, peer: Peer, frame: f.CreateOffer | f.EndOffer | f.SetBays | f.TopUps, work: Coroutine[Any, Any, f.ServerFrame]
+    ) -> f.ServerFrame:
+        """The answer; where an operator asked, the act and its outcome are noted for the audit trail. Feeds do the same all day and are not."""
+        if self._audit is None or peer.identity.role != "operator":
+            return await work
+        outcome = "fault"
+        try:
+            reply = await work
+            outcome = "done"
+            return reply
+        except EsplanadeError as error:
+            outcome = error_frame(error, None).code
+            raise
+        finally:
+            what, target, detail = described(frame)
+            identity = peer.identity
+            self._audit.note(
+                tenant=identity.tenant, who=who_is(identity), what=what, target=target, origin=peer.origin, outcome=outcome, detail=detail
+            )  # fmt: skip
+
     async def _zone(self, peer: Peer, frame: f.GetZone) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         if frame.zone not in facts.units and frame.zone not in facts.zones:
@@ -451,6 +492,32 @@ class _Refused(EsplanadeError):
 def error_frame(error: EsplanadeError, seq: int | None) -> f.Error:
     code = error.rejected.code if isinstance(error, _Refused) else error.code
     return f.Error(code=code, message=error.message, retryable=error.retryable, seq=seq)
+
+
+def described(frame: f.CreateOffer | f.EndOffer | f.SetBays | f.TopUps) -> tuple[str, str, Detail]:
+    """What an operator's frame asks for, as the audit trail says it: act, target, detail."""
+    match frame:
+        case f.CreateOffer():
+            offer = frame.offer
+            return (
+                "offer.create",
+                f"{frame.venue}/{offer.id}",
+                {"unit": offer.unit_id, "title": offer.title, "starts": offer.starts_tick, "ends": offer.ends_tick},
+            )
+        case f.EndOffer():
+            return "offer.end", f"{frame.venue}/{frame.offer}", {"tick": frame.tick}
+        case f.SetBays():
+            return "bays.set", frame.venue, {"bays": len(frame.bays)}
+        case f.TopUps():
+            amount = int(np.frombuffer(frame.amount, "<u4").sum()) if len(frame.amount) % 4 == 0 else 0
+            return "wallets.top_up", frame.currency, {"rows": len(frame.subject) // 4, "amount": amount}
+        case _:
+            assert_never(frame)
+
+
+def who_is(identity: Identity) -> str:
+    """A person or program as the audit trail names it."""
+    return f"{identity.role}:{identity.subject}"
 
 
 def client_of(peer: Peer) -> str:

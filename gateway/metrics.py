@@ -37,6 +37,8 @@ CounterName = Literal[
     "esplanade_gateway_broker_losses_total",
     "esplanade_gateway_lost_publications_total",
     "esplanade_gateway_stale_reads_total",
+    "esplanade_gateway_audit_lines_total",
+    "esplanade_gateway_audit_lost_total",
 ]
 GaugeName = Literal[
     "esplanade_gateway_connections",
@@ -84,6 +86,8 @@ HELP: Final[dict[CounterName | GaugeName | HistogramName | ScrapeName, str]] = {
     "esplanade_gateway_broker_losses_total": "times the broker's connection was lost",
     "esplanade_gateway_lost_publications_total": "gaps that the journal could no longer fill",
     "esplanade_gateway_stale_reads_total": "reads whose caller allows staleness, by answer (held: without a turn; asked: by a new one)",
+    "esplanade_gateway_audit_lines_total": "lines of the audit trail made durable",
+    "esplanade_gateway_audit_lost_total": "acts that got no line in the audit trail, by reason (full, rate, stopped)",
     "esplanade_gateway_connections": "connections open now",
     "esplanade_gateway_subscriptions": "topic subscriptions of clients now",
     "esplanade_gateway_requests_in_flight": "requests taken and not yet answered",
@@ -119,6 +123,7 @@ LABEL: Final[dict[str, str]] = {
     "esplanade_shard_event_bytes_total": "kind",
     "esplanade_shard_turn_seconds": "kind",
     "esplanade_shard_hot_requests": "rank",
+    "esplanade_gateway_audit_lost_total": "reason",
 }
 HOT_RANKS: Final = 10
 SHARD_HISTOGRAMS: Final[dict[ScrapeName, str]] = {

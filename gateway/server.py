@@ -24,16 +24,18 @@ from websockets.typing import Subprotocol
 
 from actors.system import System
 from esplanade.core.clock import SystemClock
-from esplanade.core.errors import EsplanadeError, LimitExceeded, NotFound, Unauthenticated, Unavailable
+from esplanade.core.errors import EsplanadeError, Forbidden, LimitExceeded, NotFound, Unauthenticated, Unavailable
+from esplanade.storage.audit import NO_TENANT, AuditLog
 from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.journal import Journal
 from gateway import frames as f
+from gateway.audit_trail import AuditTrail
 from gateway.auth import Identity, Signer, Verifier
 from gateway.batching import Tee
 from gateway.codec import FORMATS
 from gateway.codes import CloseCode
-from gateway.dispatch import Dispatch, error_frame
+from gateway.dispatch import Dispatch, error_frame, who_is
 from gateway.hub import Hub
 from gateway.limits import TokenBucket
 from gateway.metrics import METRICS_PREFIX, METRICS_TTL_S, GatewayMetrics, GaugeName
@@ -93,11 +95,19 @@ class Connection:
         assert self.session.identity is not None
         return self.session.identity
 
+    @property
+    def origin(self) -> str:
+        """The address that the socket's other end has."""
+        address = self._ws.remote_address
+        return str(address[0]) if isinstance(address, tuple) and address else ""
+
     # --- out ---
 
     def send(self, frame: f.ServerFrame) -> None:
         if isinstance(frame, f.Error):
             self._server.metrics.count("esplanade_gateway_errors_total", label=frame.code)
+            if frame.code == Forbidden.code and self.session.identity is not None:
+                self._server.note_refusal(self.identity.tenant, who_is(self.identity), "frame", self.origin, frame.code, frame.message)
         self.write(self.session.codec.encode(frame))
 
     def write(self, encoded: bytes) -> None:
@@ -234,7 +244,7 @@ class Connection:
 
 
 class GatewayServer:
-    """One gateway process. `tee` gets every row that a position host took."""
+    """One gateway process. `tee` gets every row that a position host took; `audit` (with `audit_run`, 8 random bytes) what operators did and who was refused."""
 
     def __init__(
         self,
@@ -247,13 +257,16 @@ class GatewayServer:
         clock: SystemClock,
         settings: GatewaySettings | None = None,
         tee: Tee | None = None,
+        audit: AuditLog | None = None,
+        audit_run: bytes = b"",
     ) -> None:
         self.clock = clock
         self.metrics = GatewayMetrics()
+        self.audit = AuditTrail(audit, clock, self.metrics, run=audit_run) if audit is not None else None
         self.settings = settings or GatewaySettings()
         self.venues = VenueCache(catalogue, clock)
         self.hub = Hub(system=system, journal=journal, broker=broker, clock=clock, metrics=self.metrics)
-        self.dispatch = Dispatch(system=system, venues=self.venues, hub=self.hub, clock=clock, metrics=self.metrics, tee=tee)
+        self.dispatch = Dispatch(system=system, venues=self.venues, hub=self.hub, clock=clock, metrics=self.metrics, tee=tee, audit=self.audit)
         self._broker = broker
         self._catalogue = catalogue
         self._verifier = verifier
@@ -288,6 +301,8 @@ class GatewayServer:
             server_header=None,
         )
         await self.hub.start()
+        if self.audit is not None:
+            self.audit.start()
         self.spawn(self._poll())
         self.spawn(self._report())
         return int(next(iter(self._server.sockets)).getsockname()[1])
@@ -299,6 +314,8 @@ class GatewayServer:
             self._server.close()
             await self._server.wait_closed()
         await self.dispatch.stop()
+        if self.audit is not None:
+            await self.audit.stop()
         await self.hub.stop()
         tasks = list(self._tasks)
         for task in tasks:
@@ -317,6 +334,10 @@ class GatewayServer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.settings.close_timeout_s + 1.0):
                 await self._empty.wait()
+
+    def note_refusal(self, tenant: str, who: str, what: str, origin: str, code: str, why: str) -> None:
+        if self.audit is not None:
+            self.audit.refused(tenant=tenant, who=who, what=what, target=self.settings.process, origin=origin, outcome=code, why=why)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -407,6 +428,8 @@ class GatewayServer:
                     resume=hello.resume,
                 )
         except EsplanadeError as error:
+            if isinstance(error, Unauthenticated | Forbidden):
+                self.note_refusal(hello.guest_of or NO_TENANT, "unknown", "hello", connection.origin, error.code, error.message)
             connection.perform(session.end(_close_code(error), error.message, code=error.code, retry_after_s=1.0 if error.retryable else 0.0))
             self.hub.drop(connection)
             return

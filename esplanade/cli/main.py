@@ -19,7 +19,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from esplanade import __version__
+from esplanade.cli.audit import audit
+from esplanade.cli.backup import backup, restore
+from esplanade.cli.options import Config, DataDir
 from esplanade.cli.positioning import app as positioning_app
+from esplanade.cli.subject import app as subject_app
 from esplanade.cli.venue import app as venue_app
 from esplanade.core.errors import EsplanadeError
 from esplanade.settings import Settings, load_settings
@@ -27,10 +31,11 @@ from esplanade.settings import Settings, load_settings
 _cli = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
 _cli.add_typer(venue_app, name="venue", help="Import, draw and check venue plans.")
 _cli.add_typer(positioning_app, name="positioning", help="Fit radio maps from surveyed walks, and score them.")
+_cli.add_typer(subject_app, name="subject", help="Export or erase what is held about a person.")
+_cli.command()(audit)
+_cli.command()(backup)
+_cli.command()(restore)
 console = Console()
-
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Directory of the embedded servers (ESPLANADE_DATA_DIR).")]
-Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings (ESPLANADE_CONFIG).")]
 
 
 def _settings(config: Path | None, data_dir: Path | None, **overrides: object) -> Settings:

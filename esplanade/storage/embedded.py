@@ -38,7 +38,16 @@ import psycopg
 from esplanade.core.errors import Fault, InvalidInput, Unavailable
 from esplanade.storage.data_directory import DataDirectory, FileLock, make_directory
 
-__all__ = ["DataDirectory", "EmbeddedServer", "check_place", "closed_directory", "redis_server_binary", "start_postgres", "start_redis"]
+__all__ = [
+    "DataDirectory",
+    "EmbeddedServer",
+    "check_place",
+    "closed_directory",
+    "redis_server_binary",
+    "running_postgres_url",
+    "start_postgres",
+    "start_redis",
+]
 
 POSTGRES_VERSION: Final = 18
 POSTGRES_USER: Final = "pgserver"
@@ -78,6 +87,9 @@ REDIS_SETTINGS: Final = {
     "maxmemory-policy": "noeviction",
     "client-output-buffer-limit": "pubsub 32mb 8mb 10",  # a subscriber that reads too slowly is cut off and refills from the journal
 }
+
+_POSTGRES_SOCKET_LOCK: Final = ".s.PGSQL.5432.lock"
+"""The longest name that PostgreSQL puts beside its socket."""
 
 _SUPERVISOR: Final = """
 log=$1 signal=$2; shift 2
@@ -160,10 +172,10 @@ def start_postgres(data_dir: Path) -> EmbeddedServer:
             raise InvalidInput(
                 f"{cluster} was made by PostgreSQL {version}, this Esplanade carries {POSTGRES_VERSION}; dump and load it with PostgreSQL's own tools"
             )
-        sockets, made = _socket_folder(cluster, ".s.PGSQL.5432.lock", user)
+        sockets, made = _socket_folder(cluster, _POSTGRES_SOCKET_LOCK, user)
         settings = {**POSTGRES_SETTINGS, "unix_socket_directories": str(sockets)}
         command = [str(binaries / "postgres"), "-D", str(cluster), *(part for name, value in settings.items() for part in ("-c", f"{name}={value}"))]
-        url = f"postgresql://postgres@/postgres?host={quote(str(sockets), safe='')}"
+        url = _postgres_url(sockets)
 
         def ready() -> bool:
             try:
@@ -173,7 +185,7 @@ def start_postgres(data_dir: Path) -> EmbeddedServer:
                 return False
             return True
 
-        leave = [sockets / ".s.PGSQL.5432", sockets / ".s.PGSQL.5432.lock", *made]
+        leave = [sockets / ".s.PGSQL.5432", sockets / _POSTGRES_SOCKET_LOCK, *made]
         return _start(
             "postgres",
             command,
@@ -189,6 +201,16 @@ def start_postgres(data_dir: Path) -> EmbeddedServer:
     except BaseException:
         lock.release()
         raise
+
+
+def running_postgres_url(data_dir: Path) -> str:
+    """The URL of the PostgreSQL that another process runs on `data_dir`; whether it answers is for the caller to see."""
+    cluster = data_dir.expanduser().resolve() / "postgres"
+    return _postgres_url(_socket_place(cluster, _POSTGRES_SOCKET_LOCK))
+
+
+def _postgres_url(sockets: Path) -> str:
+    return f"postgresql://postgres@/postgres?host={quote(str(sockets), safe='')}"
 
 
 def start_redis(data_dir: Path) -> EmbeddedServer:
@@ -449,11 +471,18 @@ def _make_cluster(cluster: Path, binaries: Path, user: pwd.struct_passwd | None)
     partial.rename(cluster)
 
 
+def _socket_place(folder: Path, longest_name: str) -> Path:
+    """`folder`, or where its path is too long for a socket a short one that follows from it."""
+    if len(os.fsencode(folder / longest_name)) <= MAX_SOCKET_PATH_BYTES:
+        return folder
+    return Path(tempfile.gettempdir()) / f"esplanade-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"
+
+
 def _socket_folder(folder: Path, longest_name: str, user: pwd.struct_passwd | None) -> tuple[Path, list[Path]]:
     """Where the socket goes, and what was made for it: `folder`, or a private directory with a short name that follows from it."""
-    if len(os.fsencode(folder / longest_name)) <= MAX_SOCKET_PATH_BYTES:
+    short = _socket_place(folder, longest_name)
+    if short == folder:
         return folder, []
-    short = Path(tempfile.gettempdir()) / f"esplanade-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"
     owner = os.geteuid() if user is None else user.pw_uid
     with contextlib.suppress(FileExistsError):
         short.mkdir(mode=0o700)

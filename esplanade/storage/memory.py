@@ -14,6 +14,8 @@ import msgspec
 
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import Conflict, EsplanadeError, Fenced, InvalidInput, NotFound, Unavailable
+from esplanade.storage import audit
+from esplanade.storage.audit import AuditLine
 from esplanade.storage.broker import check_put
 from esplanade.storage.catalogue import FIRST_SUBJECT, VenueEntry, check_subject, describe_venue
 from esplanade.storage.flush_rules import (
@@ -274,6 +276,53 @@ class MemoryCatalogue:
     def _check_tenant(self, tenant: str) -> None:
         if tenant not in self._tenants:
             raise NotFound(f"tenant {tenant!r}: not in the catalogue; add it first")
+
+
+class MemoryAudit:
+    """An audit trail in memory; share the object to share the data. `available` set to False makes every call raise Unavailable."""
+
+    def __init__(self) -> None:
+        self.available = True
+        self._lines: dict[bytes, AuditLine] = {}
+
+    async def append(self, lines: Sequence[AuditLine]) -> None:
+        self._check_available()
+        for line in lines:
+            self._lines.setdefault(line.id, line)
+
+    async def lines(self, tenant: str, *, since_unix_ms: int = 0, limit: int = 1000) -> list[AuditLine]:
+        self._check_available()
+        audit.check_limit(limit)
+        found = [line for line in self._lines.values() if line.tenant == tenant and line.at_unix_ms >= since_unix_ms]
+        return sorted(found, key=lambda line: (line.at_unix_ms, line.id))[:limit]
+
+    async def close(self) -> None:
+        pass
+
+    def _check_available(self) -> None:
+        if not self.available:
+            raise Unavailable("the audit trail is away, as the test asked")
+
+
+class MemorySubjectKeys:
+    """Wrapped keys in memory; share the object to share the data. An erased subject has None."""
+
+    def __init__(self) -> None:
+        self._keys: dict[tuple[str, str], bytes | None] = {}
+
+    async def key(self, tenant: str, subject: str, make: bytes | None = None) -> bytes | None:
+        return self._keys.get((tenant, subject)) if make is None else self._keys.setdefault((tenant, subject), make)
+
+    async def erase(self, tenant: str, subject: str) -> bool:
+        held = self._keys.get((tenant, subject)) is not None
+        self._keys[(tenant, subject)] = None
+        return held
+
+    async def erased(self, tenant: str, subject: str) -> bool:
+        return (tenant, subject) in self._keys and self._keys[(tenant, subject)] is None
+
+    async def close(self) -> None:
+        pass
 
 
 class MemoryHub:

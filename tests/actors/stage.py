@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,7 +15,8 @@ from actors.local_system import LocalSystem
 from actors.shard import Shard, ShardSettings
 from actors.topics import Body, Publication, channel
 from esplanade.core.clock import ManualClock
-from esplanade.storage.memory import MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore, MemorySubscription
+from esplanade.storage.memory import MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore, MemorySubjectKeys, MemorySubscription
+from esplanade.storage.sealing import Keyring
 from tests.actors.parkside import document
 
 _PUBLICATION = msgspec.msgpack.Decoder(Publication)
@@ -28,6 +30,8 @@ class Stage:
         self.catalogue = MemoryCatalogue(self.clock)
         self.hub = MemoryHub(self.clock)
         self.broker = MemoryBroker(self.hub)
+        self.keys = MemorySubjectKeys()
+        self.keyring = Keyring(self.keys, b"m" * 32, os.urandom)
         self.settings = settings or ShardSettings()
         self.count = shards
         self.journals: list[MemoryJournal] = []
@@ -52,6 +56,7 @@ class Stage:
             clock=self.clock,
             secret=b"s" * 32,
             settings=self.settings,
+            keyring=self.keyring,
         )
 
     async def start(self) -> None:

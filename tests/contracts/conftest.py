@@ -7,12 +7,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from esplanade.core.clock import RealClock
+from esplanade.storage.audit import AuditLog
 from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.journal import Journal
-from esplanade.storage.memory import MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore
+from esplanade.storage.memory import MemoryAudit, MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore, MemorySubjectKeys
 from esplanade.storage.postgres import PostgresCatalogue, PostgresJournal
+from esplanade.storage.postgres_audit import PostgresAudit
+from esplanade.storage.postgres_keys import PostgresSubjectKeys
 from esplanade.storage.redis import RedisBroker
+from esplanade.storage.sealing import SubjectKeys
 from tests.services_fixtures import postgres_server_url, postgres_url, redis_url
 
 __all__ = ["postgres_server_url", "postgres_url", "redis_url"]
@@ -50,6 +54,26 @@ async def catalogue(request: pytest.FixtureRequest) -> AsyncIterator[Catalogue]:
     catalogue = await PostgresCatalogue.open(request.getfixturevalue("postgres_url"))
     yield catalogue
     await catalogue.close()
+
+
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.services)])
+async def audit_log(request: pytest.FixtureRequest) -> AsyncIterator[AuditLog]:
+    if request.param == "memory":
+        yield MemoryAudit()
+        return
+    log = await PostgresAudit.open(request.getfixturevalue("postgres_url"))
+    yield log
+    await log.close()
+
+
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.services)])
+async def subject_keys(request: pytest.FixtureRequest) -> AsyncIterator[SubjectKeys]:
+    if request.param == "memory":
+        yield MemorySubjectKeys()
+        return
+    keys = await PostgresSubjectKeys.open(request.getfixturevalue("postgres_url"))
+    yield keys
+    await keys.close()
 
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.services)])

@@ -141,6 +141,18 @@ FORBIDDEN = [
     *(("esplanade_writer", f"DELETE FROM {table}") for table in ("segment", "outbox", "idempotency", "secret", "venue")),
     *(("esplanade_writer", f"TRUNCATE {table}") for table in ("segment", "outbox")),
     ("esplanade_writer", "UPDATE secret SET value = ''"),
+    *(
+        (role, statement)
+        for role in ("esplanade_writer", "esplanade_keeper", "esplanade_reader")
+        for statement in ("UPDATE audit SET outcome = 'done'", "DELETE FROM audit", "TRUNCATE audit")
+    ),
+    ("esplanade_writer", "SELECT 1 FROM audit"),
+    ("esplanade_writer", "UPDATE subject_key SET wrapped = ''"),
+    ("esplanade_writer", "DELETE FROM subject_key"),
+    ("esplanade_keeper", "DELETE FROM subject_key"),
+    ("esplanade_reader", "SELECT 1 FROM subject_key"),
+    ("esplanade_keeper", "INSERT INTO audit SELECT"),
+    ("esplanade_reader", "INSERT INTO audit SELECT"),
     ("esplanade_keeper", "DELETE FROM segment"),
     ("esplanade_keeper", "SELECT 1 FROM secret"),
 ]

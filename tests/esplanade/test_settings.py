@@ -44,6 +44,17 @@ def test_a_bad_file_gets_an_error_that_names_value_and_rule(tmp_path: Path, text
         load_settings()
 
 
+def test_a_bad_master_key_is_refused_without_being_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESPLANADE_MASTER_KEY", "c0ffee")
+    with pytest.raises(InvalidInput, match="64 hexadecimal digits") as error:
+        load_settings()
+    assert "c0ffee" not in str(error.value)
+    monkeypatch.setenv("ESPLANADE_MASTER_KEY", "ab" * 32)
+    settings = load_settings()
+    assert settings.master_key_bytes == b"\xab" * 32
+    assert "abab" not in repr(settings)
+
+
 def test_an_unknown_variable_is_an_error_and_not_silently_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ESPLANADE_POSTGRES", "postgresql://localhost/x")
     with pytest.raises(InvalidInput, match="ESPLANADE_POSTGRES"):

@@ -17,8 +17,9 @@ from actors.messages import GetBooks
 from actors.profile import ShardProfile
 from esplanade.core.clock import ManualClock
 from esplanade.core.ids import Address
-from esplanade.storage.memory import MemoryBroker, MemoryCatalogue, MemoryHub
+from esplanade.storage.memory import MemoryAudit, MemoryBroker, MemoryCatalogue, MemoryHub
 from gateway.api import LOCAL_SUBJECT, ApiSettings, Check, build_api, gateways_check, serve_api
+from gateway.audit_trail import AuditTrail
 from gateway.auth import Signer, Verifier
 from gateway.metrics import METRICS_PREFIX, GatewayMetrics
 from tests.actors.parkside import document
@@ -119,6 +120,33 @@ async def test_what_is_not_there_is_a_problem_with_a_code(api: Both, path: str) 
 async def test_the_console_hears_where_to_connect(api: Both) -> None:
     config = (await api[1].get("/v1/console")).json()
     assert (config["ws_url"], config["local_sign_in"], len(config["venues"])) == ("ws://127.0.0.1:7001/v1/ws", True, 1)
+
+
+async def test_tokens_issued_and_refused_are_in_the_audit_trail() -> None:
+    made, log, metrics = Api(local_sign_in=True), MemoryAudit(), GatewayMetrics()
+    trail = AuditTrail(log, made.clock, metrics, run=b"r" * 8)
+    trail.start()
+    await made.catalogue.add_tenant("demo", "Demo")
+    app = build_api(
+        catalogue=made.catalogue,
+        broker=made.broker,
+        signer=SIGNER,
+        clock=made.clock,
+        settings=made.settings,
+        checks={},
+        audit=trail,
+        own_metrics=metrics,
+    )
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:7000") as client:
+        assert (await client.post("/v1/local/token", json={"role": "operator", "tenant": "demo"})).status_code == 200
+        refused = await client.post("/v1/local/token", json={"role": "operator", "tenant": "demo"}, headers={"origin": "http://evil.example"})
+        assert refused.status_code == 403
+        await trail.stop()
+        assert 'esplanade_gateway_audit_lines_total{process="api"} 2.0' in (await client.get("/metrics")).text
+    lines = await log.lines("demo")
+    assert [(line.what, line.target, line.outcome) for line in lines] == [
+        ("token.issue", f"operator:{LOCAL_SUBJECT}", "done"), ("token.issue", "operator", "forbidden"),
+    ]  # fmt: skip
 
 
 async def test_metrics_of_every_process_are_one_page(api: Both) -> None:

@@ -1,0 +1,111 @@
+"""`esplanade subject`: everything that is held about a person, and its erasure."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from esplanade.cli.options import Config, DataDir
+from esplanade.core.errors import InvalidInput
+from esplanade.settings import Settings, load_settings
+
+app = typer.Typer(help="What is held about a person.", no_args_is_help=True, add_completion=False)
+_err = Console(stderr=True)
+
+Subject = Annotated[str, typer.Argument(help="The subject's number, as its token names it.")]
+Tenant = Annotated[str, typer.Option(help="Tenant that the subject belongs to.")]
+
+
+@app.command()
+def export(
+    subject: Subject,
+    tenant: Tenant,
+    out: Annotated[Path | None, typer.Option(help="File to write instead of the standard output.")] = None,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Everything held about a subject, as JSON: sessions, wallet and statement, membership. Noted in the audit trail."""
+    from spatial.venue_files import write_whole
+
+    held = asyncio.run(_export(load_settings(config=config, data_dir=data_dir), tenant, subject))
+    text = json.dumps(held, indent=1, ensure_ascii=False) + "\n"
+    if out is None:
+        print(text, end="")
+    else:
+        write_whole(out, text.encode())
+        _err.print(f"written: {escape(str(out))}", soft_wrap=True)
+
+
+@app.command()
+def erase(
+    subject: Subject,
+    tenant: Tenant,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it: this cannot be undone.")] = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Destroy the subject's key: what was sealed with it reads as erased from then on, and nothing personal is kept about this number again."""
+    if not yes:
+        raise InvalidInput(f"subject {subject} of {tenant}: erasing cannot be undone; export first if need be, then say --yes")
+    held = asyncio.run(_erase(load_settings(config=config, data_dir=data_dir), tenant, subject))
+    _err.print(f"erased: subject {subject} of {escape(tenant)}{'' if held else ' (there was no key: nothing sealed was held)'}", highlight=False)
+
+
+async def _export(settings: Settings, tenant: str, subject: str) -> dict[str, Any]:
+    from actors.subject_export import check_subject, held_about
+    from esplanade.database import opened_database
+    from esplanade.processes import open_keyring
+    from esplanade.storage.postgres import PostgresJournal
+    from esplanade.storage.postgres_catalogue import PostgresCatalogue
+    from esplanade.storage.postgres_keys import PostgresSubjectKeys
+
+    number = check_subject(subject)
+    with opened_database(settings) as url:
+        journal, catalogue = await PostgresJournal.open(url, connections=1), await PostgresCatalogue.open(url, connections=1)
+        keys = await PostgresSubjectKeys.open(url, connections=1)
+        try:
+            keyring = await open_keyring(keys, catalogue, settings.master_key_bytes)
+            held = await held_about(journal, catalogue, keyring, tenant, number)
+            await _note(url, tenant, "subject.export", subject)
+            return held | {"erased": await keys.erased(tenant, subject)}
+        finally:
+            for store in (keys, catalogue, journal):
+                await store.close()
+
+
+async def _erase(settings: Settings, tenant: str, subject: str) -> bool:
+    from actors.subject_export import check_subject
+    from esplanade.core.ids import check_name
+    from esplanade.database import opened_database
+    from esplanade.storage.postgres_keys import PostgresSubjectKeys, forget_destroyed_keys
+
+    check_subject(subject)
+    check_name(tenant, "tenant")
+    with opened_database(settings) as url:
+        keys = await PostgresSubjectKeys.open(url, connections=1)
+        try:
+            held = await keys.erase(tenant, subject)
+            await _note(url, tenant, "subject.erase", subject)
+        finally:
+            await keys.close()
+        await asyncio.to_thread(forget_destroyed_keys, url)
+        return held
+
+
+async def _note(url: str, tenant: str, what: str, subject: str) -> None:
+    from esplanade.storage.audit import AuditLine
+    from esplanade.storage.postgres_audit import PostgresAudit
+
+    log = await PostgresAudit.open(url)
+    try:
+        await log.append([AuditLine(os.urandom(16), tenant, time.time_ns() // 1_000_000, "local", what, subject, "esplanade subject", "done", {})])
+    finally:
+        await log.close()
