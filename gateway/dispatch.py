@@ -19,12 +19,14 @@ from esplanade.core import tracing
 from esplanade.core.clock import SystemClock, ticks
 from esplanade.core.errors import EsplanadeError, Fault, Forbidden, InvalidInput, NotFound
 from esplanade.core.ids import Address, check_name
+from esplanade.storage.journal import Journal
 from gateway import frames as f
 from gateway.auth import Identity
 from gateway.batching import MoveBatcher, PayBatcher, Payment, Tee, tee_rows
 from gateway.hub import Hub
 from gateway.hub import Peer as HubPeer
 from gateway.metrics import GatewayMetrics
+from gateway.money import MoneyDesk
 from gateway.stale_reads import Read, StaleReads
 from gateway.venues import VenueCache, VenueFacts
 from spatial.columns import LEFT, PositionColumns
@@ -49,7 +51,9 @@ class Peer(HubPeer, Protocol):
 
 
 class Dispatch:
-    def __init__(self, *, system: System, venues: VenueCache, hub: Hub, clock: SystemClock, metrics: GatewayMetrics, tee: Tee | None) -> None:
+    def __init__(
+        self, *, system: System, venues: VenueCache, hub: Hub, journal: Journal, clock: SystemClock, metrics: GatewayMetrics, tee: Tee | None
+    ) -> None:
         self._system = system
         self._venues = venues
         self._hub = hub
@@ -58,6 +62,7 @@ class Dispatch:
         self._tee = tee
         self._moves = MoveBatcher(system, metrics, tee)
         self._pays = PayBatcher(system, metrics)
+        self._money = MoneyDesk(system=system, venues=venues, journal=journal, clock=clock)
         self._reads = StaleReads(system, clock, metrics)
         self._tasks: set[asyncio.Task[None]] = set()
         self.in_flight = 0
@@ -104,6 +109,8 @@ class Dispatch:
                 self._request(peer, frame.seq, self._bays(peer, frame), started)
             case f.GetBooks():
                 self._request(peer, frame.seq, self._books(peer, frame), started)
+            case f.Transfer() | f.GetStatement() | f.Refund() | f.Hold() | f.Post() | f.Void() | f.GetTill():
+                self._request(peer, frame.seq, self._money.answer(peer.identity, frame), started)
             case f.OpenSource() | f.CloseSource():
                 self._request(peer, frame.seq, self._source(peer, frame), started)
             case f.Columns():
@@ -271,7 +278,7 @@ class Dispatch:
     async def _balance(self, peer: Peer, frame: f.GetBalance) -> f.ServerFrame:
         subject = peer.identity.subject
         reply = await self._read(ledger_of(peer.identity.tenant, subject), m.GetBalance(subject=subject), m.Balance, frame.stale_ms)
-        return f.Balance(seq=frame.seq, balances=reply.balances)
+        return f.Balance(seq=frame.seq, balances=reply.balances, held=reply.held)
 
     async def _offers(self, peer: Peer, frame: f.GetOffers) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
