@@ -211,6 +211,38 @@ class Client:
     async def balance(self) -> dict[str, int]:
         return dict((await self.request("balance"))["balances"])
 
+    async def transfer(self, to: int, amount: int, currency: str, *, key: bytes) -> Frame:
+        """To another's wallet. Returns Paid: it has left for good, and arrives or comes back. Repeat with the same key."""
+        return await self.request("transfer", key=key, to=to, amount=amount, currency=currency)
+
+    async def statement(
+        self, currency: str, *, after: Mapping[str, int] | None = None, limit: int = 100, subject: int | None = None
+    ) -> Frame:  # fmt: skip
+        """A page of the wallet's movements, oldest first; `after`: `next` of the page before. `subject`: for operators."""
+        more: Frame = {} if after is None else {"after": dict(after)}
+        return await self.request("statement", currency=currency, limit=limit, **more, **({} if subject is None else {"subject": subject}))
+
+    async def refund(self, subject: int, original: bytes, amount: int, currency: str, *, key: bytes, venue: str | None = None) -> Frame:
+        more: Frame = {} if venue is None else {"venue": venue}
+        return await self.request("refund", key=key, subject=subject, original=original, amount=amount, currency=currency, **more)
+
+    async def hold(self, venue: str, unit: str, subject: int, amount: int, currency: str, *, key: bytes, expires_ms: int) -> Frame:
+        return await self.request(
+            "hold", venue=venue, key=key, subject=subject, unit=unit, amount=amount, currency=currency, expires_ms=expires_ms
+        )  # fmt: skip
+
+    async def post(self, venue: str, subject: int, hold: bytes, currency: str, *, key: bytes, amount: int = 0) -> Frame:
+        """Take what was held; 0: the whole."""
+        return await self.request("post", venue=venue, key=key, subject=subject, hold=hold, currency=currency, amount=amount)
+
+    async def void(self, venue: str, subject: int, hold: bytes, currency: str, *, key: bytes) -> Frame:
+        return await self.request("void", venue=venue, key=key, subject=subject, hold=hold, currency=currency)
+
+    async def till(self, venue: str, unit: str) -> dict[str, int]:
+        """What a till holds, by currency."""
+        balances: dict[str, int] = (await self.request("get_till", venue=venue, unit=unit))["balances"]
+        return balances
+
     async def subscribe(self, topic: str, *, rate_hz: float | None = None) -> None:
         """Subscribed again by itself after a reconnect."""
         fields: Frame = {"topic": topic} if rate_hz is None else {"topic": topic, "rate_hz": rate_hz}

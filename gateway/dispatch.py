@@ -20,6 +20,7 @@ from esplanade.core.clock import SystemClock, ticks
 from esplanade.core.errors import EsplanadeError, Fault, Forbidden, InvalidInput, NotFound
 from esplanade.core.ids import Address, check_name
 from esplanade.storage.audit import Detail
+from esplanade.storage.journal import Journal
 from gateway import frames as f
 from gateway.audit_trail import AuditTrail
 from gateway.auth import Identity
@@ -27,6 +28,7 @@ from gateway.batching import MoveBatcher, PayBatcher, Payment, Tee, tee_rows
 from gateway.hub import Hub
 from gateway.hub import Peer as HubPeer
 from gateway.metrics import GatewayMetrics
+from gateway.money import MoneyDesk
 from gateway.stale_reads import Read, StaleReads
 from gateway.venues import VenueCache, VenueFacts
 from spatial.columns import LEFT, PositionColumns
@@ -64,6 +66,7 @@ class Dispatch:
         system: System,
         venues: VenueCache,
         hub: Hub,
+        journal: Journal,
         clock: SystemClock,
         metrics: GatewayMetrics,
         tee: Tee | None,
@@ -78,6 +81,7 @@ class Dispatch:
         self._tee = tee
         self._moves = MoveBatcher(system, metrics, tee)
         self._pays = PayBatcher(system, metrics)
+        self._money = MoneyDesk(system=system, venues=venues, journal=journal, clock=clock)
         self._reads = StaleReads(system, clock, metrics)
         self._tasks: set[asyncio.Task[None]] = set()
         self.in_flight = 0
@@ -124,6 +128,10 @@ class Dispatch:
                 self._request(peer, frame.seq, self._noted(peer, frame, self._bays(peer, frame)), started)
             case f.GetBooks():
                 self._request(peer, frame.seq, self._books(peer, frame), started)
+            case f.Transfer() | f.GetStatement() | f.GetTill():
+                self._request(peer, frame.seq, self._money.answer(peer.identity, frame), started)
+            case f.Refund() | f.Hold() | f.Post() | f.Void():
+                self._request(peer, frame.seq, self._noted(peer, frame, self._money.answer(peer.identity, frame)), started)
             case f.OpenSource() | f.CloseSource():
                 self._request(peer, frame.seq, self._source(peer, frame), started)
             case f.Columns():
@@ -291,7 +299,7 @@ class Dispatch:
     async def _balance(self, peer: Peer, frame: f.GetBalance) -> f.ServerFrame:
         subject = peer.identity.subject
         reply = await self._read(ledger_of(peer.identity.tenant, subject), m.GetBalance(subject=subject), m.Balance, frame.stale_ms)
-        return f.Balance(seq=frame.seq, balances=reply.balances)
+        return f.Balance(seq=frame.seq, balances=reply.balances, held=reply.held)
 
     async def _offers(self, peer: Peer, frame: f.GetOffers) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
@@ -311,16 +319,14 @@ class Dispatch:
 
     # --- operators ---
 
-    async def _noted(
-        self, peer: Peer, frame: f.CreateOffer | f.EndOffer | f.SetBays | f.TopUps, work: Coroutine[Any, Any, f.ServerFrame]
-    ) -> f.ServerFrame:
+    async def _noted(self, peer: Peer, frame: Act, work: Coroutine[Any, Any, f.ServerFrame]) -> f.ServerFrame:
         """The answer; where an operator asked, the act and its outcome are noted for the audit trail. Feeds do the same all day and are not."""
         if self._audit is None or peer.identity.role != "operator":
             return await work
         outcome = "fault"
         try:
             reply = await work
-            outcome = "done"
+            outcome = reply.code if isinstance(reply, f.Error) else "done"
             return reply
         except EsplanadeError as error:
             outcome = error_frame(error, None).code
@@ -494,7 +500,11 @@ def error_frame(error: EsplanadeError, seq: int | None) -> f.Error:
     return f.Error(code=code, message=error.message, retryable=error.retryable, seq=seq)
 
 
-def described(frame: f.CreateOffer | f.EndOffer | f.SetBays | f.TopUps) -> tuple[str, str, Detail]:
+Act = f.CreateOffer | f.EndOffer | f.SetBays | f.TopUps | f.Refund | f.Hold | f.Post | f.Void
+"""What an operator does that the audit trail tells."""
+
+
+def described(frame: Act) -> tuple[str, str, Detail]:
     """What an operator's frame asks for, as the audit trail says it: act, target, detail."""
     match frame:
         case f.CreateOffer():
@@ -511,6 +521,14 @@ def described(frame: f.CreateOffer | f.EndOffer | f.SetBays | f.TopUps) -> tuple
         case f.TopUps():
             amount = int(np.frombuffer(frame.amount, "<u4").sum()) if len(frame.amount) % 4 == 0 else 0
             return "wallets.top_up", frame.currency, {"rows": len(frame.subject) // 4, "amount": amount}
+        case f.Refund() | f.Hold() | f.Post():
+            return (
+                f"money.{frame.__struct_config__.tag}",
+                str(frame.subject),
+                {"amount": frame.amount, "currency": frame.currency, "key": frame.key.hex()},
+            )
+        case f.Void():
+            return "money.void", str(frame.subject), {"currency": frame.currency, "key": frame.key.hex()}
         case _:
             assert_never(frame)
 

@@ -23,6 +23,7 @@ MAX_GUEST_MESSAGE_BYTES = 16 * 1024
 
 Seq = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Subject = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 Tick = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 LevelIndex = Annotated[int, msgspec.Meta(ge=0, le=254)]
 StaleMs = Annotated[int, msgspec.Meta(ge=0, le=60_000)]
@@ -112,6 +113,35 @@ class GetBalance(_Frame, frozen=True, kw_only=True, tag="balance"):
     stale_ms: StaleMs = 0
 
 
+class Transfer(_Frame, frozen=True, kw_only=True, tag="transfer"):
+    """From my wallet to that of `to`. `key` as in Pay. Answered with Paid once it has left for good, or Error: it arrives a moment later, or comes back."""
+
+    seq: Seq
+    key: Key
+    to: Subject
+    amount: Money
+    currency: Currency
+
+
+class StatementPlace(msgspec.Struct, frozen=True):
+    """Where a page of a statement ended."""
+
+    position: Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+    version: Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+    row: Annotated[int, msgspec.Meta(ge=-1, lt=2**31)]
+    balance: Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
+
+
+class GetStatement(_Frame, frozen=True, kw_only=True, tag="statement"):
+    """The movements of my wallet (of `subject`'s, for operators) in one currency, oldest first, a page of `limit`; `after`: `next` of the page before. Answered with Statement."""
+
+    seq: Seq
+    currency: Currency
+    subject: Subject | None = None
+    after: StatementPlace | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 100
+
+
 class Subscribe(_Frame, frozen=True, kw_only=True, tag="subscribe"):
     """Topics: venue/<v>/dots/<level> (operators), venue/<v>/density/<level>, venue/<v>/stats, venue/<v>/offers, venue/<v>/parking, venue/<v>/clock,
     payments (operators). `rate_hz` bounds ephemeral topics (default 2, at most 10). A session's pushes come without subscribing."""
@@ -176,6 +206,62 @@ class SetBays(_Frame, frozen=True, kw_only=True, tag="set_bays"):
     seq: Seq
     venue: Id
     bays: Annotated[tuple[BayChange, ...], msgspec.Meta(max_length=10_000)]
+
+
+class Refund(_Frame, frozen=True, kw_only=True, tag="refund"):
+    """Operators: give back `amount` of what the row with key `original` moved; `subject`: whose wallet it was; `venue`: that of the till, if one was paid. Answered with Paid."""
+
+    seq: Seq
+    key: Key
+    subject: Subject
+    original: Key
+    amount: Money
+    currency: Currency
+    venue: Id | None = None
+
+
+class Hold(_Frame, frozen=True, kw_only=True, tag="hold"):
+    """Operators: reserve `amount` of `subject`'s wallet for the till of `unit` until `expires_ms` (since 1970). Answered with Paid."""
+
+    seq: Seq
+    venue: Id
+    key: Key
+    subject: Subject
+    unit: Id
+    amount: Money
+    currency: Currency
+    expires_ms: Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
+
+
+class Post(_Frame, frozen=True, kw_only=True, tag="post"):
+    """Operators: take what was held under the key `hold`: the whole (0), or a part, and release the rest. Answered with Paid."""
+
+    seq: Seq
+    venue: Id
+    key: Key
+    subject: Subject
+    hold: Key
+    currency: Currency
+    amount: Annotated[int, msgspec.Meta(ge=0, le=10**12)] = 0
+
+
+class Void(_Frame, frozen=True, kw_only=True, tag="void"):
+    """Operators: release what was held under the key `hold`. Answered with Paid."""
+
+    seq: Seq
+    venue: Id
+    key: Key
+    subject: Subject
+    hold: Key
+    currency: Currency
+
+
+class GetTill(_Frame, frozen=True, kw_only=True, tag="get_till"):
+    """Operators: what the till of a unit holds, over all ledgers. Answered with Till."""
+
+    seq: Seq
+    venue: Id
+    unit: Id
 
 
 class GetBooks(_Frame, frozen=True, kw_only=True, tag="get_books"):
@@ -250,7 +336,9 @@ class Payments(_Frame, frozen=True, kw_only=True, tag="payments"):
 
 
 ClientFrame = (
-    Hello | Ping | WalkIn | Move | Leave | Ack | Pay | GetBalance | Subscribe | Unsubscribe | GetOffers | FindStores | GetZone | GetClock
+    Hello | Ping | WalkIn | Move | Leave | Ack | Pay | GetBalance
+    | Transfer | GetStatement | Refund | Hold | Post | Void | GetTill
+    | Subscribe | Unsubscribe | GetOffers | FindStores | GetZone | GetClock
     | CreateOffer | EndOffer | SetBays | GetBooks | OpenSource | CloseSource | Columns | Watermark | TopUps | Payments
 )  # fmt: skip
 
@@ -391,7 +479,43 @@ class Settled(_Frame, frozen=True, kw_only=True, tag="settled"):
 
 
 class Balance(_Frame, frozen=True, kw_only=True, tag="balance_is"):
+    """What can be spent, and what is held beside it, by currency."""
+
     seq: Seq
+    balances: dict[str, int]
+    held: dict[str, int] = {}
+
+
+class StatementLine(msgspec.Struct, frozen=True):
+    """One movement: `amount` is positive where the wallet was credited, `balance` after it; `other`: the kind of account on the other side, `number`: which.
+
+    what: payment, top_up, move, post, refund, send, receive, came_back.
+    """
+
+    what: str
+    key: bytes
+    amount: int
+    balance: int
+    other: str
+    number: int
+
+
+class Statement(_Frame, frozen=True, kw_only=True, tag="statement_is"):
+    """`next`: where the next page begins; absent on the last."""
+
+    seq: Seq
+    subject: int
+    currency: str
+    opening: int
+    closing: int
+    lines: tuple[StatementLine, ...]
+    next: StatementPlace | None = None
+
+
+class Till(_Frame, frozen=True, kw_only=True, tag="till_is"):
+    seq: Seq
+    venue: str
+    unit: str
     balances: dict[str, int]
 
 
@@ -489,5 +613,5 @@ class Bye(_Frame, frozen=True, kw_only=True, tag="bye"):
 
 ServerFrame = (
     Welcome | Pong | Taken | Done | WalkedIn | Stores | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
-    | Balance | Books | Subscribed | Dots | Density | Stats | PaymentStats | OfferState | Parking | Error | Bye
+    | Balance | Statement | Till | Books | Subscribed | Dots | Density | Stats | PaymentStats | OfferState | Parking | Error | Bye
 )  # fmt: skip

@@ -266,7 +266,9 @@ class GatewayServer:
         self.settings = settings or GatewaySettings()
         self.venues = VenueCache(catalogue, clock)
         self.hub = Hub(system=system, journal=journal, broker=broker, clock=clock, metrics=self.metrics)
-        self.dispatch = Dispatch(system=system, venues=self.venues, hub=self.hub, clock=clock, metrics=self.metrics, tee=tee, audit=self.audit)
+        self.dispatch = Dispatch(
+            system=system, venues=self.venues, hub=self.hub, journal=journal, clock=clock, metrics=self.metrics, tee=tee, audit=self.audit
+        )
         self._broker = broker
         self._catalogue = catalogue
         self._verifier = verifier

@@ -23,7 +23,7 @@ const jsonable = (value: unknown): unknown => {
 
 const SERVER: ServerFrame["op"][] = [
   "welcome", "pong", "taken", "done", "walked_in", "stores", "offer_list", "zone_state", "clock_state", "push", "closed", "rewind", "paid",
-  "balance_is", "books", "subscribed", "dots", "density", "stats", "payment_stats", "offer_state", "parking", "error", "bye",
+  "balance_is", "statement_is", "till_is", "books", "subscribed", "dots", "density", "stats", "payment_stats", "offer_state", "parking", "error", "bye",
 ]; // biome-ignore format: a list of names
 
 describe("golden frames", () => {
@@ -35,13 +35,27 @@ describe("golden frames", () => {
     expect(frame?.op).toBe(op);
     expect(jsonable(frame)).toMatchObject(twin(op));
   });
-  it.each(["hello", "walk_in", "move", "ack", "pay", "subscribe", "find_stores", "create_offer", "get_zone"])(
-    "%s, encoded here, reads as the server's bytes do",
-    (op) => {
-      const golden = decode(bytes(op)) as { op: string };
-      expect(jsonable(decode(encodeFrame(golden)))).toEqual(jsonable(golden));
-    },
-  );
+  it.each([
+    "hello",
+    "walk_in",
+    "move",
+    "ack",
+    "pay",
+    "subscribe",
+    "find_stores",
+    "create_offer",
+    "get_zone",
+    "transfer",
+    "statement",
+    "refund",
+    "hold",
+    "post",
+    "void",
+    "get_till",
+  ])("%s, encoded here, reads as the server's bytes do", (op) => {
+    const golden = decode(bytes(op)) as { op: string };
+    expect(jsonable(decode(encodeFrame(golden)))).toEqual(jsonable(golden));
+  });
   it("hold as an array of frames in one message too", () => {
     const two = Uint8Array.from([0x92, ...bytes("pong"), ...bytes("done")]);
     expect(decodeMessage(two).map((frame) => frame.op)).toEqual(["pong", "done"]);

@@ -49,16 +49,23 @@ export type Requests = {
   move: [{ venue: string; level: number; x: number; y: number; ack?: boolean }, Taken];
   leave: [{ venue: string }, Taken | Done];
   pay: [{ venue: string; key: Uint8Array; unit: string; amount: number; currency: string }, Paid];
-  balance: [Record<never, never>, BalanceIs];
+  balance: [{ stale_ms?: number }, BalanceIs];
+  transfer: [{ key: Uint8Array; to: number; amount: number; currency: string }, Paid];
+  statement: [{ currency: string; subject?: number; after?: StatementPlace; limit?: number }, StatementIs];
+  refund: [{ key: Uint8Array; subject: number; original: Uint8Array; amount: number; currency: string; venue?: string }, Paid];
+  hold: [{ venue: string; key: Uint8Array; subject: number; unit: string; amount: number; currency: string; expires_ms: number }, Paid];
+  post: [{ venue: string; key: Uint8Array; subject: number; hold: Uint8Array; currency: string; amount?: number }, Paid];
+  void: [{ venue: string; key: Uint8Array; subject: number; hold: Uint8Array; currency: string }, Paid];
+  get_till: [{ venue: string; unit: string }, TillIs];
   subscribe: [{ topic: string; rate_hz?: number }, Subscribed];
   unsubscribe: [{ topic: string }, Done];
-  get_offers: [{ venue: string }, OfferList];
+  get_offers: [{ venue: string; stale_ms?: number }, OfferList];
   find_stores: [{ venue: string; level: number; x: number; y: number; k?: number }, Stores];
-  get_zone: [{ venue: string; zone: string }, ZoneState];
+  get_zone: [{ venue: string; zone: string; stale_ms?: number }, ZoneState];
   get_clock: [{ venue: string }, ClockState];
   create_offer: [{ venue: string; offer: Offer }, Done];
   end_offer: [{ venue: string; offer: string; tick: number }, Done];
-  get_books: [Record<never, never>, Books];
+  get_books: [{ stale_ms?: number }, Books];
 };
 export type RequestOp = keyof Requests;
 export type RequestBody<Op extends RequestOp> = Requests[Op][0];
@@ -110,7 +117,28 @@ export type Push = {
 export type Closed = { op: "closed"; venue: string; tick: number; epoch: number; late_rows: number };
 export type Rewind = { op: "rewind"; venue: string; tick: number; epoch: number };
 export type Paid = { op: "paid"; seq: number; key: Uint8Array; balance: number };
-export type BalanceIs = { op: "balance_is"; seq: number; balances: Record<string, number> };
+export type BalanceIs = { op: "balance_is"; seq: number; balances: Record<string, number>; held?: Record<string, number> };
+/** Where a page of a statement ended: pass it back as it came. */
+export type StatementPlace = { position: number; version: number; row: number; balance: number };
+export type StatementLine = {
+  what: "payment" | "top_up" | "move" | "post" | "refund" | "send" | "receive" | "came_back";
+  key: Uint8Array;
+  amount: number;
+  balance: number;
+  other: "wallet" | "till" | "outside" | "transit";
+  number: number;
+};
+export type StatementIs = {
+  op: "statement_is";
+  seq: number;
+  subject: number;
+  currency: string;
+  opening: number;
+  closing: number;
+  lines: StatementLine[];
+  next?: StatementPlace;
+};
+export type TillIs = { op: "till_is"; seq: number; venue: string; unit: string; balances: Record<string, number> };
 export type Books = {
   op: "books";
   seq: number;
@@ -169,6 +197,8 @@ export type ServerFrame =
   | Rewind
   | Paid
   | BalanceIs
+  | StatementIs
+  | TillIs
   | Books
   | Subscribed
   | DotsFrame

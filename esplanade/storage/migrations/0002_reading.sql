@@ -186,6 +186,9 @@ AS $$
         WHEN 'pushed.v1' THEN 'tick offers offer subject'
         WHEN 'seen.v1' THEN 'tick subject level x y ago'
         WHEN 'late.v1' THEN 'tick rows ticks'
+        WHEN 'reminder_set.v1' THEN 'name due_ms period_ms payload'
+        WHEN 'reminder_dropped.v1' THEN 'name'
+        WHEN 'reminder_fired.v1' THEN 'name due_ms next_ms'
     END, ' ')
 $$;
 
