@@ -20,12 +20,14 @@ from rich.table import Table
 
 from esplanade import __version__
 from esplanade.cli.positioning import app as positioning_app
+from esplanade.cli.shards import app as shards_app
 from esplanade.cli.venue import app as venue_app
 from esplanade.core.errors import EsplanadeError
 from esplanade.settings import Settings, load_settings
 
 _cli = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
 _cli.add_typer(venue_app, name="venue", help="Import, draw and check venue plans.")
+_cli.add_typer(shards_app, name="shards", help="Say what the shards of a running service do; add, drain and remove them, live.")
 _cli.add_typer(positioning_app, name="positioning", help="Fit radio maps from surveyed walks, and score them.")
 console = Console()
 

@@ -38,7 +38,16 @@ import psycopg
 from esplanade.core.errors import Fault, InvalidInput, Unavailable
 from esplanade.storage.data_directory import DataDirectory, FileLock, make_directory
 
-__all__ = ["DataDirectory", "EmbeddedServer", "check_place", "closed_directory", "redis_server_binary", "start_postgres", "start_redis"]
+__all__ = [
+    "DataDirectory",
+    "EmbeddedServer",
+    "check_place",
+    "closed_directory",
+    "redis_server_binary",
+    "socket_folder",
+    "start_postgres",
+    "start_redis",
+]
 
 POSTGRES_VERSION: Final = 18
 POSTGRES_USER: Final = "pgserver"
@@ -160,7 +169,7 @@ def start_postgres(data_dir: Path) -> EmbeddedServer:
             raise InvalidInput(
                 f"{cluster} was made by PostgreSQL {version}, this Esplanade carries {POSTGRES_VERSION}; dump and load it with PostgreSQL's own tools"
             )
-        sockets, made = _socket_folder(cluster, ".s.PGSQL.5432.lock", user)
+        sockets, made = socket_folder(cluster, ".s.PGSQL.5432.lock", user)
         settings = {**POSTGRES_SETTINGS, "unix_socket_directories": str(sockets)}
         command = [str(binaries / "postgres"), "-D", str(cluster), *(part for name, value in settings.items() for part in ("-c", f"{name}={value}"))]
         url = f"postgresql://postgres@/postgres?host={quote(str(sockets), safe='')}"
@@ -203,7 +212,7 @@ def start_redis(data_dir: Path) -> EmbeddedServer:
     lock = FileLock(data_dir / "redis.lock", what="Redis")
     try:
         _stop_leftovers("redis-server", folder)
-        sockets, made = _socket_folder(folder, "redis.sock", None)
+        sockets, made = socket_folder(folder, "redis.sock", None)
         path = sockets / "redis.sock"
         path.unlink(missing_ok=True)
         settings = {**REDIS_SETTINGS, "unixsocket": str(path), "dir": str(folder)}
@@ -449,7 +458,7 @@ def _make_cluster(cluster: Path, binaries: Path, user: pwd.struct_passwd | None)
     partial.rename(cluster)
 
 
-def _socket_folder(folder: Path, longest_name: str, user: pwd.struct_passwd | None) -> tuple[Path, list[Path]]:
+def socket_folder(folder: Path, longest_name: str, user: pwd.struct_passwd | None) -> tuple[Path, list[Path]]:
     """Where the socket goes, and what was made for it: `folder`, or a private directory with a short name that follows from it."""
     if len(os.fsencode(folder / longest_name)) <= MAX_SOCKET_PATH_BYTES:
         return folder, []
