@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import psutil
@@ -289,8 +289,9 @@ class Cluster:
                 for gone in minded.keys() - ours:
                     minded.pop(gone).cancel()
                 minded |= {process: asyncio.ensure_future(_mind(process, say)) for process in ours - minded.keys()}
-                changed = asyncio.ensure_future(self._changed.wait())
-                await asyncio.wait({node, changed, *minded.values()}, return_when=asyncio.FIRST_COMPLETED)
+                changed: asyncio.Future[Any] = asyncio.ensure_future(self._changed.wait())
+                waiting: set[asyncio.Future[Any]] = {node, changed, *minded.values()}
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 changed.cancel()
                 for task in (node, *minded.values()):
                     if task.done():
