@@ -59,7 +59,8 @@ YIELD_S: Final = 1.0
 LIFELINES: Final = 16
 """Connections that wait to be taken up by a process's lifeline."""
 RESTART_S: Final = 0.5
-PROFILE_S: Final = 2.0
+PROFILE_S: Final = 1.0
+"""Shorter than a readiness check (`gateway.api.CHECK_S`): a spare that is being restarted must not make a whole service look broken."""
 ASK_S: Final = 5.0
 STOP_S: Final = 15.0
 
