@@ -34,6 +34,7 @@ from typing import Any, Final, Protocol
 import psutil
 import ray
 from ray import exceptions as ray_errors
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors import ray_leftovers
 from actors.directory import SHARD_PREFIX, Directory
@@ -58,7 +59,8 @@ YIELD_S: Final = 1.0
 LIFELINES: Final = 16
 """Connections that wait to be taken up by a process's lifeline."""
 RESTART_S: Final = 0.5
-PROFILE_S: Final = 2.0
+PROFILE_S: Final = 1.0
+"""Shorter than a readiness check (`gateway.api.CHECK_S`): a spare that is being restarted must not make a whole service look broken."""
 ASK_S: Final = 5.0
 STOP_S: Final = 15.0
 
@@ -315,15 +317,26 @@ class ProcessHandle:
             ray.kill(self._actor, no_restart=True)
 
 
-def spawn(factory: str, name: str, *arguments: Any, yields: bool = False) -> ProcessHandle:
+def spawn(factory: str, name: str, *arguments: Any, yields: bool = False, here: bool = False) -> ProcessHandle:
     """Make an operating-system process of a plain class: `factory` is "module:name", called with the arguments there; its `start` runs at once.
 
-    Ray restarts it whenever it dies. All actor options of the project are here: it takes no CPU slot, runs anywhere, may have many calls under way, and a call that a
-    death interrupted is not repeated by Ray (the caller does, with the same key). `yields`: another process takes over when this one dies, so its restart waits a moment.
+    Ray restarts it whenever it dies. All actor options of the project are here: it takes no CPU slot, runs on any node of the cluster, spread over them (`here`: on this
+    one, for what listens at an address of this machine), may have many calls under way, and a call that a death interrupted is not repeated by Ray (the caller does, with
+    the same key). `yields`: another process takes over when this one dies, so its restart waits a moment.
     """
+    where = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False) if here else "SPREAD"
     actor = (
         ray.remote(_Host)
-        .options(name=name, namespace=NAMESPACE, num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=1000, lifetime=None)
+        .options(
+            name=name,
+            namespace=NAMESPACE,
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=0,
+            max_concurrency=1000,
+            lifetime=None,
+            scheduling_strategy=where,
+        )
         .remote(factory, list(arguments), yields)
     )
     return ProcessHandle(name, actor)

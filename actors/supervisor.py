@@ -1,4 +1,5 @@
-"""Watches the shards' processes and hands partitions to the living: a death is seen by its closed connection, a hang by its lease that nobody renews.
+"""Watches the shards' processes and hands partitions to the living: a death is seen by its closed connection, a hang or a cut cable by its lease that nobody
+renews, or by its silence when it is asked for its name (a spare has no lease, and the connection to a machine that was cut off never closes).
 
 Owns the decision when to act (`placement` says how) and nothing durable: the lease table is the state, so a supervisor that starts anew goes on where another
 stood, and two of them do no harm, since a takeover raises the epoch and a former owner can append nothing.
@@ -112,7 +113,8 @@ class Supervisor:
         self._watch(process)
 
     def remove(self, name: str) -> None:
-        """Watch a drained process no more."""
+        """Watch a drained process no more; another one may have its name later."""
+        self.settings.leaving.discard(name)
         self._processes.pop(name, None)
         self._live.pop(name, None)
         watching = self._watching.pop(name, None)
@@ -142,12 +144,41 @@ class Supervisor:
                 if owner not in self._hung:
                     self._live[process.name] = owner
                     self._news.set()
-                await process.ended()
+                await self._gone(process, owner)
             except EsplanadeError:
                 pass
             self._live.pop(process.name, None)
             self._news.set()
             await asyncio.sleep(AGAIN_S)
+
+    async def _gone(self, process: Process, owner: str) -> None:
+        """Returns when the process that runs now has ended, or has said nothing for a lease's time: then it is ended."""
+        ended = asyncio.ensure_future(process.ended())
+        asked: asyncio.Future[Any] | None = None
+        try:
+            while True:
+                await asyncio.wait({ended}, timeout=self.settings.lease_ttl_s / 2)
+                if not ended.done():
+                    asked = asyncio.ensure_future(process.call("owner"))
+                    await asyncio.wait({ended, asked}, timeout=self.settings.lease_ttl_s, return_when=asyncio.FIRST_COMPLETED)
+                if ended.done():
+                    return await ended
+                if asked is not None and asked.done():
+                    await asked
+                    continue
+                self._hang(owner)
+                return None
+        finally:
+            for waiting in (ended, asked):
+                if waiting is not None:
+                    waiting.cancel()
+                    await asyncio.gather(waiting, return_exceptions=True)
+
+    def _hang(self, owner: str) -> None:
+        """Trust this start of a process no more, and end it."""
+        if owner not in self._hung and process_of(owner) in self._processes:
+            self._hung.add(owner)
+            self._spawn(self._end(self._processes[process_of(owner)]))
 
     async def _run(self) -> None:
         poll_s = min(MAX_POLL_S, self.settings.lease_ttl_s / POLLS_A_LEASE)
@@ -186,9 +217,8 @@ class Supervisor:
             seen = self._seen.get(owner)
             if seen is None or seen.expires_unix_ms != expires:
                 self._seen[owner] = _Seen(expires, now_s)
-            elif now_s - seen.moved_s >= self.settings.lease_ttl_s and self._live.get(process_of(owner)) == owner and owner not in self._hung:
-                self._hung.add(owner)
-                self._spawn(self._end(self._processes[process_of(owner)]))
+            elif now_s - seen.moved_s >= self.settings.lease_ttl_s and self._live.get(process_of(owner)) == owner:
+                self._hang(owner)
         for owner in set(self._seen) - set(newest):
             del self._seen[owner]
 

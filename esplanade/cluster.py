@@ -11,20 +11,21 @@ import os
 import platform
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import psutil
 
-from actors.directory import Directory, shard_name
+from actors.directory import MAX_SHARDS, Directory, shard_name
 from actors.ray_system import ProcessHandle, RayNode, RaySystem, spawn, start_ray
 from actors.supervisor import Supervisor, SupervisorSettings
 from esplanade import __version__
 from esplanade.core.clock import RealClock
-from esplanade.core.errors import Fault, NotFound, Unavailable
-from esplanade.core.ids import Address, partition_of
+from esplanade.core.errors import Conflict, Fault, LimitExceeded, NotFound, Unavailable
+from esplanade.core.ids import PARTITIONS, Address, partition_of
 from esplanade.doctor import console_dir
 from esplanade.node import Node
 from esplanade.processes import ApiProcess, GatewayProcess, ServiceConfig, ShardProcess, free_port, signing_seed, taking_port
@@ -76,6 +77,8 @@ class Cluster:
         self._broker: RedisBroker | None = None
         self._supervisor: Supervisor | None = None
         self._config: ServiceConfig | None = None
+        self._changing = asyncio.Lock()  # one shard comes or goes at a time
+        self._changed = asyncio.Event()
 
     async def start(self, say: Say = lambda _: None) -> ServiceConfig:
         """Start everything and return when it is ready; `say` hears of each step. Cancel it to give up: nothing stays behind."""
@@ -130,8 +133,8 @@ class Cluster:
             spawn("esplanade.cluster:shard_process", shard_name(i), config, i, yields=settings.spares > 0)
             for i in range(settings.shards + settings.spares)
         ]
-        self._gateway = spawn("esplanade.cluster:gateway_process", "gateway-0", config, 0)
-        self._api = spawn("esplanade.cluster:api_process", "api", config)
+        self._gateway = spawn("esplanade.cluster:gateway_process", "gateway-0", config, 0, here=True)
+        self._api = spawn("esplanade.cluster:api_process", "api", config, here=True)
         self._stores = (await PostgresJournal.open(config.postgres_url), await PostgresCatalogue.open(config.postgres_url))
         self._broker = await RedisBroker.open(config.redis_url)
         directory = Directory()
@@ -153,35 +156,63 @@ class Cluster:
     # --- shards come and go -------------------------------------------------------------------------------------------
 
     async def add_shard(self) -> str:
-        """Start one more shard process and give it its share of the partitions, live; returns its name."""
+        """Start one more shard process and give it (or the spare whose place it takes) a share of the partitions, live; returns its name. Raises LimitExceeded."""
         supervisor = self._supervised()
         assert self._config is not None
-        name = shard_name(max(int(shard.name.rpartition("-")[2]) for shard in self._shards) + 1)
-        shard = spawn("esplanade.cluster:shard_process", name, self._config, int(name.rpartition("-")[2]), yields=self._settings.spares > 0)
-        self._shards.append(shard)
-        await shard.started()
-        supervisor.settings.wanted += 1
-        supervisor.add(shard)
-        await supervisor.settled()
-        return name
+        async with self._changing:
+            if len(self._shards) >= MAX_SHARDS:
+                raise LimitExceeded(f"{len(self._shards)} shards: at most {MAX_SHARDS}, one a partition; take more machines with more cores instead")
+            index = max(int(shard.name.rpartition("-")[2]) for shard in self._shards) + 1
+            shard = spawn("esplanade.cluster:shard_process", shard_name(index), self._config, index, yields=self._settings.spares > 0)
+            try:
+                async with asyncio.timeout(READY_S):
+                    await shard.started()
+            except BaseException as error:
+                await shard.stop()
+                if isinstance(error, TimeoutError):
+                    raise Unavailable(
+                        f"{shard.name} did not start within {READY_S:.0f} s; `esplanade doctor` says what this machine lacks"
+                    ) from error
+                raise
+            self._shards.append(shard)
+            self._changed.set()
+            supervisor.settings.wanted += 1
+            supervisor.add(shard)
+            await supervisor.settled()
+            return shard.name
 
     async def drain(self, name: str) -> None:
-        """Hand everything that a shard owns to others, live, and give it nothing more. Raises NotFound."""
+        """Hand everything that a shard owns to others, live, and give it nothing more. Raises NotFound, Conflict where no other could take it."""
+        async with self._changing:
+            await self._drain(name)
+
+    async def _drain(self, name: str) -> None:
         supervisor = self._supervised()
         if name not in {shard.name for shard in self._shards}:
             raise NotFound(f"shard {name!r}: there are {', '.join(shard.name for shard in self._shards)}")
+        if not [shard for shard in self._shards if shard.name != name and shard.name not in supervisor.settings.leaving]:
+            raise Conflict(f"shard {name}: no other could take over what it owns; add one first")
         supervisor.settings.leaving.add(name)
         await supervisor.settled()
 
     async def remove_shard(self, name: str) -> None:
-        """Drain a shard, then end its process."""
-        supervisor = self._supervised()
-        await self.drain(name)
-        shard = next(shard for shard in self._shards if shard.name == name)
-        self._shards.remove(shard)
-        supervisor.remove(name)
-        supervisor.settings.wanted = max(1, min(supervisor.settings.wanted, len(self._shards) - supervisor.settings.spares))
-        await shard.stop()
+        """Drain a shard, then end its process. Raises as `drain` does."""
+        async with self._changing:
+            await self._drain(name)
+            supervisor = self._supervised()
+            shard = next(shard for shard in self._shards if shard.name == name)
+            self._shards.remove(shard)
+            self._changed.set()
+            supervisor.remove(name)
+            supervisor.settings.wanted = max(1, min(supervisor.settings.wanted, len(self._shards) - supervisor.settings.spares))
+            await shard.stop()
+
+    def shards_now(self) -> dict[str, str]:
+        """What each shard does: how many partitions it owns, or that it stands by."""
+        supervisor, directory = self._supervised(), self.system.directory
+        owned = Counter(directory.owner_of(partition) for partition in range(PARTITIONS))
+        says = {shard.name: f"{owned[shard.name]} partitions" if owned[shard.name] else "stands by" for shard in self._shards}
+        return says | {name: f"{said}, drained" for name, said in says.items() if name in supervisor.settings.leaving}
 
     @property
     def shards(self) -> list[ProcessHandle]:
@@ -265,11 +296,26 @@ class Cluster:
         Ray starts again. Raises Unavailable where the service cannot go on: Ray's node broke, or a server dies again and again."""
         assert self._gateway is not None
         assert self._api is not None
-        ours = (*self._shards, self._gateway, self._api) if self._settings.ray_address is None else ()
-        tasks = [asyncio.ensure_future(self._mind_node(say)), *(asyncio.ensure_future(_mind(process, say)) for process in ours)]
+        gateway, api = self._gateway, self._api
+        here = self._settings.ray_address is None
+        minded: dict[ProcessHandle, asyncio.Future[None]] = {}
+        node = asyncio.ensure_future(self._mind_node(say))
         try:
-            await asyncio.gather(*tasks)
+            while True:
+                self._changed.clear()
+                ours = {*self._shards, gateway, api} if here else set()
+                for gone in minded.keys() - ours:
+                    minded.pop(gone).cancel()
+                minded |= {process: asyncio.ensure_future(_mind(process, say)) for process in ours - minded.keys()}
+                changed: asyncio.Future[Any] = asyncio.ensure_future(self._changed.wait())
+                waiting: set[asyncio.Future[Any]] = {node, changed, *minded.values()}
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
+                for task in (node, *minded.values()):
+                    if task.done():
+                        await task
         finally:
+            tasks = [node, *minded.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from esplanade.cluster import Cluster
+from esplanade.control import controlled
 from esplanade.core.ids import check_name
 from esplanade.processes import ServiceConfig
 from esplanade.settings import Settings
@@ -88,9 +89,10 @@ async def serve_until_stopped(settings: Settings, *, tenant: str, venue_files: l
         async with _running(settings, console) as (cluster, _):
             for venue in venues:
                 await cluster.put_venue(tenant, dump_venue(venue))
-            console.print("Ctrl-C stops it.")
-            exit_code = 0
-            await cluster.watch(_telling(console))
+            async with controlled(cluster, settings.data_dir):
+                console.print("Ctrl-C stops it.")
+                exit_code = 0
+                await cluster.watch(_telling(console))
 
     await _interruptible(work())
     return exit_code

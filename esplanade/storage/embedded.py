@@ -45,6 +45,7 @@ __all__ = [
     "closed_directory",
     "redis_server_binary",
     "running_postgres_url",
+    "socket_folder",
     "start_postgres",
     "start_redis",
 ]
@@ -172,7 +173,7 @@ def start_postgres(data_dir: Path) -> EmbeddedServer:
             raise InvalidInput(
                 f"{cluster} was made by PostgreSQL {version}, this Esplanade carries {POSTGRES_VERSION}; dump and load it with PostgreSQL's own tools"
             )
-        sockets, made = _socket_folder(cluster, _POSTGRES_SOCKET_LOCK, user)
+        sockets, made = socket_folder(cluster, _POSTGRES_SOCKET_LOCK, user)
         settings = {**POSTGRES_SETTINGS, "unix_socket_directories": str(sockets)}
         command = [str(binaries / "postgres"), "-D", str(cluster), *(part for name, value in settings.items() for part in ("-c", f"{name}={value}"))]
         url = _postgres_url(sockets)
@@ -225,7 +226,7 @@ def start_redis(data_dir: Path) -> EmbeddedServer:
     lock = FileLock(data_dir / "redis.lock", what="Redis")
     try:
         _stop_leftovers("redis-server", folder)
-        sockets, made = _socket_folder(folder, "redis.sock", None)
+        sockets, made = socket_folder(folder, "redis.sock", None)
         path = sockets / "redis.sock"
         path.unlink(missing_ok=True)
         settings = {**REDIS_SETTINGS, "unixsocket": str(path), "dir": str(folder)}
@@ -478,7 +479,7 @@ def _socket_place(folder: Path, longest_name: str) -> Path:
     return Path(tempfile.gettempdir()) / f"esplanade-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"
 
 
-def _socket_folder(folder: Path, longest_name: str, user: pwd.struct_passwd | None) -> tuple[Path, list[Path]]:
+def socket_folder(folder: Path, longest_name: str, user: pwd.struct_passwd | None) -> tuple[Path, list[Path]]:
     """Where the socket goes, and what was made for it: `folder`, or a private directory with a short name that follows from it."""
     short = _socket_place(folder, longest_name)
     if short == folder:

@@ -211,8 +211,6 @@ def token(api: str, role: str) -> Wallet:
 
 async def run(arguments: argparse.Namespace) -> None:
     ending = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, ending.set)
     known = read_log(arguments.log)
     wallets = [Wallet(record.subject, record.token) for record in known if isinstance(record, Opened)]
     unanswered = {record.key: record for record in known if isinstance(record, Sent)}
@@ -231,14 +229,16 @@ async def run(arguments: argparse.Namespace) -> None:
         operator = token(arguments.api, "operator").token if arguments.operator is None else arguments.operator
         doors = [PhoneDoor(wallet, operator, arguments.ws, venue.id, venue.units[unit].id) for wallet in wallets]
     else:
-        from actors.ray_system import RaySystem, start_ray
+        from actors.ray_system import RaySystem, _true_loopback, start_ray
         from esplanade.storage.postgres import PostgresJournal
         from esplanade.storage.redis import RedisBroker
 
-        start_ray(arguments.ray)
+        with _true_loopback():  # the service's own node is on loopback, where Ray would look for it at the machine's outer address
+            start_ray(arguments.ray)
         system = RaySystem()
         await system.follow(await PostgresJournal.open(arguments.postgres), await RedisBroker.open(arguments.redis))
         doors = [SystemDoor(wallet, system, venue.id, unit) for wallet in wallets]
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)  # after Ray, which takes the signal for itself
     print("paying", flush=True)
     chance = random.Random(f"{arguments.seed}/{arguments.way}/{len(known)}")
     payers = [Payer(wallet, door, log, random.Random(chance.random()), ending) for wallet, door in zip(wallets, doors, strict=True)]

@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -120,6 +121,20 @@ class Esplanade:
                     found.append(process)
         return found
 
+    def listener(self, address: str) -> psutil.Process:
+        """The process that listens at an address of this service. Raises StopIteration while there is none."""
+        port = int(address.rstrip("/").rsplit(":", 1)[1])
+        return next(
+            process
+            for process in self.family()
+            for connection in connections(process)
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+        )
+
+    def named(self, name: str) -> psutil.Process:
+        """The oldest process of a name: PostgreSQL's postmaster is the parent of its namesakes. Raises ValueError while there is none."""
+        return min((process for process in self.family() if named(process, name)), key=lambda process: process.create_time())
+
     def files(self) -> list[str]:
         """What only a running service may have on disk: sockets, locks, pid files, folders for sockets under /tmp."""
         data = self.data.resolve()
@@ -172,6 +187,18 @@ class Esplanade:
         request = urllib.request.Request(f"{self.api}v1/local/token", body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=20) as reply:
             return str(json.load(reply)["token"])
+
+
+def named(process: psutil.Process, name: str) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(process.name() == name)
+    return False
+
+
+def connections(process: psutil.Process) -> list[Any]:
+    with contextlib.suppress(psutil.Error):
+        return list(process.net_connections("inet"))
+    return []
 
 
 def fetch(url: str) -> tuple[int, bytes]:

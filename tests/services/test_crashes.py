@@ -23,27 +23,12 @@ def stack() -> Iterator[Esplanade]:
         yield stack.ready()
 
 
-def listener(stack: Esplanade, address: str) -> psutil.Process:
-    port = int(address.rstrip("/").rsplit(":", 1)[1])
-    return next(
-        process
-        for process in stack.family()
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
-    )
-
-
-def named(stack: Esplanade, name: str) -> psutil.Process:
-    """The oldest process of a name: PostgreSQL's postmaster is the parent of its namesakes."""
-    return min((process for process in stack.family() if process.name() == name), key=lambda process: process.create_time())
-
-
 VICTIMS = {
-    "gateway-0": lambda stack: listener(stack, stack.ws),
-    "api": lambda stack: listener(stack, stack.api),
+    "gateway-0": lambda stack: stack.listener(stack.ws),
+    "api": lambda stack: stack.listener(stack.api),
     "shard-0": lambda stack: psutil.Process(int(stack.metric("shard-0", "pid"))),
-    "Redis": lambda stack: named(stack, "redis-server"),
-    "PostgreSQL": lambda stack: named(stack, "postgres"),
+    "Redis": lambda stack: stack.named("redis-server"),
+    "PostgreSQL": lambda stack: stack.named("postgres"),
 }
 
 
@@ -70,7 +55,7 @@ async def test_a_killed_process_comes_back_and_what_was_acknowledged_is_there(st
 
 def test_when_ray_loses_its_head_the_service_ends_with_one_line_and_leaves_nothing(stack: Esplanade) -> None:
     """The last test of this file: it ends the service that the others share."""
-    victim = named(stack, "gcs_server")
+    victim = stack.named("gcs_server")
     victim.kill()
     assert stack.wait() == 3
     assert [line for line in stack.output if line][-1] == (

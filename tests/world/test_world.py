@@ -116,8 +116,8 @@ def reads_outside_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
         (no_fence, 0),
         (takeover_without_a_new_epoch, 40),
         (lost_dedupe, 0),
-        (dedupe_forgotten_by_snapshots, 0),
-        (reads_outside_the_lease, 270),
+        (dedupe_forgotten_by_snapshots, 210),
+        (reads_outside_the_lease, 400),
     ],
 )
 async def test_the_world_catches(fault: Callable[[pytest.MonkeyPatch], None], first: int, monkeypatch: pytest.MonkeyPatch) -> None:
