@@ -712,7 +712,7 @@ class Shard:
         for place, due_s in list(self._reopen.items()):
             if now_s >= due_s:
                 del self._reopen[place]
-                if place[1] in self._leases:
+                if place[1] in self._leases and place[1] not in self._leaving:
                     self._work_on(self._log(*place, now_s))
         for log in [log for log in self._logs.values() if log.live]:
             for held in list(log.hosts.values()):
