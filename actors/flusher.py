@@ -16,7 +16,7 @@ from actors.meter import BYTES, SECONDS, Histogram
 from actors.topics import Publication, channel
 from esplanade.core.errors import EsplanadeError, Unavailable
 from esplanade.core.tracing import Part
-from esplanade.storage.journal import Append, Event, Journal, OutboxEntry, Snapshot
+from esplanade.storage.journal import Append, Event, Journal, OutboxEntry, Snapshot, StoredReply
 
 MAX_GATHERED_BYTES: Final = 24 * 2**20
 """Bodies that may gather for the next flush; the shard takes no more work until the one under way has landed."""
@@ -41,11 +41,12 @@ class Log(Protocol):
 class Batch:
     """Gathered for one flush."""
 
-    __slots__ = ("appends", "bytes", "bytes_of", "ended", "outbox", "publish", "traced", "waiting")
+    __slots__ = ("appends", "bytes", "bytes_of", "ended", "keys", "outbox", "publish", "traced", "waiting")
 
     def __init__(self) -> None:
         self.appends: dict[Log, list[Event]] = {}
         self.outbox: list[tuple[Log, OutboxEntry]] = []
+        self.keys: list[tuple[Log, StoredReply]] = []
         self.publish: list[tuple[Log, str, bytes]] = []  # (log, channel, message)
         self.waiting: list[tuple[Log, Release]] = []
         self.traced: list[Part] = []  # spans of which the commit is a part
@@ -133,6 +134,10 @@ class Flusher:
         """An entry for a durable topic, with the events that a turn of this log has just gathered."""
         self._gathering.outbox.append((log, OutboxEntry(log.tenant, topic, body)))
 
+    def record(self, log: Log, reply: StoredReply) -> None:
+        """The reply under a public key, with the events that its turn has just gathered."""
+        self._gathering.keys.append((log, reply))
+
     def when_durable(self, log: Log, release: Release) -> None:
         """Call `release` once everything that turns of this log have gathered so far is durable: at once where it is."""
         batch = self._last.get(log)
@@ -161,6 +166,7 @@ class Flusher:
         batch = self._gathering
         if batch.appends.pop(log, None) is not None:
             batch.outbox = [entry for entry in batch.outbox if entry[0] is not log]
+            batch.keys = [entry for entry in batch.keys if entry[0] is not log]
             batch.publish = [entry for entry in batch.publish if entry[0] is not log]
         refused = [release for other, release in batch.waiting if other is log]
         batch.waiting = [entry for entry in batch.waiting if entry[0] is not log]
@@ -197,7 +203,7 @@ class Flusher:
                 snapshots.append(Snapshot(log.tenant, log.partition, position, body))
         commits = [Part("commit", part, segments=len(appends), bytes=batch.bytes) for part in batch.traced]
         try:
-            published = await self._journal.flush(appends, [entry for _, entry in batch.outbox])
+            published = await self._journal.flush(appends, [entry for _, entry in batch.outbox], [reply for _, reply in batch.keys])
         except Exception as error:
             for commit in commits:
                 commit.end(str(error))

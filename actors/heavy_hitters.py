@@ -7,6 +7,7 @@ every key whose weight is above W / k is among them.
 
 from __future__ import annotations
 
+import heapq
 from typing import NamedTuple
 
 from esplanade.core.errors import InvalidInput
@@ -22,7 +23,7 @@ class Count(NamedTuple):
 
 
 class HeavyHitters:
-    """A sketch of `counters` keys. Adding to a known key costs a look-up; a new one, once the sketch is full, a walk over all counters."""
+    """A sketch of `counters` keys. Adding to a known key costs a look-up; a new one, once the sketch is full, takes the place of the lightest, found in a heap."""
 
     def __init__(self, counters: int) -> None:
         if counters < 1:
@@ -30,6 +31,7 @@ class HeavyHitters:
         self.total = 0
         self._counters = counters
         self._held: dict[str, list[float]] = {}  # key -> [weight, over, value]
+        self._lightest: list[tuple[float, str]] = []  # a heap with every key once, at a weight that it has or had
 
     def add(self, key: str, weight: int, value: float = 0.0) -> None:
         self.total += weight
@@ -39,10 +41,15 @@ class HeavyHitters:
             held[2] += value
         elif len(self._held) < self._counters:
             self._held[key] = [weight, 0, value]
+            heapq.heappush(self._lightest, (weight, key))
         else:
-            least = min(self._held, key=lambda name: self._held[name][0])
-            floor = self._held.pop(least)[0]
+            heap = self._lightest
+            while (now := self._held[heap[0][1]][0]) != heap[0][0]:
+                heapq.heapreplace(heap, (now, heap[0][1]))
+            floor, least = heap[0]
+            del self._held[least]
             self._held[key] = [floor + weight, floor, value]
+            heapq.heapreplace(heap, (floor + weight, key))
 
     def heaviest(self, n: int) -> list[Count]:
         """The n keys with the largest counts, largest first."""

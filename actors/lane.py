@@ -17,6 +17,7 @@ from actors.requests import (
     CloseSource,
     GetClock,
     OpenSource,
+    PublicAsk,
     Replied,
     Request,
     TracedAsk,
@@ -27,6 +28,7 @@ from actors.requests import (
 )
 from actors.system import Key, VenueClock
 from esplanade.core import tracing
+from esplanade.core.errors import InvalidInput
 from esplanade.core.ids import Address
 from spatial.columns import PositionColumns
 
@@ -44,8 +46,14 @@ class RequestSystem:
         """Deliver many requests at once; answers in their order. Each is delivered as by `request`; what is refused is an answer, not raised."""
         return list(await asyncio.gather(*(self.request(request, deadline_s=deadline_s) for request in requests)))
 
-    async def ask(self, address: Address, command: Command, *, key: Key | None = None, deadline_s: float = 5.0) -> Reply:
+    async def ask(
+        self, address: Address, command: Command, *, key: Key | None = None, public: bytes | None = None, deadline_s: float = 5.0
+    ) -> Reply:  # fmt: skip
         within_ms = round(deadline_s * 1000)
+        if public is not None:
+            if len(public) != 16 or key is not None:
+                raise InvalidInput(f"public key of {len(public)} bytes, key {key}: a public key has 16 bytes and stands alone")
+            return expect(await self.request(PublicAsk(address, command, None, within_ms, public), deadline_s=deadline_s), Replied).reply
         if tracing.on():
             with tracing.span(f"ask {type(command).__name__}", address=str(address)):
                 trace = tracing.outgoing()

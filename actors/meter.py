@@ -106,7 +106,7 @@ class Meter:
         self._before_s = 0.0
 
     def _gap(self, every: int) -> int:
-        return self._chance.randrange(1, 2 * every)
+        return 1 + int(self._chance.random() * (2 * every - 1))
 
     def sampled(self, requests: int) -> tuple[list[int] | tuple[()], int]:
         """Which of a frame's requests to time, and how many requests each of them stands for."""

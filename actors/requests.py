@@ -37,6 +37,12 @@ class TracedAsk(Ask, frozen=True, tag="traced_ask"):
     """W3C traceparent of the span that asks."""
 
 
+class PublicAsk(Ask, frozen=True, tag="public_ask"):
+    """An Ask under a public key (`actors.public_keys`), in the place of `key`."""
+
+    public: bytes = b""
+
+
 class _OfVenue(_Request, frozen=True):
     tenant: str
     venue: str
@@ -75,7 +81,7 @@ class Watch(_OfVenue, frozen=True, tag="watch"):
 
 
 VenueRequest = Take | Watermark | OpenSource | CloseSource | GetClock | Watch
-Request = Ask | TracedAsk | VenueRequest
+Request = Ask | TracedAsk | PublicAsk | VenueRequest
 
 
 class _Answer(msgspec.Struct, frozen=True, tag_field="a"):

@@ -26,6 +26,7 @@ from actors.meter import Meter
 from actors.partition_log import BEHAVIOURS, Behaviours, HostedPositions, PartitionLog
 from actors.positions import HostSettings, PositionHost, Step
 from actors.profile import ShardProfile
+from actors.public_keys import PublicKeys, stored_reply
 from actors.publisher import Publisher, payment_stats
 from actors.reminders import MAX_FIRED, topic_of
 from actors.requests import (
@@ -35,6 +36,7 @@ from actors.requests import (
     CloseSource,
     GetClock,
     OpenSource,
+    PublicAsk,
     Refused,
     Replied,
     Request,
@@ -94,6 +96,12 @@ class Slot:
         self.request = request
         self.frame = frame
         self.index = index
+
+
+class _NewKey(Slot):
+    """Of a PublicAsk whose key is not known yet."""
+
+    __slots__ = ()
 
 
 class Frame:
@@ -177,6 +185,8 @@ class Shard:
         self._told_payments_s = 0.0
         self._rate = (0.0, 0)
         self._started_s = clock.monotonic_s()
+        self._keys = PublicKeys(journal)
+        self._asked: set[asyncio.Task[None]] = set()
         self._meter = Meter(monotonic_s=clock.monotonic_s, chance=random.Random(owner))
         self._profile = ShardProfile(
             shard=name, owner=owner, pid=pid, node=node, uptime_s=0.0, partitions=0, epochs={}, logs=0, entities=0, activations=0, turns=0, turns_per_s=0.0,
@@ -289,7 +299,7 @@ class Shard:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._flusher.drained(), 10)
             await self._publisher.drained()
-        ending = [*self._tasks, *([self._reopening] if self._reopening is not None else [])]
+        ending = [*self._tasks, *self._asked, *([self._reopening] if self._reopening is not None else [])]
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, *self._workers.values(), return_exceptions=True)
@@ -427,6 +437,9 @@ class Shard:
 
     def _route(self, slot: Slot, now_s: float) -> None:
         """Run the request if its log is at hand and nothing waits before it; else queue it."""
+        if type(slot.request) is PublicAsk and type(slot) is not _NewKey:
+            self._route_public(slot, slot.request)
+            return
         try:
             log = self._log(*log_of(slot.request), now_s)
             if self._flusher.full:
@@ -442,6 +455,34 @@ class Shard:
         log.queue.append(slot)
         self._mailbox += 1
         self._work_on(log)
+
+    def _route_public(self, slot: Slot, ask: PublicAsk) -> None:
+        """Look the key up first; requests that do so count as waiting."""
+        if self._mailbox >= self.settings.max_mailbox:
+            self._refuse(slot, LimitExceeded(f"mailbox of shard {self.name} holds {self._mailbox} requests; at most that many wait, send again"))
+            return
+        self._mailbox += 1
+        task = asyncio.create_task(self._answer_public(slot, ask))
+        self._asked.add(task)
+        task.add_done_callback(self._asked.discard)
+
+    async def _answer_public(self, slot: Slot, ask: PublicAsk) -> None:
+        answer: Answer = refusal(Unavailable(f"shard {self.name} is stopping; ask again with the same key"))
+        try:
+            async with self._keys.alone(ask):
+                known = await self._keys.find(ask)
+                if known is not None:
+                    answer = Replied(known)
+                else:
+                    frame = Frame(1, asyncio.get_running_loop().create_future())
+                    self._route(_NewKey(ask, frame, 0, slot.came_s), self._clock.monotonic_s())
+                    await frame.done
+                    [answer] = frame.answers
+        except EsplanadeError as error:
+            answer = refusal(error)
+        finally:
+            self._mailbox -= 1
+            slot.frame.answer(slot.index, answer)
 
     def _log(self, tenant: str, partition: int, now_s: float) -> PartitionLog:
         lease = self._leases.get(partition)
@@ -595,6 +636,8 @@ class Shard:
         if turn.events:
             self._flusher.append(log, turn.events, [(topic, msgspec.msgpack.encode(body)) for topic, body in turn.outbox])
             self._await(log, entity, turn)
+            if type(ask) is PublicAsk:
+                self._flusher.record(log, stored_reply(ask, turn.reply, self._clock.unix_ms()))
         return Replied(turn.reply)
 
     # --- reminders ----------------------------------------------------------------------------------------------------
@@ -709,7 +752,7 @@ class Shard:
         for place, due_s in list(self._reopen.items()):
             if now_s >= due_s:
                 del self._reopen[place]
-                if place[1] in self._leases:
+                if place[1] in self._leases and place[1] not in self._leaving:
                     self._work_on(self._log(*place, now_s))
         for log in [log for log in self._logs.values() if log.live]:
             for held in list(log.hosts.values()):

@@ -39,10 +39,13 @@ class VenueClock(msgspec.Struct, frozen=True):
 
 
 class System(Protocol):
-    async def ask(self, address: Address, command: Command, *, key: Key | None = None, deadline_s: float = 5.0) -> Reply:
-        """Deliver a command and return its reply once durable. `key` is required for commands that change state from a connection.
+    async def ask(
+        self, address: Address, command: Command, *, key: Key | None = None, public: bytes | None = None, deadline_s: float = 5.0
+    ) -> Reply:  # fmt: skip
+        """Deliver a command and return its reply once durable. `key` is required for commands that change state from a connection, or `public`, 16 bytes: a key that
+        outlives connections and entities for 24 hours (`actors.public_keys`); not for ledgers, whose rows have keys of their own.
 
-        Raises Unavailable (retry with the same key) when the owner is away past the deadline, LimitExceeded when its mailbox is full.
+        Raises Conflict where `public` was used with other parameters,  Unavailable (retry with the same key) when the owner is away past the deadline, LimitExceeded when its mailbox is full.
         """
         ...
 

@@ -6,6 +6,7 @@ The subject and the tenant are the token's, always. A request is answered exactl
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol, TypeVar, assert_never
@@ -196,8 +197,11 @@ class Dispatch:
             peer.send(reply)
         self._metrics.observe(self._clock.monotonic_s() - started)
 
-    async def _ask(self, peer: Peer, address: Address, command: m.Command, kind: type[R], seq: int | None = None) -> R:
-        """The entity's reply, of the kind it must be. A rejection is raised as `_Refused`."""
+    async def _ask(self, peer: Peer, address: Address, command: m.Command, kind: type[R], seq: int | None = None, public: bytes | None = None) -> R:
+        """The entity's reply, of the kind it must be. A rejection is raised as `_Refused`. `public`: the frame's own key, which takes the place of its `seq`."""
+        if public is not None:
+            own = hashlib.blake2b(public, key=peer.identity.subject.to_bytes(4, "little"), digest_size=16).digest()  # nobody meets another's keys
+            return self._expect(address, command, await self._system.ask(address, command, public=own), kind)
         key = None if seq is None else Key(client_of(peer), seq)
         return self._expect(address, command, await self._system.ask(address, command, key=key), kind)
 
@@ -219,7 +223,7 @@ class Dispatch:
         identity = peer.identity
         await self._enter(peer, frame.venue)
         address = Address("session", identity.tenant, str(identity.subject))
-        reply = await self._ask(peer, address, m.ScanQr(venue=frame.venue, location=frame.location), m.WalkedIn, frame.seq)
+        reply = await self._ask(peer, address, m.ScanQr(venue=frame.venue, location=frame.location), m.WalkedIn, frame.seq, frame.key)
         return f.WalkedIn(
             seq=frame.seq, venue=reply.venue, venue_name=reply.venue_name, level=reply.level, x=reply.x_m, y=reply.y_m, stores=reply.stores
         )
@@ -364,12 +368,12 @@ class Dispatch:
             command = m.CreateOffer(offer=frame.offer)
         else:
             command = m.EndOffer(offer_id=frame.offer, tick=frame.tick)
-        await self._ask(peer, facts.address, command, m.Done, frame.seq)
+        await self._ask(peer, facts.address, command, m.Done, frame.seq, frame.key)
         return f.Done(seq=frame.seq)
 
     async def _bays(self, peer: Peer, frame: f.SetBays) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
-        reply = await self._ask(peer, facts.address, m.SetBays(bays=frame.bays), m.Parking, frame.seq)
+        reply = await self._ask(peer, facts.address, m.SetBays(bays=frame.bays), m.Parking, frame.seq, frame.key)
         return f.Parking(seq=frame.seq, venue=frame.venue, total=reply.total, free=reply.free)
 
     async def _books(self, peer: Peer, frame: f.GetBooks) -> f.ServerFrame:

@@ -68,6 +68,7 @@ class WalkIn(_Frame, frozen=True, kw_only=True, tag="walk_in"):
     seq: Seq
     venue: Id
     location: Id
+    key: Key | None = None
 
 
 class Move(_Frame, frozen=True, kw_only=True, tag="move"):
@@ -191,6 +192,7 @@ class CreateOffer(_Frame, frozen=True, kw_only=True, tag="create_offer"):
     seq: Seq
     venue: Id
     offer: Offer
+    key: Key | None = None
 
 
 class EndOffer(_Frame, frozen=True, kw_only=True, tag="end_offer"):
@@ -198,6 +200,7 @@ class EndOffer(_Frame, frozen=True, kw_only=True, tag="end_offer"):
     venue: Id
     offer: Id
     tick: Tick
+    key: Key | None = None
 
 
 class SetBays(_Frame, frozen=True, kw_only=True, tag="set_bays"):
@@ -206,6 +209,7 @@ class SetBays(_Frame, frozen=True, kw_only=True, tag="set_bays"):
     seq: Seq
     venue: Id
     bays: Annotated[tuple[BayChange, ...], msgspec.Meta(max_length=10_000)]
+    key: Key | None = None
 
 
 class Refund(_Frame, frozen=True, kw_only=True, tag="refund"):

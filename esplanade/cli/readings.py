@@ -200,7 +200,7 @@ def duration(seconds: float) -> str:
         return "-"
     for unit, scale in (("s", 1.0), ("ms", 1e-3)):
         if seconds >= scale:
-            return f"{seconds / scale:.3g} {unit}" if seconds < 1000 * scale else f"{seconds / scale:,.0f} {unit}"
+            return f"{seconds / scale:.3g} {unit}" if seconds < 999.5 * scale else f"{seconds / scale:,.0f} {unit}"
     return f"{seconds / 1e-6:.3g} us"
 
 
@@ -210,5 +210,5 @@ def size(count: float) -> str:
         return "-"
     for unit, scale in (("MiB", 2.0**20), ("KiB", 2.0**10)):
         if count >= scale:
-            return f"{count / scale:,.3g} {unit}" if count < 1000 * scale else f"{count / scale:,.0f} {unit}"
+            return f"{count / scale:.3g} {unit}" if count < 999.5 * scale else f"{count / scale:,.0f} {unit}"
     return f"{count:.0f} B"

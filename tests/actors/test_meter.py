@@ -98,8 +98,8 @@ def test_a_hot_actor_is_told_while_it_is_hot_and_forgotten_after_two_windows() -
 
 
 class _Always(random.Random):
-    def randrange(self, *_: object) -> int:  # type: ignore[override]
-        return 1
+    def random(self) -> float:
+        return 0.0
 
 
 async def test_requests_that_are_timed_get_the_answers_of_those_that_are_not() -> None:

@@ -15,7 +15,7 @@ from websockets.asyncio.client import connect as ws_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
-from esplanade.core.errors import Forbidden, InvalidInput, LimitExceeded, NotFound, Unauthenticated, Unavailable
+from esplanade.core.errors import Conflict, Forbidden, InvalidInput, LimitExceeded, NotFound, Unauthenticated, Unavailable
 from gateway import frames as f
 from gateway import session as session_module
 from gateway.client import Client
@@ -567,3 +567,20 @@ async def test_stopping_leaves_no_task_behind(mall: Mall) -> None:
     await until(
         lambda: not [task for task in asyncio.all_tasks() if "gateway" in str(task.get_coro()) and "tests/gateway" not in str(task.get_coro())]
     )
+
+
+async def test_a_frame_with_a_key_has_one_effect_over_whatever_connection(mall: Mall) -> None:
+    _, url = await mall.gateway()
+    first = await mall.client(url, 5, "operator", client="office")
+    second = await mall.client(url, 5, "operator", client="phone")
+    other = await mall.client(url, 6, "operator")
+    key = keys(77)
+    for client in (first, first, second):
+        await client.request("create_offer", venue=VENUE, offer=OFFER, key=key)
+    await first.request("end_offer", venue=VENUE, offer="books", tick=0, key=keys(78))
+    await second.request("create_offer", venue=VENUE, offer=OFFER, key=key)  # ended meanwhile; the first answer all the same
+    with pytest.raises(Conflict):
+        await second.request("create_offer", venue=VENUE, offer={**OFFER, "id": "more"}, key=key)
+    await other.request("create_offer", venue=VENUE, offer={**OFFER, "id": "more"}, key=key)  # another person's key is another key
+    offers = (await first.request("get_offers", venue=VENUE))["offers"]
+    assert [offer["id"] for offer in offers if offer["ends_tick"] > 0] == ["more"]
