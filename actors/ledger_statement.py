@@ -20,7 +20,7 @@ from actors.ledger_transit import MAX_BATCH
 from actors.messages import LEDGERS
 from esplanade.core.errors import Fault, InvalidInput
 from esplanade.core.ids import Address, partition_of
-from esplanade.storage.journal import Journal
+from esplanade.storage.journal import SegmentReader
 
 MAX_LINES: Final = MAX_BATCH
 
@@ -69,11 +69,11 @@ class _Movement(NamedTuple):
 
 
 async def statement(
-    journal: Journal, ledger: Address, account: int, currency: str, *, venue: str = "", day: int | None = None, after: Cursor | None = None, limit: int = 1000
+    journal: SegmentReader, ledger: Address, account: int, currency: str, *, venue: str = "", day: int | None = None, after: Cursor | None = None, limit: int = 1000
 ) -> Statement:  # fmt: skip
     """A page of at most `limit` lines of an account (`actors.ledger_codes`; tills of `venue`), of everything or of one day, after a cursor.
 
-    Raises InvalidInput for a limit out of range, Fault where a day's carried balance is not what its movements say.
+    Raises InvalidInput for a limit out of range, NotFound where older movements are archived (give `esplanade.storage.archive.WithArchive` to read them), Fault where a day's carried balance is not what its movements say.
     """
     if not 1 <= limit <= MAX_LINES:
         raise InvalidInput(f"limit {limit}: a page has 1 to {MAX_LINES} lines; ask for several pages")

@@ -18,7 +18,7 @@ from actors.messages import LEDGERS, Reply
 from esplanade.core.errors import InvalidInput
 from esplanade.core.ids import Address, check_name, partition_of
 from esplanade.storage.catalogue import Catalogue
-from esplanade.storage.journal import Journal, Segment
+from esplanade.storage.journal import Segment, SegmentReader
 from esplanade.storage.sealing import ERASED_BYTES, ERASED_TEXT, Keyring, SubjectSeal
 
 FORMAT: Final = "esplanade.subject/1"
@@ -32,7 +32,7 @@ def check_subject(text: str) -> int:
     return int(text)
 
 
-async def held_about(journal: Journal, catalogue: Catalogue, keyring: Keyring, tenant: str, subject: int) -> dict[str, Any]:
+async def held_about(journal: SegmentReader, catalogue: Catalogue, keyring: Keyring, tenant: str, subject: int) -> dict[str, Any]:
     """JSON-able. Raises NotFound where a part of the journal is archived, Fault where it is damaged, Unavailable."""
     check_name(tenant, "tenant")
     seal = await keyring.reader(tenant, str(subject))
@@ -52,7 +52,7 @@ def _at(segment: Segment) -> str:
     return datetime.fromtimestamp(segment.written_unix_ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
-async def _sessions(journal: Journal, tenant: str, subject: int, seal: SubjectSeal) -> list[dict[str, Any]]:
+async def _sessions(journal: SegmentReader, tenant: str, subject: int, seal: SubjectSeal) -> list[dict[str, Any]]:
     """Where the subject scanned in, and what its phones were answered."""
     address = Address("session", tenant, str(subject))
     found: list[dict[str, Any]] = []
@@ -74,7 +74,7 @@ async def _sessions(journal: Journal, tenant: str, subject: int, seal: SubjectSe
     return found
 
 
-async def _wallet(journal: Journal, tenant: str, subject: int) -> dict[str, Any]:
+async def _wallet(journal: SegmentReader, tenant: str, subject: int) -> dict[str, Any]:
     """By currency: the balance, and every movement with the balance after it."""
     ledger, account = Address("ledger", tenant, str(subject % LEDGERS)), c.WALLET << 60 | subject
     currencies: set[str] = set()
@@ -105,7 +105,7 @@ def _account(account: int) -> str:
     return f"{kind}/{account & 0xFFFFFFFF}"
 
 
-async def _membership(journal: Journal, tenant: str, venue: str, subject: int) -> list[dict[str, Any]]:
+async def _membership(journal: SegmentReader, tenant: str, venue: str, subject: int) -> list[dict[str, Any]]:
     """Fences crossed and dwelt in, offers pushed, and last places kept, by tick of the venue."""
     host = Address("positions", tenant, venue)
     found: list[dict[str, Any]] = []

@@ -29,13 +29,14 @@ def export(
     subject: Subject,
     tenant: Tenant,
     out: Annotated[Path | None, typer.Option(help="File to write instead of the standard output.")] = None,
+    archive: Annotated[Path | None, typer.Option(help="Folder of archived segments (`esplanade journal archive`), where there are any.")] = None,
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
     """Everything held about a subject, as JSON: sessions, wallet and statement, membership. Noted in the audit trail."""
     from spatial.venue_files import write_whole
 
-    held = asyncio.run(_export(load_settings(config=config, data_dir=data_dir), tenant, subject))
+    held = asyncio.run(_export(load_settings(config=config, data_dir=data_dir), tenant, subject, archive))
     text = json.dumps(held, indent=1, ensure_ascii=False) + "\n"
     if out is None:
         print(text, end="")
@@ -59,10 +60,13 @@ def erase(
     _err.print(f"erased: subject {subject} of {escape(tenant)}{'' if held else ' (there was no key: nothing sealed was held)'}", highlight=False)
 
 
-async def _export(settings: Settings, tenant: str, subject: str) -> dict[str, Any]:
+async def _export(settings: Settings, tenant: str, subject: str, archive: Path | None) -> dict[str, Any]:
     from actors.subject_export import check_subject, held_about
     from esplanade.database import opened_database
     from esplanade.processes import open_keyring
+    from esplanade.storage.archive import WithArchive, archived_ranges
+    from esplanade.storage.backup import owner_connection
+    from esplanade.storage.journal import SegmentReader
     from esplanade.storage.postgres import PostgresJournal
     from esplanade.storage.postgres_catalogue import PostgresCatalogue
     from esplanade.storage.postgres_keys import PostgresSubjectKeys
@@ -73,7 +77,11 @@ async def _export(settings: Settings, tenant: str, subject: str) -> dict[str, An
         keys = await PostgresSubjectKeys.open(url, connections=1)
         try:
             keyring = await open_keyring(keys, catalogue, settings.master_key_bytes)
-            held = await held_about(journal, catalogue, keyring, tenant, number)
+            reader: SegmentReader = journal
+            if archive is not None:
+                with owner_connection(url) as connection:
+                    reader = WithArchive(journal, archive, archived_ranges(connection))
+            held = await held_about(reader, catalogue, keyring, tenant, number)
             await _note(url, tenant, "subject.export", subject)
             return held | {"erased": await keys.erased(tenant, subject)}
         finally:

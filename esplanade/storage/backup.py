@@ -81,7 +81,7 @@ def write_backup(url: str, path: Path, *, key: bytes | None, salt: bytes, esplan
 
     Raises Conflict where `path` exists, NotFound-like InvalidInput where the database is none of ours, Unavailable where it goes away (then there is no file).
     """
-    with _connected(url) as connection, connection.transaction():
+    with owner_connection(url) as connection, connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         connection.execute("SET LOCAL row_security = off")  # an error, rather than a backup of some rows, where a policy would bind this user
         schema = _schema(connection)
@@ -179,12 +179,12 @@ def restore_backup(url: str, path: Path, *, key: bytes | None, say: Say = lambda
     manifest = check_backup(path, key=key)
     known = migrations()
     _check_schema(path, manifest.schema, known)
-    with _connected(url) as connection:
+    with owner_connection(url) as connection:
         there = _schema(connection)
     if there and there != list(manifest.schema):
         raise Conflict(f"the database is at schema version {len(there)}, the backup at {len(manifest.schema)}; restore into a new, empty database")
     migrate(url, known[: len(manifest.schema)])
-    with _connected(url) as connection, connection.transaction():
+    with owner_connection(url) as connection, connection.transaction():
         connection.execute("SET LOCAL row_security = off")
         _check_empty(connection)
         _load(connection, path, key, manifest, say)
@@ -253,7 +253,7 @@ def _begin_anew(connection: psycopg.Connection[Any]) -> int:
 # --- the database -----------------------------------------------------------------------------------------------------
 
 
-class _connected:
+class owner_connection:
     """A connection with the owner's rights, no time limit on a statement, and errors turned into ours."""
 
     def __init__(self, url: str) -> None:

@@ -1,7 +1,7 @@
-"""The file of a backup: chunks in order, compressed, optionally encrypted, under one checksum. Knows nothing of tables or databases.
+"""The file of a backup or an archive: chunks in order, compressed, optionally encrypted, under one checksum. Knows nothing of tables or databases.
 
-Layout: the line `ESPLANADE BACKUP 1`, a line of JSON (`Heading`), chunks (u32 length, big-endian, then as many bytes), and SHA-256 of everything before. A chunk is a kind
-(`t` a table begins, `d` a piece of its rows, `m` the manifest, always last) and its zlib-compressed payload. Written to `<name>.partial`, synchronised, then renamed.
+Layout: the line `ESPLANADE BACKUP 1` (or `ARCHIVE`), a line of JSON (`Heading`), chunks (u32 length, big-endian, then as many bytes), and SHA-256 of everything before. A chunk is a kind
+(`t` a table begins or an index, `d` a piece of rows, `m` the manifest, always last) and its zlib-compressed payload. Written to `<name>.partial`, synchronised, then renamed.
 
 Encrypted, each chunk is sealed by AES-256-GCM. The key of the file is derived (HKDF-SHA256) from the key file and a salt drawn for this file, so no two files share a key and the
 nonce can be a counter: one byte that says whether this is the last chunk, eleven bytes of number. The lines at the top are authenticated with every chunk. Chunks that were
@@ -93,8 +93,8 @@ def _nonce(number: int, last: bool) -> bytes:
 class BackupWriter:
     """Writes a backup; use as a context. What is there at `path` after the context is whole: without `finish` there is nothing. Never replaces a file."""
 
-    def __init__(self, path: Path, *, taken_unix_ms: int, key: bytes | None, salt: bytes) -> None:
-        """`salt`: 16 random bytes, drawn anew for each file. Raises Conflict where `path` or its partial file exists, InvalidInput where it cannot be made."""
+    def __init__(self, path: Path, *, taken_unix_ms: int, key: bytes | None = None, salt: bytes = b"", magic: bytes = MAGIC) -> None:
+        """`salt`: with a key, 16 random bytes, drawn anew for each file. Raises Conflict where `path` or its partial file exists, InvalidInput where it cannot be made."""
         self._path = path
         self._partial = path.with_name(f"{path.name}.partial")
         if path.exists():
@@ -108,17 +108,16 @@ class BackupWriter:
         self._file = os.fdopen(handle, "wb", buffering=4 * 2**20)
         self._digest = hashlib.sha256()
         self._chunks = 0
-        self.bytes = 0
-        """Written so far."""
+        self.checksum = b""
+        """SHA-256 of the file without these last bytes of it, once finished."""
         encrypted = Heading(taken_unix_ms, "AES-256-GCM", salt.hex(), _derived(key, salt, b"key id")[:8].hex()) if key is not None else None
-        top = MAGIC + msgspec.json.encode(encrypted or Heading(taken_unix_ms)) + b"\n"
+        top = magic + msgspec.json.encode(encrypted or Heading(taken_unix_ms)) + b"\n"
         self._cipher = _Cipher(key, salt, top) if key is not None else None
         self._put(top)
 
     def _put(self, data: bytes) -> None:
         self._file.write(data)
         self._digest.update(data)
-        self.bytes += len(data)
 
     def chunk(self, kind: Kind, payload: bytes) -> None:
         """Append a chunk of at most CHUNK_BYTES."""
@@ -131,7 +130,8 @@ class BackupWriter:
     def finish(self, manifest: bytes) -> None:
         """Append the manifest and the checksum, make both durable, give the file its name."""
         self.chunk(b"m", manifest)
-        self._put(self._digest.digest())
+        self.checksum = self._digest.digest()
+        self._put(self.checksum)
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -158,29 +158,29 @@ class BackupWriter:
             self._partial.unlink(missing_ok=True)
 
 
-def read_backup(path: Path, key: bytes | None) -> Iterator[tuple[Kind, bytes]]:
-    """The chunks of a backup in order, each checked as far as it can be alone; returns only where the whole file is as it was written.
+def read_backup(path: Path, key: bytes | None = None, *, magic: bytes = MAGIC) -> Iterator[tuple[Kind, bytes]]:
+    """The chunks of a file in order, each checked as far as it can be alone; returns only where the whole file is as it was written.
 
     Raises NotFound, or InvalidInput: no backup, another key, altered, damaged or cut short.
     """
     try:
         file = path.open("rb", buffering=4 * 2**20)
     except FileNotFoundError:
-        raise NotFound(f"{path}: no such file; name a file that `esplanade backup` wrote") from None
+        raise NotFound(f"{path}: no such file; name a file that Esplanade wrote") from None
     except OSError as error:
-        raise InvalidInput(f"{path}: cannot be read ({error.strerror}); name a file that `esplanade backup` wrote") from error
+        raise InvalidInput(f"{path}: cannot be read ({error.strerror}); name a file that Esplanade wrote") from error
     with file:
-        first = file.read(len(MAGIC))
-        if first != MAGIC:
-            raise InvalidInput(f"{path}: does not begin with {MAGIC.decode().strip()!r}; name a file that `esplanade backup` wrote")
+        first = file.read(len(magic))
+        if first != magic:
+            raise InvalidInput(f"{path}: does not begin with {magic.decode().strip()!r}; name a file that Esplanade wrote as such")
         line = file.readline(MAX_HEADING_BYTES)
         try:
             heading = msgspec.json.decode(line, type=Heading)
             salt = bytes.fromhex(heading.salt)
         except ValueError as error:  # msgspec's errors are ValueErrors
             raise _damaged(path, "its heading") from error
-        digest = hashlib.sha256(MAGIC + line)
-        cipher = _cipher_for(path, heading, salt, key, MAGIC + line)
+        digest = hashlib.sha256(magic + line)
+        cipher = _cipher_for(path, heading, salt, key, magic + line)
         number, last = 0, False
         while not last:
             length = file.read(4)

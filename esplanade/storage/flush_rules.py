@@ -131,3 +131,7 @@ def unreadable_message(tenant: str, topic: str, epoch: int, after: int, held: tu
         f"topic {topic!r} of {tenant}: cannot read on from ({epoch}, {after}); epoch {held[0]} keeps offsets {held[1] + 1} to {held[2]}: "
         "begin anew from the present state"
     )
+
+
+def archived_message(tenant: str, partition: int, first: int, last: int, file: str) -> str:
+    return f"log ({tenant}, {partition}): positions {first} to {last} are archived in {file}; begin from the snapshot, or read them with the archive's folder at hand"

@@ -88,6 +88,12 @@ class Snapshot(msgspec.Struct, frozen=True):
     body: bytes
 
 
+class SegmentReader(Protocol):
+    """What reads a log: a journal, or one together with its archive."""
+
+    def read(self, tenant: str, partition: int, *, after: int = 0) -> AsyncIterator[Segment]: ...
+
+
 class Journal(Protocol):
     async def acquire(self, partitions: Sequence[int], owner: str, *, ttl_ms: int) -> list[Lease]:
         """Take over partitions at once, whoever holds them: raises each epoch by one (not where `owner` holds it already: then renews)."""
@@ -113,7 +119,7 @@ class Journal(Protocol):
         ...
 
     def read(self, tenant: str, partition: int, *, after: int = 0) -> AsyncIterator[Segment]:
-        """Segments after a position, in order."""
+        """Segments after a position, in order. Raises NotFound where the next of them is archived (`esplanade.storage.archive`), Fault where it is missing."""
         ...
 
     async def reply_of(self, tenant: str, key: bytes) -> StoredReply | None: ...

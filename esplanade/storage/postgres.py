@@ -14,6 +14,7 @@ import psycopg
 
 from esplanade.core.errors import Conflict, Fault, Fenced, InvalidInput, NotFound
 from esplanade.storage.flush_rules import (
+    archived_message,
     check_flush,
     check_lease,
     check_limit,
@@ -174,12 +175,23 @@ class PostgresJournal:
                 rows = await cursor.fetchall()
             for position, epoch, written_ms, body, crc in rows:
                 if position != after + 1:
+                    await self._check_archived(tenant, partition, after + 1)
                     raise Fault(f"log ({tenant}, {partition}): position {position} follows {after}; segments are missing: restore them from a backup")
                 events = decode_events(tenant, partition, position, body, crc)
                 after = position
                 yield Segment(tenant=tenant, partition=partition, position=position, epoch=epoch, written_unix_ms=written_ms, events=events)
             if not rows:
                 return
+
+    async def _check_archived(self, tenant: str, partition: int, position: int) -> None:
+        async with reading(self._pool, tenant) as connection:
+            cursor = await connection.execute(
+                "SELECT first, last, file FROM archive WHERE tenant = %s AND partition = %s AND %s BETWEEN first AND last",
+                (tenant, partition, position),
+            )
+            row = await cursor.fetchone()
+        if row is not None:
+            raise NotFound(archived_message(tenant, partition, *row))
 
     async def reply_of(self, tenant: str, key: bytes) -> StoredReply | None:
         async with reading(self._pool, tenant) as connection:

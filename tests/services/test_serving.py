@@ -26,7 +26,7 @@ def test_ready_means_that_everything_answers(service: Esplanade) -> None:
 def test_metrics_parse_and_tell_of_every_process(service: Esplanade) -> None:
     families = {family.name: family for family in text_string_to_metric_families(service.get("metrics")[1].decode())}
     assert {sample.labels["shard"] for sample in families["esplanade_shard"].samples} == {"shard-0", "shard-1", "shard-2"}, "the spare too"
-    assert [sample.labels["process"] for sample in families["esplanade_up"].samples] == ["gateway-0"]
+    assert {sample.labels["process"] for sample in families["esplanade_up"].samples} == {"gateway-0", "api"}
 
 
 def test_the_venues_that_ship_are_open(service: Esplanade) -> None:

@@ -1,4 +1,4 @@
--- What is kept beside the journal: the audit trail, and the keys of what is personal.
+-- What is kept beside the journal: the audit trail, the keys of what is personal, and what has been archived.
 
 -- Who did what, and what came of it. Written once: no role may change or remove a line. `id` is made by the process that writes, so that a batch sent twice stands once.
 CREATE TABLE audit (
@@ -33,3 +33,21 @@ CREATE TABLE subject_key (
 );
 GRANT SELECT, INSERT ON subject_key TO esplanade_writer;
 GRANT SELECT, INSERT, UPDATE ON subject_key TO esplanade_keeper;
+
+-- Which positions of a log have left `segment` for a file. The newest segment of a log never does, so the next position still follows from the table.
+CREATE TABLE archive (
+    tenant text NOT NULL,
+    partition integer NOT NULL,
+    first bigint NOT NULL CHECK (first >= 1),
+    last bigint NOT NULL,
+    segments bigint NOT NULL,
+    file text NOT NULL,
+    sha256 text NOT NULL,
+    archived_ms bigint NOT NULL,
+    PRIMARY KEY (tenant, partition, first),
+    CHECK (segments = last - first + 1)
+);
+GRANT SELECT ON archive TO esplanade_reader, esplanade_writer;
+ALTER TABLE archive ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own_tenant ON archive FOR SELECT TO esplanade_reader USING (tenant = current_setting('esplanade.tenant', true));
+CREATE POLICY every_tenant ON archive FOR SELECT TO esplanade_writer USING (true);
