@@ -89,7 +89,7 @@ class People(NamedTuple):
     due: F8
     epoch: I8
     tags: U8
-    count: I4
+    held: I4
     fence: I4
     since: F8
     pending: F8
@@ -466,7 +466,7 @@ def step(
     p_due = people.due
     p_epoch = people.epoch
     p_tags = people.tags
-    p_count = people.count
+    p_held = people.held
     p_fence = people.fence
     p_since = people.since
     p_pending = people.pending
@@ -553,7 +553,7 @@ def step(
                 sxy += (1 - spread) ** 2 * p_spread[r, 1]
                 syy += (1 - spread) ** 2 * p_spread[r, 2]
         trust = sure[m] if len(sure) > 0 else 1.0
-        need = events + p_count[r] + 2 * zones + 1
+        need = events + p_held[r] + 2 * zones + 1
         if need > len(kind):
             size = max(need, 2 * len(kind))
             kind2 = np.empty(size, np.uint8)
@@ -571,12 +571,12 @@ def step(
         held = 0
         i = 0
         j = 0
-        slots = p_count[r]
+        slots = p_held[r]
         full = False
         while i < slots or j < zones:
             at_slot = p_fence[r, i] if i < slots else np.int32(2147483647)
             at_zone = zone[j] >> 1 if j < zones else 2147483647
-            fence = min(at_slot, at_zone)
+            fence = int(min(at_slot, at_zone))
             out = True
             deep = False
             if at_zone == fence:
@@ -653,7 +653,7 @@ def step(
             return m, (kind, who, which, confidence, before)
         if crossing and known and not silent and (old_x != px or old_y != py):
             marks += 1
-            count, parts = parts_on_path(raster, here, old_x, old_y, px, py, 0.0, stamp, marks + m, parts)
+            count, parts = parts_on_path(raster, here, old_x, old_y, px, py, 0.0, stamp, int(marks + m), parts)
             parts[:count].sort()
             last = -1
             for k in range(count):
@@ -666,7 +666,7 @@ def step(
                 inside = False
                 for h in range(held):
                     inside = inside or (new_fence[h] == fence and new_state[h] & 1 == 1)
-                for h in range(p_count[r]):
+                for h in range(p_held[r]):
                     inside = inside or (p_fence[r, h] == fence and p_state[r, h] & 1 == 1)
                 if inside:
                     continue
@@ -682,7 +682,7 @@ def step(
                     which[events] = fence
                     confidence[events] = trust
                     events += 1
-        p_count[r] = held
+        p_held[r] = held
         for h in range(held):
             p_fence[r, h] = new_fence[h]
             p_since[r, h] = new_since[h]

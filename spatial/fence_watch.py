@@ -164,7 +164,7 @@ class FenceWatch:
         self._people = kernels.People(
             level=np.full(people, LEFT, np.uint8), at=np.zeros((people, 2)), time=np.zeros(people), spread=np.zeros((people, 3)),
             safe=np.full((people, 3), -1.0), due=np.zeros(people), epoch=np.full(people, -1, np.int64), tags=np.zeros(people, np.uint64),
-            count=np.zeros(people, np.int32), fence=np.zeros((people, SLOTS), np.int32), since=np.zeros((people, SLOTS)),
+            held=np.zeros(people, np.int32), fence=np.zeros((people, SLOTS), np.int32), since=np.zeros((people, SLOTS)),
             pending=np.zeros((people, SLOTS)), state=np.zeros((people, SLOTS), np.uint8),
         )  # fmt: skip
 
@@ -230,7 +230,7 @@ class FenceWatch:
         if not 0 <= fence < self.fences.n_fences:
             raise NotFound(f"fence {fence}: there are {self.fences.n_fences}")
         people = self._people
-        used = np.arange(people.fence.shape[1]) < people.count[:, None]
+        used = np.arange(people.fence.shape[1]) < people.held[:, None]
         return np.flatnonzero((used & (people.fence == fence) & (people.state & 1 == 1)).any(axis=1))
 
     def outside(self, fence: int) -> I8:
@@ -240,7 +240,7 @@ class FenceWatch:
     def fences_of(self, person: int) -> list[int]:
         """Fences that a person is inside, ascending."""
         people = self._people
-        used = slice(int(people.count[person]))
+        used = slice(int(people.held[person]))
         return [int(f) for f in people.fence[person, used][people.state[person, used] & 1 == 1]]
 
     def probability(self, chance: F8, x_m: F8, y_m: F8, cov_m2: F8, *, least: float = 0.01) -> tuple[I8, I4, F8]:
@@ -257,7 +257,8 @@ class FenceWatch:
         ):
             raise InvalidInput("probability: a value that is not finite, or a covariance that is none; give finite metres and a positive covariance")
         offset = np.zeros(m + 1, np.int64)
-        fence, p = kernels.probabilities(self._raster, *(np.ascontiguousarray(v, np.float64) for v in (chance, x_m, y_m, cov_m2)), least, offset)
+        of, x, y, cov = (np.ascontiguousarray(v, np.float64) for v in (chance, x_m, y_m, cov_m2))
+        fence, p = kernels.probabilities(self._raster, of, x, y, cov, least, offset)
         return offset, fence, p
 
     def _open_and_close(self, at_s: float) -> None:

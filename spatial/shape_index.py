@@ -145,9 +145,12 @@ class _Shapes:
             parts.append((open_[question[keep]], row[keep], distance[keep]))
             open_ = open_[~enough]
             reach[open_] *= 2
-        question, row, distance = (np.concatenate([part[i] for part in parts]) if parts else np.zeros(0, np.int64) for i in range(3))
+        none = np.zeros(0, np.int64)
+        question = np.concatenate([none, *(part[0] for part in parts)])
+        row = np.concatenate([none, *(part[1] for part in parts)])
+        distance = np.concatenate([np.zeros(0), *(part[2] for part in parts)])
         order = np.lexsort((row, distance, question))
-        question, row, distance = question[order], row[order], distance[order].astype(np.float64)
+        question, row, distance = question[order], row[order], distance[order]
         rank = np.arange(len(question)) - np.searchsorted(question, question)
         keep = rank < k
         return _packed(len(place), question[keep], row[keep], distance[keep], refused(rule))
@@ -298,7 +301,8 @@ class _Packed:
         order = rows[np.argsort(columns.sheet[rows], kind="stable")]
         sheets, first = np.unique(columns.sheet[order], return_index=True)
         self._parts = {
-            int(s): (part, shapely.STRtree(shapely.box(*columns.box[part].T))) for s, part in zip(sheets, np.split(order, first[1:]), strict=True)
+            int(s): (part, shapely.STRtree(np.atleast_1d(shapely.box(*columns.box[part].T))))
+            for s, part in zip(sheets, np.split(order, first[1:]), strict=True)
         }
 
     def meet(self, sheet: I4, box: F8) -> tuple[I8, I8]:
@@ -331,7 +335,7 @@ class _Tree:
         if not len(sheet):
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         low, high = np.column_stack([box[:, :2], sheet]), np.column_stack([box[:, 2:], sheet])
-        row, count = self._tree.intersection_v(low, high)
+        row, count = self._tree.intersection_v(low, high)  # type: ignore[no-untyped-call]
         return np.repeat(np.arange(len(sheet)), count.astype(np.int64)), row.astype(np.int64)
 
 
