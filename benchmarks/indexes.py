@@ -40,13 +40,13 @@ def run(*, n: int = 100_000, repeats: int = 5) -> None:
     x, y, zero, ids = np.ascontiguousarray(xy[:, 0]), np.ascontiguousarray(xy[:, 1]), np.zeros(n, np.int32), np.arange(n)
     asked = rng.choice(n, QUESTIONS, replace=False)
     ax, ay, a0 = x[asked], y[asked], zero[asked]
-    points, questions = shapely.points(x, y), shapely.points(ax, ay)
+    points, questions = np.asarray(shapely.points(x, y)), np.asarray(shapely.points(ax, ay))
     grid, kd, packed = CrowdIndex.build(sheets, ids, zero, x, y), cKDTree(xy), shapely.STRtree(points)
     table: dict[str, dict[str, float]] = {
         "build": {
             "grid": _took_ms(lambda: CrowdIndex.build(sheets, ids, zero, x, y), repeats),
             "cKDTree": _took_ms(lambda: cKDTree(xy), repeats),
-            "STRtree, points made": _took_ms(lambda: shapely.STRtree(shapely.points(x, y)).query(questions[0]), repeats),
+            "STRtree, points made": _took_ms(lambda: shapely.STRtree(np.asarray(shapely.points(x, y))).query(questions[0]), repeats),
         },
         "within": {
             "grid": _took_ms(lambda: grid.within(a0, ax, ay, 50.0), repeats),
@@ -67,7 +67,7 @@ def run(*, n: int = 100_000, repeats: int = 5) -> None:
         "STRtree": _took_ms(lambda: still.within(a0, ax, ay, 50.0), repeats),
         "R-tree": _took_ms(lambda: edited.within(a0, ax, ay, 50.0), repeats),
     }
-    boxes = shapely.box(corner[:, 0], corner[:, 1], corner[:, 0] + 8, corner[:, 1] + 8)
+    boxes = np.asarray(shapely.box(corner[:, 0], corner[:, 1], corner[:, 0] + 8, corner[:, 1] + 8))
     bare = rtree.index.Index()
     for i, (a, b) in enumerate(corner):
         bare.insert(i, (a, b, a + 8, b + 8))

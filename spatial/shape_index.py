@@ -301,7 +301,7 @@ class _Packed:
         order = rows[np.argsort(columns.sheet[rows], kind="stable")]
         sheets, first = np.unique(columns.sheet[order], return_index=True)
         self._parts = {
-            int(s): (part, shapely.STRtree(np.atleast_1d(shapely.box(*columns.box[part].T))))
+            int(s): (part, shapely.STRtree(np.asarray(shapely.box(*columns.box[part].T))))
             for s, part in zip(sheets, np.split(order, first[1:]), strict=True)
         }
 

@@ -209,7 +209,7 @@ def _split(venue: Venue, edit: SplitUnit) -> Venue:
             f"split {unit.id}: a line of {len(edit.line)} points through {len(whole.geoms)} parts; give two points or more and a unit of one part"
         )
     try:
-        parts = [part for part in split(whole.geoms[0], shapely.LineString(edit.line)).geoms if part.geom_type == "Polygon"]
+        parts = [part for part in split(whole.geoms[0], shapely.LineString(edit.line)).geoms if isinstance(part, shapely.Polygon)]
     except (ValueError, shapely.errors.GEOSException) as error:
         raise InvalidInput(f"split {unit.id}: {error}") from None
     if len(parts) != 2 or min(part.area for part in parts) < LEAST_PART_M2:
@@ -267,7 +267,7 @@ def _polygonal(unit_id: str, polygon: MultiPolygon) -> shapely.MultiPolygon:
         raise InvalidInput(
             f"unit {unit_id}: {shapely.is_valid_reason(made)}, {made.area:.2f} m2; draw rings that do not cross, of {LEAST_PART_M2} m2 or more"
         )
-    return shapely.MultiPolygon([made]) if made.geom_type == "Polygon" else made
+    return made
 
 
 def _rings(part: shapely.Polygon) -> MultiPolygon:

@@ -196,7 +196,7 @@ def venue_of(archive: ImdfArchive) -> ImdfVenue:
     amenities, entrances = _amenities(read, units)
     known = {unit.id for unit in units}
     anchors = {feature["id"]: feature["properties"].get("unit_id") for feature in archive.of("anchor")}
-    ids = {feature["id"]: _own(feature).get("id", feature["id"]) for feature in archive.of("unit")}
+    ids: dict[str, str] = {feature["id"]: str(_own(feature).get("id", feature["id"])) for feature in archive.of("unit")}
     occupants = []
     for feature in archive.of("occupant"):
         unit = ids.get(str(anchors.get(feature["properties"].get("anchor_id"))))
@@ -307,7 +307,7 @@ def _openings(read: _Reader, units: list[Unit], shapes: list[BaseGeometry]) -> l
 
 def _amenities(read: _Reader, units: list[Unit]) -> tuple[list[Amenity], list[Entrance]]:
     unit_of = {unit.id: unit for unit in units}
-    ids = {feature["id"]: _own(feature).get("id", feature["id"]) for feature in read.archive.of("unit")}
+    ids: dict[str, str] = {feature["id"]: str(_own(feature).get("id", feature["id"])) for feature in read.archive.of("unit")}
     amenities: list[Amenity] = []
     entrances: list[Entrance] = []
     for feature in read.archive.of("amenity"):
@@ -323,7 +323,7 @@ def _amenities(read: _Reader, units: list[Unit]) -> tuple[list[Amenity], list[En
             plain = {"id": feature["id"], "code": _id(name or "", feature["id"]), "name": name or "Entrance"}
             entrances.append(Entrance.model_validate(plain | own | where))
         else:
-            plain = {"id": feature["id"], "category": props.get("category") or "unspecified", "name": name, "unit_id": unit.id if unit else None}  # type: ignore[dict-item]
+            plain = {"id": feature["id"], "category": props.get("category") or "unspecified", "name": name, "unit_id": unit.id if unit else None}
             amenities.append(Amenity.model_validate(plain | own | where))
     return amenities, entrances
 
