@@ -1,7 +1,7 @@
 """Compiled kernels of the geofence index: exact tests on arrays, nothing else.
 
 Owns no state and validates nothing; `spatial.geofence` does both. Compiled without fast-math: results are those of IEEE float64.
-Letters: c cells, e cell entries, k edges, p parts (a polygon of a multipolygon, or a circle), n points.
+Letters: c cells, e cell entries, k edges, p parts (a polygon of a multipolygon, or a capsule: a circle, a stretch of a corridor), n points.
 """
 
 from __future__ import annotations
@@ -85,7 +85,27 @@ def orientation(ax: float, ay: float, bx: float, by: float, cx: float, cy: float
 
 
 @njit(cache=True)
-def _covers(edge: F8, first: int, last: int, px: float, py: float) -> bool:
+def along_segment(ax: float, ay: float, bx: float, by: float, px: float, py: float) -> float:
+    """Where along a segment (0 to 1) it is nearest to a point."""
+    dx = bx - ax
+    dy = by - ay
+    whole = dx * dx + dy * dy
+    if whole == 0.0:
+        return 0.0
+    return min(1.0, max(0.0, ((px - ax) * dx + (py - ay) * dy) / whole))
+
+
+@njit(cache=True)
+def segment_squared(ax: float, ay: float, bx: float, by: float, px: float, py: float) -> float:
+    """Squared distance of a point from a segment; a segment of no length is its point."""
+    t = along_segment(ax, ay, bx, by, px, py)
+    dx = px - (ax + t * (bx - ax))
+    dy = py - (ay + t * (by - ay))
+    return dx * dx + dy * dy
+
+
+@njit(cache=True)
+def covers(edge: F8, first: int, last: int, px: float, py: float) -> bool:
     """Ray crossing to the right over edges first..last-1 of one polygon (all rings); true inside and on the border."""
     odd = False
     for k in range(first, last):
@@ -111,22 +131,22 @@ def _covers(edge: F8, first: int, last: int, px: float, py: float) -> bool:
 
 
 @njit(cache=True)
-def _mark_edges(mark: U1, edge: F8, first: int, last: int, x0: float, y0: float, cell: float) -> None:
-    """Set BORDER on each cell that an edge may touch, the cell enlarged by MARGIN_M. (x0, y0) is the corner of `mark`'s first cell."""
+def _mark_edges(mark: U1, edge: F8, margin: float, x0: float, y0: float, cell: float) -> None:
+    """Set BORDER on each cell that an edge may touch, the cell enlarged by a margin. (x0, y0) is the corner of `mark`'s first cell."""
     rows, columns = mark.shape
-    for k in range(first, last):
+    for k in range(len(edge)):
         x1, y1, x2, y2 = edge[k, 0] - x0, edge[k, 1] - y0, edge[k, 2] - x0, edge[k, 3] - y0
         if y1 > y2:
             x1, y1, x2, y2 = x2, y2, x1, y1
-        low = max(0, int(np.floor((y1 - MARGIN_M) / cell)))
-        high = min(rows - 1, int(np.floor((y2 + MARGIN_M) / cell)))
+        low = max(0, int(np.floor((y1 - margin) / cell)))
+        high = min(rows - 1, int(np.floor((y2 + margin) / cell)))
         for row in range(low, high + 1):
-            if y2 - y1 <= 2 * MARGIN_M:
+            if y2 - y1 <= 2 * margin:
                 xa, xb = x1, x2
             else:
                 slope = (x2 - x1) / (y2 - y1)
-                ya = max(y1, row * cell - MARGIN_M)
-                yb = min(y2, (row + 1) * cell + MARGIN_M)
+                ya = max(y1, row * cell - margin)
+                yb = min(y2, (row + 1) * cell + margin)
                 xa = x1 + slope * (ya - y1)
                 xb = x1 + slope * (yb - y1)
                 # Interpolation may stray by rounding only; keep it between the ends.
@@ -134,18 +154,17 @@ def _mark_edges(mark: U1, edge: F8, first: int, last: int, x0: float, y0: float,
                 xb = min(max(xb, min(x1, x2)), max(x1, x2))
             if xa > xb:
                 xa, xb = xb, xa
-            left = max(0, int(np.floor((xa - MARGIN_M) / cell)))
-            right = min(columns - 1, int(np.floor((xb + MARGIN_M) / cell)))
+            left = max(0, int(np.floor((xa - margin) / cell)))
+            right = min(columns - 1, int(np.floor((xb + margin) / cell)))
             for column in range(left, right + 1):
                 mark[row, column] = BORDER
 
 
 @njit(cache=True)
-def mark_polygon(mark: U1, edge: F8, slab_first: I8, slab: int, x0: float, y0: float, cell: float) -> None:
-    """Classify the cells of a polygon's window: OUTSIDE, INSIDE (wholly), BORDER. Slab `slab + row` holds the edges of a row."""
+def mark_polygon(mark: U1, ring_edge: F8, margin: float, edge: F8, slab_first: I8, slab: int, x0: float, y0: float, cell: float) -> None:
+    """Classify the cells of a polygon's window: OUTSIDE, INSIDE (wholly), BORDER (within a margin of an edge). Slab `slab + row` holds the edges of a row."""
     rows, columns = mark.shape
-    for row in range(rows):
-        _mark_edges(mark, edge, slab_first[slab + row], slab_first[slab + row + 1], x0, y0, cell)
+    _mark_edges(mark, ring_edge, margin, x0, y0, cell)
     for row in range(rows):
         known = False
         inside = False
@@ -154,30 +173,24 @@ def mark_polygon(mark: U1, edge: F8, slab_first: I8, slab: int, x0: float, y0: f
                 known = False
                 continue
             if not known:
-                inside = _covers(edge, slab_first[slab + row], slab_first[slab + row + 1], x0 + (column + 0.5) * cell, y0 + (row + 0.5) * cell)
+                inside = covers(edge, slab_first[slab + row], slab_first[slab + row + 1], x0 + (column + 0.5) * cell, y0 + (row + 0.5) * cell)
                 known = True
             if inside:
                 mark[row, column] = INSIDE
 
 
 @njit(cache=True)
-def mark_circle(mark: U1, cx: float, cy: float, r: float, x0: float, y0: float, cell: float) -> None:
-    """Classify the cells of a circle's window, each cell enlarged by MARGIN_M."""
+def mark_capsule(mark: U1, capsule: F8, margin: float, x0: float, y0: float, cell: float) -> None:
+    """Classify the cells of the window of a capsule (x1, y1, x2, y2, r): all within r of a segment, each cell enlarged by a margin."""
     rows, columns = mark.shape
+    reach = 0.7072 * cell + margin
     for row in range(rows):
-        ya = y0 + row * cell - MARGIN_M
-        yb = y0 + (row + 1) * cell + MARGIN_M
-        far_y = max(abs(ya - cy), abs(yb - cy))
-        near_y = 0.0 if ya <= cy <= yb else min(abs(ya - cy), abs(yb - cy))
         for column in range(columns):
-            xa = x0 + column * cell - MARGIN_M
-            xb = x0 + (column + 1) * cell + MARGIN_M
-            far_x = max(abs(xa - cx), abs(xb - cx))
-            near_x = 0.0 if xa <= cx <= xb else min(abs(xa - cx), abs(xb - cx))
-            if near_x * near_x + near_y * near_y > (r + MARGIN_M) ** 2:
-                continue
-            reach = r - MARGIN_M
-            mark[row, column] = INSIDE if reach > 0 and far_x * far_x + far_y * far_y < reach * reach else BORDER
+            away = np.sqrt(segment_squared(capsule[0], capsule[1], capsule[2], capsule[3], x0 + (column + 0.5) * cell, y0 + (row + 0.5) * cell))
+            if away + reach < capsule[4]:
+                mark[row, column] = INSIDE
+            elif away - reach <= capsule[4]:
+                mark[row, column] = BORDER
 
 
 @njit(cache=True)
@@ -217,14 +230,14 @@ def locate(
     part_fence: I4,
     part_slab: I8,
     part_row: I8,
-    circle: F8,
+    capsule: F8,
     slab_first: I8,
     edge: F8,
     out: I4,
 ) -> int:
     """Fill `out` (n, width) with the fences that cover each point, ascending, -1 padded. Returns -1, or the first row with a level out of range.
 
-    grid: (levels, 3) corner x, corner y, cell size. shape: (levels, 3) rows, columns, first cell. part_slab: first slab, or -1 for a circle.
+    grid: (levels, 3) corner x, corner y, cell size. shape: (levels, 3) rows, columns, first cell. part_slab: first slab, or -1 for a capsule (p, 5).
     """
     levels = grid.shape[0]
     width = out.shape[1]
@@ -252,13 +265,12 @@ def locate(
             if entry[e] & 1:
                 slab = part_slab[part]
                 if slab < 0:
-                    dx = px - circle[part, 0]
-                    dy = py - circle[part, 1]
-                    if dx * dx + dy * dy > circle[part, 2] * circle[part, 2]:
+                    r = capsule[part, 4]
+                    if segment_squared(capsule[part, 0], capsule[part, 1], capsule[part, 2], capsule[part, 3], px, py) > r * r:
                         continue
                 else:
                     s = slab + row - part_row[part]
-                    if not _covers(edge, slab_first[s], slab_first[s + 1], px, py):
+                    if not covers(edge, slab_first[s], slab_first[s + 1], px, py):
                         continue
             fence = part_fence[part]
             if found == 0 or out[n, found - 1] != fence:

@@ -1,0 +1,90 @@
+"""Which index for what: the candidates on the same crowd and shapes, one table (decision 5). No peer and no ratio.
+
+A crowd of n people on one level at 0.0064 a square metre, 2,000 questions of 50 m (about 50 hits) and of the nearest 20; then 10,000 polygons that stand still;
+then 2,000 changes one by one, each followed by a question.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import rtree.index
+import shapely
+from scipy.spatial import cKDTree
+
+from spatial.index import CrowdIndex, Sheets
+from spatial.shape_index import Area, EditableShapeIndex, Placed, ShapeIndex, Spot
+
+QUESTIONS, CHANGES, SHAPES = 2000, 2000, 10_000
+
+
+def _took_ms(work: Callable[[], object], repeats: int) -> float:
+    work()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return round(statistics.median(times) * 1e3, 2)
+
+
+def run(*, n: int = 100_000, repeats: int = 5) -> None:
+    rng = np.random.default_rng(4)
+    sheets = Sheets([("v", 1)])
+    side = float(np.sqrt(n / 0.0064))
+    xy = rng.uniform(0, side, (n, 2))
+    x, y, zero, ids = np.ascontiguousarray(xy[:, 0]), np.ascontiguousarray(xy[:, 1]), np.zeros(n, np.int32), np.arange(n)
+    asked = rng.choice(n, QUESTIONS, replace=False)
+    ax, ay, a0 = x[asked], y[asked], zero[asked]
+    points, questions = np.asarray(shapely.points(x, y)), np.asarray(shapely.points(ax, ay))
+    grid, kd, packed = CrowdIndex.build(sheets, ids, zero, x, y), cKDTree(xy), shapely.STRtree(points)
+    table: dict[str, dict[str, float]] = {
+        "build": {
+            "grid": _took_ms(lambda: CrowdIndex.build(sheets, ids, zero, x, y), repeats),
+            "cKDTree": _took_ms(lambda: cKDTree(xy), repeats),
+            "STRtree, points made": _took_ms(lambda: shapely.STRtree(np.asarray(shapely.points(x, y))).query(questions[0]), repeats),
+        },
+        "within": {
+            "grid": _took_ms(lambda: grid.within(a0, ax, ay, 50.0), repeats),
+            "cKDTree": _took_ms(lambda: kd.query_ball_point(xy[asked], 50.0), repeats),
+            "STRtree": _took_ms(lambda: packed.query(questions, predicate="dwithin", distance=50.0), repeats),
+        },
+        "nearest": {
+            "grid": _took_ms(lambda: grid.nearest(a0, ax, ay, 20), repeats),
+            "cKDTree": _took_ms(lambda: kd.query(xy[asked], k=20), repeats),
+        },
+    }
+    corner = rng.uniform(0, side, (SHAPES, 2))
+    shapes = [Placed(i, 0, Area([[[(a, b), (a + 8, b), (a + 8, b + 8), (a, b + 8)]]])) for i, (a, b) in enumerate(corner)]
+    still, edited = ShapeIndex.build(sheets, shapes), EditableShapeIndex(sheets)
+    for shape in shapes:
+        edited.put(shape)
+    table["shapes, within"] = {
+        "STRtree": _took_ms(lambda: still.within(a0, ax, ay, 50.0), repeats),
+        "R-tree": _took_ms(lambda: edited.within(a0, ax, ay, 50.0), repeats),
+    }
+    boxes = np.asarray(shapely.box(corner[:, 0], corner[:, 1], corner[:, 0] + 8, corner[:, 1] + 8))
+    bare = rtree.index.Index()
+    for i, (a, b) in enumerate(corner):
+        bare.insert(i, (a, b, a + 8, b + 8))
+
+    def one_by_one() -> None:
+        for k in range(CHANGES):
+            edited.put(Placed(k, 0, Spot(float(x[k]), float(y[k]))))
+
+    def tree_alone() -> None:
+        for k in range(CHANGES):
+            box = (float(corner[k, 0]), float(corner[k, 1]), float(corner[k, 0]) + 8, float(corner[k, 1]) + 8)
+            bare.delete(k, box)
+            bare.insert(k, box)
+
+    changes = {"R-tree, with shapes": _took_ms(one_by_one, repeats), "R-tree alone": _took_ms(tree_alone, repeats)}
+    rebuilt = _took_ms(lambda: shapely.STRtree(boxes).query(boxes[0]), repeats)
+    table[f"{CHANGES} changes"] = changes | {"STRtree built anew each time": round(rebuilt * CHANGES, 1)}
+    for name, row in table.items():
+        print(f"{name:16} " + "   ".join(f"{what} {ms:,.2f} ms" for what, ms in row.items()), flush=True)
+    print(json.dumps({"name": "indexes", "n": n, "questions": QUESTIONS, "shapes": SHAPES, "ms": table}))
