@@ -8,6 +8,7 @@ its lease has run out. Clients know only what they were answered. The bank check
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
@@ -26,7 +27,8 @@ from esplanade.core.errors import EsplanadeError, Unavailable
 from esplanade.core.ids import Address
 from esplanade.storage.flush_rules import check_flush
 from esplanade.storage.journal import Append, Lease, OutboxEntry, Published, StoredReply
-from esplanade.storage.memory import MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore
+from esplanade.storage.memory import MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore, MemorySubjectKeys
+from esplanade.storage.sealing import Keyring
 from tests.actors.parkside import document, keys, u2, u4
 
 SHARDS, SPARES = 2, 1
@@ -97,6 +99,7 @@ class World:
         self.chance = random.Random(seed)
         self.clock = ManualClock()
         self.store = MemoryStore(self.clock)
+        self.keys = MemorySubjectKeys()
         self.step = 0
         self.troubled = True
         self.nodes: dict[str, Node] = {}
@@ -139,7 +142,7 @@ class World:
         shard = Shard(
             name=name, owner=owner_name(name, str(self._starts)), journal=WorldJournal(self, name), catalogue=catalogue,
             broker=MemoryBroker(MemoryHub(self.clock)), clock=self.clock, secret=b"s" * 32,
-            settings=ShardSettings(lease_ttl_ms=round(LEASE_S * 1000), snapshot_segments=6),
+            settings=ShardSettings(lease_ttl_ms=round(LEASE_S * 1000), snapshot_segments=6), keyring=Keyring(self.keys, b"m" * 32, os.urandom),
         )  # fmt: skip
         shard._shelf = self._shelf
         for change in self.on_start:
