@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -30,7 +31,8 @@ from esplanade.core.errors import EsplanadeError, Unavailable
 from esplanade.core.ids import Address
 from esplanade.storage.flush_rules import check_flush
 from esplanade.storage.journal import Append, Lease, OutboxEntry, Published, Segment, Snapshot, StoredReply
-from esplanade.storage.memory import MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore
+from esplanade.storage.memory import MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore, MemorySubjectKeys
+from esplanade.storage.sealing import Keyring
 from tests.actors.parkside import document, keys, u2, u4
 
 T = TypeVar("T")
@@ -143,6 +145,7 @@ class World:
         self.chance = random.Random(seed)
         self.clock = ManualClock()
         self.store = MemoryStore(self.clock)
+        self.keys = MemorySubjectKeys()
         self.step = 0
         self.troubled = not calm
         self.nodes: dict[str, Node] = {}
@@ -182,7 +185,7 @@ class World:
         shard = Shard(
             name=name, owner=owner_name(name, str(self._starts)), journal=WorldJournal(self, name), catalogue=catalogue,
             broker=MemoryBroker(MemoryHub(self.clock)), clock=self.clock, secret=b"s" * 32,
-            settings=ShardSettings(lease_ttl_ms=round(LEASE_S * 1000), snapshot_segments=6),
+            settings=ShardSettings(lease_ttl_ms=round(LEASE_S * 1000), snapshot_segments=6), keyring=Keyring(self.keys, b"m" * 32, os.urandom),
         )  # fmt: skip
         shard._shelf = self._shelf
         self.nodes[name] = Node(name, shard, self.clock.monotonic_s())
