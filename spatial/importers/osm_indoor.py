@@ -142,19 +142,19 @@ class _Reader:
         imported: set[str] = set()
         rises: dict[str, list[Unit]] = defaultdict(list)
         for ordinal, features in sorted(by_level.items()):
-            level = f"level_{ordinal}"
+            floor = f"level_{ordinal}"
             for feature in features:
                 imported.add(feature.id)
                 suffix = f"_{ordinal}" if len(feature.levels) > 1 else ""
                 if feature.tags.get("indoor") == "wall":
                     line = tuple((float(x), float(y)) for x, y in shapely.get_coordinates(feature.shape))
-                    barriers.append(Barrier(id=feature.id + suffix, level_id=level, line=line))
+                    barriers.append(Barrier(id=feature.id + suffix, level_id=floor, line=line))
                     continue
                 if feature.tags.get("indoor") == "level":
                     continue
                 category = _category(feature.tags)
                 label = feature.tags.get("name") or feature.tags.get("ref")
-                unit = Unit(id=feature.id + suffix, level_id=level, category=category, name=label, polygon=_rings(feature.shape))  # type: ignore[arg-type]
+                unit = Unit(id=feature.id + suffix, level_id=floor, category=category, name=label, polygon=_rings(feature.shape))  # type: ignore[arg-type]
                 units.append(unit)
                 if category in RAISED:
                     rises[feature.id].append(unit)
@@ -184,8 +184,8 @@ class _Reader:
                         )
                     )
             elif "amenity" in tags and _is_levels(tags.get("level")) and node in self._xy and math.floor(_levels(tags["level"])[0]) in by_level:
-                level = f"level_{math.floor(_levels(tags['level'])[0])}"
-                amenities.append(Amenity(id=f"node-{node}", level_id=level, category=tags["amenity"], name=tags.get("name"), point=self._xy[node]))
+                floor = f"level_{math.floor(_levels(tags['level'])[0])}"
+                amenities.append(Amenity(id=f"node-{node}", level_id=floor, category=tags["amenity"], name=tags.get("name"), point=self._xy[node]))
         connectors = self._connectors(rises, units, {level.id: level for level in levels})
         try:
             venue = Venue(
