@@ -22,6 +22,7 @@ from actors.messages import (
     GetParking,
     Parking,
     Rejected,
+    SearchStores,
     SetBays,
     Stores,
 )
@@ -76,6 +77,8 @@ class Mall:
                     )
                 running = state.book.running(context.tick)
                 return Decision((), Stores(stores=venue.nearest_stores(command.level, command.x_m, command.y_m, command.k, running)))
+            case SearchStores():
+                return Decision((), Stores(stores=venue.search_stores(command, state.book.running(context.tick))))
             case SetBays() if self.parking:
                 return self._set_bays(state, command.bays, venue)
             case GetParking() if self.parking:

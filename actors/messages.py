@@ -88,6 +88,16 @@ class FindStores(_Tagged, frozen=True, kw_only=True, tag="find_stores"):
     k: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
 
 
+class SearchStores(_Tagged, frozen=True, kw_only=True, tag="search_stores"):
+    """The k stores that answer best to words, typos forgiven (`spatial.search`). `level`: where I am, with the point; -1: nowhere. Replies Stores."""
+
+    text: str
+    level: int = -1
+    x_m: float = 0.0
+    y_m: float = 0.0
+    k: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
+
+
 # --- zone/<tenant>/<venue>:<zone> -------------------------------------------------------------------------------------
 
 
@@ -229,7 +239,7 @@ class GetBooks(_Tagged, frozen=True, kw_only=True, tag="get_books"):
 
 
 Command = (
-    ScanQr | CreateOffer | EndOffer | GetOffers | SetBays | GetParking | FindStores | GetZone
+    ScanQr | CreateOffer | EndOffer | GetOffers | SetBays | GetParking | FindStores | SearchStores | GetZone
     | TopUps | Payments | GetBalance | GetBooks
     | Transfers | SendTransfers | GetUnderWay | ReceiveTransfers | FinishTransfers | SetAccounts | CloseDay | GetAccount
     | Remind

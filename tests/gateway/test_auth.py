@@ -128,6 +128,7 @@ MATRIX = {  # frame -> roles that may; written out, so that a change of the tabl
     "unsubscribe": "guest shopper feed operator engineer",
     "get_offers": "guest shopper feed operator engineer",
     "find_stores": "guest shopper feed operator engineer",
+    "search": "guest shopper feed operator engineer",
     "get_zone": "operator engineer",
     "get_clock": "guest shopper feed operator engineer",
     "create_offer": "operator",

@@ -115,6 +115,15 @@ async def test_json_and_msgpack_clients_see_the_same(mall: Mall) -> None:
     assert [store["unit_id"] for store in replies[0][2]["stores"]] == ["shop-10", "shop-11"]
 
 
+async def test_a_search_forgives_typos_and_wants_a_whole_place_or_none(mall: Mall) -> None:
+    _, url = await mall.gateway()
+    shopper = await mall.client(url, 5)
+    found = await shopper.request("search", venue=VENUE, text="Shpo 11", level=1, x=5.0, y=5.0)
+    assert found["stores"][0]["unit_id"] == "shop-11"
+    with pytest.raises(InvalidInput, match="all three, or none"):
+        await shopper.request("search", venue=VENUE, text="Shop", level=1)
+
+
 # --- who is let in ----------------------------------------------------------------------------------------------------
 
 

@@ -31,6 +31,7 @@ PROBES: list[tuple[Role, str, dict[str, Any]]] = [
     ("engineer", "get_offers", {}),
     ("engineer", "get_clock", {}),
     ("engineer", "find_stores", {"level": 0, "x": 1.0, "y": 1.0}),
+    ("guest", "search", {"text": "shop"}),
     ("engineer", "get_zone", {"zone": "front"}),
     ("operator", "get_zone", {"zone": "front"}),
     ("operator", "create_offer", {"offer": OFFER}),

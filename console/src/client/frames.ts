@@ -61,6 +61,7 @@ export type Requests = {
   unsubscribe: [{ topic: string }, Done];
   get_offers: [{ venue: string; stale_ms?: number }, OfferList];
   find_stores: [{ venue: string; level: number; x: number; y: number; k?: number }, Stores];
+  search: [{ venue: string; text: string; level?: number; x?: number; y?: number; k?: number }, Stores];
   get_zone: [{ venue: string; zone: string; stale_ms?: number }, ZoneState];
   get_clock: [{ venue: string }, ClockState];
   create_offer: [{ venue: string; offer: Offer }, Done];
