@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from esplanade.control import Do, order
+from esplanade.cli.options import Config, DataDir
 from esplanade.settings import load_settings
+
+if TYPE_CHECKING:
+    from esplanade.control import Do
 
 app = typer.Typer(no_args_is_help=True)
 
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Directory of the running service (ESPLANADE_DATA_DIR).")]
-Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings (ESPLANADE_CONFIG).")]
 Name = Annotated[str, typer.Argument(help="A shard, as `list` names it.")]
 
 
@@ -43,6 +44,8 @@ def remove(shard: Name, data_dir: DataDir = None, config: Config = None) -> None
 
 
 def _order(do: Do, shard: str, data_dir: Path | None, config: Path | None) -> None:
+    from esplanade.control import order
+
     outcome = asyncio.run(order(load_settings(config=config, data_dir=data_dir).data_dir, do, shard))
     if outcome.said:
         print(outcome.said)
