@@ -50,7 +50,7 @@ class Raster(NamedTuple):
 
     grid: F8
     shape: I8
-    cell_first: I8
+    cell_first: I4
     entry: I4
     ring: U1
     part_fence: I4
@@ -100,7 +100,7 @@ class People(NamedTuple):
 
 
 @njit(cache=True, error_model="numpy")
-def ring_distance(first: I8, entry: I4, rows: int, columns: int, base: int, out: U1) -> None:
+def ring_distance(first: I4, entry: I4, rows: int, columns: int, base: int, out: U1) -> None:
     """Fill out[base:] with each cell's Chebyshev distance, in cells, to the nearest one with a border in it (at most 255). Two passes of a chamfer."""
     for row in range(rows):
         for column in range(columns):
@@ -151,7 +151,7 @@ def _squared_to(line: F8, first: int, last: int, px: float, py: float) -> float:
 def _zones(
     grid: F8,
     shape: I8,
-    cell_first: I8,
+    cell_first: I4,
     entry: I4,
     ring: U1,
     part_fence: I4,

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from esplanade.core.errors import InvalidInput
+from esplanade.core.errors import InvalidInput, LimitExceeded
 from spatial import kernels
 from spatial.columns import LEFT
 from spatial.fence_kernels import Raster
@@ -128,7 +128,10 @@ class FenceSet:
             width = max(width, int(counts.max()))
             cells += rows * columns
         every = [part for parts in parts_by_level for part in parts]
-        cell_first = np.concatenate(([0], np.cumsum(np.concatenate([np.zeros(0, np.int64), *cell_counts])))).astype(np.int64)
+        first_of = np.concatenate(([0], np.cumsum(np.concatenate([np.zeros(0, np.int64), *cell_counts]))))
+        if first_of[-1] > np.iinfo(np.int32).max:
+            raise LimitExceeded(f"fences: {first_of[-1]} entries in {n_levels} levels; at most {np.iinfo(np.int32).max}, split the venue")
+        cell_first = first_of.astype(np.int32)
         fences = np.array(part_fence, np.int32)
         self.raster = Raster(
             grid=grid, shape=shape, cell_first=cell_first, entry=np.concatenate([np.zeros(0, np.int32), *entries]), ring=np.zeros(0, np.uint8),

@@ -225,7 +225,7 @@ def locate(
     left: int,
     grid: F8,
     shape: I8,
-    cell_first: I8,
+    cell_first: I4,
     entry: I4,
     part_fence: I4,
     part_slab: I8,
