@@ -52,7 +52,7 @@ SLOTS: Final = 4
 MAX_SLOTS: Final = 1024
 """Fences that one person can be in at a time. Slots grow for all when one needs more."""
 
-CELL_M: Final = 3.5
+CELL_M: Final = 5.0
 """Larger than where each point is located anew: a person is looked at only as often as they near a border or leave a cell."""
 
 BEYOND_M: Final = 2.0
