@@ -52,6 +52,9 @@ SLOTS: Final = 4
 MAX_SLOTS: Final = 1024
 """Fences that one person can be in at a time. Slots grow for all when one needs more."""
 
+CELL_M: Final = 5.0
+"""Larger than where each point is located anew: a person is looked at only as often as they near a border or leave a cell."""
+
 BEYOND_M: Final = 2.0
 """A cell of the raster lists what comes this near to it, so that who is near a border need not be looked at again before they reach it."""
 
@@ -140,7 +143,7 @@ class FenceWatch:
             raise LimitExceeded(f"fences: {people} people; 1 to {MAX_PEOPLE}")
         margin = np.array([rule.margin_m for rule in each])
         beyond = BEYOND_M if margin.any() else 0.0
-        self.fences = FenceSet.build(n_levels, polygons, circles, corridors, margin_m=margin + beyond)
+        self.fences = FenceSet.build(n_levels, polygons, circles, corridors, margin_m=margin + beyond, cell_m=CELL_M)
         raster = self.fences.raster
         ring = np.zeros(len(raster.cell_first) - 1, np.uint8)
         for rows, columns, base in raster.shape:

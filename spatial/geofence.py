@@ -67,7 +67,7 @@ class _Part:
 class FenceSet:
     """An immutable index of fences. Build with `FenceSet.build`; ask with `locate`."""
 
-    def __init__(self, n_levels: int, parts_by_level: list[list[_Part]], n_fences: int, margin: npt.NDArray[np.float64]) -> None:
+    def __init__(self, n_levels: int, parts_by_level: list[list[_Part]], n_fences: int, margin: npt.NDArray[np.float64], cell_m: float) -> None:
         self.n_levels = n_levels
         self.n_fences = n_fences
         part_fence: list[int] = []
@@ -87,7 +87,7 @@ class FenceSet:
             shape[level, 2] = cells
             if not parts:
                 continue
-            x0, y0, cell, rows, columns = _raster(parts, float(margin[[part.fence for part in parts]].max()))
+            x0, y0, cell, rows, columns = _raster(parts, float(margin[[part.fence for part in parts]].max()), cell_m)
             grid[level] = x0, y0, cell
             shape[level] = rows, columns, cells
             at: list[npt.NDArray[np.int64]] = []
@@ -157,10 +157,12 @@ class FenceSet:
         corridors: Sequence[Corridor] = (),
         *,
         margin_m: npt.NDArray[np.float64] | None = None,
+        cell_m: float = CELL_M,
     ) -> Self:
         """Index `polygons` (level, multipolygon) as fences 0..P-1, `circles` (level, x, y, radius; metres) as P..P+C-1, `corridors` as those after.
 
-        margin_m: (fences,) how far from a border a watch must still know of it; `locate` answers the same. Raises InvalidInput for a level outside 0..n_levels-1, a ring of fewer than three points, a coordinate that is not finite, a negative radius.
+        margin_m: (fences,) how far from a border a watch must still know of it; cell_m: the raster's cells, where its limits
+        allow it. `locate` answers the same whatever they are. Raises InvalidInput for a level outside 0..n_levels-1, a ring of fewer than three points, a coordinate that is not finite, a negative radius.
         """
         if not 1 <= n_levels < LEFT:
             raise InvalidInput(f"fences: n_levels={n_levels}; must be 1 to {LEFT - 1}")
@@ -185,7 +187,7 @@ class FenceSet:
             if line.ndim != 2 or line.shape[1] != 2 or len(line) < 2 or not ((np.abs(line) <= _LARGEST_M).all() and 0 <= r <= _LARGEST_M):
                 raise InvalidInput(f"fence {fence}: corridor of shape {line.shape}, half width {r}; must be two or more (x, y) points, finite metres")
             parts[corridor.level] += _corridor_parts(fence, line, r)
-        return cls(n_levels, parts, count, margin)
+        return cls(n_levels, parts, count, margin, cell_m)
 
     def locate(
         self,
@@ -260,14 +262,14 @@ def _corridor_parts(fence: int, line: npt.NDArray[np.float64], r: float) -> list
     return [replace(part, edge=edge if i == 0 else np.zeros((0, 4))) for i, part in enumerate(capsules)]
 
 
-def _raster(parts: list[_Part], margin: float) -> tuple[float, float, float, int, int]:
+def _raster(parts: list[_Part], margin: float, cell_m: float) -> tuple[float, float, float, int, int]:
     """Corner, cell size, rows and columns of a level's raster, within MAX_CELLS and (estimated) MAX_ENTRIES."""
     box = np.array([part.box for part in parts]) + np.array([-margin, -margin, margin, margin])
     x0, y0 = (float(v) for v in box[:, :2].min(axis=0))
     x1, y1 = (float(v) for v in box[:, 2:].max(axis=0))
     size = box[:, 2:] - box[:, :2]
     heights = np.concatenate([np.zeros(0), *(np.abs(part.edge[:, 3] - part.edge[:, 1]) for part in parts if part.capsule is None)])
-    cell = CELL_M
+    cell = cell_m
     while ((x1 - x0) / cell + 3) * ((y1 - y0) / cell + 3) > MAX_CELLS or float(
         ((size[:, 0] / cell + 3) * (size[:, 1] / cell + 3)).sum() + (heights / cell + 2).sum()
     ) > MAX_ENTRIES:

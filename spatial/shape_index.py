@@ -1,6 +1,6 @@
 """Points, circles, polygons and poses that stand still or change one by one, under the interface of `spatial.index`.
 
-Owns the shapes and two trees over their boxes: Shapely's STRtree, packed once (`ShapeIndex.build`), and an R-tree that takes changes
+Owns the shapes and two trees over their boxes: Shapely's STRtree, packed once (`ShapeIndex.build`), and the same with a list of what changed since
 (`EditableShapeIndex`). The trees only propose; what is near or inside is decided exactly from the shape. A pose is indexed by where it is; its heading is
 the business of whoever draws it.
 """
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Final, Protocol, Self, assert_never
 
 import numpy as np
-import rtree.index
 import shapely
 
 from esplanade.core.errors import InvalidInput, LimitExceeded, NotFound
@@ -44,6 +43,8 @@ from spatial.index import (
 from spatial.index_kernels import SLACK_M
 
 MAX_SHAPES: Final = 5_000_000
+MAX_CHANGED: Final = 256
+"""Changed rows that every question looks at before the tree is packed anew, or a fiftieth of all rows where that is more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +249,9 @@ class EditableShapeIndex(_Shapes):
     """Shapes that come and go one by one. Row numbers are reused; take `id[row]` from an answer before the next change."""
 
     def __init__(self, sheets: Sheets) -> None:
-        self._tree = _Tree()
-        super().__init__(sheets, _room(64), self._tree)
+        columns = _room(64)
+        self._tree = _Edited(columns)
+        super().__init__(sheets, columns, self._tree)
         self._row: dict[int, int] = {}
         self._free: list[int] = []
 
@@ -268,18 +270,18 @@ class EditableShapeIndex(_Shapes):
             raise LimitExceeded(f"shapes: already {MAX_SHAPES}; remove some, or split the venues")
         row = self._free.pop() if self._free else len(self._row)
         if row == len(self._columns.sheet):
-            self._columns = _grown(self._columns)
+            self._columns = self._tree.columns = _grown(self._columns)
         _set(self._columns, row, self.n_sheets, item)
         self._columns.id[row] = item.id
         self._row[item.id] = row
-        self._tree.insert(row, item.sheet, self._columns.box[row])
+        self._tree.change(row)
 
     def remove(self, identity: int) -> None:
         """Take a shape out. Raises NotFound."""
         row = self._row.pop(identity, None)
         if row is None:
             raise NotFound(f"shape {identity}: not in this index")
-        self._tree.delete(row, int(self._columns.sheet[row]), self._columns.box[row])
+        self._tree.change(row)
         self._columns.sheet[row] = -1
         self._columns.core[row] = None
         self._free.append(row)
@@ -300,10 +302,8 @@ class _Packed:
         rows = np.flatnonzero(columns.sheet >= 0)
         order = rows[np.argsort(columns.sheet[rows], kind="stable")]
         sheets, first = np.unique(columns.sheet[order], return_index=True)
-        self._parts = {
-            int(s): (part, shapely.STRtree(np.asarray(shapely.box(*columns.box[part].T))))
-            for s, part in zip(sheets, np.split(order, first[1:]), strict=True)
-        }
+        parts = np.split(order, first[1:]) if len(order) else []
+        self._parts = {int(s): (part, shapely.STRtree(np.asarray(shapely.box(*columns.box[part].T)))) for s, part in zip(sheets, parts, strict=True)}
 
     def meet(self, sheet: I4, box: F8) -> tuple[I8, I8]:
         found: list[tuple[I8, I8]] = []
@@ -319,28 +319,37 @@ class _Packed:
         return np.concatenate([none, *(q for q, _ in found)]), np.concatenate([none, *(r for _, r in found)])
 
 
-class _Tree:
-    """An R-tree with the sheet as third dimension."""
+class _Edited:
+    """A packed tree, and the few rows that changed since it was packed, which every question looks at; packed anew by the first question after many changes."""
 
-    def __init__(self) -> None:
-        self._tree = rtree.index.Index(properties=rtree.index.Property(dimension=3))
+    def __init__(self, columns: _Columns) -> None:
+        self.columns = columns
+        self._packed = _Packed(columns)
+        self._stale = np.zeros(len(columns.sheet), np.bool_)
+        self._changed: dict[int, None] = {}
 
-    def insert(self, row: int, sheet: int, box: F8) -> None:
-        self._tree.insert(row, _corners(sheet, box))
-
-    def delete(self, row: int, sheet: int, box: F8) -> None:
-        self._tree.delete(row, _corners(sheet, box))
+    def change(self, row: int) -> None:
+        """The row was set, moved or freed."""
+        if row >= len(self._stale):
+            self._stale = np.concatenate([self._stale, np.zeros(len(self.columns.sheet) - len(self._stale), np.bool_)])
+        self._stale[row] = True
+        self._changed[row] = None
 
     def meet(self, sheet: I4, box: F8) -> tuple[I8, I8]:
-        if not len(sheet):
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        low, high = np.column_stack([box[:, :2], sheet]), np.column_stack([box[:, 2:], sheet])
-        row, count = self._tree.intersection_v(low, high)  # type: ignore[no-untyped-call]
-        return np.repeat(np.arange(len(sheet)), count.astype(np.int64)), row.astype(np.int64)
-
-
-def _corners(sheet: int, box: F8) -> tuple[float, ...]:
-    return float(box[0]), float(box[1]), float(sheet), float(box[2]), float(box[3]), float(sheet)
+        columns = self.columns
+        if len(self._changed) > max(MAX_CHANGED, len(columns.sheet) // 50):
+            self._packed = _Packed(columns)
+            self._stale[:] = False
+            self._changed.clear()
+        question, row = self._packed.meet(sheet, box)
+        kept = ~self._stale[row]
+        new = np.fromiter(self._changed, np.int64, len(self._changed))
+        new = new[columns.sheet[new] >= 0]
+        there = columns.box[new]
+        meets = (sheet[:, None] == columns.sheet[new]) & (box[:, None, 0] <= there[:, 2]) & (there[:, 0] <= box[:, None, 2])
+        meets &= (box[:, None, 1] <= there[:, 3]) & (there[:, 1] <= box[:, None, 3])
+        more, which = np.nonzero(meets)
+        return np.concatenate([question[kept], more]), np.concatenate([row[kept], new[which]])
 
 
 def _room(n: int) -> _Columns:

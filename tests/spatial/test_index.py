@@ -202,6 +202,26 @@ def test_shapes_that_break_a_rule_are_named_in_a_batch_and_refused_one_by_one() 
         edited.remove(1)
 
 
+def test_an_edited_index_is_right_while_it_fills_empties_and_packs_itself_anew() -> None:
+    assert lists(ShapeIndex.build(SHEETS, []).nearest(np.array([0]), np.zeros(1), np.zeros(1), 3)) == [[]]
+    rng = np.random.default_rng(6)
+    edited, there = EditableShapeIndex(SHEETS), dict[int, tuple[float, float]]()
+    for step in range(1500):
+        who = int(rng.integers(0, 600))
+        if who in there and rng.random() < 0.4:
+            edited.remove(who)
+            del there[who]
+        else:
+            x, y = (float(v) for v in rng.integers(0, 50, 2))
+            edited.put(Placed(who, 0, Spot(x, y)))
+            there[who] = x, y
+        if step % 50 == 0:
+            hits = edited.within(np.array([0, 1]), np.array([25.0, 25.0]), np.array([25.0, 25.0]), 12.0)
+            assert sorted(edited.id[hits.of(0)].tolist()) == sorted(w for w, (x, y) in there.items() if (x - 25) ** 2 + (y - 25) ** 2 <= 144)
+            assert len(hits.of(1)) == 0
+    assert len(edited) == len(there)
+
+
 def test_sheets_keep_venues_and_levels_apart() -> None:
     assert [SHEETS.of("mall", 2), SHEETS.of("festival", 0)] == [2, 3]
     assert [SHEETS.place(s) for s in range(4)] == [("mall", 0), ("mall", 1), ("mall", 2), ("festival", 0)]
