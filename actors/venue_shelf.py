@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from typing import Final
 
 from actors.venue_book import VenueBook
@@ -27,12 +26,13 @@ class VenueShelf:
 
     async def fetch(self, tenant: str, venue: str, now_s: float) -> VenueBook:
         """The book as the catalogue has it now. Raises NotFound, InvalidInput, Unavailable."""
-        document = await self._catalogue.venue(tenant, venue)
-        held = self._books.pop((tenant, venue), None)
-        if held is not None and held[0].digest == hashlib.sha256(document).hexdigest():
+        held = self._books.get((tenant, venue))
+        digest = next((entry.digest for entry in await self._catalogue.venues(tenant) if entry.venue == venue), None)
+        if held is not None and held[0].digest == digest:
             book = held[0]
         else:
-            book = await asyncio.to_thread(VenueBook.read, document)
+            book = await asyncio.to_thread(VenueBook.read, await self._catalogue.venue(tenant, venue))
+        self._books.pop((tenant, venue), None)
         while len(self._books) >= MAX_BOOKS:
             del self._books[next(iter(self._books))]
         self._books[(tenant, venue)] = book, now_s

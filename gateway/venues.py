@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
@@ -14,7 +15,7 @@ from esplanade.core.ids import Address, check_name
 from esplanade.storage.catalogue import Catalogue
 
 FRESH_S: Final = 30.0
-"""A document is read again after this time."""
+"""The catalogue is asked after this time whether the document has changed."""
 MISSING_S: Final = 1.0
 """That there is no such venue is believed for so long."""
 MAX_VENUES: Final = 1024
@@ -45,6 +46,7 @@ class VenueFacts:
     """units: id -> (index into Venue.units, has a till)."""
 
     tenant: str
+    digest: str
     venue: str
     name: str
     kind: str
@@ -62,10 +64,13 @@ class VenueFacts:
 
 
 class VenueCache:
+    """However many ask at once when a venue is no longer fresh, the catalogue is asked once, and its document read only where its digest has changed."""
+
     def __init__(self, catalogue: Catalogue, clock: SystemClock) -> None:
         self._catalogue = catalogue
         self._clock = clock
         self._known: OrderedDict[tuple[str, str], tuple[float, VenueFacts | None]] = OrderedDict()
+        self._asking: dict[tuple[str, str], asyncio.Task[VenueFacts | None]] = {}
 
     def cached(self, tenant: str, venue: str) -> VenueFacts | None:
         """Facts still fresh, without waiting."""
@@ -75,29 +80,46 @@ class VenueCache:
     async def get(self, tenant: str, venue: str) -> VenueFacts:
         """Raises InvalidInput for what is no id, NotFound for what is no venue of this tenant."""
         key = (tenant, check_name(venue, "venue"))
-        now = self._clock.monotonic_s()
         known = self._known.get(key)
-        if known is None or known[0] < now:
-            facts: VenueFacts | None
-            try:
-                facts = _read(tenant, await self._catalogue.venue(tenant, venue))
-                known = (now + FRESH_S, facts)
-            except NotFound:
-                known = (now + MISSING_S, None)
-            self._known[key] = known
-            self._known.move_to_end(key)
-            if len(self._known) > MAX_VENUES:
-                self._known.popitem(last=False)
-        if known[1] is None:
+        if known is not None and known[0] >= self._clock.monotonic_s():
+            facts = known[1]
+        else:
+            asking = self._asking.get(key)
+            if asking is None:
+                asking = self._asking[key] = asyncio.ensure_future(self._ask(key))
+                asking.add_done_callback(lambda done: self._answered(key, done))
+            facts = await asyncio.shield(asking)
+        if facts is None:
             raise NotFound(f"venue {venue!r}: tenant {tenant} has none of this id; GET /v1/venues lists them")
-        return known[1]
+        return facts
+
+    def _answered(self, key: tuple[str, str], done: asyncio.Task[VenueFacts | None]) -> None:
+        del self._asking[key]
+        if not done.cancelled():
+            done.exception()  # whoever waits has it too; perhaps nobody does any more
+
+    async def _ask(self, key: tuple[str, str]) -> VenueFacts | None:
+        now = self._clock.monotonic_s()
+        tenant, venue = key
+        known = self._known.get(key)
+        facts = None if known is None else known[1]
+        digest = next((entry.digest for entry in await self._catalogue.venues(tenant) if entry.venue == venue), None)
+        if digest is None:
+            facts = None
+        elif facts is None or facts.digest != digest:
+            facts = _read(tenant, digest, await self._catalogue.venue(tenant, venue))
+        self._known[key] = (now + (MISSING_S if facts is None else FRESH_S), facts)
+        self._known.move_to_end(key)
+        if len(self._known) > MAX_VENUES:
+            self._known.popitem(last=False)
+        return facts
 
 
-def _read(tenant: str, document: bytes) -> VenueFacts:
+def _read(tenant: str, digest: str, document: bytes) -> VenueFacts:
     try:
         venue = msgspec.json.decode(document, type=_Document)
     except msgspec.MsgspecError as error:
         raise Fault(f"a venue document of tenant {tenant} in the catalogue cannot be read: {error}; import the venue again") from error
     units = {unit.id: (index, unit.till) for index, unit in enumerate(venue.units)}
     zones = frozenset(zone.id for zone in venue.zones)
-    return VenueFacts(tenant, venue.id, venue.name, venue.kind, len(venue.levels), units, zones)
+    return VenueFacts(tenant, digest, venue.id, venue.name, venue.kind, len(venue.levels), units, zones)

@@ -196,7 +196,7 @@ class _Run:
             await asyncio.gather(*tasks[1:])
             self._tell("drain", "reading the books", 0.0)
             told = await operator.request("get_books")
-            self.shards = tuple(msgspec.to_builtins(p, str_keys=True) for p in await services.profile())
+            self.shards = tuple(msgspec.json.decode(msgspec.json.encode(p)) for p in await services.profile())  # as the report file gives it back
             manifest = await services.finish_recording(self.tenant, self.venue.id)
             recording = False
             report = await self._judge(manifest, told, started_unix_ms, began)

@@ -44,6 +44,8 @@ LEASE_S = 3.0
 STEP_S = 0.2
 PATIENCE = 12
 """Steps after which a client sends again."""
+ASTRAY = 0.05
+"""Share of requests that an old directory sends to a shard that may not be the owner."""
 TROUBLE_STEPS = 120
 MAX_STEPS = 2_000
 TOP_UP = 1_000
@@ -136,8 +138,9 @@ async def _nothing() -> None:
 
 
 class World:
-    def __init__(self, seed: int, shelf: VenueShelf, *, calm: bool = False, crash_at: int = 0) -> None:
+    def __init__(self, seed: int, shelf: VenueShelf, *, calm: bool = False, crash_at: int = 0, astray: float = ASTRAY) -> None:
         self.seed = seed
+        self.astray = astray
         self.calm = calm
         self.crash_at = crash_at
         self.awaits = 0
@@ -347,7 +350,7 @@ class World:
         if self._drops():
             return
         lease = self.store.leases.get(log_of(request)[1])
-        name = self.chance.choice(sorted(self.nodes)) if lease is None or self.chance.random() < 0.05 else lease.owner.partition("@")[0]
+        name = self.chance.choice(sorted(self.nodes)) if lease is None or self.chance.random() < self.astray else lease.owner.partition("@")[0]
         node = self.nodes[name]
         while node.paused(self.step):
             await self.pass_steps(1)
@@ -409,8 +412,8 @@ async def shelf() -> VenueShelf:
     return made
 
 
-async def play(seed: int, on: VenueShelf, *, calm: bool = False, crash_at: int = 0) -> World:
-    world = World(seed, on, calm=calm, crash_at=crash_at)
+async def play(seed: int, on: VenueShelf, *, calm: bool = False, crash_at: int = 0, astray: float = ASTRAY) -> World:
+    world = World(seed, on, calm=calm, crash_at=crash_at, astray=astray)
     try:
         await world.run()
     except (AssertionError, EsplanadeError) as error:
