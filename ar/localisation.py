@@ -23,7 +23,7 @@ from ar.registration_kernels import sample_poses, seen_through
 from esplanade.core.errors import InvalidInput
 
 CONFIDENT: Final = 0.8
-"""Of 7-Scenes frames in maps of other frames, the poses off by over 5 cm came to 0.73 at most, those within to 0.87 at least (docs/ar.md)."""
+"""Of 7-Scenes frames in maps of other frames, the poses off by over 5 cm came to 0.73 at most, those within 4.5 cm to 0.87 at least (docs/ar.md)."""
 CLOUD_CONFIDENT: Final = 0.3
 """The same for clouds without a camera, where less is known: of the poses wrong by over 0.25 m none came above 0.14."""
 MIN_STIFFNESS: Final = 0.004
