@@ -251,7 +251,7 @@ class Shard:
                 await self._open_reminded(sorted(partitions))
                 return
             except EsplanadeError:
-                await asyncio.sleep(self.settings.poll_s)
+                await self._clock.sleep(self.settings.poll_s)
 
     async def reopened(self) -> None:
         """Returns when the venues of what was taken last are being replayed."""
@@ -327,7 +327,8 @@ class Shard:
         unsure = {partition for partition, look_s in self._unsure.items() if began_s >= look_s}
         try:
             found = [lease for lease in await self._journal.leases() if lease.partition in unsure and lease.owner == self.owner] if unsure else []
-            wanted = [*asked.values(), *(lease for lease in found if lease.partition not in asked)]
+            # where the table gives anew what was lost meanwhile, its lease counts and not the old one
+            wanted = list((asked | {lease.partition: lease for lease in found}).values())
             kept = await self._journal.renew(wanted, ttl_ms=self.settings.lease_ttl_ms) if wanted else []
         except EsplanadeError:
             return  # the leases run out by themselves; until then this shard may answer
@@ -341,7 +342,7 @@ class Shard:
         for partition, lease in asked.items():
             if self._leases.get(partition) is not lease:
                 continue  # taken anew, or handed over, meanwhile
-            if partition in held:
+            if partition in held and held[partition].epoch == lease.epoch:
                 self._leases[partition] = held[partition]
                 continue
             del self._leases[partition]

@@ -509,6 +509,27 @@ async def test_a_takeover_whose_answer_was_lost_is_owned_at_the_next_renewal(mon
         assert (heir.profile().partitions, former.profile().partitions) == (PARTITIONS // 2 + 1, PARTITIONS // 2 - 1)
 
 
+async def test_a_takeover_whose_answer_was_lost_counts_above_the_lease_that_was_lost_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by a world: another shard had taken the partition, and this one took it back before it had heard of that. Neither would have served it for ever."""
+    async with stage(shards=2) as at:
+        first, other = at.system.shards
+        acquire = at.journals[0].acquire
+
+        async def answer_lost(partitions: Sequence[int], owner: str, *, ttl_ms: int) -> list[Lease]:
+            await acquire(partitions, owner, ttl_ms=ttl_ms)
+            raise Unavailable("the connection was lost after the commit")
+
+        partition = next(iter(first._leases))
+        await other.take([partition])
+        with monkeypatch.context() as patched:
+            patched.setattr(at.journals[0], "acquire", answer_lost)
+            with pytest.raises(Unavailable):
+                await first.take([partition])
+        await first.renew()
+        await other.renew()
+        assert (first.profile().partitions, other.profile().partitions) == (PARTITIONS // 2, PARTITIONS // 2)
+
+
 async def test_a_hand_over_that_nobody_takes_up_is_undone_after_a_lease() -> None:
     """The next owner died before it took the partition, and the table went on to name the one that had let go of it."""
     async with stage() as at:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +64,31 @@ def test_a_manual_clock_goes_only_forward() -> None:
     assert clock.monotonic_s() == 1.5
     with pytest.raises(ValueError, match="does not go back"):
         clock.advance(-1)
+
+
+async def test_who_sleeps_on_a_manual_clock_wakes_when_it_is_moved() -> None:
+    clock = ManualClock()
+    woken: list[str] = []
+
+    async def sleep(name: str, seconds: float) -> None:
+        await clock.sleep(seconds)
+        woken.append(name)
+
+    async with asyncio.TaskGroup() as sleepers:
+        sleepers.create_task(sleep("late", 2.0))
+        sleepers.create_task(sleep("soon", 0.5))
+        sleepers.create_task(sleep("soon too", 0.5))
+        ended = sleepers.create_task(sleep("never", 1.0))
+        await asyncio.sleep(0)
+        clock.advance(0.4)
+        ended.cancel()
+        await asyncio.sleep(0)
+        assert woken == []
+        clock.advance(0.6)
+        await asyncio.sleep(0)
+        assert woken == ["soon", "soon too"]
+        clock.advance(1.0)
+    assert woken == ["soon", "soon too", "late"]
 
 
 def test_seconds_become_ticks() -> None:

@@ -61,7 +61,7 @@ class Node:
         self.renewed_s = renewed_s
         self.paused_until = 0
         self.dead_until: int | None = None
-        self.calls: set[asyncio.Task[Any]] = set()
+        self.calls: dict[asyncio.Task[Any], None] = {}  # in the order of their coming: a set would end them in another order each time
         self.renewing: asyncio.Task[Any] | None = None
 
     def paused(self, step: int) -> bool:
@@ -210,8 +210,8 @@ class World:
     def _call(self, node: Node, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Work in a process, which ends with it."""
         task = self.spawn(work)
-        node.calls.add(task)
-        task.add_done_callback(node.calls.discard)
+        node.calls[task] = None
+        task.add_done_callback(lambda _: node.calls.pop(task, None))
         return task
 
     async def _supervise(self) -> None:
