@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from esplanade import __version__
-from esplanade.cli.options import Config, DataDir
+from esplanade.cli.options import Config, DataDir, Encrypt
 from esplanade.settings import load_settings
 
 _out = Console()
@@ -20,7 +20,7 @@ _out = Console()
 
 def backup(
     file: Annotated[Path, typer.Argument(help="File to write; never replaced. With --verify, file to read.")],
-    encrypt: Annotated[Path | None, typer.Option("--encrypt", help="Key file: 32 bytes, or 64 hexadecimal digits.")] = None,
+    encrypt: Encrypt = None,
     verify: Annotated[bool, typer.Option("--verify", help="Write nothing: read FILE and compare it with its checksums.")] = False,
     data_dir: DataDir = None,
     config: Config = None,

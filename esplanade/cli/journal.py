@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from esplanade.cli.options import Config, DataDir, age_ms
+from esplanade.cli.options import ArchiveKey, Config, DataDir, Encrypt, age_ms
 from esplanade.core.errors import Fault, InvalidInput
 from esplanade.settings import load_settings
 
@@ -22,18 +23,21 @@ _out = Console()
 @app.command()
 def verify(
     archive: Annotated[Path | None, typer.Option(help="Folder of archived files, to be read too.")] = None,
+    archive_key: ArchiveKey = None,
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
     """Read every segment and snapshot (with --archive, every archived one): positions, versions, epochs, checksums, indexes. Changes nothing."""
     from esplanade.database import opened_database
     from esplanade.storage.backup import owner_connection
+    from esplanade.storage.backup_file import read_key
     from esplanade.storage.journal_check import check_journal
 
+    key = read_key(archive_key) if archive_key is not None else None
     with opened_database(load_settings(config=config, data_dir=data_dir)) as url, owner_connection(url) as connection, connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         with _out.status("reading …"):
-            found = check_journal(connection, archive)
+            found = check_journal(connection, archive, key)
     _out.print(
         f"whole: {found.logs} logs, {found.segments:,} segments and {found.archived:,} archived ones with {found.events:,} events, {found.snapshots} snapshots",
         highlight=False,
@@ -47,24 +51,27 @@ def verify(
 def archive_old(
     older_than: Annotated[str, typer.Option("--older-than", help="Age of a segment: 90d, 12h.")],
     to: Annotated[Path, typer.Option("--to", help="Folder for the files, made where it is missing.")],
+    encrypt: Encrypt = None,
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
     """Move segments that are old and covered by a verified snapshot into files. A service may run meanwhile. Exit code 1 where a log's snapshot is not right."""
     from esplanade.database import opened_database
+    from esplanade.storage.backup_file import read_key
 
+    key = read_key(encrypt) if encrypt is not None else None
     age = age_ms(older_than)
     try:
         to.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidInput(f"{to}: cannot be made ({error.strerror}); name a folder that you may write to") from error
     with opened_database(load_settings(config=config, data_dir=data_dir)) as url:
-        failed = asyncio.run(_archive(url, to, age))
+        failed = asyncio.run(_archive(url, to, age, key))
     if failed:
         raise typer.Exit(1)
 
 
-async def _archive(url: str, folder: Path, older_than_ms: int) -> int:
+async def _archive(url: str, folder: Path, older_than_ms: int, key: bytes | None) -> int:
     """Every log in turn; the number of those whose snapshot failed its check."""
     from actors.snapshot_check import covered_until
     from esplanade.core.ids import PARTITIONS
@@ -100,7 +107,8 @@ async def _archive(url: str, folder: Path, older_than_ms: int) -> int:
                         continue
                     first, last = due_until(connection, tenant, partition, covered=covered, older_than_ms=older_than_ms)
                     part = await asyncio.to_thread(
-                        archive_range, connection, folder, tenant, partition, first, last, unix_ms=time.time_ns() // 1_000_000
+                        archive_range, connection, folder, tenant, partition, first, last,
+                        unix_ms=time.time_ns() // 1_000_000, key=key, salt=os.urandom(16),
                     )  # fmt: skip
                     moved += last - first + 1
                     _out.print(f"archived: {escape(str(folder / part.file))}: positions {first} to {last}", highlight=False, soft_wrap=True)

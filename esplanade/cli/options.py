@@ -11,6 +11,8 @@ from esplanade.core.errors import InvalidInput
 
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Directory of the embedded servers (ESPLANADE_DATA_DIR).")]
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings (ESPLANADE_CONFIG).")]
+Encrypt = Annotated[Path | None, typer.Option("--encrypt", help="Key file: 32 bytes, or 64 hexadecimal digits.")]
+ArchiveKey = Annotated[Path | None, typer.Option("--archive-key", help="Key file of the archived files that are encrypted.")]
 
 _UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
 

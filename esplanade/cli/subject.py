@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from esplanade.cli.options import Config, DataDir
+from esplanade.cli.options import ArchiveKey, Config, DataDir
 from esplanade.core.errors import InvalidInput
 from esplanade.settings import Settings, load_settings
 
@@ -30,13 +30,14 @@ def export(
     tenant: Tenant,
     out: Annotated[Path | None, typer.Option(help="File to write instead of the standard output.")] = None,
     archive: Annotated[Path | None, typer.Option(help="Folder of archived segments (`esplanade journal archive`), where there are any.")] = None,
+    archive_key: ArchiveKey = None,
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
     """Everything held about a subject, as JSON: sessions, wallet and statement, membership. Noted in the audit trail."""
     from spatial.venue_files import write_whole
 
-    held = asyncio.run(_export(load_settings(config=config, data_dir=data_dir), tenant, subject, archive))
+    held = asyncio.run(_export(load_settings(config=config, data_dir=data_dir), tenant, subject, archive, archive_key))
     text = json.dumps(held, indent=1, ensure_ascii=False) + "\n"
     if out is None:
         print(text, end="")
@@ -60,18 +61,20 @@ def erase(
     _err.print(f"erased: subject {subject} of {escape(tenant)}{'' if held else ' (there was no key: nothing sealed was held)'}", highlight=False)
 
 
-async def _export(settings: Settings, tenant: str, subject: str, archive: Path | None) -> dict[str, Any]:
+async def _export(settings: Settings, tenant: str, subject: str, archive: Path | None, archive_key: Path | None) -> dict[str, Any]:
     from actors.subject_export import check_subject, held_about
     from esplanade.database import opened_database
     from esplanade.processes import open_keyring
     from esplanade.storage.archive import WithArchive, archived_ranges
     from esplanade.storage.backup import owner_connection
+    from esplanade.storage.backup_file import read_key
     from esplanade.storage.journal import SegmentReader
     from esplanade.storage.postgres import PostgresJournal
     from esplanade.storage.postgres_catalogue import PostgresCatalogue
     from esplanade.storage.postgres_keys import PostgresSubjectKeys
 
     number = check_subject(subject)
+    key = read_key(archive_key) if archive_key is not None else None
     with opened_database(settings) as url:
         journal, catalogue = await PostgresJournal.open(url, connections=1), await PostgresCatalogue.open(url, connections=1)
         keys = await PostgresSubjectKeys.open(url, connections=1)
@@ -80,7 +83,7 @@ async def _export(settings: Settings, tenant: str, subject: str, archive: Path |
             reader: SegmentReader = journal
             if archive is not None:
                 with owner_connection(url) as connection:
-                    reader = WithArchive(journal, archive, archived_ranges(connection))
+                    reader = WithArchive(journal, archive, archived_ranges(connection), key)
             held = await held_about(reader, catalogue, keyring, tenant, number)
             await _note(url, tenant, "subject.export", subject)
             return held | {"erased": await keys.erased(tenant, subject)}

@@ -98,19 +98,28 @@ def due_until(connection: psycopg.Connection[Any], tenant: str, partition: int, 
 
 
 def archive_range(
-    connection: psycopg.Connection[Any], folder: Path, tenant: str, partition: int, first: int, last: int, *, unix_ms: int
+    connection: psycopg.Connection[Any],
+    folder: Path,
+    tenant: str,
+    partition: int,
+    first: int,
+    last: int,
+    *,
+    unix_ms: int,
+    key: bytes | None = None,
+    salt: bytes = b"",
 ) -> ArchivedRange:
-    """Move segments first..last of a log to a new file in `folder`. `connection`: the owner's, autocommit.
+    """Move segments first..last of a log to a new file in `folder`. `connection`: the owner's, autocommit. `key`, `salt`: as `BackupWriter` takes them.
 
     Raises Conflict where the file exists, Fault where a segment is damaged (nothing is moved then).
     """
     name = f"{tenant}.{partition}.{first}-{last}.esa"
     path = folder / name
-    with BackupWriter(path, taken_unix_ms=unix_ms, magic=MAGIC) as writer:
+    with BackupWriter(path, taken_unix_ms=unix_ms, key=key, salt=salt, magic=MAGIC) as writer:
         manifest = _write(connection, writer, tenant, partition, first, last)
         writer.finish(msgspec.json.encode(manifest))
     part = ArchivedRange(tenant, partition, first, last, name, writer.checksum.hex())
-    for row in read_archive(path, part):
+    for row in read_archive(path, part, key):
         decode_events(tenant, partition, row.position, row.body, row.crc)
     with connection.transaction():
         connection.execute(
@@ -162,11 +171,14 @@ def _write(connection: psycopg.Connection[Any], writer: BackupWriter, tenant: st
     return ArchiveManifest(tenant, partition, first, last, events, len(index), *written)
 
 
-def read_archive(path: Path, part: ArchivedRange) -> Iterator[StoredSegment]:
-    """The segments of a file in order; returns only where it is the file that was recorded, whole. Raises NotFound, InvalidInput."""
+def read_archive(path: Path, part: ArchivedRange, key: bytes | None = None) -> Iterator[StoredSegment]:
+    """The segments of a file in order; returns only where it is the file that was recorded, whole. Raises NotFound, InvalidInput.
+
+    `key` is used where the file is encrypted: a folder may hold files from before keys were used.
+    """
     pending = bytearray()
     expected, manifest = part.first, None
-    for kind, payload in read_backup(path, magic=MAGIC):
+    for kind, payload in read_backup(path, key, magic=MAGIC, plain_too=True):
         if kind == b"m":
             manifest = payload
         if kind != b"d":
@@ -214,9 +226,10 @@ def _unlike(path: Path) -> InvalidInput:
 
 
 class WithArchive:
-    """Reads a log from its beginning, archived ranges first. `ranges`: `archived_ranges` of the database; `folder`: where their files are."""
+    """Reads a log from its beginning, archived ranges first. `ranges`: `archived_ranges` of the database; `folder`: where their files are; `key`: where some are encrypted."""
 
-    def __init__(self, journal: SegmentReader, folder: Path, ranges: Mapping[tuple[str, int], list[ArchivedRange]]) -> None:
+    def __init__(self, journal: SegmentReader, folder: Path, ranges: Mapping[tuple[str, int], list[ArchivedRange]], key: bytes | None = None) -> None:
+        self._key = key
         self._journal = journal
         self._folder = folder
         self._ranges = ranges
@@ -226,7 +239,7 @@ class WithArchive:
         for part in self._ranges.get((tenant, partition), []):
             if part.last <= after:
                 continue
-            rows = read_archive(self._folder / part.file, part)
+            rows = read_archive(self._folder / part.file, part, self._key)
             while (row := await asyncio.to_thread(next, rows, None)) is not None:
                 if row.position > after:
                     events = decode_events(tenant, partition, row.position, row.body, row.crc)

@@ -158,8 +158,10 @@ class BackupWriter:
             self._partial.unlink(missing_ok=True)
 
 
-def read_backup(path: Path, key: bytes | None = None, *, magic: bytes = MAGIC) -> Iterator[tuple[Kind, bytes]]:
+def read_backup(path: Path, key: bytes | None = None, *, magic: bytes = MAGIC, plain_too: bool = False) -> Iterator[tuple[Kind, bytes]]:
     """The chunks of a file in order, each checked as far as it can be alone; returns only where the whole file is as it was written.
+
+    `plain_too`: a file that is not encrypted is read although there is a key; for readers that know its checksum.
 
     Raises NotFound, or InvalidInput: no backup, another key, altered, damaged or cut short.
     """
@@ -180,7 +182,7 @@ def read_backup(path: Path, key: bytes | None = None, *, magic: bytes = MAGIC) -
         except ValueError as error:  # msgspec's errors are ValueErrors
             raise _damaged(path, "its heading") from error
         digest = hashlib.sha256(magic + line)
-        cipher = _cipher_for(path, heading, salt, key, magic + line)
+        cipher = _cipher_for(path, heading, salt, None if plain_too and heading.encryption == "none" else key, magic + line)
         number, last = 0, False
         while not last:
             length = file.read(4)

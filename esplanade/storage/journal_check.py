@@ -83,8 +83,8 @@ class _Log:
         self.last, self.from_the_beginning = last, False
 
 
-def check_journal(connection: psycopg.Connection[Any], archive: Path | None = None) -> JournalCheck:
-    """Read every segment and snapshot, and the files of `archive`. Raises Fault at the first that is not right, NotFound or InvalidInput for a file that is not."""
+def check_journal(connection: psycopg.Connection[Any], archive: Path | None = None, key: bytes | None = None) -> JournalCheck:
+    """Read every segment and snapshot, and the files of `archive` (`key`: where some are encrypted). Raises Fault at the first that is not right, NotFound or InvalidInput for a file that is not."""
     found = JournalCheck()
     log: _Log | None = None
     ranges = archived_ranges(connection)
@@ -92,7 +92,7 @@ def check_journal(connection: psycopg.Connection[Any], archive: Path | None = No
         if log is None or (log.tenant, log.partition) != (tenant, partition):
             log = _Log(tenant, partition)
             found.logs += 1
-            _take_archived(log, ranges.pop((tenant, partition), []), archive, found)
+            _take_archived(log, ranges.pop((tenant, partition), []), archive, key, found)
         row = StoredSegment(*stored)
         found.events += log.take(row)
         found.segments += 1
@@ -120,7 +120,7 @@ def last_versions(connection: psycopg.Connection[Any], tenant: str, partition: i
     return {str(entity): int(last) for entity, last in rows}
 
 
-def _take_archived(log: _Log, ranges: list[ArchivedRange], archive: Path | None, found: JournalCheck) -> None:
+def _take_archived(log: _Log, ranges: list[ArchivedRange], archive: Path | None, key: bytes | None, found: JournalCheck) -> None:
     for part in ranges:
         if part.first != log.last + 1:
             raise Fault(f"log ({log.tenant}, {log.partition}): the archive goes on at {part.first} after {log.last}; a range of it is missing")
@@ -128,7 +128,7 @@ def _take_archived(log: _Log, ranges: list[ArchivedRange], archive: Path | None,
             log.skip_to(part.last)
             found.unread += part.last - part.first + 1
             continue
-        for row in read_archive(archive / part.file, part):
+        for row in read_archive(archive / part.file, part, key):
             found.events += log.take(row)
             found.archived += 1
             found.bytes += len(row.body)

@@ -65,8 +65,8 @@ class Lived:
             cursor = connection.execute(statement.encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
 
-    async def archive(self, older_than: str = "90d") -> str:
-        return await asyncio.to_thread(esplanade, "journal", "archive", "--older-than", older_than, "--to", self.folder)
+    async def archive(self, *options: str | Path, older_than: str = "90d") -> str:
+        return await asyncio.to_thread(esplanade, "journal", "archive", "--older-than", older_than, "--to", self.folder, *options)
 
     async def verify(self, *arguments: str | Path) -> str:
         return await asyncio.to_thread(esplanade, "journal", "verify", *arguments)
@@ -116,8 +116,8 @@ async def test_what_was_archived_is_read_checked_and_replayed_as_before(lived: L
 
     assert f"{PAID + SINCE + 1 - 20} segments and 20 archived ones" in await lived.verify("--archive", lived.folder)
     assert "20 archived segments were not read" in await lived.verify()
-    assert "10 segments archived" in await lived.archive("0s"), "up to the snapshot and no further"
-    assert "0 segments archived" in await lived.archive("0s")
+    assert "10 segments archived" in await lived.archive(older_than="0s"), "up to the snapshot and no further"
+    assert "0 segments archived" in await lived.archive(older_than="0s")
     assert await read(lived.across()) == [*segments, *(await read(lived.journal, after=PAID + SINCE))]
     assert "whole" in await lived.verify("--archive", lived.folder)
 
@@ -129,7 +129,7 @@ async def test_the_newest_segment_stays_even_where_a_snapshot_covers_it(lived: L
         await shard.release([LOG[1]])
     head = PAID + SINCE + 20
     assert lived.sql("SELECT position FROM snapshot WHERE partition = %s", LOG[1]) == [(head,)]
-    await lived.archive("0s")
+    await lived.archive(older_than="0s")
     assert lived.positions() == [head]
     async with working(lived.url, 3) as (_, system):
         await system.ask(LEDGER, payment(4_000))
@@ -141,8 +141,8 @@ async def test_a_log_without_a_snapshot_or_too_young_stays(lived: Lived) -> None
     lease = next(lease for lease in await lived.journal.leases() if lease.partition == 3)
     for position in (1, 2):
         await lived.journal.flush([Append("demo", 3, lease.epoch, position, (Event("e/demo/x", position, "tested.v1", b"\xc0"),))])
-    assert "0 segments archived" in await lived.archive("200d")
-    await lived.archive("0s")
+    assert "0 segments archived" in await lived.archive(older_than="200d")
+    await lived.archive(older_than="0s")
     assert lived.sql("SELECT count(*) FROM segment WHERE partition = 3") == [(2,)]
     assert lived.sql("SELECT DISTINCT partition FROM archive") == [(LOG[1],)]
 
@@ -173,7 +173,7 @@ async def test_a_snapshot_that_is_not_what_the_log_says_covers_nothing(lived: Li
 )
 async def test_verify_finds_what_is_wrong_with_an_archive(lived: Lived, damage: str, error: type[EsplanadeError], says: str) -> None:
     await lived.archive()
-    await lived.archive("0s")
+    await lived.archive(older_than="0s")
     file, second = (lived.folder / f"demo.{LOG[1]}.{place}.esa" for place in ("1-20", "21-30"))
     whole = file.read_bytes()
     match damage:
@@ -206,6 +206,26 @@ async def test_an_interrupted_archiving_leaves_the_journal_whole_and_says_what_i
         with pytest.raises(Conflict, match="another"):
             await lived.archive()
     assert "20 segments archived" in await lived.archive()
+
+
+async def test_encrypted_archives_are_read_with_their_key_beside_plain_ones(lived: Lived, tmp_path: Path) -> None:
+    key_file = tmp_path / "key"
+    key_file.write_bytes(b"k" * 32)
+    lived.sql("UPDATE segment SET written_ms = written_ms - 100 * 86400000::bigint WHERE position <= 5")
+    segments = await read(lived.journal)
+    await lived.archive(older_than="150d")
+    assert "positions 6 to 20" in await lived.archive("--encrypt", key_file)
+    sealed = (lived.folder / f"demo.{LOG[1]}.6-20.esa").read_bytes()
+    assert b"AES-256-GCM" in sealed[:200]
+
+    with psycopg.connect(lived.url) as connection:
+        ranges = archived_ranges(connection)
+    assert await read(WithArchive(lived.journal, lived.folder, ranges, b"k" * 32)) == segments
+    with pytest.raises(InvalidInput, match="is encrypted; name its key file"):
+        await read(lived.across())
+    assert "20 archived" in await lived.verify("--archive", lived.folder, "--archive-key", key_file)
+    with psycopg.connect(lived.url) as connection, pytest.raises(InvalidInput, match="another key"):
+        check_journal(connection, lived.folder, b"o" * 32)
 
 
 async def test_a_backup_of_an_archived_journal_is_restored_and_goes_on_with_the_same_files(lived: Lived, empty_url: str, tmp_path: Path) -> None:
