@@ -279,10 +279,45 @@ class Late(_Body, frozen=True):
     ticks: int
 
 
+# --- allotment --------------------------------------------------------------------------------------------------------
+
+
+class AllotmentOpened(_Body, frozen=True):
+    """Or its limits changed. `unit`: index into Venue.units; `venue` "": a reward."""
+
+    venue: str
+    unit: int
+    currency: str
+    amount: int
+    limit: int
+    each: int
+    closes_ms: int
+
+
+class TakesBegun(_Body, frozen=True):
+    """n takes reserved: key (n, 16) bytes, subject (n,) u4, count (n,) u2."""
+
+    now_ms: int
+    key: bytes
+    subject: bytes
+    count: bytes
+
+
+class TakesDecided(_Body, frozen=True):
+    """key (n, 16) bytes; what (n,) u1: 1 money is held, TAKE_DONE it has moved, 3 it was refused, 4 the hold was gone: the units are back."""
+
+    key: bytes
+    what: bytes
+
+
+TAKE_DONE: Final = 2
+
+
 EventBody = (
     Answered | ReminderSet | ReminderDropped | ReminderFired | OfferCreated | OfferEnded | BaysChanged | QrScanned | ToppedUp | Paid
     | Transferred | HoldsExpired | TransfersSent | TransfersReceived | TransfersFinished | AccountsSet | DayClosed
     | VenueBound | SourceOpened | SourceClosed | OffersAdopted | Transitions | Dwelt | Pushed | Seen | Late
+    | AllotmentOpened | TakesBegun | TakesDecided
 )  # fmt: skip
 
 TYPES: Final[dict[str, type[EventBody]]] = {
@@ -312,6 +347,9 @@ TYPES: Final[dict[str, type[EventBody]]] = {
     "pushed.v1": Pushed,
     "seen.v1": Seen,
     "late.v1": Late,
+    "allotment_opened.v1": AllotmentOpened,
+    "takes_begun.v1": TakesBegun,
+    "takes_decided.v1": TakesDecided,
 }
 _NAMES: Final = {struct: name for name, struct in TYPES.items()}
 _ENCODER: Final = msgspec.msgpack.Encoder()

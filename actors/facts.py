@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.events import (
+    TAKE_DONE,
     AccountsSet,
+    AllotmentOpened,
     Answered,
     BaysChanged,
     DayClosed,
@@ -35,6 +37,8 @@ from actors.events import (
     Seen,
     SourceClosed,
     SourceOpened,
+    TakesBegun,
+    TakesDecided,
     ToppedUp,
     Transferred,
     TransfersFinished,
@@ -148,7 +152,12 @@ def facts_of(event: Event) -> list[Fact]:
             return [Fact(NO_TICK, entity, event.type, f"{body.offer_id} {body.tick}")]
         case BaysChanged():
             return [Fact(NO_TICK, entity, event.type, f"{bay.unit_id} {int(bay.occupied)}") for bay in body.bays]
-        case ReminderSet() | ReminderDropped() | ReminderFired():
+        case AllotmentOpened():
+            terms = f"{body.venue} {body.unit} {body.currency} {body.amount} {body.limit} {body.each} {body.closes_ms}"
+            return [Fact(NO_TICK, entity, event.type, terms)]
+        case TakesDecided():
+            return [Fact(NO_TICK, entity, event.type, key) for key, what in zip(_hex(body.key), body.what, strict=True) if what == TAKE_DONE]
+        case ReminderSet() | ReminderDropped() | ReminderFired() | TakesBegun():
             return []
         case Answered() | VenueBound() | SourceOpened() | SourceClosed() | OffersAdopted() | Seen() | Late():
             return []

@@ -238,10 +238,55 @@ class GetBooks(_Tagged, frozen=True, kw_only=True, tag="get_books"):
     """Replies Books: sums over this ledger entity's accounts."""
 
 
+# --- allotment/<tenant>/<id> ------------------------------------------------------------------------------------------
+
+
+class OpenAllotment(_Tagged, frozen=True, kw_only=True, tag="open_allotment"):
+    """So many units, `amount` each: a sale, paid to the till of `unit` in `venue`, or without a venue a reward, paid from outside to wallets. Replies Done.
+
+    `each`: units one subject may take, 0 for any. `closes_ms`: when no take begins any more (ms since 1970), 0 for never. Sent again it may change these two and `limit`.
+    """
+
+    venue: str = ""
+    unit: str = ""
+    currency: Currency
+    amount: Money
+    limit: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+    each: Annotated[int, msgspec.Meta(ge=0, le=1_000)] = 0
+    closes_ms: Annotated[int, msgspec.Meta(ge=0, lt=2**53)] = 0
+
+
+class Takes(_Tagged, frozen=True, kw_only=True, tag="takes"):
+    """Reserve for n subjects: key (n, 16) bytes, subject (n,) u4, count (n,) u2 units. Replies Taken; a reserved take is under way until a courier has brought it to its end."""
+
+    now_ms: int
+    key: bytes
+    subject: bytes
+    count: bytes
+
+
+class DecideTakes(_Tagged, frozen=True, kw_only=True, tag="decide_takes"):
+    """From couriers: key (n, 16) bytes; what (n,) u1: 1 money is held, 2 it has moved, 3 it was refused, 4 the hold is gone. What does not follow from a take's state is ignored. Replies Decided."""
+
+    key: bytes
+    what: bytes
+
+
+class GetOpenTakes(_Tagged, frozen=True, kw_only=True, tag="get_open_takes"):
+    """The oldest takes under way, or with `key` (n, 16) those of them that are known. Replies OpenTakes."""
+
+    key: bytes = b""
+
+
+class GetAllotment(_Tagged, frozen=True, kw_only=True, tag="get_allotment"):
+    """Replies AllotmentState."""
+
+
 Command = (
     ScanQr | CreateOffer | EndOffer | GetOffers | SetBays | GetParking | FindStores | SearchStores | GetZone
     | TopUps | Payments | GetBalance | GetBooks
     | Transfers | SendTransfers | GetUnderWay | ReceiveTransfers | FinishTransfers | SetAccounts | CloseDay | GetAccount
+    | OpenAllotment | Takes | DecideTakes | GetOpenTakes | GetAllotment
     | Remind
 )  # fmt: skip
 
@@ -387,10 +432,58 @@ class Books(_Tagged, frozen=True, kw_only=True, tag="books"):
     day: int = 0
 
 
+class Taken(_Tagged, frozen=True, kw_only=True, tag="taken"):
+    """state (n,) u1: 1 reserved, 2 money is held, 3 done, 0 refused: then result (n,) u1 is 1 + index into `codes`. A known key answers with what became of it."""
+
+    state: bytes
+    result: bytes
+    codes: tuple[str, ...]
+
+
+class Decided(_Tagged, frozen=True, kw_only=True, tag="decided"):
+    """state (n,) u1 as in Taken, as it is now; 0 too for a take that is not known (any more)."""
+
+    state: bytes
+
+
+class OpenTakes(_Tagged, frozen=True, kw_only=True, tag="open_takes"):
+    """Terms of the allotment (`unit`: index into Venue.units) and n takes: key (n, 16) bytes, subject (n,) u4, count (n,) u2, begun_ms (n,) i8, state (n,) u1."""
+
+    venue: str
+    unit: int
+    currency: str
+    amount: int
+    key: bytes
+    subject: bytes
+    count: bytes
+    begun_ms: bytes
+    state: bytes
+
+
+class AllotmentState(_Tagged, frozen=True, kw_only=True, tag="allotment_state"):
+    """`left` units may still be taken; `under_way`: units of takes that are not at their end. `venue` "": a reward."""
+
+    venue: str
+    unit: int
+    currency: str
+    amount: int
+    limit: int
+    each: int
+    closes_ms: int
+    left: int
+    under_way: int
+
+
 Reply = (
     Done | Rejected | Stores | WalkedIn | Offers | Parking | ZoneState | Settled | Balance | Books
     | UnderWay | Received | Accounts | DayClosing
+    | Taken | Decided | OpenTakes | AllotmentState
 )  # fmt: skip
+
+TAKE_CODES = (
+    "count_must_be_positive", "closed", "sold_out", "exceeds_each", "exists_with_different_subject", "exists_with_different_count", "too_many_under_way",
+)  # fmt: skip
+"""What Taken may say: i means TAKE_CODES[i - 1]. Codes are told by name: numbers may change."""
 
 RECEIVED_BEFORE = 255
 """Outcome in Received of a transfer that its source has finished already."""

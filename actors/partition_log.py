@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from actors.allotment import Allotment
 from actors.behaviour import Behaviour
 from actors.entity import Entity, SavedEntity
 from actors.events import decode_event, encode_event
@@ -42,6 +43,7 @@ BEHAVIOURS: Final[Behaviours] = {
     "zone": Zone(),
     "ledger": Ledger(),
     "session": Session(),
+    "allotment": Allotment(),
 }
 
 
@@ -105,6 +107,7 @@ class PartitionLog:
         self.queue: deque[Slot] = deque()
         self.entities: dict[Address, Entity] = {}
         self.ledgers: list[Entity] = []
+        self.allotments: list[Entity] = []
         self.alarms = Alarms()
         self.hosts: dict[str, HostedPositions] = {}
         self.orphans: set[str] = set()  # venues with a host in the journal that are gone from the catalogue
@@ -129,6 +132,8 @@ class PartitionLog:
             held = self.entities[address] = Entity(address, behaviour)
             if address.kind == "ledger":
                 self.ledgers.append(held)
+            elif address.kind == "allotment":
+                self.allotments.append(held)
         return held
 
     def host(self, venue: str) -> PositionHost | None:

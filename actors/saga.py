@@ -12,8 +12,9 @@ ledger's accounts is zero at every version, and the transit accounts of all ledg
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final, Generic, TypeVar
 
 from actors.messages import (
     RECEIVED_BEFORE,
@@ -33,19 +34,54 @@ from esplanade.core.ids import Address
 
 LOOK_S: Final = 0.05
 REST_S: Final = 1.0
-"""How long a courier rests when a ledger did not answer."""
+"""How long a courier rests when a place did not answer."""
 MAX_AT_ONCE: Final = 64
-"""Ledgers asked at the same time."""
+"""Places visited at the same time."""
 
 
-class TransferCourier:
-    """Carries the transfers of a system's ledgers. `failures` counts rounds that a ledger did not answer; they are taken up again."""
+Place = TypeVar("Place", bound=tuple[Any, ...])
+
+
+class Courier(ABC, Generic[Place]):
+    """Goes from place to place and takes what is under way there to its end. `finished` counts that, `failures` rounds that a place did not answer; they are taken up again."""
 
     def __init__(self, system: System, *, deadline_s: float = 5.0) -> None:
         self.finished = 0
         self.failures = 0
         self._system = system
         self._deadline_s = deadline_s
+
+    @abstractmethod
+    async def visit(self, place: Place) -> int:
+        """Carry what is under way from one place; returns how much was finished. Raises what `System.ask` raises."""
+
+    async def sweep(self, places: Sequence[Place]) -> int:
+        """Visit all of these; those that do not answer are counted and left for later. Returns how much was finished."""
+        finished = 0
+        for start in range(0, len(places), MAX_AT_ONCE):
+            found = await asyncio.gather(*(self.visit(place) for place in places[start : start + MAX_AT_ONCE]), return_exceptions=True)
+            for outcome in found:
+                if isinstance(outcome, int):
+                    finished += outcome
+                elif isinstance(outcome, EsplanadeError):
+                    self.failures += 1
+                else:
+                    raise outcome
+        return finished
+
+    async def attend(self, under_way: Callable[[], Sequence[Place]]) -> None:
+        """Visit until cancelled what `under_way` names: looked for every LOOK_S, after a failure every REST_S."""
+        while True:
+            places, failures = under_way(), self.failures
+            await self.sweep(places)
+            await asyncio.sleep(LOOK_S if failures == self.failures else REST_S)
+
+
+class TransferCourier(Courier[tuple[str, int]]):
+    """Carries the transfers of a system's ledgers. A place is a (tenant, ledger)."""
+
+    async def visit(self, place: tuple[str, int]) -> int:
+        return await self.carry(*place)
 
     async def carry(self, tenant: str, ledger: int) -> int:
         """Take what is under way from one ledger to its end; returns how many transfers were finished. Raises what `System.ask` raises."""
@@ -80,26 +116,3 @@ class TransferCourier:
         if isinstance(reply, Rejected):
             raise Fault(f"ledger/{tenant}/{ledger}: {type(command).__name__}: {reply.code}: {reply.message}")
         return reply
-
-    # --- all the time ----------------------------------------------------------------------------------------------------
-
-    async def sweep(self, places: Sequence[tuple[str, int]]) -> int:
-        """Carry for all of these (tenant, ledger); those that do not answer are counted and left for later. Returns how many transfers were finished."""
-        finished = 0
-        for start in range(0, len(places), MAX_AT_ONCE):
-            found = await asyncio.gather(*(self.carry(*place) for place in places[start : start + MAX_AT_ONCE]), return_exceptions=True)
-            for outcome in found:
-                if isinstance(outcome, int):
-                    finished += outcome
-                elif isinstance(outcome, EsplanadeError):
-                    self.failures += 1
-                else:
-                    raise outcome
-        return finished
-
-    async def attend(self, under_way: Callable[[], Sequence[tuple[str, int]]]) -> None:
-        """Carry until cancelled, for the ledgers that `under_way` names: looked for every LOOK_S, after a failure every REST_S."""
-        while True:
-            places, failures = under_way(), self.failures
-            await self.sweep(places)
-            await asyncio.sleep(LOOK_S if failures == self.failures else REST_S)

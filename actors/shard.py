@@ -850,6 +850,14 @@ class Shard:
             for entity in log.ledgers if entity.state.transit.open
         ]  # fmt: skip
 
+    def open_allotments(self) -> list[tuple[str, str]]:
+        """Allotments here, (tenant, id), of which takes are under way."""
+        return [
+            (log.tenant, entity.address.id)
+            for log in self._logs.values() if log.live and log.partition not in self._leaving
+            for entity in log.allotments if entity.state.open
+        ]  # fmt: skip
+
     # --- profile ------------------------------------------------------------------------------------------------------
 
     def profile(self) -> ShardProfile:

@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from actors.allotment_courier import AllotmentCourier
 from actors.directory import encode_leases, owner_name, shard_name
 from actors.partition_log import BEHAVIOURS, Behaviours
 from actors.positions import HostSettings
@@ -102,7 +103,7 @@ class FollowingSystem(System, Protocol):
 class ShardProcess:
     """A shard with its own connections, standing by until the supervisor has it take partitions. `frame` is what gateways call.
 
-    With a `system` to ask other ledgers, it carries the transfers of its own.
+    With a `system` to ask other entities, it carries the transfers and takes of its own.
     """
 
     def __init__(self, config: ServiceConfig, index: int, behaviours: Behaviours = BEHAVIOURS, system: FollowingSystem | None = None) -> None:
@@ -110,7 +111,7 @@ class ShardProcess:
         self._behaviours = behaviours
         self._system = system
         self._courier: TransferCourier | None = None
-        self._attending: asyncio.Task[None] | None = None
+        self._attending: list[asyncio.Task[None]] = []
         self._index = index
         self._shard: Shard | None = None
         self._journal: PostgresJournal | None = None
@@ -145,8 +146,12 @@ class ShardProcess:
         if self._system is not None:
             await self._system.follow(self._journal, self._broker)
             self._courier = TransferCourier(self._system)
-            self._attending = asyncio.create_task(self._courier.attend(self._shard.under_way))
-            self._attending.add_done_callback(_told)
+            self._attending = [
+                asyncio.create_task(self._courier.attend(self._shard.under_way)),
+                asyncio.create_task(AllotmentCourier(self._system, RealClock()).attend(self._shard.open_allotments)),
+            ]
+            for task in self._attending:
+                task.add_done_callback(_told)
         _settle_collector(GC_YOUNG)
 
     async def frame(self, data: bytes) -> bytes:
@@ -175,9 +180,9 @@ class ShardProcess:
         return self._shard
 
     async def stop(self) -> None:
-        if self._attending is not None:
-            self._attending.cancel()
-            await asyncio.gather(self._attending, return_exceptions=True)
+        for task in self._attending:
+            task.cancel()
+        await asyncio.gather(*self._attending, return_exceptions=True)
         if self._shard is not None:
             await self._shard.stop()
         if self._system is not None:
