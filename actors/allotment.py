@@ -225,6 +225,9 @@ def _decide_takes(state: AllotmentBook, terms: Terms, command: Takes) -> Decisio
             code="invalid",
             message=f"takes with key {len(command.key)} B, subject {len(command.subject)} B, count {len(command.count)} B; n rows need 16n, 4n, 2n bytes",
         )
+    if command.reward == bool(terms.venue):
+        is_a = "sold, not given away; buy it" if command.reward else "a reward and not for sale; operators grant it"
+        return Rejected(code="not_a_reward" if command.reward else "not_for_sale", message=f"this allotment is {is_a}")
     if n > MAX_ROWS:
         return Rejected(code="too_many_rows", message=f"{n} takes; at most {MAX_ROWS}, send several")
     subjects, counts = np.frombuffer(command.subject, "<u4").tolist(), np.frombuffer(command.count, "<u2").tolist()

@@ -64,12 +64,14 @@ class AllotmentCourier(Courier[tuple[str, str]]):
     async def visit(self, place: tuple[str, str]) -> int:
         return sum(outcome.done for outcome in (await self.carry(*place)).values())
 
-    async def take(self, tenant: str, name: str, key: bytes, subject: int, count: int) -> Outcome:
+    async def take(self, tenant: str, name: str, key: bytes, subject: int, count: int = 1, *, reward: bool = False) -> Outcome:
         """Begin one take and carry it; safe to repeat with the same key. Raises what `System.ask` raises: then a courier goes on with it, and asking again tells the outcome."""
         begun = await self.request(
             Address("allotment", tenant, name),
-            Takes(now_ms=self._clock.unix_ms(), key=key, subject=np.array([subject], "<u4").tobytes(), count=np.array([count], "<u2").tobytes()),
-        )
+            Takes(
+                now_ms=self._clock.unix_ms(), key=key, subject=np.array([subject], "<u4").tobytes(), count=np.array([count], "<u2").tobytes(), reward=reward
+            ),
+        )  # fmt: skip
         if isinstance(begun, Rejected):
             return Outcome(False, code=begun.code)
         if not isinstance(begun, Taken):

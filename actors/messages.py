@@ -257,12 +257,16 @@ class OpenAllotment(_Tagged, frozen=True, kw_only=True, tag="open_allotment"):
 
 
 class Takes(_Tagged, frozen=True, kw_only=True, tag="takes"):
-    """Reserve for n subjects: key (n, 16) bytes, subject (n,) u4, count (n,) u2 units. Replies Taken; a reserved take is under way until a courier has brought it to its end."""
+    """Reserve for n subjects: key (n, 16) bytes, subject (n,) u4, count (n,) u2 units. Replies Taken; a reserved take is under way until a courier has brought it to its end.
+
+    `reward`: what the caller takes this for; a sale is not to be had as a reward, nor a reward for sale.
+    """
 
     now_ms: int
     key: bytes
     subject: bytes
     count: bytes
+    reward: bool = False
 
 
 class DecideTakes(_Tagged, frozen=True, kw_only=True, tag="decide_takes"):

@@ -6,7 +6,8 @@ import struct
 
 from actors.behaviour import Context
 from actors.ledger import Ledger
-from actors.messages import Payments, Rejected, TopUps
+from actors.ledger_codes import OUTSIDE, WALLET
+from actors.messages import Payments, Rejected, SendTransfers, TopUps, Transfers
 from actors.positions import HostSettings, PositionHost
 from actors.venue_book import VenueBook
 from esplanade.core.errors import Fault
@@ -48,8 +49,19 @@ def warm_up() -> None:
     ledger, context = Ledger(), Context(address=Address("ledger", "warm-up", "0"), venue=book)
     state = ledger.initial()
     for command in (
-        TopUps(tick=0, key=bytes(16), subject=bytes(4), amount=b"\2\0\0\0", currency="EUR"),
+        TopUps(tick=0, key=bytes(16), subject=bytes(4), amount=b"\3\0\0\0", currency="EUR"),
         Payments(tick=0, venue="warm-up", key=b"\1" * 16, subject=bytes(4), unit=bytes(2), amount=b"\1\0\0\0", currency="EUR"),
+        Transfers(
+            currency="EUR",
+            op=b"\0",
+            key=b"\2" * 16,
+            debit=_u8(WALLET << 60),
+            credit=_u8(OUTSIDE << 60),
+            amount=_u8(1),
+            reference=bytes(16),
+            expires=bytes(8),
+        ),
+        SendTransfers(currency="EUR", key=b"\3" * 16, subject=bytes(4), to=b"\1\0\0\0", amount=_u8(1)),
     ):
         decision = ledger.decide(state, command, context)
         if isinstance(decision, Rejected) or not decision.events:
@@ -57,6 +69,10 @@ def warm_up() -> None:
         for event in decision.events:
             state = ledger.apply(state, event)
     ledger.load(ledger.save(state))
+
+
+def _u8(value: int) -> bytes:
+    return struct.pack("<Q", value)
 
 
 def _f4(value: float) -> bytes:

@@ -109,10 +109,12 @@ class Verifier:
 
 # --- permissions ------------------------------------------------------------------------------------------------------
 
-_EVERYONE: Final[frozenset[type]] = frozenset({f.Hello, f.Ping, f.Subscribe, f.Unsubscribe, f.GetOffers, f.FindStores, f.Search, f.GetClock, f.Ack})
-_SHOPPER: Final = _EVERYONE | {f.WalkIn, f.Move, f.Leave, f.Pay, f.GetBalance, f.Transfer, f.GetStatement}
+_EVERYONE: Final[frozenset[type]] = frozenset(
+    {f.Hello, f.Ping, f.Subscribe, f.Unsubscribe, f.GetOffers, f.FindStores, f.Search, f.GetClock, f.GetItem, f.Ack}
+)
+_SHOPPER: Final = _EVERYONE | {f.WalkIn, f.Move, f.Leave, f.Pay, f.GetBalance, f.Transfer, f.GetStatement, f.Buy}
 
-_TILL: Final[frozenset[type]] = frozenset({f.GetStatement, f.Refund, f.Hold, f.Post, f.Void, f.GetTill})
+_TILL: Final[frozenset[type]] = frozenset({f.GetStatement, f.Refund, f.Hold, f.Post, f.Void, f.GetTill, f.PutItem, f.Grant})
 
 PERMITTED: Final[dict[Role, frozenset[type]]] = {
     "guest": _SHOPPER,

@@ -243,6 +243,23 @@ class Client:
         balances: dict[str, int] = (await self.request("get_till", venue=venue, unit=unit))["balances"]
         return balances
 
+    async def put_item(self, item: str, amount: int, currency: str, limit: int, **terms: Any) -> Frame:
+        """`terms`: venue and unit of a sale; each, closes_ms."""
+        return await self.request("put_item", item=item, amount=amount, currency=currency, limit=limit, **terms)
+
+    async def item(self, item: str) -> Frame:
+        return await self.request("get_item", item=item)
+
+    async def buy(self, item: str, *, key: bytes, count: int = 1) -> int:
+        """What the wallet can spend then."""
+        balance: int = (await self.request("buy", item=item, key=key, count=count))["balance"]
+        return balance
+
+    async def grant(self, item: str, subject: int, *, key: bytes) -> int:
+        """What the wallet can spend then."""
+        balance: int = (await self.request("grant", item=item, key=key, subject=subject))["balance"]
+        return balance
+
     async def subscribe(self, topic: str, *, rate_hz: float | None = None) -> None:
         """Subscribed again by itself after a reconnect."""
         fields: Frame = {"topic": topic} if rate_hz is None else {"topic": topic, "rate_hz": rate_hz}

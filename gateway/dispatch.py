@@ -28,6 +28,7 @@ from gateway.auth import Identity
 from gateway.batching import MoveBatcher, PayBatcher, Payment, Tee, tee_rows
 from gateway.hub import Hub
 from gateway.hub import Peer as HubPeer
+from gateway.items import ItemDesk
 from gateway.metrics import GatewayMetrics
 from gateway.money import MoneyDesk
 from gateway.stale_reads import Read, StaleReads
@@ -83,6 +84,7 @@ class Dispatch:
         self._moves = MoveBatcher(system, metrics, tee)
         self._pays = PayBatcher(system, metrics)
         self._money = MoneyDesk(system=system, venues=venues, journal=journal, clock=clock)
+        self._items = ItemDesk(system=system, venues=venues, clock=clock)
         self._reads = StaleReads(system, clock, metrics)
         self._tasks: set[asyncio.Task[None]] = set()
         self.in_flight = 0
@@ -135,6 +137,10 @@ class Dispatch:
                 self._request(peer, frame.seq, self._money.answer(peer.identity, frame), started)
             case f.Refund() | f.Hold() | f.Post() | f.Void():
                 self._request(peer, frame.seq, self._noted(peer, frame, self._money.answer(peer.identity, frame)), started)
+            case f.GetItem() | f.Buy():
+                self._request(peer, frame.seq, self._items.answer(peer.identity, frame), started)
+            case f.PutItem() | f.Grant():
+                self._request(peer, frame.seq, self._noted(peer, frame, self._items.answer(peer.identity, frame)), started)
             case f.OpenSource() | f.CloseSource():
                 self._request(peer, frame.seq, self._source(peer, frame), started)
             case f.Columns():
@@ -517,7 +523,7 @@ def error_frame(error: EsplanadeError, seq: int | None) -> f.Error:
     return f.Error(code=code, message=error.message, retryable=error.retryable, seq=seq)
 
 
-Act = f.CreateOffer | f.EndOffer | f.SetBays | f.TopUps | f.Refund | f.Hold | f.Post | f.Void
+Act = f.CreateOffer | f.EndOffer | f.SetBays | f.TopUps | f.Refund | f.Hold | f.Post | f.Void | f.PutItem | f.Grant
 """What an operator does that the audit trail tells."""
 
 
@@ -544,6 +550,14 @@ def described(frame: Act) -> tuple[str, str, Detail]:
                 str(frame.subject),
                 {"amount": frame.amount, "currency": frame.currency, "key": frame.key.hex()},
             )
+        case f.PutItem():
+            return (
+                "item.put",
+                frame.item,
+                {"amount": frame.amount, "currency": frame.currency, "limit": frame.limit, "unit": frame.unit or "", "each": frame.each},
+            )
+        case f.Grant():
+            return "item.grant", frame.item, {"subject": frame.subject, "key": frame.key.hex()}
         case f.Void():
             return "money.void", str(frame.subject), {"currency": frame.currency, "key": frame.key.hex()}
         case _:

@@ -280,6 +280,48 @@ class GetTill(_Frame, frozen=True, kw_only=True, tag="get_till"):
     unit: Id
 
 
+class PutItem(_Frame, frozen=True, kw_only=True, tag="put_item"):
+    """Operators: `limit` units, each sold for `amount` to the till of `unit` in `venue`, or without these each a reward of `amount` to a wallet. Answered with Done.
+
+    `each`: what one person may have, 0 for any; `closes_ms`: no more from then on (since 1970), 0 for never. Sent again, it changes these two and `limit`.
+    """
+
+    seq: Seq
+    item: Id
+    amount: Money
+    currency: Currency
+    limit: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+    venue: Id | None = None
+    unit: Id | None = None
+    each: Annotated[int, msgspec.Meta(ge=0, le=1_000)] = 0
+    closes_ms: Annotated[int, msgspec.Meta(ge=0, lt=2**53)] = 0
+
+
+class GetItem(_Frame, frozen=True, kw_only=True, tag="get_item"):
+    """What it costs and how many are left. Answered with Item."""
+
+    seq: Seq
+    item: Id
+
+
+class Buy(_Frame, frozen=True, kw_only=True, tag="buy"):
+    """Units of an item, paid from my wallet: both or neither. Answered with Bought."""
+
+    seq: Seq
+    item: Id
+    key: Key
+    count: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 1
+
+
+class Grant(_Frame, frozen=True, kw_only=True, tag="grant"):
+    """Operators: one unit of a reward to `subject`'s wallet. Answered with Bought."""
+
+    seq: Seq
+    item: Id
+    key: Key
+    subject: Subject
+
+
 class GetBooks(_Frame, frozen=True, kw_only=True, tag="get_books"):
     """Operators: the tenant's books, summed over its ledgers."""
 
@@ -353,7 +395,7 @@ class Payments(_Frame, frozen=True, kw_only=True, tag="payments"):
 
 ClientFrame = (
     Hello | Ping | WalkIn | Move | Leave | Ack | Pay | GetBalance
-    | Transfer | GetStatement | Refund | Hold | Post | Void | GetTill
+    | Transfer | GetStatement | Refund | Hold | Post | Void | GetTill | PutItem | GetItem | Buy | Grant
     | Subscribe | Unsubscribe | GetOffers | FindStores | Search | GetZone | GetClock
     | CreateOffer | EndOffer | SetBays | GetBooks | OpenSource | CloseSource | Columns | Watermark | TopUps | Payments
 )  # fmt: skip
@@ -535,6 +577,32 @@ class Till(_Frame, frozen=True, kw_only=True, tag="till_is"):
     balances: dict[str, int]
 
 
+class Item(_Frame, frozen=True, kw_only=True, tag="item_is"):
+    """`left` units may still be had; `under_way`: units whose money is moving just now. `venue` and `unit` (index into the venue's units) of a sale alone."""
+
+    seq: Seq
+    item: str
+    amount: int
+    currency: str
+    limit: int
+    left: int
+    under_way: int
+    each: int
+    closes_ms: int
+    venue: str | None = None
+    unit: int | None = None
+
+
+class Bought(_Frame, frozen=True, kw_only=True, tag="bought"):
+    """The units are theirs and the money has moved, durably; `balance`: what the wallet can spend then."""
+
+    seq: Seq
+    item: str
+    key: Key
+    count: int
+    balance: int
+
+
 class Books(_Frame, frozen=True, kw_only=True, tag="books"):
     seq: Seq
     accounts: int
@@ -629,5 +697,5 @@ class Bye(_Frame, frozen=True, kw_only=True, tag="bye"):
 
 ServerFrame = (
     Welcome | Pong | Taken | Done | WalkedIn | Stores | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
-    | Balance | Statement | Till | Books | Subscribed | Dots | Density | Stats | PaymentStats | OfferState | Parking | Error | Bye
+    | Balance | Statement | Till | Item | Bought | Books | Subscribed | Dots | Density | Stats | PaymentStats | OfferState | Parking | Error | Bye
 )  # fmt: skip

@@ -53,6 +53,10 @@ describe("golden frames", () => {
     "post",
     "void",
     "get_till",
+    "put_item",
+    "get_item",
+    "buy",
+    "grant",
   ])("%s, encoded here, reads as the server's bytes do", (op) => {
     const golden = decode(bytes(op)) as { op: string };
     expect(jsonable(decode(encodeFrame(golden)))).toEqual(jsonable(golden));

@@ -38,6 +38,10 @@ CLIENT: tuple[f.ClientFrame, ...] = (
     f.Post(seq=26, venue="parkside", key=KEY[::-1], subject=3, hold=KEY, currency="EUR", amount=400),
     f.Void(seq=27, venue="parkside", key=KEY[::-1], subject=3, hold=KEY, currency="EUR"),
     f.GetTill(seq=28, venue="parkside", unit="u-12"),
+    f.PutItem(seq=30, item="shoes", amount=4900, currency="EUR", limit=200, venue="parkside", unit="u-12", each=2, closes_ms=1_700_000_600_000),
+    f.GetItem(seq=31, item="shoes"),
+    f.Buy(seq=32, item="shoes", key=KEY, count=2),
+    f.Grant(seq=33, item="welcome", key=KEY, subject=3),
     f.Subscribe(seq=7, topic="venue/parkside/density/1", rate_hz=2.0),
     f.Unsubscribe(seq=8, topic="venue/parkside/density/1"),
     f.GetOffers(seq=9, venue="parkside"),
@@ -84,6 +88,10 @@ SERVER: tuple[f.ServerFrame, ...] = (
         next=f.StatementPlace(4, 9, 0, 550),
     ),
     f.Till(seq=28, venue="parkside", unit="u-12", balances={"EUR": 450}),
+    f.Item(
+        seq=31, item="shoes", amount=4900, currency="EUR", limit=200, left=12, under_way=3, each=2, closes_ms=1_700_000_600_000, venue="parkside", unit=12
+    ),
+    f.Bought(seq=32, item="shoes", key=KEY, count=2, balance=200),
     f.Books(
         seq=16, accounts=3, total={"EUR": 0}, wallets={"EUR": 550}, tills={"EUR": 450}, outside={"EUR": -1000}, payments=1, top_ups=1,
     ),

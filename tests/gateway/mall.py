@@ -11,6 +11,7 @@ from actors.directory import partitions_of, shard_name
 from actors.local_system import LocalSystem
 from actors.messages import CreateOffer, Payments, TopUps
 from actors.shard import Shard
+from actors.warm_up import warm_up
 from esplanade.core.clock import RealClock
 from esplanade.core.errors import Unavailable
 from esplanade.core.ids import Address
@@ -53,6 +54,7 @@ class Mall:
         )  # fmt: skip
 
     async def start(self) -> None:
+        await asyncio.to_thread(warm_up)  # as a shard's process does, before a turn needs a kernel
         await self.catalogue.add_tenant("demo", "Demo")
         await self.catalogue.add_tenant("other", "Other")
         await self.catalogue.put_venue("demo", document())

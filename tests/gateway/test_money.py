@@ -127,3 +127,33 @@ async def test_shoppers_hold_and_refund_nothing(mall: Mall) -> None:
     operator = await mall.client(url, 5, "operator")
     assert await refusal(operator.hold(VENUE, "nowhere", 8, 1, "EUR", key=keys(5), expires_ms=2**50)) == "not_found"
     assert await refusal(operator.transfer(9, 1, "EUR", key=keys(6))) == "forbidden"
+
+
+async def test_the_last_pairs_are_sold_once_and_each_is_paid(mall: Mall) -> None:
+    _, url = await mall.gateway()
+    operator, alice, bob = await mall.client(url, 1, role="operator"), await mall.client(url, 8), await mall.client(url, 9)
+    assert await refusal(alice.buy("shoes", key=keys(1))) == "not_found"
+    await operator.put_item("shoes", 300, "EUR", 3, venue=VENUE, unit=TILL, each=2)
+    assert await alice.buy("shoes", key=keys(1), count=2) == 400
+    assert await alice.buy("shoes", key=keys(1), count=2) == 400, "a repetition has one effect"
+    assert await refusal(alice.buy("shoes", key=keys(2))) == "exceeds_each"
+    both = await asyncio.gather(*(bob.buy("shoes", key=keys(10 + i)) for i in range(2)), return_exceptions=True)
+    assert {one if isinstance(one, int) else getattr(one, "code", one) for one in both} == {700, "sold_out"}
+    item = await alice.item("shoes")
+    assert (item["left"], item["under_way"], item["venue"]) == (0, 0, VENUE)
+    assert await operator.till(VENUE, TILL) == {"EUR": 900}
+    assert await bob.balance() == {"EUR": 700}
+    assert [line["what"] for line in (await alice.statement("EUR"))["lines"]] == ["top_up", "post"]
+    assert await refusal(operator.put_item("shoes", 300, "EUR", 2, venue=VENUE, unit=TILL)) == "limit_below_taken"
+    assert await refusal(operator.put_item("hats", 300, "EUR", 2, venue=VENUE)) == "invalid"
+
+
+async def test_a_reward_is_granted_once_and_not_for_sale(mall: Mall) -> None:
+    _, url = await mall.gateway()
+    operator, alice = await mall.client(url, 1, role="operator"), await mall.client(url, 8)
+    await operator.put_item("welcome", 50, "EUR", 10, each=1)
+    assert await operator.grant("welcome", 8, key=keys(1)) == 1050
+    assert await refusal(operator.grant("welcome", 8, key=keys(2))) == "exceeds_each"
+    assert await refusal(alice.buy("welcome", key=keys(3))) == "not_for_sale"
+    assert await refusal(alice.grant("welcome", 8, key=keys(4))) == "forbidden"
+    assert await alice.balance() == {"EUR": 1050}

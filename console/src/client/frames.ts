@@ -57,6 +57,13 @@ export type Requests = {
   post: [{ venue: string; key: Uint8Array; subject: number; hold: Uint8Array; currency: string; amount?: number }, Paid];
   void: [{ venue: string; key: Uint8Array; subject: number; hold: Uint8Array; currency: string }, Paid];
   get_till: [{ venue: string; unit: string }, TillIs];
+  put_item: [
+    { item: string; amount: number; currency: string; limit: number; venue?: string; unit?: string; each?: number; closes_ms?: number },
+    Done,
+  ];
+  get_item: [{ item: string }, ItemIs];
+  buy: [{ item: string; key: Uint8Array; count?: number }, Bought];
+  grant: [{ item: string; key: Uint8Array; subject: number }, Bought];
   subscribe: [{ topic: string; rate_hz?: number }, Subscribed];
   unsubscribe: [{ topic: string }, Done];
   get_offers: [{ venue: string; stale_ms?: number }, OfferList];
@@ -139,6 +146,21 @@ export type StatementIs = {
   lines: StatementLine[];
   next?: StatementPlace;
 };
+export type ItemIs = {
+  op: "item_is";
+  seq: number;
+  item: string;
+  amount: number;
+  currency: string;
+  limit: number;
+  left: number;
+  under_way: number;
+  each: number;
+  closes_ms: number;
+  venue?: string;
+  unit?: number;
+};
+export type Bought = { op: "bought"; seq: number; item: string; key: Uint8Array; count: number; balance: number };
 export type TillIs = { op: "till_is"; seq: number; venue: string; unit: string; balances: Record<string, number> };
 export type Books = {
   op: "books";
@@ -200,6 +222,8 @@ export type ServerFrame =
   | BalanceIs
   | StatementIs
   | TillIs
+  | ItemIs
+  | Bought
   | Books
   | Subscribed
   | DotsFrame
