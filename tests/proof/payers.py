@@ -85,7 +85,7 @@ class PhoneDoor:
             )
         return client
 
-    async def _request(self, token: str, op: str, **fields: Any) -> dict[str, Any]:
+    async def request(self, token: str, op: str, **fields: Any) -> dict[str, Any]:
         client = await self._client(token)
         try:
             return await client.request(op, timeout_s=TRY_S, **fields)
@@ -96,20 +96,20 @@ class PhoneDoor:
             raise
 
     async def pay(self, key: bytes, amount: int) -> int:
-        reply = await self._request(
+        reply = await self.request(
             self._wallet.token, "pay", venue=self._venue, key=key, unit=self._unit, amount=amount, currency=CURRENCY
         )  # fmt: skip
         return int(reply["balance"])
 
     async def top_up(self, key: bytes, amount: int) -> int | None:
         subject, packed = struct.pack("<I", self._wallet.subject), struct.pack("<I", amount)
-        reply = await self._request(self._operator, "top_ups", tick=0, key=key, subject=subject, amount=packed, currency=CURRENCY)
+        reply = await self.request(self._operator, "top_ups", tick=0, key=key, subject=subject, amount=packed, currency=CURRENCY)
         if any(reply["result"]):
             raise NotSettled(str(reply["codes"]))
         return None
 
     async def balance(self) -> int:
-        return int((await self._request(self._wallet.token, "balance"))["balances"].get(CURRENCY, 0))
+        return int((await self.request(self._wallet.token, "balance"))["balances"].get(CURRENCY, 0))
 
     async def close(self) -> None:
         for client in self._clients.values():
