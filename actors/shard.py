@@ -12,7 +12,6 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -69,8 +68,17 @@ PASSIVATED_AT_ONCE: Final = 4
 REMINDED_EVERY_S: Final = 0.02
 """After a takeover, logs that have had reminders are opened at this distance, so that those who ask go first."""
 
+MAX_AT_HAND: Final = 65_536
+"""Entities that a command finds by its address alone, without its log."""
+
 MAX_TICKS_A_STEP: Final = 4
 """Ticks closed before other requests get their turn."""
+
+
+def _without(log: Log, logs: list[Log], indices: list[int]) -> tuple[list[Log], list[int]]:
+    """Two columns without the rows of a log."""
+    kept = [i for i, other in enumerate(logs) if other is not log]
+    return [logs[i] for i in kept], [indices[i] for i in kept]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +188,7 @@ class Shard:
         self._tasks: list[asyncio.Task[None]] = []
         self._mailbox = 0
         self._entities = 0
+        self._at_hand: dict[Address, tuple[Entity, PartitionLog]] = {}  # entities of live logs
         self._stopping = False
         self._reopening: asyncio.Task[None] | None = None
         self._told_payments_s = 0.0
@@ -388,49 +397,60 @@ class Shard:
         self._run_frame(requests[start:], frame, now_s, start)
 
     def _run_frame(self, requests: Sequence[Request], frame: Frame, now_s: float, first: int = 0) -> None:
-        """Run what can run at once: commands to entities that are here, of live logs without a queue, which need no venue. All else is routed, one by one.
+        """Run what can run at once: commands to entities that are at hand, of logs without a queue, which need no venue. All else is routed, one by one.
 
-        This is `_route` and `_run` with what is the same for a frame taken out of the loop: one callback a log and frame, not one a turn.
+        This is `_route` and `_run` with what is the same for a frame taken out of the loop: one gate a frame, not one a turn.
         """
         serving = now_s < self._leased_until_s and not self._stopping
-        logs, flusher, behaviours = self._logs, self._flusher, self._behaviours
-        gated: dict[PartitionLog, list[int]] = {}
-        turns = 0
+        at_hand, flusher, leaving, answers = self._at_hand, self._flusher, self._leaving, frame.answers
+        logs: list[Log] = []
+        indices: list[int] = []
         for index, request in enumerate(requests, first):
-            if type(request) is Ask and serving and not flusher.full:
-                address = request.address
-                log = logs.get(log_place(address))
-                if log is not None and log.live and not log.queue and log.partition not in self._leaving:
-                    entity = log.entities.get(address)
-                    if entity is not None and behaviours[address.kind].venue_of(address, request.command) is None:
-                        turns += 1
+            if type(request) is Ask and serving:
+                address, command = request.address, request.command
+                held = at_hand.get(address) or self._find(address)
+                if held is not None:
+                    entity, log = held
+                    if not log.queue and log.partition not in leaving and entity.behaviour.venue_of(address, command) is None and not flusher.full:
                         try:
-                            turn = entity.turn(request.command, request.key, entity.context)
+                            turn = entity.turn(command, request.key, entity.context)
                             if turn.events:
                                 flusher.append(log, turn.events, [(topic, msgspec.msgpack.encode(body)) for topic, body in turn.outbox])
                                 if turn.wakes:
                                     self._await(log, entity, turn)
-                            frame.answers[index] = Replied(turn.reply)
+                            answers[index] = Replied(turn.reply)
                         except EsplanadeError as error:
-                            frame.answers[index] = refusal(error)
+                            answers[index] = refusal(error)
                             self._profile.refused += 1
                         except Exception as error:
+                            self._profile.turns += 1
                             self._broken(log, Slot(request, frame, index, now_s), error)
                             continue
-                        log.used_s = entity.used_s = now_s
-                        indices = gated.get(log)
-                        if indices is None:
-                            gated[log] = [index]
-                        else:
-                            indices.append(index)
+                        log.used_s = now_s
+                        logs.append(log)
+                        indices.append(index)
                         continue
             self._route(Slot(request, frame, index, now_s), now_s)
-        self._profile.turns += turns
-        for log, indices in gated.items():
-            if log.given_up:  # by a later turn of this frame: what it gathered is gone
-                frame.release(indices, Unavailable(f"log ({log.tenant}, {log.partition}) is replayed; ask again with the same key"))
-            else:
-                flusher.when_durable(log, partial(frame.release, indices))
+        self._profile.turns += len(indices)
+        for log in {
+            log for log in set(logs) if isinstance(log, PartitionLog) and log.given_up
+        }:  # by a later turn of this frame: what it gathered is gone
+            gone = Unavailable(f"log ({log.tenant}, {log.partition}) is replayed; ask again with the same key")
+            frame.release([index for other, index in zip(logs, indices, strict=True) if other is log], gone)
+            logs, indices = _without(log, logs, indices)
+        if indices:
+            flusher.when_all_durable(logs, indices, frame.release)
+
+    def _find(self, address: Address) -> tuple[Entity, PartitionLog] | None:
+        """An entity that is here, of a live log; from now on at hand, until its log is given up."""
+        log = self._logs.get(log_place(address))
+        entity = log.entities.get(address) if log is not None and log.live else None
+        if log is None or entity is None:
+            return None
+        if len(self._at_hand) >= MAX_AT_HAND:
+            self._at_hand.clear()
+        held = self._at_hand[address] = entity, log
+        return held
 
     def _refuse(self, slot: Slot, error: EsplanadeError) -> None:
         self._profile.refused += 1
@@ -621,7 +641,6 @@ class Shard:
         before = len(log.entities)
         entity = log.entity(address)
         self._entities += len(log.entities) - before
-        entity.used_s = now_s
         behaviour = self._behaviours[address.kind]
         venue = behaviour.venue_of(address, ask.command)
         host = log.host(venue) if venue is not None and address.kind in VENUE_KINDS else None
@@ -668,7 +687,7 @@ class Shard:
                 turn = entity.remind(name, now_ms)
                 self._profile.turns += 1
                 self._profile.reminders += 1
-                entity.used_s = log.used_s = now_s
+                log.used_s = now_s
                 self._flusher.append(log, turn.events, [(topic, msgspec.msgpack.encode(body)) for topic, body in turn.outbox])
                 self._await(log, entity, turn)
         except Exception as error:
@@ -824,6 +843,8 @@ class Shard:
             return
         log.given_up = True
         self._entities -= len(log.entities)
+        for address in log.entities:
+            self._at_hand.pop(address, None)
         if self._logs.get((log.tenant, log.partition)) is log:
             del self._logs[(log.tenant, log.partition)]
         waiting = list(log.queue)

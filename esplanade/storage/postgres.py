@@ -27,11 +27,11 @@ from esplanade.storage.flush_rules import (
     unreadable_message,
 )
 from esplanade.storage.journal import Append, Lease, OutboxEntry, Published, Segment, Snapshot, StoredReply
-from esplanade.storage.postgres_arrays import bigint_array, text_array
+from esplanade.storage.postgres_arrays import bigint_array
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.postgres_migrate import migrate
 from esplanade.storage.postgres_pool import Pool, keeping, open_pool, reading, values, writing
-from esplanade.storage.segment_codec import check_body, checksum, decode_events, encode_events
+from esplanade.storage.segment_codec import SEPARATOR, check_body, checksum, decode_events, encode_events
 
 __all__ = ["PostgresCatalogue", "PostgresJournal", "migrate"]
 
@@ -127,7 +127,7 @@ class PostgresJournal:
             [len(index.entities) for index in indexes],
             bodies,
             [checksum(append.tenant, append.partition, append.position, body) for append, body in zip(appends, bodies, strict=True)],
-            text_array([entity for index in indexes for entity in index.entities]),
+            [SEPARATOR.join(index.entities) for index in indexes],
             bigint_array([version for index in indexes for version in index.first]),
             bigint_array([version for index in indexes for version in index.last]),
             [entry.tenant for entry in outbox],

@@ -15,31 +15,13 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
 _HEADING: Final = struct.Struct("!iiIii")
-_LENGTH: Final = struct.Struct("!i").pack
 _EMPTY: Final = struct.Struct("!iiI").pack
-_TEXT: Final = 25
 _BIGINT: Final = 20
 _ELEMENT: Final = np.dtype([("length", ">i4"), ("value", ">i8")])
 
 
-class _TextArray(bytes):
-    """Binary text[]."""
-
-
 class _BigintArray(bytes):
     """Binary bigint[]."""
-
-
-def text_array(values: Sequence[str]) -> _TextArray:
-    """One-dimensional, without nulls."""
-    if not values:
-        return _TextArray(_EMPTY(0, 0, _TEXT))
-    encoded = [value.encode() for value in values]
-    parts = [_HEADING.pack(1, 0, _TEXT, len(values), 1)]
-    for value in encoded:
-        parts.append(_LENGTH(len(value)))
-        parts.append(value)
-    return _TextArray(b"".join(parts))
 
 
 def bigint_array(values: Sequence[int]) -> _BigintArray:
@@ -52,14 +34,6 @@ def bigint_array(values: Sequence[int]) -> _BigintArray:
     return _BigintArray(_HEADING.pack(1, 0, _BIGINT, len(values), 1) + elements.tobytes())
 
 
-class _TextArrayDumper(Dumper):
-    format = Format.BINARY
-    oid = 1009
-
-    def dump(self, obj: _TextArray) -> bytes:
-        return bytes(obj)
-
-
 class _BigintArrayDumper(Dumper):
     format = Format.BINARY
     oid = 1016
@@ -68,5 +42,4 @@ class _BigintArrayDumper(Dumper):
         return bytes(obj)
 
 
-psycopg.adapters.register_dumper(_TextArray, _TextArrayDumper)
 psycopg.adapters.register_dumper(_BigintArray, _BigintArrayDumper)

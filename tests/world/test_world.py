@@ -73,6 +73,7 @@ async def test_a_crash_at_whatever_await_of_the_database_loses_nothing() -> None
 def reply_before_the_append(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers leave at the end of the turn; the append follows."""
     monkeypatch.setattr(Flusher, "when_durable", lambda self, log, release: release(None))
+    monkeypatch.setattr(Flusher, "when_all_durable", lambda self, logs, indices, release: release(indices, None))
 
 
 def reply_when_the_flush_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,9 +81,8 @@ def reply_when_the_flush_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     flush = Flusher._flush
 
     async def early(self: Flusher, batch: Any) -> None:
-        waiting, batch.waiting = batch.waiting, []
-        for _, release in waiting:
-            release(None)
+        batch.release(None)
+        batch.waiting, batch.frames = [], []
         await flush(self, batch)
 
     monkeypatch.setattr(Flusher, "_flush", early)
