@@ -8,6 +8,7 @@ too (the command's last event says what it was answered); a sequence below the w
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -33,18 +34,28 @@ _REPLY: Final = msgspec.msgpack.Decoder(Reply)
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
+class _Window(dict[int, bytes]):
+    """Answers of one client by sequence, lowest first. `newest`: the highest sequence of all."""
+
+    __slots__ = ("newest",)
+
+    def __init__(self, answers: Mapping[int, bytes]) -> None:
+        super().__init__(sorted(answers.items()))
+        self.newest = next(reversed(self))
+
+
 class Answers:
     """Answers by client and sequence, newest WINDOW of each."""
 
     __slots__ = ("_of",)
 
     def __init__(self) -> None:
-        self._of: OrderedDict[str, dict[int, bytes]] = OrderedDict()  # by client; answers by sequence, lowest first
+        self._of: OrderedDict[str, _Window] = OrderedDict()
 
     def find(self, key: Key) -> bytes | None:
         """The remembered answer; None for a command not seen. Raises Conflict for one too old to tell."""
         known = self._of.get(key.client)
-        if known is None:
+        if known is None or key.sequence > known.newest:
             return None
         found = known.get(key.sequence)
         if found is None and len(known) >= WINDOW and key.sequence < next(iter(known)):
@@ -56,24 +67,25 @@ class Answers:
     def keep(self, client: str, sequence: int, reply: bytes) -> None:
         known = self._of.get(client)
         if known is None:
-            self._of[client] = {sequence: reply}
+            self._of[client] = _Window({sequence: reply})
             if len(self._of) > MAX_CLIENTS:
                 self._of.popitem(last=False)
             return
         if len(self._of) > 1:
             self._of.move_to_end(client)
-        overtaken = sequence < next(reversed(known))
-        known[sequence] = reply
-        if overtaken:
-            self._of[client] = known = dict(sorted(known.items()))
+        if sequence > known.newest:
+            known[sequence] = reply
+            known.newest = sequence
+        else:  # overtaken on its way by a later one
+            known = self._of[client] = _Window({**known, sequence: reply})
         if len(known) > WINDOW:
             del known[next(iter(known))]
 
     def save(self) -> list[tuple[str, dict[int, bytes]]]:
-        return list(self._of.items())
+        return [(client, dict(known)) for client, known in self._of.items()]
 
     def load(self, saved: list[tuple[str, dict[int, bytes]]]) -> None:
-        self._of = OrderedDict((client, dict(sorted(known.items()))) for client, known in saved)
+        self._of = OrderedDict((client, _Window(known)) for client, known in saved)
 
 
 class SavedEntity(msgspec.Struct, array_like=True):

@@ -78,10 +78,7 @@ class HostedPositions:
 
 def _cost(events: Sequence[Event]) -> int:
     """Of folding these events in a replay."""
-    size = EVENT_COST * len(events)
-    for event in events:
-        size += len(event.body)
-    return size
+    return EVENT_COST * len(events) + sum([len(event.body) for event in events])
 
 
 class _SavedLog(msgspec.Struct, array_like=True):

@@ -49,7 +49,7 @@ def check_flush(appends: Sequence[Append], outbox: Sequence[OutboxEntry], keys: 
             raise InvalidInput(f"appends to partition {append.partition} carry different epochs; a flush has one epoch a partition")
     if len({(reply.tenant, reply.key) for reply in keys}) != len(keys):
         raise InvalidInput("an idempotency key occurs twice in one flush; answer the second from the first")
-    size = sum(len(event.body) + len(event.reply) for append in appends for event in append.events)
+    size = sum(sum([len(event.body) + len(event.reply) for event in append.events]) for append in appends)
     size += sum(len(entry.body) for entry in outbox) + sum(len(reply.reply) for reply in keys)
     if size > MAX_FLUSH_BYTES:
         raise LimitExceeded(f"flush of {size} bytes; at most {MAX_FLUSH_BYTES} go into one: flush less at a time")

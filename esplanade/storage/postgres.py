@@ -27,7 +27,7 @@ from esplanade.storage.flush_rules import (
     unreadable_message,
 )
 from esplanade.storage.journal import Append, Lease, OutboxEntry, Published, Segment, Snapshot, StoredReply
-from esplanade.storage.postgres_arrays import bigint_array
+from esplanade.storage.postgres_arrays import bigint_array, integer_array
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.postgres_migrate import migrate
 from esplanade.storage.postgres_pool import Pool, keeping, open_pool, reading, values, writing
@@ -121,12 +121,12 @@ class PostgresJournal:
         bodies = [encode_events(append.events) for append in appends]
         parameters = (
             [append.tenant for append in appends],
-            [append.partition for append in appends],
-            [append.epoch for append in appends],
-            [append.position for append in appends],
-            [len(index.entities) for index in indexes],
+            integer_array([append.partition for append in appends]),
+            bigint_array([append.epoch for append in appends]),
+            bigint_array([append.position for append in appends]),
+            integer_array([len(index.entities) for index in indexes]),
             bodies,
-            [checksum(append.tenant, append.partition, append.position, body) for append, body in zip(appends, bodies, strict=True)],
+            bigint_array([checksum(append.tenant, append.partition, append.position, body) for append, body in zip(appends, bodies, strict=True)]),
             [SEPARATOR.join(index.entities) for index in indexes],
             bigint_array([version for index in indexes for version in index.first]),
             bigint_array([version for index in indexes for version in index.last]),

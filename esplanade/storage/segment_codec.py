@@ -62,7 +62,8 @@ def check_entities(entities: Sequence[str], first: Sequence[int]) -> None:
     if first and min(first) < 1:
         entity, version = min(zip(entities, first, strict=True), key=lambda found: found[1])
         raise InvalidInput(f"{entity}: version {version}; versions count an entity's events from 1")
-    if SEPARATOR.join(entities).count(SEPARATOR) >= max(1, len(entities)) or "" in entities:
+    names = SEPARATOR.join(entities)
+    if entities and (not names or names.count(SEPARATOR) != len(entities) - 1):
         raise InvalidInput(f"entities {list(entities)[:5]}: each must have a name, without a line end, by which the index of a segment parts names")
 
 
