@@ -41,7 +41,19 @@ from actors.directory import SHARD_PREFIX, Directory
 from actors.follower import Follower
 from actors.lane import RequestSystem
 from actors.ray_leftovers import end_node, is_alive, make_folder, of_node, reclaim
-from actors.requests import MAX_FRAME_BYTES, MAX_FRAME_REQUESTS, Answer, Ask, Refused, Request, Take, decode_answers, encode_requests, log_of, log_place
+from actors.requests import (
+    MAX_FRAME_BYTES,
+    MAX_FRAME_REQUESTS,
+    Answer,
+    Ask,
+    Refused,
+    Request,
+    Take,
+    decode_answers,
+    encode_requests,
+    log_of,
+    log_place,
+)
 from esplanade.core.errors import EsplanadeError, Fault, LimitExceeded, Unavailable
 from esplanade.storage.broker import Broker
 from esplanade.storage.journal import Journal

@@ -134,20 +134,26 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'ES001', MESSAGE = 'epoch', DETAIL = json_build_array(wrong.partition, wrong.epoch, wrong.held)::text;
     END IF;
 
-    SELECT a.tenant, a.partition, a.position, head.position AS head INTO wrong
+    -- From the position before on: one entry of the primary key is read where all is right, not a page of them.
+    SELECT a.tenant, a.partition, a.position INTO wrong
     FROM unnest(tenants, partitions, positions) AS a (tenant, partition, position)
     CROSS JOIN LATERAL (
-        SELECT coalesce(max(s.position), 0) AS position FROM segment s WHERE s.tenant = a.tenant AND s.partition = a.partition
+        SELECT coalesce(max(s.position), 0) AS position FROM segment s
+        WHERE s.tenant = a.tenant AND s.partition = a.partition AND s.position >= a.position - 1
     ) AS head
     WHERE a.position <> head.position + 1 LIMIT 1;
     IF FOUND THEN
+        SELECT wrong.tenant, wrong.partition, wrong.position, coalesce(max(s.position), 0) AS head INTO wrong
+        FROM segment s WHERE s.tenant = wrong.tenant AND s.partition = wrong.partition;
         RAISE EXCEPTION USING ERRCODE = 'ES001', MESSAGE = 'position',
             DETAIL = json_build_array(wrong.tenant, wrong.partition, wrong.position, wrong.head)::text;
     END IF;
 
     INSERT INTO segment (tenant, partition, position, epoch, written_ms, entities, first_versions, last_versions, body, crc)
     SELECT a.tenant, a.partition, a.position, a.epoch, written,
-        string_to_array(a.names, E'\n'), first_versions[a.until - a.count + 1 : a.until], last_versions[a.until - a.count + 1 : a.until],
+        string_to_array(a.names, E'\n'),
+        -- (SELECT ...): taken once, and flat; a PL/pgSQL variable holds an array unfolded, to be folded as a whole for each slice of it.
+        (SELECT first_versions)[a.until - a.count + 1 : a.until], (SELECT last_versions)[a.until - a.count + 1 : a.until],
         a.body, a.crc
     FROM (
         SELECT u.*, sum(u.count) OVER (ORDER BY u.ordinal)::integer AS until
