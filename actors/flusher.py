@@ -53,7 +53,7 @@ class Batch:
         self.keys: list[tuple[Log, StoredReply]] = []
         self.publish: list[tuple[Log, str, bytes]] = []  # (log, channel, message)
         self.waiting: list[tuple[Log, Release]] = []
-        self.frames: list[tuple[list[Log], list[int], ReleaseMany]] = []  # answers of one frame, by index, with the log that each has seen
+        self.frames: list[tuple[Sequence[Log], list[int], ReleaseMany]] = []  # answers of one frame, by index, with the log that each has seen
         self.traced: list[Part] = []  # spans of which the commit is a part
         self.bytes = 0
         self.ended = False
@@ -175,7 +175,7 @@ class Flusher:
         else:
             batch.waiting.append((log, release))
 
-    def when_all_durable(self, logs: list[Log], indices: list[int], release: ReleaseMany) -> None:
+    def when_all_durable(self, logs: Sequence[Log], indices: list[int], release: ReleaseMany) -> None:
         """The same for many answers of a frame: `indices[i]` has seen `logs[i]`. Those that have to wait for the same flush are released by one call."""
         of = self._last
         batches = {log: of.get(log) for log in set(logs)}

@@ -32,7 +32,7 @@ from esplanade.storage.journal import Event, Journal, Snapshot
 from spatial.offers import Offer
 
 if TYPE_CHECKING:
-    from actors.shard import Slot
+    from actors.frame import Slot
 
 Behaviours = Mapping[str, Behaviour[Any]]
 """Behaviours by kind."""

@@ -21,6 +21,7 @@ from actors.directory import DIRECTORY_CHANNEL, encode_leases
 from actors.entity import Entity, Turn
 from actors.events import PERSONAL_KINDS
 from actors.flusher import Flusher, Log
+from actors.frame import Frame, NewKeySlot, Slot
 from actors.meter import Meter
 from actors.partition_log import BEHAVIOURS, Behaviours, HostedPositions, PartitionLog
 from actors.positions import HostSettings, PositionHost, Step
@@ -75,12 +76,6 @@ MAX_TICKS_A_STEP: Final = 4
 """Ticks closed before other requests get their turn."""
 
 
-def _without(log: Log, logs: list[Log], indices: list[int]) -> tuple[list[Log], list[int]]:
-    """Two columns without the rows of a log."""
-    kept = [i for i, other in enumerate(logs) if other is not log]
-    return [logs[i] for i in kept], [indices[i] for i in kept]
-
-
 @dataclass(frozen=True, slots=True)
 class ShardSettings:
     """Limits and periods of a shard. At a limit a request is refused with `limit`, to be sent again."""
@@ -92,53 +87,6 @@ class ShardSettings:
     passivate_s: float = 600.0
     poll_s: float = 0.02
     host: HostSettings = field(default_factory=HostSettings)
-
-
-class Slot:
-    """A request of a frame, and where its answer goes."""
-
-    __slots__ = ("came_s", "frame", "index", "request")
-
-    def __init__(self, request: Request, frame: Frame, index: int, came_s: float) -> None:
-        self.came_s = came_s
-        self.request = request
-        self.frame = frame
-        self.index = index
-
-
-class _NewKey(Slot):
-    """Of a PublicAsk whose key is not known yet."""
-
-    __slots__ = ()
-
-
-class Frame:
-    """Requests that came together; `done` when the last is answered."""
-
-    __slots__ = ("answers", "done", "open")
-
-    def __init__(self, size: int, done: asyncio.Future[None]) -> None:
-        self.answers: list[Answer] = [_UNANSWERED] * size
-        self.open = size
-        self.done = done
-
-    def answer(self, index: int, answer: Answer) -> None:
-        self.answers[index] = answer
-        self.open -= 1
-        if self.open == 0 and not self.done.done():
-            self.done.set_result(None)
-
-    def release(self, indices: list[int], error: EsplanadeError | None) -> None:
-        """The answers kept at these indices may leave, or, where `error` says that what they saw is not known to be durable, are replaced by it."""
-        if error is not None:
-            for index in indices:
-                self.answers[index] = refusal(error)
-        self.open -= len(indices)
-        if self.open == 0 and not self.done.done():
-            self.done.set_result(None)
-
-
-_UNANSWERED: Final = Refused(Fault.code, "not answered")
 
 
 class Shard:
@@ -403,7 +351,7 @@ class Shard:
         """
         serving = now_s < self._leased_until_s and not self._stopping
         at_hand, flusher, leaving, answers = self._at_hand, self._flusher, self._leaving, frame.answers
-        logs: list[Log] = []
+        logs: list[PartitionLog] = []
         indices: list[int] = []
         for index, request in enumerate(requests, first):
             if type(request) is Ask and serving:
@@ -432,12 +380,11 @@ class Shard:
                         continue
             self._route(Slot(request, frame, index, now_s), now_s)
         self._profile.turns += len(indices)
-        for log in {
-            log for log in set(logs) if isinstance(log, PartitionLog) and log.given_up
-        }:  # by a later turn of this frame: what it gathered is gone
-            gone = Unavailable(f"log ({log.tenant}, {log.partition}) is replayed; ask again with the same key")
-            frame.release([index for other, index in zip(logs, indices, strict=True) if other is log], gone)
-            logs, indices = _without(log, logs, indices)
+        if any(log.given_up for log in set(logs)):  # by a later turn of this frame: what it gathered is gone
+            gone = Unavailable(f"shard {self.name} replays this partition after a fault; ask again with the same key")
+            frame.release([index for log, index in zip(logs, indices, strict=True) if log.given_up], gone)
+            kept = [i for i, log in enumerate(logs) if not log.given_up]
+            logs, indices = [logs[i] for i in kept], [indices[i] for i in kept]
         if indices:
             flusher.when_all_durable(logs, indices, frame.release)
 
@@ -458,7 +405,7 @@ class Shard:
 
     def _route(self, slot: Slot, now_s: float) -> None:
         """Run the request if its log is at hand and nothing waits before it; else queue it."""
-        if type(slot.request) is PublicAsk and type(slot) is not _NewKey:
+        if type(slot.request) is PublicAsk and type(slot) is not NewKeySlot:
             self._route_public(slot, slot.request)
             return
         try:
@@ -496,7 +443,7 @@ class Shard:
                     answer = Replied(known)
                 else:
                     frame = Frame(1, asyncio.get_running_loop().create_future())
-                    self._route(_NewKey(ask, frame, 0, slot.came_s), self._clock.monotonic_s())
+                    self._route(NewKeySlot(ask, frame, 0, slot.came_s), self._clock.monotonic_s())
                     await frame.done
                     [answer] = frame.answers
         except EsplanadeError as error:

@@ -9,9 +9,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from actors.behaviour import Context
+from actors.entity import Entity, Turn
 from actors.messages import (
     Balance,
     Books,
+    Command,
     CreateOffer,
     Done,
     EndOffer,
@@ -33,12 +36,14 @@ from actors.messages import (
     ZoneState,
 )
 from actors.positions import CHECKPOINT_TICKS, HostSettings
+from actors.requests import Ask, Refused, Replied, expect
 from actors.shard import ShardSettings
 from actors.system import Key
 from actors.topics import OfferChanged, PushBatch, Rewind, TickClosed
 from esplanade.core.errors import InvalidInput, LimitExceeded, NotFound, Unavailable
 from esplanade.core.ids import PARTITIONS, Address, partition_of
 from esplanade.storage.journal import Append, Lease, Segment, Snapshot
+from esplanade.storage.memory import MemoryJournal
 from esplanade.storage.segment_codec import decode_events
 from spatial.offers import Offer, Within
 from tests.actors.parkside import from_i8, from_u4, keys, named, rows, u2, u4
@@ -181,6 +186,55 @@ async def test_a_command_repeated_with_its_key_has_one_effect_after_a_restart_to
         again = await at.system.ask(session, scan, key=Key("phone", 6))
         assert again == first
         assert sum(event.type == "scan_qr.v1" for segments in at.store.logs.values() for s in segments for event in s.events) == 2
+
+
+async def test_answers_of_one_frame_leave_by_what_became_of_their_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three ledgers in three logs: one breaks in the middle of the frame, one is taken over anew before the flush, the third is as if it had come alone."""
+    async with stage() as at:
+        shard = at.system.shards[0]
+        broken, taken, well = (Address("ledger", "demo", str(number)) for number in range(3))
+        assert len({partition_of(address) for address in (broken, taken, well)}) == 3
+        for number, address in enumerate((broken, taken, well)):
+            await at.system.ask(address, top_up(100 + number, 10, subject=number))
+        turn = Entity.turn
+
+        def breaking(self: Entity, command: Command, key: Key | None, context: Context) -> Turn:
+            if isinstance(command, TopUps) and command.key == keys(3):
+                raise ZeroDivisionError("as the test asked")
+            return turn(self, command, key, context)
+
+        monkeypatch.setattr(Entity, "turn", breaking)
+        gate = asyncio.Event()
+
+        async def hold(appends: Sequence[Append]) -> None:
+            await gate.wait()
+
+        at.journals[0].before_commit = hold
+        first = asyncio.create_task(shard.answer([Ask(well, top_up(1, 5, subject=2))]))  # its flush is under way, so the frame gathers
+        await at.settle()
+        asks = [
+            (broken, top_up(2, 5, subject=0)),
+            (taken, top_up(4, 5, subject=1)),
+            (broken, top_up(3, 5, subject=0)),
+            (well, top_up(5, 5, subject=2)),
+        ]
+        frame = asyncio.create_task(shard.answer([Ask(address, command) for address, command in asks]))
+        await at.settle()
+        assert not frame.done()
+        await MemoryJournal(at.store).acquire([partition_of(taken)], "another", ttl_ms=1_000)
+        await shard.take([partition_of(taken)])
+        await at.settle()
+        assert not frame.done(), "the answer of the third waits for its flush"
+        gate.set()
+        answers = await frame
+        assert isinstance((await first)[0], Replied)
+        assert [answer.code if isinstance(answer, Refused) else codes(expect(answer, Replied).reply) for answer in answers] == [
+            "unavailable", "unavailable", "fault", ["settled"]
+        ]  # fmt: skip
+        for number, address, amount in ((0, broken, 10), (1, taken, 10), (2, well, 20)):
+            reply = await at.system.ask(address, GetBalance(subject=number))
+            assert isinstance(reply, Balance)
+            assert reply.balances == {"EUR": amount}
 
 
 async def test_answers_that_were_stored_as_events_of_their_own_are_still_remembered() -> None:
