@@ -178,8 +178,8 @@ class Flusher:
     def when_all_durable(self, logs: Sequence[Log], indices: list[int], release: ReleaseMany) -> None:
         """The same for many answers of a frame: `indices[i]` has seen `logs[i]`. Those that have to wait for the same flush are released by one call."""
         of = self._last
-        batches = {log: of.get(log) for log in set(logs)}
-        for batch in set(batches.values()):
+        batches = {log: of.get(log) for log in dict.fromkeys(logs)}
+        for batch in dict.fromkeys(batches.values()):
             mine = [log for log in logs if batches[log] is batch]
             found = indices if len(mine) == len(logs) else [index for log, index in zip(logs, indices, strict=True) if batches[log] is batch]
             if batch is None:

@@ -23,8 +23,8 @@ from actors.events import PERSONAL_KINDS
 from actors.flusher import Flusher, Log
 from actors.frame import Frame, NewKeySlot, Slot
 from actors.meter import Meter
-from actors.partition_log import BEHAVIOURS, Behaviours, HostedPositions, PartitionLog
-from actors.positions import HostSettings, PositionHost, Step
+from actors.partition_log import BEHAVIOURS, Behaviours, PartitionLog
+from actors.positions import HostSettings, PositionHost
 from actors.profile import ShardProfile
 from actors.public_keys import PublicKeys, stored_reply
 from actors.publisher import Publisher, payment_stats
@@ -32,21 +32,14 @@ from actors.reminders import MAX_FIRED, topic_of
 from actors.requests import (
     Answer,
     Ask,
-    Clocked,
-    CloseSource,
-    GetClock,
-    OpenSource,
     PublicAsk,
     Refused,
     Replied,
     Request,
     Take,
     TracedAsk,
-    VenueRequest,
-    Watch,
     Watermark,
     address_of,
-    columns_of,
     decode_requests,
     encode_answers,
     log_of,
@@ -55,6 +48,7 @@ from actors.requests import (
 )
 from actors.turn_trace import trace_flush, trace_turn
 from actors.venue_shelf import VenueShelf
+from actors.venue_turns import VenueTurns
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import EsplanadeError, Fault, Fenced, LimitExceeded, Unavailable
 from esplanade.core.ids import VENUE_KINDS, Address, partition_of
@@ -71,9 +65,6 @@ REMINDED_EVERY_S: Final = 0.02
 
 MAX_AT_HAND: Final = 65_536
 """Entities that a command finds by its address alone, without its log."""
-
-MAX_TICKS_A_STEP: Final = 4
-"""Ticks closed before other requests get their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +142,8 @@ class Shard:
             tick_s=0.0, late_rows=0, pushes_dropped=0, publications=0, publications_dropped=0, leases_lost=0, passivations=0,
         )  # fmt: skip
 
+        self._venues = VenueTurns(self._flusher, clock, self._profile, self._leaving, self._give_up)
+
     # --- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self, *, background: bool = True) -> None:
@@ -218,7 +211,7 @@ class Shard:
     async def release(self, partitions: Sequence[int]) -> None:
         """Hand partitions over in order: no new turn, everything gathered durable, a snapshot for the next owner, then they are forgotten here."""
         leaving = set(partitions) & set(self._leases)
-        self._leaving |= leaving
+        self._leaving.update(leaving)
         moves = Unavailable(f"shard {self.name} hands this partition over; ask again, the directory finds the new owner")
         logs = [log for log in self._logs.values() if log.partition in leaving]
         await asyncio.gather(*(self._settled(log) for log in logs))
@@ -235,7 +228,7 @@ class Shard:
         for partition in leaving & self._leaving:
             self._leases.pop(partition, None)
             self._unsure[partition] = look_s  # the next owner may die before it takes it
-        self._leaving -= leaving
+        self._leaving.difference_update(leaving)
 
     def _settled(self, log: PartitionLog) -> asyncio.Future[None]:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -506,8 +499,8 @@ class Shard:
                 log.live = True
                 self._profile.activations += 1
                 for held, step in started:
-                    self._commit(log, held, step)
-                    self._guarded_advance(log, held, self._clock.monotonic_s())
+                    self._venues.commit(log, held, step)
+                    self._venues.advance_guarded(log, held, self._clock.monotonic_s())
             while log.queue and not log.given_up:
                 slot = log.queue[0]
                 if self._overdue(slot):
@@ -549,7 +542,7 @@ class Shard:
         if pinned and venue in log.orphans:
             self._give_up(log, Unavailable(f"venue {venue} is in the catalogue again; its log is replayed, ask again"))
         if pinned and not log.given_up and venue not in log.hosts:
-            self._commit(log, *log.open_host(book, now_s))
+            self._venues.commit(log, *log.open_host(book, now_s))
 
     # --- turns --------------------------------------------------------------------------------------------------------
 
@@ -559,7 +552,7 @@ class Shard:
         self._profile.turns += 1
         part = trace_turn(request, now_s - slot.came_s, self.name) if type(request) is TracedAsk else None
         try:
-            answer = self._ask(log, request, now_s) if isinstance(request, Ask) else self._position_turn(log, request, now_s)
+            answer = self._ask(log, request, now_s) if isinstance(request, Ask) else self._venues.run(log, request, now_s)
         except EsplanadeError as error:
             answer = refusal(error)
             self._profile.refused += 1
@@ -653,62 +646,6 @@ class Shard:
                     self._reopen.setdefault((tenant, partition), self._clock.monotonic_s() + opened * REMINDED_EVERY_S)
                     opened += 1
 
-    def _position_turn(self, log: PartitionLog, request: VenueRequest, now_s: float) -> Answer:
-        held = log.hosts[request.venue]
-        host = held.host
-        match request:
-            case Take():
-                host.take(columns_of(request), request.source, request.tick, now_s)
-            case Watermark():
-                host.watermark(request.source, request.tick, request.rows, now_s)
-            case OpenSource():
-                self._commit(log, held, host.open_source(request.source, request.first_tick, now_s))
-            case CloseSource():
-                self._commit(log, held, host.close_source(request.source, now_s))
-            case Watch():
-                host.watch(request.topics, now_s)
-            case GetClock():
-                pass
-        self._advance(log, held, now_s)
-        return Clocked(host.clock())
-
-    def _commit(self, log: PartitionLog, held: HostedPositions, step: Step) -> None:
-        """Gather a host's events and entries; publications follow when they are durable."""
-        if step.events:
-            self._flusher.append(log, held.enter(step), [(topic, msgspec.msgpack.encode(body)) for topic, body in step.outbox])
-        for topic, body in step.publish:
-            self._flusher.publish(log, topic, msgspec.msgpack.encode(body))
-
-    def _advance(self, log: PartitionLog, held: HostedPositions, now_s: float) -> None:
-        """Close the ticks that are complete, a few at a time."""
-        host = held.host
-        for _ in range(MAX_TICKS_A_STEP):
-            if log.given_up or log.partition in self._leaving or self._flusher.full or not host.ready(now_s):
-                return
-            began_s = self._clock.monotonic_s()
-            step = host.close(now_s)
-            took_s = self._clock.monotonic_s() - began_s
-            host.tick_ms = took_s * 1000
-            self._profile.ticks += 1
-            self._profile.tick_s += took_s
-            self._commit(log, held, step)
-        if not held.advancing:
-            held.advancing = True
-            asyncio.get_running_loop().call_soon(self._advance_on, log, held)
-
-    def _advance_on(self, log: PartitionLog, held: HostedPositions) -> None:
-        held.advancing = False
-        self._guarded_advance(log, held, self._clock.monotonic_s())
-
-    def _guarded_advance(self, log: PartitionLog, held: HostedPositions, now_s: float) -> None:
-        if log.partition in self._leaving:
-            return
-        try:
-            self._commit(log, held, held.host.poll(now_s))
-            self._advance(log, held, now_s)
-        except Exception as error:
-            self._give_up(log, Fault(f"{held.name}: {type(error).__name__}: {error}; it is replayed"))
-
     # --- time ---------------------------------------------------------------------------------------------------------
 
     def poll(self) -> None:
@@ -724,7 +661,7 @@ class Shard:
         for log in [log for log in self._logs.values() if log.live]:
             for held in list(log.hosts.values()):
                 if not log.given_up:
-                    self._guarded_advance(log, held, now_s)
+                    self._venues.advance_guarded(log, held, now_s)
             if not log.given_up and log.alarms.wait_ms(self._clock.unix_ms()) == 0:
                 self._remind(log, now_s)
         if now_s - self._told_payments_s >= 1.0:
