@@ -46,6 +46,7 @@ from actors.requests import (
     log_place,
     refusal,
 )
+from actors.tenure import Tenure
 from actors.turn_trace import trace_flush, trace_turn
 from actors.venue_shelf import VenueShelf
 from actors.venue_turns import VenueTurns
@@ -113,14 +114,10 @@ class Shard:
         self._clock = clock
         self._secret = secret
         self._behaviours = behaviours
-        self._takes = 0  # takeovers begun and ended: a renewal that saw one come or go extends nothing
         self._shelf = VenueShelf(catalogue)
         self._publisher = Publisher(broker)
         self._flusher = Flusher(journal, monotonic_s=clock.monotonic_s, lost=self._lost, send=self._publisher.send)
-        self._leases: dict[int, Lease] = {}
-        self._leaving: set[int] = set()
-        self._unsure: dict[int, float] = {}  # partitions that the table may give to this shard although it holds no lease -> when to look
-        self._leased_until_s = float("-inf")
+        self._tenure = Tenure(journal, owner, ttl_ms=self.settings.lease_ttl_ms, clock=clock)
         self._logs: dict[tuple[str, int], PartitionLog] = {}
         self._reopen: dict[tuple[str, int], float] = {}  # logs with hosts that were given up -> when to replay them
         self._workers: dict[PartitionLog, asyncio.Task[None]] = {}
@@ -141,8 +138,7 @@ class Shard:
             turn_s=0.0, refused=0, flushes=0, flush_s=0.0, flush_failures=0, flushed_bytes=0, flushed_events=0, snapshots=0, mailbox=0, gated=0, ticks=0,
             tick_s=0.0, late_rows=0, pushes_dropped=0, publications=0, publications_dropped=0, leases_lost=0, passivations=0,
         )  # fmt: skip
-
-        self._venues = VenueTurns(self._flusher, clock, self._profile, self._leaving, self._give_up)
+        self._venues = VenueTurns(self._flusher, clock, self._profile, self._tenure.leaving, self._give_up)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -166,26 +162,13 @@ class Shard:
         """
         if self._stopping:
             raise Unavailable(f"shard {self.name} is stopping; ask another one")
-        began_s = self._clock.monotonic_s()
-        self._takes += 1
-        try:
-            leases = await self._journal.acquire(sorted(partitions), self.owner, ttl_ms=self.settings.lease_ttl_ms)
-        except EsplanadeError:
-            self._unsure |= dict.fromkeys(partitions, began_s)  # where it took place after all, nobody else would take them: `renew` looks
-            raise
-        finally:
-            self._takes += 1
-        self._own(leases, began_s)
+        leases = await self._tenure.take(partitions)
+        self._own(leases)
         return leases
 
-    def _own(self, leases: list[Lease], began_s: float) -> None:
-        if not self._leases:
-            self._leased_until_s = began_s + self.settings.lease_ttl_ms / 1000
-        for lease in leases:
-            self._leases[lease.partition] = lease
-            self._leaving.discard(lease.partition)
-            self._unsure.pop(lease.partition, None)
-        for log in [log for log in self._logs.values() if log.partition in self._leases and log.epoch != self._leases[log.partition].epoch]:
+    def _own(self, leases: list[Lease]) -> None:
+        held = self._tenure.leases
+        for log in [log for log in self._logs.values() if log.partition in held and log.epoch != held[log.partition].epoch]:
             self._give_up(log, Unavailable(f"partition {log.partition} was taken over anew; ask again"))
         self._publisher.send(DIRECTORY_CHANNEL, encode_leases(leases), True)
         self._reopening = asyncio.create_task(self._reopen_venues({lease.partition for lease in leases}))
@@ -195,7 +178,7 @@ class Shard:
             try:
                 for entry in await self._catalogue.venues():
                     partition = partition_of(Address("positions", entry.tenant, entry.venue))
-                    if partition in partitions and partition in self._leases and (await self._journal.heads(partition)).get(entry.tenant):
+                    if partition in partitions and partition in self._tenure.leases and (await self._journal.heads(partition)).get(entry.tenant):
                         self._reopen[(entry.tenant, partition)] = 0.0
                 self.poll()
                 await self._open_reminded(sorted(partitions))
@@ -210,8 +193,8 @@ class Shard:
 
     async def release(self, partitions: Sequence[int]) -> None:
         """Hand partitions over in order: no new turn, everything gathered durable, a snapshot for the next owner, then they are forgotten here."""
-        leaving = set(partitions) & set(self._leases)
-        self._leaving.update(leaving)
+        leaving = set(partitions) & set(self._tenure.leases)
+        self._tenure.leaving.update(leaving)
         moves = Unavailable(f"shard {self.name} hands this partition over; ask again, the directory finds the new owner")
         logs = [log for log in self._logs.values() if log.partition in leaving]
         await asyncio.gather(*(self._settled(log) for log in logs))
@@ -224,11 +207,7 @@ class Shard:
             if snapshot is not None:
                 with contextlib.suppress(EsplanadeError):
                     await self._journal.put_snapshot(snapshot)
-        look_s = self._clock.monotonic_s() + self.settings.lease_ttl_ms / 1000
-        for partition in leaving & self._leaving:
-            self._leases.pop(partition, None)
-            self._unsure[partition] = look_s  # the next owner may die before it takes it
-        self._leaving.difference_update(leaving)
+        self._tenure.let_go(leaving)
 
     def _settled(self, log: PartitionLog) -> asyncio.Future[None]:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -242,7 +221,7 @@ class Shard:
 
     async def stop(self) -> None:
         """Flush what was gathered, then stop. Later requests are refused."""
-        self._stopping = True
+        self._stopping = self._tenure.stopping = True
         for task in list(self._workers.values()):
             task.cancel()
         if self._tasks:
@@ -270,37 +249,14 @@ class Shard:
             await asyncio.wait(list(self._workers.values()))
 
     async def renew(self) -> None:
-        """Extend the leases; give up partitions that another owner has taken, and own those that the table gives to this shard although it did not know
-        (a takeover whose answer was lost, a hand-over that nobody took up)."""
-        began_s = self._clock.monotonic_s()
-        asked, takes = dict(self._leases), self._takes
-        unsure = {partition for partition, look_s in self._unsure.items() if began_s >= look_s}
-        try:
-            found = [lease for lease in await self._journal.leases() if lease.partition in unsure and lease.owner == self.owner] if unsure else []
-            # where the table gives anew what was lost meanwhile, its lease counts and not the old one
-            wanted = list((asked | {lease.partition: lease for lease in found}).values())
-            kept = await self._journal.renew(wanted, ttl_ms=self.settings.lease_ttl_ms) if wanted else []
-        except EsplanadeError:
-            return  # the leases run out by themselves; until then this shard may answer
-        held = {lease.partition: lease for lease in kept}
-        ours = [held[lease.partition] for lease in found if lease.partition in held and lease.partition in self._unsure]
-        if unsure and takes == self._takes and takes % 2 == 0:
-            for partition in unsure:
-                self._unsure.pop(partition, None)
-            if ours and not self._stopping:
-                self._own(ours, began_s)
-        for partition, lease in asked.items():
-            if self._leases.get(partition) is not lease:
-                continue  # taken anew, or handed over, meanwhile
-            if partition in held and held[partition].epoch == lease.epoch:
-                self._leases[partition] = held[partition]
-                continue
-            del self._leases[partition]
+        """Extend the leases; give up partitions that another owner has taken, and own those that the table gives to this shard although it did not know."""
+        gained, lost = await self._tenure.renew()
+        if gained:
+            self._own(gained)
+        for partition in lost:
             self._profile.leases_lost += 1
             for log in [log for log in self._logs.values() if log.partition == partition]:
                 self._give_up(log, Unavailable(f"partition {partition} has another owner now; ask again"))
-        if asked and takes == self._takes and takes % 2 == 0:
-            self._leased_until_s = began_s + self.settings.lease_ttl_ms / 1000
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -342,8 +298,8 @@ class Shard:
 
         This is `_route` and `_run` with what is the same for a frame taken out of the loop: one gate a frame, not one a turn.
         """
-        serving = now_s < self._leased_until_s and not self._stopping
-        at_hand, flusher, leaving, answers = self._at_hand, self._flusher, self._leaving, frame.answers
+        serving = now_s < self._tenure.until_s and not self._stopping
+        at_hand, flusher, leaving, answers = self._at_hand, self._flusher, self._tenure.leaving, frame.answers
         logs: list[PartitionLog] = []
         indices: list[int] = []
         for index, request in enumerate(requests, first):
@@ -446,10 +402,10 @@ class Shard:
             slot.frame.answer(slot.index, answer)
 
     def _log(self, tenant: str, partition: int, now_s: float) -> PartitionLog:
-        lease = self._leases.get(partition)
-        if lease is None or partition in self._leaving:
+        lease = self._tenure.leases.get(partition)
+        if lease is None or partition in self._tenure.leaving:
             raise Unavailable(f"shard {self.name} does not own partition {partition}; ask again, the directory finds the owner")
-        if now_s >= self._leased_until_s or self._stopping:
+        if now_s >= self._tenure.until_s or self._stopping:
             raise Unavailable(f"shard {self.name} could not extend its leases and answers nothing until it can; ask again")
         log = self._logs.get((tenant, partition))
         if log is None:
@@ -614,7 +570,7 @@ class Shard:
         now_ms = self._clock.unix_ms()
         try:
             for _ in range(MAX_FIRED):
-                if self._flusher.full or log.given_up or log.partition in self._leaving:
+                if self._flusher.full or log.given_up or log.partition in self._tenure.leaving:
                     return
                 alarm = log.alarms.take(now_ms)
                 if alarm is None:
@@ -639,7 +595,7 @@ class Shard:
         for partition in partitions:
             for tenant in await self._journal.heads(partition):
                 if (
-                    partition in self._leases
+                    partition in self._tenure.leases
                     and (tenant, partition) not in self._logs
                     and (await self._journal.place(tenant, topic_of(partition)))[1]
                 ):
@@ -651,12 +607,12 @@ class Shard:
     def poll(self) -> None:
         """What time brings: free ticks, deadlines, Rewind again, replays that failed, payment counts."""
         now_s = self._clock.monotonic_s()
-        if now_s >= self._leased_until_s or self._stopping:
+        if now_s >= self._tenure.until_s or self._stopping:
             return
         for place, due_s in list(self._reopen.items()):
             if now_s >= due_s:
                 del self._reopen[place]
-                if place[1] in self._leases and place[1] not in self._leaving:
+                if place[1] in self._tenure.leases and place[1] not in self._tenure.leaving:
                     self._work_on(self._log(*place, now_s))
         for log in [log for log in self._logs.values() if log.live]:
             for held in list(log.hosts.values()):
@@ -680,7 +636,7 @@ class Shard:
 
     def _restful(self, log: PartitionLog) -> bool:
         """Whether a log may leave memory: nothing waits, nothing is gathered, and it hosts no venue, whose clock goes on."""
-        return log.live and not log.queue and not log.hosts and log.partition not in self._leaving and self._flusher.idle(log)
+        return log.live and not log.queue and not log.hosts and log.partition not in self._tenure.leaving and self._flusher.idle(log)
 
     def _passivate(self, log: PartitionLog) -> None:
         """Forget a log that nobody has asked for; its next request replays it, from a snapshot of now."""
@@ -736,10 +692,10 @@ class Shard:
         self._mailbox -= len(waiting)
         self._flusher.forget(log, error if error.retryable else Unavailable(error.message))
         now_s = self._clock.monotonic_s()
-        if log.partition in self._leases and not self._stopping and (log.hosts or not log.live):
+        if log.partition in self._tenure.leases and not self._stopping and (log.hosts or not log.live):
             # Its sources may be waiting for Rewind; a replay that fails is tried again.
             self._reopen[(log.tenant, log.partition)] = now_s if log.live else now_s + 0.5
-        elif log.partition in self._leases and not self._stopping and log.alarms.marked:
+        elif log.partition in self._tenure.leases and not self._stopping and log.alarms.marked:
             self._reopen[(log.tenant, log.partition)] = now_s + 0.5  # what was fired and not flushed is due again
         for slot in waiting:
             if log.live:
@@ -751,7 +707,7 @@ class Shard:
         """Ledgers here, (tenant, number), from which transfers are under way."""
         return [
             (log.tenant, int(entity.address.id))
-            for log in self._logs.values() if log.live and log.partition not in self._leaving
+            for log in self._logs.values() if log.live and log.partition not in self._tenure.leaving
             for entity in log.ledgers if entity.state.transit.open
         ]  # fmt: skip
 
@@ -766,7 +722,7 @@ class Shard:
         return msgspec.structs.replace(
             kept,
             uptime_s=now_s - self._started_s,
-            partitions=len(self._leases), epochs={log.partition: log.epoch for log in self._logs.values()}, logs=len(self._logs),
+            partitions=len(self._tenure.leases), epochs={log.partition: log.epoch for log in self._logs.values()}, logs=len(self._logs),
             entities=sum(len(log.entities) + len(log.hosts) for log in self._logs.values()),
             flushes=counts.flushes, flush_s=counts.seconds, flush_failures=counts.failures, flushed_bytes=counts.bytes, flushed_events=counts.events,
             snapshots=counts.snapshots, mailbox=self._mailbox, gated=self._flusher.gated,

@@ -600,7 +600,7 @@ async def test_a_takeover_whose_answer_was_lost_counts_above_the_lease_that_was_
             await acquire(partitions, owner, ttl_ms=ttl_ms)
             raise Unavailable("the connection was lost after the commit")
 
-        partition = next(iter(first._leases))
+        partition = next(iter(first._tenure.leases))
         await other.take([partition])
         with monkeypatch.context() as patched:
             patched.setattr(at.journals[0], "acquire", answer_lost)

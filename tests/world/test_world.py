@@ -15,7 +15,7 @@ import pytest
 
 from actors.entity import Answers
 from actors.flusher import Flusher
-from actors.shard import Shard
+from actors.tenure import Tenure
 from esplanade.storage.journal import Append, Lease, OutboxEntry, Published, StoredReply
 from esplanade.storage.memory import MemoryJournal
 from tests.world.world import ASTRAY, play, shelf
@@ -131,7 +131,7 @@ def dedupe_forgotten_by_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def reads_outside_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     """A shard that pauses past its lease goes on answering when it wakes."""
-    monkeypatch.setattr(Shard, "_leased_until_s", property(lambda self: float("inf"), lambda self, value: None), raising=False)
+    monkeypatch.setattr(Tenure, "until_s", property(lambda self: float("inf"), lambda self, value: None), raising=False)
 
 
 @pytest.mark.parametrize(
