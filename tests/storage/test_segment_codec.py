@@ -89,7 +89,7 @@ def test_the_index_has_an_entitys_first_and_last_version(
         ([("a", 1), ("a", 3)], "version 3 follows 1"),
         ([("a", 2), ("b", 1), ("a", 2)], "version 2 follows 2"),
         ([("b", 2), ("a", 0)], "a: version 0"),
-        ([("a", 1), ("", 1)], "must have a name"),
+        ([("", 1)], "must have a name"),
         ([("a", 1), ("b\nc", 1)], "line end"),
         ([("b\nc", 1)], "line end"),
     ],
