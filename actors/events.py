@@ -36,7 +36,10 @@ class _Body(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Answered(_Body, frozen=True):
-    """A connection's command had its effect and got this reply (msgpack of Reply); the same (client, sequence) gets it again."""
+    """A connection's command had its effect and got this reply (msgpack of Reply); the same (client, sequence) gets it again.
+
+    Of entities about a person, sealed; elsewhere the command's last event carries it (`Event.reply`), and this is only read.
+    """
 
     client: str
     sequence: int

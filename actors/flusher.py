@@ -7,7 +7,8 @@ so is whatever gathered on top of it. Owns the two batches and nothing of what e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 import msgspec
@@ -24,6 +25,9 @@ MAX_GATHERED_BYTES: Final = 24 * 2**20
 Release = Callable[[EsplanadeError | None], None]
 """Called when what an answer saw is durable (None), or never will be known to be (the error)."""
 
+ReleaseMany = Callable[[list[int], EsplanadeError | None], None]
+"""The same of many answers, by their indices."""
+
 
 class Log(Protocol):
     """A (tenant, partition) log, as the flusher knows it."""
@@ -33,15 +37,15 @@ class Log(Protocol):
     epoch: int
     position: int
 
-    def snapshot_due(self, events: int, size: int, now_s: float) -> bytes | None:
-        """The state to keep with the position that the flush now cut (so many events and bytes) will have; None where none is due."""
+    def snapshot_due(self, events: Sequence[Event], now_s: float) -> bytes | None:
+        """The state to keep with the position that the flush now cut, of these events, will have; None where none is due."""
         ...
 
 
 class Batch:
     """Gathered for one flush."""
 
-    __slots__ = ("appends", "bytes", "bytes_of", "ended", "keys", "outbox", "publish", "traced", "waiting")
+    __slots__ = ("appends", "bytes", "ended", "frames", "keys", "outbox", "publish", "traced", "waiting")
 
     def __init__(self) -> None:
         self.appends: dict[Log, list[Event]] = {}
@@ -49,10 +53,37 @@ class Batch:
         self.keys: list[tuple[Log, StoredReply]] = []
         self.publish: list[tuple[Log, str, bytes]] = []  # (log, channel, message)
         self.waiting: list[tuple[Log, Release]] = []
+        self.frames: list[tuple[Sequence[Log], list[int], ReleaseMany]] = []  # answers of one frame, by index, with the log that each has seen
         self.traced: list[Part] = []  # spans of which the commit is a part
         self.bytes = 0
-        self.bytes_of: dict[Log, int] = {}
         self.ended = False
+
+    @property
+    def gated(self) -> int:
+        return len(self.waiting) + sum(len(indices) for _, indices, _ in self.frames)
+
+    def release(self, error: EsplanadeError | None) -> None:
+        """To all that wait."""
+        for _, release in self.waiting:
+            release(error)
+        for _, indices, release_many in self.frames:
+            release_many(indices, error)
+
+    def refuse(self, log: Log, error: EsplanadeError) -> None:
+        """To those that wait for this log: it is given up."""
+        refused = [release for other, release in self.waiting if other is log]
+        self.waiting = [entry for entry in self.waiting if entry[0] is not log]
+        frames, self.frames = self.frames, []
+        for logs, indices, release_many in frames:
+            if log in logs:
+                kept = [i for i, other in enumerate(logs) if other is not log]
+                given_up = [index for other, index in zip(logs, indices, strict=True) if other is log]
+                refused.append(partial(release_many, given_up))
+                logs, indices = [logs[i] for i in kept], [indices[i] for i in kept]
+            if indices:
+                self.frames.append((logs, indices, release_many))
+        for release in refused:
+            release(error)
 
 
 class FlushCounts(msgspec.Struct):
@@ -102,33 +133,31 @@ class Flusher:
     @property
     def gated(self) -> int:
         """Answers that wait."""
-        return len(self._gathering.waiting) + (len(self._under_way.waiting) if self._under_way else 0)
+        return self._gathering.gated + (self._under_way.gated if self._under_way else 0)
 
     def idle(self, log: Log) -> bool:
         """Whether everything that turns of this log have gathered is durable."""
         return log not in self._last
 
-    def append(self, log: Log, events: list[Event], outbox: list[tuple[str, bytes]]) -> None:
-        """Gather events of a turn and entries (topic, body) for durable topics."""
+    def append(self, log: Log, events: list[Event], outbox: Sequence[tuple[str, bytes]] = ()) -> None:
+        """Gather events of a turn (the list is the flusher's from now on) and entries (topic, body) for durable topics."""
         if not events:
             return
         batch = self._gathering
         gathered = batch.appends.get(log)
         if gathered is None:
-            batch.appends[log] = gathered = []
-            batch.bytes_of[log] = 0
-        gathered += events
-        size = 0
+            if not batch.appends:
+                self._idle.clear()
+                self._work.set()
+            batch.appends[log] = events
+            self._last[log] = batch
+        else:
+            gathered += events
         for event in events:
-            size += len(event.body)
-        batch.bytes += size
+            batch.bytes += len(event.body)
         for topic, body in outbox:
             batch.outbox.append((log, OutboxEntry(log.tenant, topic, body)))
             batch.bytes += len(body)
-        batch.bytes_of[log] += size
-        self._last[log] = batch
-        self._idle.clear()
-        self._work.set()
 
     def enclose(self, log: Log, topic: str, body: bytes) -> None:
         """An entry for a durable topic, with the events that a turn of this log has just gathered."""
@@ -145,6 +174,18 @@ class Flusher:
             release(None)
         else:
             batch.waiting.append((log, release))
+
+    def when_all_durable(self, logs: Sequence[Log], indices: list[int], release: ReleaseMany) -> None:
+        """The same for many answers of a frame: `indices[i]` has seen `logs[i]`. Those that have to wait for the same flush are released by one call."""
+        of = self._last
+        batches = {log: of.get(log) for log in dict.fromkeys(logs)}
+        for batch in dict.fromkeys(batches.values()):
+            mine = [log for log in logs if batches[log] is batch]
+            found = indices if len(mine) == len(logs) else [index for log, index in zip(logs, indices, strict=True) if batches[log] is batch]
+            if batch is None:
+                release(found, None)
+            else:
+                batch.frames.append((mine, found, release))
 
     def traced(self, log: Log) -> list[Part] | None:
         """Where to put the span of a turn whose commit is to be a part of it; None where everything of this log is durable."""
@@ -168,10 +209,7 @@ class Flusher:
             batch.outbox = [entry for entry in batch.outbox if entry[0] is not log]
             batch.keys = [entry for entry in batch.keys if entry[0] is not log]
             batch.publish = [entry for entry in batch.publish if entry[0] is not log]
-        refused = [release for other, release in batch.waiting if other is log]
-        batch.waiting = [entry for entry in batch.waiting if entry[0] is not log]
-        for release in refused:
-            release(error)
+        batch.refuse(log, error)
 
     async def run(self) -> None:
         """Flush until cancelled."""
@@ -198,7 +236,7 @@ class Flusher:
         for log, events in batch.appends.items():
             position = log.position + 1
             appends.append(Append(log.tenant, log.partition, log.epoch, position, events))
-            body = log.snapshot_due(len(events), batch.bytes_of[log], began_s)
+            body = log.snapshot_due(events, began_s)
             if body is not None:
                 snapshots.append(Snapshot(log.tenant, log.partition, position, body))
         commits = [Part("commit", part, segments=len(appends), bytes=batch.bytes) for part in batch.traced]
@@ -230,8 +268,7 @@ class Flusher:
             self._send(channel(entry.tenant, entry.topic), message, True)
         for _, where, message in batch.publish:
             self._send(where, message, False)
-        for _, release in batch.waiting:
-            release(None)
+        batch.release(None)
         for snapshot in snapshots:
             self.keep(snapshot)
 
@@ -257,5 +294,4 @@ class Flusher:
         self._lost(logs, error)
         for log in logs:
             self.forget(log, unknown)
-        for _, release in batch.waiting:
-            release(unknown)
+        batch.release(unknown)

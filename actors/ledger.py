@@ -33,13 +33,12 @@ from actors.events import (
     TransfersSent,
 )
 from actors.ledger_codes import CODES
-from actors.ledger_state import LedgerState, Plan, account_states, balances_of, books_of, code_of, digest_of, held_of, sums_of
+from actors.ledger_state import LedgerState, Plan, account_states, balance_of, balances_of, books_of, code_of, digest_of, sums_of
 from actors.ledger_tables import MAX_KEYS, Tables
 from actors.ledger_transit import MAX_BATCH, MAX_UNDER_WAY, Inbound, Leg, Outbound
 from actors.messages import (
     LEDGERS,
     Accounts,
-    Balance,
     CloseDay,
     Command,
     DayClosing,
@@ -111,6 +110,8 @@ class Ledger:
             return Rejected(code="ledger_not_found", message=f"{context.address}: a tenant's ledgers are numbered 0 to {LEDGERS - 1}")
         state.plan = None
         match command:
+            case GetBalance():  # first: asked for one by one, the others come in batches
+                return Decision((), balance_of(state, command.subject))
             case TopUps() | Payments():
                 return _settle_simple(state, command, int(number), context)
             case Transfers():
@@ -129,8 +130,6 @@ class Ledger:
                 return _expire(state, command)
             case Remind() if command.name == TRANSFERS:
                 return Decision((), Done(), reminders=() if state.transit.open else (DropReminder(TRANSFERS),))
-            case GetBalance():
-                return Decision((), Balance(balances=balances_of(state, command.subject), held=held_of(state, command.subject)))
             case GetAccount():
                 return Decision((), Accounts(accounts=account_states(state, command.account, command.venue)))
             case GetUnderWay():

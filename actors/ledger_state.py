@@ -17,7 +17,7 @@ from actors import ledger_kernels as kernels
 from actors.events import EventBody
 from actors.ledger_tables import Tables
 from actors.ledger_transit import SavedTransit, Transit
-from actors.messages import AccountState, Books, DayClosing
+from actors.messages import AccountState, Balance, Books, DayClosing
 
 I8 = npt.NDArray[np.int64]
 
@@ -176,18 +176,21 @@ def _row_by_currency(state: LedgerState, account: int, venue: str) -> dict[str, 
     return {name: row for name, row in rows.items() if row >= 0}
 
 
+def balance_of(state: LedgerState, subject: int) -> Balance:
+    """What a wallet can spend, and what is held of it (without zeros), by currency; empty where there is none."""
+    words = state.tables.accounts.item
+    balances, held = {}, {}
+    for name, row in _row_by_currency(state, c.WALLET << 60 | subject, "").items():
+        kept = words(row, kernels.A_HELD)
+        balances[name] = words(row, kernels.A_BALANCE) - kept
+        if kept:
+            held[name] = kept
+    return Balance(balances=balances, held=held)
+
+
 def balances_of(state: LedgerState, subject: int) -> dict[str, int]:
     """What a wallet can spend, by currency; empty where there is none."""
-    accounts = state.tables.accounts
-    rows = _row_by_currency(state, c.WALLET << 60 | subject, "")
-    return {name: int(accounts[row, kernels.A_BALANCE] - accounts[row, kernels.A_HELD]) for name, row in rows.items()}
-
-
-def held_of(state: LedgerState, subject: int) -> dict[str, int]:
-    """What is held of a wallet, by currency, without zeros."""
-    rows = _row_by_currency(state, c.WALLET << 60 | subject, "")
-    held = {name: int(state.tables.accounts[row, kernels.A_HELD]) for name, row in rows.items()}
-    return {name: amount for name, amount in held.items() if amount}
+    return balance_of(state, subject).balances
 
 
 def account_states(state: LedgerState, account: int, venue: str) -> dict[str, AccountState]:

@@ -6,8 +6,9 @@ Owns the replay (newest snapshot, then every segment after it) and the snapshot.
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -32,7 +33,7 @@ from esplanade.storage.journal import Event, Journal, Snapshot
 from spatial.offers import Offer
 
 if TYPE_CHECKING:
-    from actors.shard import Slot
+    from actors.frame import Slot
 
 Behaviours = Mapping[str, Behaviour[Any]]
 """Behaviours by kind."""
@@ -75,6 +76,11 @@ class HostedPositions:
             self.version += 1
             entered.append(Event(self.name, self.version, *encode_event(body)))
         return entered
+
+
+def _cost(events: Sequence[Event]) -> int:
+    """Of folding these events in a replay."""
+    return EVENT_COST * len(events) + sum([len(event.body) for event in events])
 
 
 class _SavedLog(msgspec.Struct, array_like=True):
@@ -129,6 +135,9 @@ class PartitionLog:
             behaviour = self._behaviours.get(address.kind)
             if behaviour is None:
                 raise NotFound(f"{address}: no kind {address.kind!r}; kinds are {', '.join(sorted(self._behaviours))}")
+            address = Address(
+                sys.intern(address.kind), sys.intern(address.tenant), address.id
+            )  # the same text in all of them: one object, near at hand
             held = self.entities[address] = Entity(address, behaviour)
             if address.kind == "ledger":
                 self.ledgers.append(held)
@@ -174,7 +183,7 @@ class PartitionLog:
                     found.version = version
                     found.host.load(state)
         async for segment in journal.read(self.tenant, self.partition, after=self.position):
-            self._since += sum(len(event.body) for event in segment.events) + EVENT_COST * len(segment.events)
+            self._since += _cost(segment.events)
             for event in segment.events:
                 address = parsed.get(event.entity)
                 if address is None:
@@ -208,9 +217,9 @@ class PartitionLog:
         held = self.hosts[address.id] = HostedPositions(address, self._make_host(book))
         return held
 
-    def snapshot_due(self, events: int, size: int, now_s: float) -> bytes | None:
+    def snapshot_due(self, events: Sequence[Event], now_s: float) -> bytes | None:
         """By cost of the replay, by segments and by age, never so often that snapshots cost more than a few times what the journal does."""
-        self._since += size + EVENT_COST * events
+        self._since += _cost(events)
         before = self._snapshot_bytes
         due = (
             self._since >= max(SNAPSHOT_COST, before // 2)

@@ -41,7 +41,19 @@ from actors.directory import SHARD_PREFIX, Directory
 from actors.follower import Follower
 from actors.lane import RequestSystem
 from actors.ray_leftovers import end_node, is_alive, make_folder, of_node, reclaim
-from actors.requests import MAX_FRAME_BYTES, MAX_FRAME_REQUESTS, Answer, Refused, Request, Take, decode_answers, encode_requests, log_of
+from actors.requests import (
+    MAX_FRAME_BYTES,
+    MAX_FRAME_REQUESTS,
+    Answer,
+    Ask,
+    Refused,
+    Request,
+    Take,
+    decode_answers,
+    encode_requests,
+    log_of,
+    log_place,
+)
 from esplanade.core.errors import EsplanadeError, Fault, LimitExceeded, Unavailable
 from esplanade.storage.broker import Broker
 from esplanade.storage.journal import Journal
@@ -497,7 +509,7 @@ class RaySystem(RequestSystem):
         sent again, to whoever owns it then, until the deadline."""
         loop = asyncio.get_running_loop()
         expires_s = loop.time() + deadline_s
-        places = [log_of(request)[1] for request in requests]
+        places = [log_place(request.address)[1] if type(request) is Ask else log_of(request)[1] for request in requests]
         answers: list[Answer] = [_AWAY] * len(requests)
         left = list(range(len(requests)))
 
@@ -507,9 +519,10 @@ class RaySystem(RequestSystem):
                 answers[index] = answer
 
         while True:
+            owners = {partition: self.directory.owner_of(partition) for partition in {places[index] for index in left}}
             by_owner: dict[str | None, list[int]] = {}
             for index in left:
-                by_owner.setdefault(self.directory.owner_of(places[index]), []).append(index)
+                by_owner.setdefault(owners[places[index]], []).append(index)
             chunks = [
                 (name, indices[i : i + MAX_FRAME_REQUESTS])
                 for name, indices in by_owner.items() if name is not None for i in range(0, len(indices), MAX_FRAME_REQUESTS)

@@ -12,7 +12,6 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -22,9 +21,10 @@ from actors.directory import DIRECTORY_CHANNEL, encode_leases
 from actors.entity import Entity, Turn
 from actors.events import PERSONAL_KINDS
 from actors.flusher import Flusher, Log
+from actors.frame import Frame, NewKeySlot, Slot
 from actors.meter import Meter
-from actors.partition_log import BEHAVIOURS, Behaviours, HostedPositions, PartitionLog
-from actors.positions import HostSettings, PositionHost, Step
+from actors.partition_log import BEHAVIOURS, Behaviours, PartitionLog
+from actors.positions import HostSettings, PositionHost
 from actors.profile import ShardProfile
 from actors.public_keys import PublicKeys, stored_reply
 from actors.publisher import Publisher, payment_stats
@@ -32,29 +32,24 @@ from actors.reminders import MAX_FIRED, topic_of
 from actors.requests import (
     Answer,
     Ask,
-    Clocked,
-    CloseSource,
-    GetClock,
-    OpenSource,
     PublicAsk,
     Refused,
     Replied,
     Request,
     Take,
     TracedAsk,
-    VenueRequest,
-    Watch,
     Watermark,
     address_of,
-    columns_of,
     decode_requests,
     encode_answers,
     log_of,
     log_place,
     refusal,
 )
+from actors.tenure import Tenure
 from actors.turn_trace import trace_flush, trace_turn
 from actors.venue_shelf import VenueShelf
+from actors.venue_turns import VenueTurns
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import EsplanadeError, Fault, Fenced, LimitExceeded, Unavailable
 from esplanade.core.ids import VENUE_KINDS, Address, partition_of
@@ -69,8 +64,8 @@ PASSIVATED_AT_ONCE: Final = 4
 REMINDED_EVERY_S: Final = 0.02
 """After a takeover, logs that have had reminders are opened at this distance, so that those who ask go first."""
 
-MAX_TICKS_A_STEP: Final = 4
-"""Ticks closed before other requests get their turn."""
+MAX_AT_HAND: Final = 65_536
+"""Entities that a command finds by its address alone, without its log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,53 +79,6 @@ class ShardSettings:
     passivate_s: float = 600.0
     poll_s: float = 0.02
     host: HostSettings = field(default_factory=HostSettings)
-
-
-class Slot:
-    """A request of a frame, and where its answer goes."""
-
-    __slots__ = ("came_s", "frame", "index", "request")
-
-    def __init__(self, request: Request, frame: Frame, index: int, came_s: float) -> None:
-        self.came_s = came_s
-        self.request = request
-        self.frame = frame
-        self.index = index
-
-
-class _NewKey(Slot):
-    """Of a PublicAsk whose key is not known yet."""
-
-    __slots__ = ()
-
-
-class Frame:
-    """Requests that came together; `done` when the last is answered."""
-
-    __slots__ = ("answers", "done", "open")
-
-    def __init__(self, size: int, done: asyncio.Future[None]) -> None:
-        self.answers: list[Answer] = [_UNANSWERED] * size
-        self.open = size
-        self.done = done
-
-    def answer(self, index: int, answer: Answer) -> None:
-        self.answers[index] = answer
-        self.open -= 1
-        if self.open == 0 and not self.done.done():
-            self.done.set_result(None)
-
-    def release(self, indices: list[int], error: EsplanadeError | None) -> None:
-        """The answers kept at these indices may leave, or, where `error` says that what they saw is not known to be durable, are replaced by it."""
-        if error is not None:
-            for index in indices:
-                self.answers[index] = refusal(error)
-        self.open -= len(indices)
-        if self.open == 0 and not self.done.done():
-            self.done.set_result(None)
-
-
-_UNANSWERED: Final = Refused(Fault.code, "not answered")
 
 
 class Shard:
@@ -166,20 +114,17 @@ class Shard:
         self._clock = clock
         self._secret = secret
         self._behaviours = behaviours
-        self._takes = 0  # takeovers begun and ended: a renewal that saw one come or go extends nothing
         self._shelf = VenueShelf(catalogue)
         self._publisher = Publisher(broker)
         self._flusher = Flusher(journal, monotonic_s=clock.monotonic_s, lost=self._lost, send=self._publisher.send)
-        self._leases: dict[int, Lease] = {}
-        self._leaving: set[int] = set()
-        self._unsure: dict[int, float] = {}  # partitions that the table may give to this shard although it holds no lease -> when to look
-        self._leased_until_s = float("-inf")
+        self._tenure = Tenure(journal, owner, ttl_ms=self.settings.lease_ttl_ms, clock=clock)
         self._logs: dict[tuple[str, int], PartitionLog] = {}
         self._reopen: dict[tuple[str, int], float] = {}  # logs with hosts that were given up -> when to replay them
         self._workers: dict[PartitionLog, asyncio.Task[None]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._mailbox = 0
         self._entities = 0
+        self._at_hand: dict[Address, tuple[Entity, PartitionLog]] = {}  # entities of live logs
         self._stopping = False
         self._reopening: asyncio.Task[None] | None = None
         self._told_payments_s = 0.0
@@ -193,6 +138,7 @@ class Shard:
             turn_s=0.0, refused=0, flushes=0, flush_s=0.0, flush_failures=0, flushed_bytes=0, flushed_events=0, snapshots=0, mailbox=0, gated=0, ticks=0,
             tick_s=0.0, late_rows=0, pushes_dropped=0, publications=0, publications_dropped=0, leases_lost=0, passivations=0,
         )  # fmt: skip
+        self._venues = VenueTurns(self._flusher, clock, self._profile, self._tenure.leaving, self._give_up)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -216,26 +162,13 @@ class Shard:
         """
         if self._stopping:
             raise Unavailable(f"shard {self.name} is stopping; ask another one")
-        began_s = self._clock.monotonic_s()
-        self._takes += 1
-        try:
-            leases = await self._journal.acquire(sorted(partitions), self.owner, ttl_ms=self.settings.lease_ttl_ms)
-        except EsplanadeError:
-            self._unsure |= dict.fromkeys(partitions, began_s)  # where it took place after all, nobody else would take them: `renew` looks
-            raise
-        finally:
-            self._takes += 1
-        self._own(leases, began_s)
+        leases = await self._tenure.take(partitions)
+        self._own(leases)
         return leases
 
-    def _own(self, leases: list[Lease], began_s: float) -> None:
-        if not self._leases:
-            self._leased_until_s = began_s + self.settings.lease_ttl_ms / 1000
-        for lease in leases:
-            self._leases[lease.partition] = lease
-            self._leaving.discard(lease.partition)
-            self._unsure.pop(lease.partition, None)
-        for log in [log for log in self._logs.values() if log.partition in self._leases and log.epoch != self._leases[log.partition].epoch]:
+    def _own(self, leases: list[Lease]) -> None:
+        held = self._tenure.leases
+        for log in [log for log in self._logs.values() if log.partition in held and log.epoch != held[log.partition].epoch]:
             self._give_up(log, Unavailable(f"partition {log.partition} was taken over anew; ask again"))
         self._publisher.send(DIRECTORY_CHANNEL, encode_leases(leases), True)
         self._reopening = asyncio.create_task(self._reopen_venues({lease.partition for lease in leases}))
@@ -245,7 +178,7 @@ class Shard:
             try:
                 for entry in await self._catalogue.venues():
                     partition = partition_of(Address("positions", entry.tenant, entry.venue))
-                    if partition in partitions and partition in self._leases and (await self._journal.heads(partition)).get(entry.tenant):
+                    if partition in partitions and partition in self._tenure.leases and (await self._journal.heads(partition)).get(entry.tenant):
                         self._reopen[(entry.tenant, partition)] = 0.0
                 self.poll()
                 await self._open_reminded(sorted(partitions))
@@ -260,8 +193,8 @@ class Shard:
 
     async def release(self, partitions: Sequence[int]) -> None:
         """Hand partitions over in order: no new turn, everything gathered durable, a snapshot for the next owner, then they are forgotten here."""
-        leaving = set(partitions) & set(self._leases)
-        self._leaving |= leaving
+        leaving = set(partitions) & set(self._tenure.leases)
+        self._tenure.leaving.update(leaving)
         moves = Unavailable(f"shard {self.name} hands this partition over; ask again, the directory finds the new owner")
         logs = [log for log in self._logs.values() if log.partition in leaving]
         await asyncio.gather(*(self._settled(log) for log in logs))
@@ -274,11 +207,7 @@ class Shard:
             if snapshot is not None:
                 with contextlib.suppress(EsplanadeError):
                     await self._journal.put_snapshot(snapshot)
-        look_s = self._clock.monotonic_s() + self.settings.lease_ttl_ms / 1000
-        for partition in leaving & self._leaving:
-            self._leases.pop(partition, None)
-            self._unsure[partition] = look_s  # the next owner may die before it takes it
-        self._leaving -= leaving
+        self._tenure.let_go(leaving)
 
     def _settled(self, log: PartitionLog) -> asyncio.Future[None]:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -292,7 +221,7 @@ class Shard:
 
     async def stop(self) -> None:
         """Flush what was gathered, then stop. Later requests are refused."""
-        self._stopping = True
+        self._stopping = self._tenure.stopping = True
         for task in list(self._workers.values()):
             task.cancel()
         if self._tasks:
@@ -320,37 +249,14 @@ class Shard:
             await asyncio.wait(list(self._workers.values()))
 
     async def renew(self) -> None:
-        """Extend the leases; give up partitions that another owner has taken, and own those that the table gives to this shard although it did not know
-        (a takeover whose answer was lost, a hand-over that nobody took up)."""
-        began_s = self._clock.monotonic_s()
-        asked, takes = dict(self._leases), self._takes
-        unsure = {partition for partition, look_s in self._unsure.items() if began_s >= look_s}
-        try:
-            found = [lease for lease in await self._journal.leases() if lease.partition in unsure and lease.owner == self.owner] if unsure else []
-            # where the table gives anew what was lost meanwhile, its lease counts and not the old one
-            wanted = list((asked | {lease.partition: lease for lease in found}).values())
-            kept = await self._journal.renew(wanted, ttl_ms=self.settings.lease_ttl_ms) if wanted else []
-        except EsplanadeError:
-            return  # the leases run out by themselves; until then this shard may answer
-        held = {lease.partition: lease for lease in kept}
-        ours = [held[lease.partition] for lease in found if lease.partition in held and lease.partition in self._unsure]
-        if unsure and takes == self._takes and takes % 2 == 0:
-            for partition in unsure:
-                self._unsure.pop(partition, None)
-            if ours and not self._stopping:
-                self._own(ours, began_s)
-        for partition, lease in asked.items():
-            if self._leases.get(partition) is not lease:
-                continue  # taken anew, or handed over, meanwhile
-            if partition in held and held[partition].epoch == lease.epoch:
-                self._leases[partition] = held[partition]
-                continue
-            del self._leases[partition]
+        """Extend the leases; give up partitions that another owner has taken, and own those that the table gives to this shard although it did not know."""
+        gained, lost = await self._tenure.renew()
+        if gained:
+            self._own(gained)
+        for partition in lost:
             self._profile.leases_lost += 1
             for log in [log for log in self._logs.values() if log.partition == partition]:
                 self._give_up(log, Unavailable(f"partition {partition} has another owner now; ask again"))
-        if asked and takes == self._takes and takes % 2 == 0:
-            self._leased_until_s = began_s + self.settings.lease_ttl_ms / 1000
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -388,49 +294,59 @@ class Shard:
         self._run_frame(requests[start:], frame, now_s, start)
 
     def _run_frame(self, requests: Sequence[Request], frame: Frame, now_s: float, first: int = 0) -> None:
-        """Run what can run at once: commands to entities that are here, of live logs without a queue, which need no venue. All else is routed, one by one.
+        """Run what can run at once: commands to entities that are at hand, of logs without a queue, which need no venue. All else is routed, one by one.
 
-        This is `_route` and `_run` with what is the same for a frame taken out of the loop: one callback a log and frame, not one a turn.
+        This is `_route` and `_run` with what is the same for a frame taken out of the loop: one gate a frame, not one a turn.
         """
-        serving = now_s < self._leased_until_s and not self._stopping
-        logs, flusher, behaviours = self._logs, self._flusher, self._behaviours
-        gated: dict[PartitionLog, list[int]] = {}
-        turns = 0
+        serving = now_s < self._tenure.until_s and not self._stopping
+        at_hand, flusher, leaving, answers = self._at_hand, self._flusher, self._tenure.leaving, frame.answers
+        logs: list[PartitionLog] = []
+        indices: list[int] = []
         for index, request in enumerate(requests, first):
-            if type(request) is Ask and serving and not flusher.full:
-                address = request.address
-                log = logs.get(log_place(address))
-                if log is not None and log.live and not log.queue and log.partition not in self._leaving:
-                    entity = log.entities.get(address)
-                    if entity is not None and behaviours[address.kind].venue_of(address, request.command) is None:
-                        turns += 1
+            if type(request) is Ask and serving:
+                address, command = request.address, request.command
+                held = at_hand.get(address) or self._find(address)
+                if held is not None:
+                    entity, log = held
+                    if not log.queue and log.partition not in leaving and entity.behaviour.venue_of(address, command) is None and not flusher.full:
                         try:
-                            turn = entity.turn(request.command, request.key, entity.context)
+                            turn = entity.turn(command, request.key, entity.context)
                             if turn.events:
                                 flusher.append(log, turn.events, [(topic, msgspec.msgpack.encode(body)) for topic, body in turn.outbox])
                                 if turn.wakes:
                                     self._await(log, entity, turn)
-                            frame.answers[index] = Replied(turn.reply)
+                            answers[index] = Replied(turn.reply)
                         except EsplanadeError as error:
-                            frame.answers[index] = refusal(error)
+                            answers[index] = refusal(error)
                             self._profile.refused += 1
                         except Exception as error:
+                            self._profile.turns += 1
                             self._broken(log, Slot(request, frame, index, now_s), error)
                             continue
-                        log.used_s = entity.used_s = now_s
-                        indices = gated.get(log)
-                        if indices is None:
-                            gated[log] = [index]
-                        else:
-                            indices.append(index)
+                        log.used_s = now_s
+                        logs.append(log)
+                        indices.append(index)
                         continue
             self._route(Slot(request, frame, index, now_s), now_s)
-        self._profile.turns += turns
-        for log, indices in gated.items():
-            if log.given_up:  # by a later turn of this frame: what it gathered is gone
-                frame.release(indices, Unavailable(f"log ({log.tenant}, {log.partition}) is replayed; ask again with the same key"))
-            else:
-                flusher.when_durable(log, partial(frame.release, indices))
+        self._profile.turns += len(indices)
+        if any(log.given_up for log in set(logs)):  # by a later turn of this frame: what it gathered is gone
+            gone = Unavailable(f"shard {self.name} replays this partition after a fault; ask again with the same key")
+            frame.release([index for log, index in zip(logs, indices, strict=True) if log.given_up], gone)
+            kept = [i for i, log in enumerate(logs) if not log.given_up]
+            logs, indices = [logs[i] for i in kept], [indices[i] for i in kept]
+        if indices:
+            flusher.when_all_durable(logs, indices, frame.release)
+
+    def _find(self, address: Address) -> tuple[Entity, PartitionLog] | None:
+        """An entity that is here, of a live log; from now on at hand, until its log is given up."""
+        log = self._logs.get(log_place(address))
+        entity = log.entities.get(address) if log is not None and log.live else None
+        if log is None or entity is None:
+            return None
+        if len(self._at_hand) >= MAX_AT_HAND:
+            self._at_hand.clear()
+        held = self._at_hand[address] = entity, log
+        return held
 
     def _refuse(self, slot: Slot, error: EsplanadeError) -> None:
         self._profile.refused += 1
@@ -438,7 +354,7 @@ class Shard:
 
     def _route(self, slot: Slot, now_s: float) -> None:
         """Run the request if its log is at hand and nothing waits before it; else queue it."""
-        if type(slot.request) is PublicAsk and type(slot) is not _NewKey:
+        if type(slot.request) is PublicAsk and type(slot) is not NewKeySlot:
             self._route_public(slot, slot.request)
             return
         try:
@@ -476,7 +392,7 @@ class Shard:
                     answer = Replied(known)
                 else:
                     frame = Frame(1, asyncio.get_running_loop().create_future())
-                    self._route(_NewKey(ask, frame, 0, slot.came_s), self._clock.monotonic_s())
+                    self._route(NewKeySlot(ask, frame, 0, slot.came_s), self._clock.monotonic_s())
                     await frame.done
                     [answer] = frame.answers
         except EsplanadeError as error:
@@ -486,10 +402,10 @@ class Shard:
             slot.frame.answer(slot.index, answer)
 
     def _log(self, tenant: str, partition: int, now_s: float) -> PartitionLog:
-        lease = self._leases.get(partition)
-        if lease is None or partition in self._leaving:
+        lease = self._tenure.leases.get(partition)
+        if lease is None or partition in self._tenure.leaving:
             raise Unavailable(f"shard {self.name} does not own partition {partition}; ask again, the directory finds the owner")
-        if now_s >= self._leased_until_s or self._stopping:
+        if now_s >= self._tenure.until_s or self._stopping:
             raise Unavailable(f"shard {self.name} could not extend its leases and answers nothing until it can; ask again")
         log = self._logs.get((tenant, partition))
         if log is None:
@@ -539,8 +455,8 @@ class Shard:
                 log.live = True
                 self._profile.activations += 1
                 for held, step in started:
-                    self._commit(log, held, step)
-                    self._guarded_advance(log, held, self._clock.monotonic_s())
+                    self._venues.commit(log, held, step)
+                    self._venues.advance_guarded(log, held, self._clock.monotonic_s())
             while log.queue and not log.given_up:
                 slot = log.queue[0]
                 if self._overdue(slot):
@@ -582,7 +498,7 @@ class Shard:
         if pinned and venue in log.orphans:
             self._give_up(log, Unavailable(f"venue {venue} is in the catalogue again; its log is replayed, ask again"))
         if pinned and not log.given_up and venue not in log.hosts:
-            self._commit(log, *log.open_host(book, now_s))
+            self._venues.commit(log, *log.open_host(book, now_s))
 
     # --- turns --------------------------------------------------------------------------------------------------------
 
@@ -592,7 +508,7 @@ class Shard:
         self._profile.turns += 1
         part = trace_turn(request, now_s - slot.came_s, self.name) if type(request) is TracedAsk else None
         try:
-            answer = self._ask(log, request, now_s) if isinstance(request, Ask) else self._position_turn(log, request, now_s)
+            answer = self._ask(log, request, now_s) if isinstance(request, Ask) else self._venues.run(log, request, now_s)
         except EsplanadeError as error:
             answer = refusal(error)
             self._profile.refused += 1
@@ -621,7 +537,6 @@ class Shard:
         before = len(log.entities)
         entity = log.entity(address)
         self._entities += len(log.entities) - before
-        entity.used_s = now_s
         behaviour = self._behaviours[address.kind]
         venue = behaviour.venue_of(address, ask.command)
         host = log.host(venue) if venue is not None and address.kind in VENUE_KINDS else None
@@ -655,7 +570,7 @@ class Shard:
         now_ms = self._clock.unix_ms()
         try:
             for _ in range(MAX_FIRED):
-                if self._flusher.full or log.given_up or log.partition in self._leaving:
+                if self._flusher.full or log.given_up or log.partition in self._tenure.leaving:
                     return
                 alarm = log.alarms.take(now_ms)
                 if alarm is None:
@@ -668,7 +583,7 @@ class Shard:
                 turn = entity.remind(name, now_ms)
                 self._profile.turns += 1
                 self._profile.reminders += 1
-                entity.used_s = log.used_s = now_s
+                log.used_s = now_s
                 self._flusher.append(log, turn.events, [(topic, msgspec.msgpack.encode(body)) for topic, body in turn.outbox])
                 self._await(log, entity, turn)
         except Exception as error:
@@ -680,85 +595,29 @@ class Shard:
         for partition in partitions:
             for tenant in await self._journal.heads(partition):
                 if (
-                    partition in self._leases
+                    partition in self._tenure.leases
                     and (tenant, partition) not in self._logs
                     and (await self._journal.place(tenant, topic_of(partition)))[1]
                 ):
                     self._reopen.setdefault((tenant, partition), self._clock.monotonic_s() + opened * REMINDED_EVERY_S)
                     opened += 1
 
-    def _position_turn(self, log: PartitionLog, request: VenueRequest, now_s: float) -> Answer:
-        held = log.hosts[request.venue]
-        host = held.host
-        match request:
-            case Take():
-                host.take(columns_of(request), request.source, request.tick, now_s)
-            case Watermark():
-                host.watermark(request.source, request.tick, request.rows, now_s)
-            case OpenSource():
-                self._commit(log, held, host.open_source(request.source, request.first_tick, now_s))
-            case CloseSource():
-                self._commit(log, held, host.close_source(request.source, now_s))
-            case Watch():
-                host.watch(request.topics, now_s)
-            case GetClock():
-                pass
-        self._advance(log, held, now_s)
-        return Clocked(host.clock())
-
-    def _commit(self, log: PartitionLog, held: HostedPositions, step: Step) -> None:
-        """Gather a host's events and entries; publications follow when they are durable."""
-        if step.events:
-            self._flusher.append(log, held.enter(step), [(topic, msgspec.msgpack.encode(body)) for topic, body in step.outbox])
-        for topic, body in step.publish:
-            self._flusher.publish(log, topic, msgspec.msgpack.encode(body))
-
-    def _advance(self, log: PartitionLog, held: HostedPositions, now_s: float) -> None:
-        """Close the ticks that are complete, a few at a time."""
-        host = held.host
-        for _ in range(MAX_TICKS_A_STEP):
-            if log.given_up or log.partition in self._leaving or self._flusher.full or not host.ready(now_s):
-                return
-            began_s = self._clock.monotonic_s()
-            step = host.close(now_s)
-            took_s = self._clock.monotonic_s() - began_s
-            host.tick_ms = took_s * 1000
-            self._profile.ticks += 1
-            self._profile.tick_s += took_s
-            self._commit(log, held, step)
-        if not held.advancing:
-            held.advancing = True
-            asyncio.get_running_loop().call_soon(self._advance_on, log, held)
-
-    def _advance_on(self, log: PartitionLog, held: HostedPositions) -> None:
-        held.advancing = False
-        self._guarded_advance(log, held, self._clock.monotonic_s())
-
-    def _guarded_advance(self, log: PartitionLog, held: HostedPositions, now_s: float) -> None:
-        if log.partition in self._leaving:
-            return
-        try:
-            self._commit(log, held, held.host.poll(now_s))
-            self._advance(log, held, now_s)
-        except Exception as error:
-            self._give_up(log, Fault(f"{held.name}: {type(error).__name__}: {error}; it is replayed"))
-
     # --- time ---------------------------------------------------------------------------------------------------------
 
     def poll(self) -> None:
         """What time brings: free ticks, deadlines, Rewind again, replays that failed, payment counts."""
         now_s = self._clock.monotonic_s()
-        if now_s >= self._leased_until_s or self._stopping:
+        if now_s >= self._tenure.until_s or self._stopping:
             return
         for place, due_s in list(self._reopen.items()):
             if now_s >= due_s:
                 del self._reopen[place]
-                if place[1] in self._leases and place[1] not in self._leaving:
+                if place[1] in self._tenure.leases and place[1] not in self._tenure.leaving:
                     self._work_on(self._log(*place, now_s))
         for log in [log for log in self._logs.values() if log.live]:
             for held in list(log.hosts.values()):
                 if not log.given_up:
-                    self._guarded_advance(log, held, now_s)
+                    self._venues.advance_guarded(log, held, now_s)
             if not log.given_up and log.alarms.wait_ms(self._clock.unix_ms()) == 0:
                 self._remind(log, now_s)
         if now_s - self._told_payments_s >= 1.0:
@@ -777,7 +636,7 @@ class Shard:
 
     def _restful(self, log: PartitionLog) -> bool:
         """Whether a log may leave memory: nothing waits, nothing is gathered, and it hosts no venue, whose clock goes on."""
-        return log.live and not log.queue and not log.hosts and log.partition not in self._leaving and self._flusher.idle(log)
+        return log.live and not log.queue and not log.hosts and log.partition not in self._tenure.leaving and self._flusher.idle(log)
 
     def _passivate(self, log: PartitionLog) -> None:
         """Forget a log that nobody has asked for; its next request replays it, from a snapshot of now."""
@@ -824,6 +683,8 @@ class Shard:
             return
         log.given_up = True
         self._entities -= len(log.entities)
+        for address in log.entities:
+            self._at_hand.pop(address, None)
         if self._logs.get((log.tenant, log.partition)) is log:
             del self._logs[(log.tenant, log.partition)]
         waiting = list(log.queue)
@@ -831,10 +692,10 @@ class Shard:
         self._mailbox -= len(waiting)
         self._flusher.forget(log, error if error.retryable else Unavailable(error.message))
         now_s = self._clock.monotonic_s()
-        if log.partition in self._leases and not self._stopping and (log.hosts or not log.live):
+        if log.partition in self._tenure.leases and not self._stopping and (log.hosts or not log.live):
             # Its sources may be waiting for Rewind; a replay that fails is tried again.
             self._reopen[(log.tenant, log.partition)] = now_s if log.live else now_s + 0.5
-        elif log.partition in self._leases and not self._stopping and log.alarms.marked:
+        elif log.partition in self._tenure.leases and not self._stopping and log.alarms.marked:
             self._reopen[(log.tenant, log.partition)] = now_s + 0.5  # what was fired and not flushed is due again
         for slot in waiting:
             if log.live:
@@ -846,7 +707,7 @@ class Shard:
         """Ledgers here, (tenant, number), from which transfers are under way."""
         return [
             (log.tenant, int(entity.address.id))
-            for log in self._logs.values() if log.live and log.partition not in self._leaving
+            for log in self._logs.values() if log.live and log.partition not in self._tenure.leaving
             for entity in log.ledgers if entity.state.transit.open
         ]  # fmt: skip
 
@@ -869,7 +730,7 @@ class Shard:
         return msgspec.structs.replace(
             kept,
             uptime_s=now_s - self._started_s,
-            partitions=len(self._leases), epochs={log.partition: log.epoch for log in self._logs.values()}, logs=len(self._logs),
+            partitions=len(self._tenure.leases), epochs={log.partition: log.epoch for log in self._logs.values()}, logs=len(self._logs),
             entities=sum(len(log.entities) + len(log.hosts) for log in self._logs.values()),
             flushes=counts.flushes, flush_s=counts.seconds, flush_failures=counts.failures, flushed_bytes=counts.bytes, flushed_events=counts.events,
             snapshots=counts.snapshots, mailbox=self._mailbox, gated=self._flusher.gated,

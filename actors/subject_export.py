@@ -70,6 +70,8 @@ async def _sessions(journal: SegmentReader, tenant: str, subject: int, seal: Sub
                     told["reply"] = ERASED_TEXT if body.reply == ERASED_BYTES else msgspec.to_builtins(_REPLY.decode(body.reply))
                 case _:
                     told["body"] = msgspec.to_builtins(body)
+            if event.reply:  # kept without a seal
+                told |= {"client": event.client, "sequence": event.sequence, "reply": msgspec.to_builtins(_REPLY.decode(event.reply))}
             found.append(told)
     return found
 

@@ -21,7 +21,7 @@ from esplanade.core.ids import Address
 from spatial.columns import PositionColumns
 
 
-class Key(msgspec.Struct, frozen=True):
+class Key(msgspec.Struct, frozen=True, array_like=True):
     """Idempotency of a connection's command: the client's id and its sequence number; the same pair has one effect."""
 
     client: str

@@ -1,7 +1,7 @@
 """Journalled turns a second of a plain actor through Ray, the whole runtime on, 1,024 commands a call; the peer writes a row an event into PostgreSQL.
 
 Ours: keyed commands to 20,000 entities over all partitions of one shard process (lease and fence, dedupe by client and sequence, journal, profile), four calls in
-flight, each answered when durable. Every command makes two events, its own and its remembered answer. The peer keeps the same promise in the usual way: the same
+flight, each answered when durable. Every command makes an event, which carries its remembered answer. The peer keeps the same promise in the usual way: the same
 commands in batches of 1,024 over four connections, each batch one transaction that inserts a row an event (`unnest`, one statement) under a unique
 (entity, version), and one that updates the entities' versions. Same PostgreSQL, same settings, one after the other.
 """
@@ -157,7 +157,7 @@ async def _measure(urls: tuple[str, str], n: int, repeats: int) -> dict[str, obj
     mine, theirs = statistics.median(ours), statistics.median(peer)
     return {
         "name": "turns", "n": calls * CALL, "ours": round(mine), "peer": round(theirs), "unit": "turns/s", "ratio": round(mine / theirs, 2),
-        "events_a_turn": 2, "entities": ENTITIES, "best": round(max(ours)), "stored_events": stored,
+        "events_a_turn": 1, "entities": ENTITIES, "best": round(max(ours)), "stored_events": stored,
     }  # fmt: skip
 
 

@@ -7,11 +7,14 @@ keeps a former owner from publishing; an append without events checks epoch and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from esplanade.core.errors import InvalidInput, LimitExceeded
 from esplanade.core.ids import PARTITIONS
 from esplanade.storage.journal import Append, Event, OutboxEntry, Snapshot, StoredReply
+from esplanade.storage.segment_codec import EntityVersions, index_of
 
 MAX_FLUSH_BYTES: Final = 64 * 2**20
 """Bodies of one flush together: events, outbox entries and replies."""
@@ -24,30 +27,6 @@ MAX_PUBLISHED: Final = 10_000
 
 MAX_TTL_MS: Final = 3_600_000
 """A lease longer than an hour is a mistake of units."""
-
-
-class EntityVersions(NamedTuple):
-    """The index of a segment: entity i has the events with versions first[i] to last[i]; entities in order of first appearance."""
-
-    entities: list[str]
-    first: list[int]
-    last: list[int]
-
-
-def index_of(append: Append) -> EntityVersions:
-    """Index a segment's events. Raises InvalidInput where an entity's versions do not count up by one."""
-    first: dict[str, int] = {}
-    last: dict[str, int] = {}
-    for event in append.events:
-        before = last.get(event.entity)
-        if before is None:
-            first[event.entity] = event.version
-            if event.version < 1:
-                raise InvalidInput(f"{event.entity}: version {event.version}; versions count an entity's events from 1")
-        elif event.version != before + 1:
-            raise InvalidInput(f"{event.entity}: version {event.version} follows {before}; an entity's versions count up by one")
-        last[event.entity] = event.version
-    return EntityVersions(list(first), list(first.values()), list(last.values()))
 
 
 def check_flush(appends: Sequence[Append], outbox: Sequence[OutboxEntry], keys: Sequence[StoredReply]) -> list[EntityVersions]:
@@ -70,11 +49,11 @@ def check_flush(appends: Sequence[Append], outbox: Sequence[OutboxEntry], keys: 
             raise InvalidInput(f"appends to partition {append.partition} carry different epochs; a flush has one epoch a partition")
     if len({(reply.tenant, reply.key) for reply in keys}) != len(keys):
         raise InvalidInput("an idempotency key occurs twice in one flush; answer the second from the first")
-    size = sum(len(event.body) for append in appends for event in append.events)
+    size = sum(sum([len(event.body) + len(event.reply) for event in append.events]) for append in appends)
     size += sum(len(entry.body) for entry in outbox) + sum(len(reply.reply) for reply in keys)
     if size > MAX_FLUSH_BYTES:
         raise LimitExceeded(f"flush of {size} bytes; at most {MAX_FLUSH_BYTES} go into one: flush less at a time")
-    return [index_of(append) for append in appends]
+    return [index_of(append.events) for append in appends]
 
 
 def check_snapshot(snapshot: Snapshot) -> None:
@@ -104,7 +83,7 @@ def check_limit(limit: int) -> None:
 
 def event_copy(events: Sequence[Event]) -> tuple[Event, ...]:
     """Events as the log keeps them: bodies are bytes that nobody can change any more."""
-    return tuple(event if type(event.body) is bytes else Event(event.entity, event.version, event.type, bytes(event.body)) for event in events)
+    return tuple(event if type(event.body) is bytes else msgspec.structs.replace(event, body=bytes(event.body)) for event in events)
 
 
 def fenced_message(partition: int, epoch: int, held: int | None) -> str:

@@ -23,13 +23,19 @@ class Lease(msgspec.Struct, frozen=True):
     expires_unix_ms: int
 
 
-class Event(msgspec.Struct, frozen=True, array_like=True):
-    """One stored event. `version` counts the entity's events from 1; `type` is a declared name such as 'offer_created.v1'."""
+class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One stored event. `version` counts the entity's events from 1; `type` is a declared name such as 'offer_created.v1'.
+
+    The last event of a connection's command says which command it was and what it was answered: `client`, `sequence`, `reply` (empty in all other events).
+    """
 
     entity: str  # str(Address)
     version: int
     type: str
     body: bytes
+    client: str = ""
+    sequence: int = 0
+    reply: bytes = b""
 
 
 class Segment(msgspec.Struct, frozen=True):

@@ -15,9 +15,7 @@ import psycopg
 
 from esplanade.core.errors import Fault
 from esplanade.storage.archive import ArchivedRange, StoredSegment, archived_ranges, read_archive
-from esplanade.storage.flush_rules import index_of
-from esplanade.storage.journal import Append
-from esplanade.storage.segment_codec import check_body, decode_events
+from esplanade.storage.segment_codec import check_body, decode_events, index_of
 
 _AT_ONCE: Final = 4
 """Segments fetched at once; one may hold as much as a flush."""
@@ -65,7 +63,7 @@ class _Log:
                 f"{place}: epoch {row.epoch} at position {row.position} follows {self.last_epoch}; a former owner has appended: restore from a backup"
             )
         events = decode_events(self.tenant, self.partition, row.position, row.body, row.crc)
-        index = index_of(Append(self.tenant, self.partition, row.epoch, row.position, events))
+        index = index_of(events)
         if (index.entities, index.first, index.last) != (row.entities, row.first_versions, row.last_versions):
             raise Fault(f"{place}: the index at position {row.position} is not what its events say; restore it from a backup")
         for entity, version in zip(row.entities, row.first_versions, strict=True):

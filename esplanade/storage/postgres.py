@@ -27,11 +27,11 @@ from esplanade.storage.flush_rules import (
     unreadable_message,
 )
 from esplanade.storage.journal import Append, Lease, OutboxEntry, Published, Segment, Snapshot, StoredReply
-from esplanade.storage.postgres_arrays import bigint_array, text_array
+from esplanade.storage.postgres_arrays import bigint_array, integer_array
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.postgres_migrate import migrate
 from esplanade.storage.postgres_pool import Pool, keeping, open_pool, reading, values, writing
-from esplanade.storage.segment_codec import check_body, checksum, decode_events, encode_events
+from esplanade.storage.segment_codec import SEPARATOR, check_body, checksum, decode_events, encode_events
 
 __all__ = ["PostgresCatalogue", "PostgresJournal", "migrate"]
 
@@ -121,13 +121,13 @@ class PostgresJournal:
         bodies = [encode_events(append.events) for append in appends]
         parameters = (
             [append.tenant for append in appends],
-            [append.partition for append in appends],
-            [append.epoch for append in appends],
-            [append.position for append in appends],
-            [len(index.entities) for index in indexes],
+            integer_array([append.partition for append in appends]),
+            bigint_array([append.epoch for append in appends]),
+            bigint_array([append.position for append in appends]),
+            integer_array([len(index.entities) for index in indexes]),
             bodies,
-            [checksum(append.tenant, append.partition, append.position, body) for append, body in zip(appends, bodies, strict=True)],
-            text_array([entity for index in indexes for entity in index.entities]),
+            bigint_array([checksum(append.tenant, append.partition, append.position, body) for append, body in zip(appends, bodies, strict=True)]),
+            [SEPARATOR.join(index.entities) for index in indexes],
             bigint_array([version for index in indexes for version in index.first]),
             bigint_array([version for index in indexes for version in index.last]),
             [entry.tenant for entry in outbox],

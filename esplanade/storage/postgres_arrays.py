@@ -15,49 +15,38 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
 _HEADING: Final = struct.Struct("!iiIii")
-_LENGTH: Final = struct.Struct("!i").pack
 _EMPTY: Final = struct.Struct("!iiI").pack
-_TEXT: Final = 25
 _BIGINT: Final = 20
-_ELEMENT: Final = np.dtype([("length", ">i4"), ("value", ">i8")])
-
-
-class _TextArray(bytes):
-    """Binary text[]."""
+_INTEGER: Final = 23
+_BIGINT_ELEMENT: Final = np.dtype([("length", ">i4"), ("value", ">i8")])
+_INTEGER_ELEMENT: Final = np.dtype([("length", ">i4"), ("value", ">i4")])
 
 
 class _BigintArray(bytes):
     """Binary bigint[]."""
 
 
-def text_array(values: Sequence[str]) -> _TextArray:
-    """One-dimensional, without nulls."""
-    if not values:
-        return _TextArray(_EMPTY(0, 0, _TEXT))
-    encoded = [value.encode() for value in values]
-    parts = [_HEADING.pack(1, 0, _TEXT, len(values), 1)]
-    for value in encoded:
-        parts.append(_LENGTH(len(value)))
-        parts.append(value)
-    return _TextArray(b"".join(parts))
+class _IntegerArray(bytes):
+    """Binary integer[]."""
 
 
 def bigint_array(values: Sequence[int]) -> _BigintArray:
     """One-dimensional, without nulls. Raises OverflowError beyond 64 bits."""
+    return _BigintArray(_numbers(values, _BIGINT, _BIGINT_ELEMENT))
+
+
+def integer_array(values: Sequence[int]) -> _IntegerArray:
+    """One-dimensional, without nulls. Raises OverflowError beyond 32 bits."""
+    return _IntegerArray(_numbers(values, _INTEGER, _INTEGER_ELEMENT))
+
+
+def _numbers(values: Sequence[int], oid: int, element: np.dtype[np.void]) -> bytes:
     if not values:
-        return _BigintArray(_EMPTY(0, 0, _BIGINT))
-    elements = np.empty(len(values), _ELEMENT)
-    elements["length"] = 8
+        return _EMPTY(0, 0, oid)
+    elements = np.empty(len(values), element)
+    elements["length"] = element["value"].itemsize
     elements["value"] = values
-    return _BigintArray(_HEADING.pack(1, 0, _BIGINT, len(values), 1) + elements.tobytes())
-
-
-class _TextArrayDumper(Dumper):
-    format = Format.BINARY
-    oid = 1009
-
-    def dump(self, obj: _TextArray) -> bytes:
-        return bytes(obj)
+    return _HEADING.pack(1, 0, oid, len(values), 1) + elements.tobytes()
 
 
 class _BigintArrayDumper(Dumper):
@@ -68,5 +57,13 @@ class _BigintArrayDumper(Dumper):
         return bytes(obj)
 
 
-psycopg.adapters.register_dumper(_TextArray, _TextArrayDumper)
+class _IntegerArrayDumper(Dumper):
+    format = Format.BINARY
+    oid = 1007
+
+    def dump(self, obj: _IntegerArray) -> bytes:
+        return bytes(obj)
+
+
+psycopg.adapters.register_dumper(_IntegerArray, _IntegerArrayDumper)
 psycopg.adapters.register_dumper(_BigintArray, _BigintArrayDumper)

@@ -87,9 +87,11 @@ async def test_many_at_once_under_one_key_are_one() -> None:
 async def test_a_key_taken_in_another_shard_meanwhile_fails_the_flush_and_is_then_known() -> None:
     """Between the look-up and the flush another owner records the key: nothing of the second happens, and asking again tells of the conflict."""
     async with stage(shards=2) as at:
-        other = next(a for i in range(50) if (a := Address("session", "demo", str(i))) and at.system.shards[0]._leases.get(partition_of(a)) is None)
+        other = next(
+            a for i in range(50) if (a := Address("session", "demo", str(i))) and at.system.shards[0]._tenure.leases.get(partition_of(a)) is None
+        )
         here = next(
-            a for i in range(50) if (a := Address("session", "demo", str(i))) and at.system.shards[0]._leases.get(partition_of(a)) is not None
+            a for i in range(50) if (a := Address("session", "demo", str(i))) and at.system.shards[0]._tenure.leases.get(partition_of(a)) is not None
         )
 
         async def meanwhile(_: object) -> None:

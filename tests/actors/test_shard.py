@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import pytest
 
+from actors.behaviour import Context
+from actors.entity import Entity, Turn
 from actors.messages import (
     Balance,
     Books,
+    Command,
     CreateOffer,
     Done,
     EndOffer,
@@ -32,12 +36,15 @@ from actors.messages import (
     ZoneState,
 )
 from actors.positions import CHECKPOINT_TICKS, HostSettings
+from actors.requests import Ask, Refused, Replied, expect
 from actors.shard import ShardSettings
 from actors.system import Key
 from actors.topics import OfferChanged, PushBatch, Rewind, TickClosed
 from esplanade.core.errors import InvalidInput, LimitExceeded, NotFound, Unavailable
-from esplanade.core.ids import PARTITIONS, Address
-from esplanade.storage.journal import Append, Lease, Snapshot
+from esplanade.core.ids import PARTITIONS, Address, partition_of
+from esplanade.storage.journal import Append, Lease, Segment, Snapshot
+from esplanade.storage.memory import MemoryJournal
+from esplanade.storage.segment_codec import decode_events
 from spatial.offers import Offer, Within
 from tests.actors.parkside import from_i8, from_u4, keys, named, rows, u2, u4
 from tests.actors.stage import Stage, stage
@@ -179,6 +186,80 @@ async def test_a_command_repeated_with_its_key_has_one_effect_after_a_restart_to
         again = await at.system.ask(session, scan, key=Key("phone", 6))
         assert again == first
         assert sum(event.type == "scan_qr.v1" for segments in at.store.logs.values() for s in segments for event in s.events) == 2
+
+
+async def test_answers_of_one_frame_leave_by_what_became_of_their_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three ledgers in three logs: one breaks in the middle of the frame, one is taken over anew before the flush, the third is as if it had come alone."""
+    async with stage() as at:
+        shard = at.system.shards[0]
+        broken, taken, well = (Address("ledger", "demo", str(number)) for number in range(3))
+        assert len({partition_of(address) for address in (broken, taken, well)}) == 3
+        for number, address in enumerate((broken, taken, well)):
+            await at.system.ask(address, top_up(100 + number, 10, subject=number))
+        turn = Entity.turn
+
+        def breaking(self: Entity, command: Command, key: Key | None, context: Context) -> Turn:
+            if isinstance(command, TopUps) and command.key == keys(3):
+                raise ZeroDivisionError("as the test asked")
+            return turn(self, command, key, context)
+
+        monkeypatch.setattr(Entity, "turn", breaking)
+        gate = asyncio.Event()
+
+        async def hold(appends: Sequence[Append]) -> None:
+            await gate.wait()
+
+        at.journals[0].before_commit = hold
+        first = asyncio.create_task(shard.answer([Ask(well, top_up(1, 5, subject=2))]))  # its flush is under way, so the frame gathers
+        await at.settle()
+        asks = [
+            (broken, top_up(2, 5, subject=0)),
+            (taken, top_up(4, 5, subject=1)),
+            (broken, top_up(3, 5, subject=0)),
+            (well, top_up(5, 5, subject=2)),
+        ]
+        frame = asyncio.create_task(shard.answer([Ask(address, command) for address, command in asks]))
+        await at.settle()
+        assert not frame.done()
+        await MemoryJournal(at.store).acquire([partition_of(taken)], "another", ttl_ms=1_000)
+        await shard.take([partition_of(taken)])
+        await at.settle()
+        assert not frame.done(), "the answer of the third waits for its flush"
+        gate.set()
+        answers = await frame
+        assert isinstance((await first)[0], Replied)
+        assert [answer.code if isinstance(answer, Refused) else codes(expect(answer, Replied).reply) for answer in answers] == [
+            "unavailable", "unavailable", "fault", ["settled"]
+        ]  # fmt: skip
+        for number, address, amount in ((0, broken, 10), (1, taken, 10), (2, well, 20)):
+            reply = await at.system.ask(address, GetBalance(subject=number))
+            assert isinstance(reply, Balance)
+            assert reply.balances == {"EUR": amount}
+
+
+async def test_answers_that_were_stored_as_events_of_their_own_are_still_remembered() -> None:
+    """Two segments of format 1, as they were written before answers stood in the command's last event."""
+    place = ("demo", partition_of(MALL))
+    written = (
+        "019294b26d616c6c2f64656d6f2f7061726b7369646501b06f666665725f637265617465642e7631c47e92ff8aa26964a3746561a7756e69745f6964a773686f702d3030a57469746c65a3546561"
+        "a474657874a0a861756469656e636581a474797065a6696e73696465ab7374617274735f7469636b00a9656e64735f7469636bcf0020000000000000ae636f6f6c646f776e5f7469636b73cd1770"
+        "a363617001a5666c617368c294b26d616c6c2f64656d6f2f7061726b7369646502ab616e7377657265642e7631c41193a474696c6c01c40881a174a4646f6e65",
+        "019294b26d616c6c2f64656d6f2f7061726b7369646503ae6f666665725f656e6465642e7631c40692a37465610394b26d616c6c2f64656d6f2f7061726b7369646504ab616e7377657265642e76"
+        "31c41193a474696c6c03c40881a174a4646f6e65",
+    )
+    async with stage() as at:
+        for position, (body, crc) in enumerate(zip(map(bytes.fromhex, written), (2080864217, 1448240293), strict=True), 1):
+            at.store.logs.setdefault(place, []).append(Segment(*place, position, 1, 0, decode_events(*place, position, body, crc)))
+        for sequence in (1, 3):
+            assert await at.system.ask(MALL, CreateOffer(offer=OFFER), key=Key("till", sequence)) == Done()
+        assert len(at.store.logs[place]) == 2, "both were done before: nothing is appended"
+        assert await at.system.ask(MALL, GetOffers(tick=10)) == Offers(offers=())
+        assert await at.system.ask(MALL, CreateOffer(offer=msgspec.structs.replace(OFFER, id="coffee")), key=Key("till", 4)) == Done()
+        [event] = at.store.logs[place][-1].events
+        assert (event.version, event.type, event.client, event.sequence) == (5, "offer_created.v1", "till", 4)
+        await at.restart()
+        assert await at.system.ask(MALL, CreateOffer(offer=OFFER), key=Key("till", 4)) == Done()
+        assert [event.version for segment in at.store.logs[place] for event in segment.events] == [1, 2, 3, 4, 5]
 
 
 async def test_payments_are_not_repeated_after_a_restart() -> None:
@@ -519,7 +600,7 @@ async def test_a_takeover_whose_answer_was_lost_counts_above_the_lease_that_was_
             await acquire(partitions, owner, ttl_ms=ttl_ms)
             raise Unavailable("the connection was lost after the commit")
 
-        partition = next(iter(first._leases))
+        partition = next(iter(first._tenure.leases))
         await other.take([partition])
         with monkeypatch.context() as patched:
             patched.setattr(at.journals[0], "acquire", answer_lost)

@@ -183,16 +183,34 @@ async def test_a_type_or_a_field_of_the_future_is_still_read(journal: PostgresJo
 def test_segments_of_any_shape_are_read(admin: psycopg.Connection, drawn: list[tuple[str, bytes]]) -> None:
     events = [Event(entity, n * 10**17 + 1, "tested.v1", msgspec.msgpack.encode(body)) for n, (entity, body) in enumerate(drawn)]
     data = encode_events(events)
+    before = b"\x01" + msgspec.msgpack.encode([(event.entity, event.version, event.type, event.body) for event in events])
     expected = [(event.entity, event.version, base64.b64encode(body).decode()) for event, (_, body) in zip(events, drawn, strict=True)]
-    assert admin.execute("SELECT entity, version, body #>> '{}' FROM segment_events(%b)", (data,)).fetchall() == expected
+    for segment in (data, before):  # formats 2 and 1
+        assert admin.execute("SELECT entity, version, body #>> '{}' FROM segment_events(%b)", (segment,)).fetchall() == expected
     only = admin.execute("SELECT entity, version, body #>> '{}' FROM segment_events(%b, 'b', 'tested.v1')", (data,)).fetchall()
     assert only == [row for row in expected if row[0] == "b"]
     assert admin.execute("SELECT FROM segment_events(%b, NULL, 'other.v1')", (data,)).fetchall() == []
 
 
 def test_a_segment_of_another_format_is_an_error(admin: psycopg.Connection) -> None:
-    with pytest.raises(psycopg.Error, match="format 2"):
-        admin.execute("SELECT * FROM segment_events('\\x0290')")
+    with pytest.raises(psycopg.Error, match="format 3"):
+        admin.execute("SELECT * FROM segment_events('\\x0390')")
+
+
+async def test_what_a_command_was_answered_stands_beside_its_last_event(journal: PostgresJournal, admin: psycopg.Connection) -> None:
+    answered = Event("e", 2, "late.v1", msgspec.msgpack.encode([7, 1, 2]), "8:phone", 2**40, b"\xff")
+    await journal.acquire([7], "a", ttl_ms=60_000)
+    await journal.flush(
+        [Append("demo", 7, 1, 1, [Event("e", 1, "late.v1", msgspec.msgpack.encode([6, 0, 0])), answered, Event("f", 1, "a.v1", b"\xc0")])]
+    )
+    told = {"client": "8:phone", "sequence": 2**40, "reply": base64.b64encode(b"\xff").decode()}
+    for source in ("journal_event", "journal_events()"):
+        assert admin.execute(f"SELECT entity, version, answer FROM {source} ORDER BY 1, 2".encode()).fetchall() == [
+            ("e", 1, None),
+            ("e", 2, told),
+            ("f", 1, None),
+        ]
+    assert admin.execute("SELECT answer FROM journal_events('f')").fetchall() == [(None,)]
 
 
 async def test_a_reader_sees_the_events_of_its_tenant_alone(journal: PostgresJournal, admin: psycopg.Connection) -> None:

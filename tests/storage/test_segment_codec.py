@@ -6,11 +6,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from esplanade.core.errors import Fault
+from esplanade.core.errors import Fault, InvalidInput
 from esplanade.storage.journal import Event
-from esplanade.storage.segment_codec import checksum, decode_events, encode_events
+from esplanade.storage.segment_codec import checksum, decode_events, encode_events, index_of
 
-events = st.lists(st.builds(Event, st.text(max_size=20), st.integers(1, 2**63 - 1), st.text(max_size=10), st.binary(max_size=40)), max_size=5)
+sequences = st.integers(0, 2**63 - 1)
+events = st.lists(
+    st.builds(
+        Event,
+        st.text(max_size=20),
+        st.integers(1, 2**63 - 1),
+        st.text(max_size=10),
+        st.binary(max_size=40),
+        st.text(max_size=9),
+        sequences,
+        st.binary(max_size=20),
+    ),
+    max_size=5,
+)
 EVENT = Event("mall/demo/parkside", 1, "tested.v1", b"body")
 
 
@@ -37,12 +50,50 @@ def test_a_body_in_anothers_place_is_noticed(place: tuple[str, int, int]) -> Non
         decode_events(*place, body, checksum("demo", 7, 3, body))
 
 
-@pytest.mark.parametrize(("body", "said"), [(b"", "format none"), (b"\x02\x90", "format 02"), (b"\x01\x91\x01", "cannot be read")])
+@pytest.mark.parametrize(("body", "said"), [(b"", "format none"), (b"\x03\x90", "format 03"), (b"\x01\x91\x01", "cannot be read")])
 def test_a_body_of_another_format_is_a_fault_even_if_the_checksum_holds(body: bytes, said: str) -> None:
     with pytest.raises(Fault, match=said):
         decode_events("demo", 7, 3, body, checksum("demo", 7, 3, body))
 
 
-def test_format_1_is_as_it_always_was() -> None:
-    assert encode_events([EVENT]).hex() == "019194b26d616c6c2f64656d6f2f7061726b7369646501a97465737465642e7631c404626f6479"
-    assert checksum("demo", 7, 3, encode_events([EVENT])) == 479473694
+def test_format_2_is_as_it_always_was() -> None:
+    answered = Event("mall/demo/parkside", 2, "tested.v1", b"", "phone", 7, b"\xc0")
+    written = "029297b26d616c6c2f64656d6f2f7061726b7369646501a97465737465642e7631c404626f6479a000c400"
+    written += "97b26d616c6c2f64656d6f2f7061726b7369646502a97465737465642e7631c400a570686f6e6507c401c0"
+    assert encode_events([EVENT, answered]).hex() == written
+    assert checksum("demo", 7, 3, encode_events([EVENT])) == 2084941457
+
+
+def test_format_1_is_still_read() -> None:
+    written = bytes.fromhex("019194b26d616c6c2f64656d6f2f7061726b7369646501a97465737465642e7631c404626f6479")
+    assert decode_events("demo", 7, 3, written, 479473694) == (EVENT,)
+
+
+@pytest.mark.parametrize(
+    ("versions", "entities", "first", "last"),
+    [
+        ([("a", 3), ("b", 1)], ["a", "b"], [3, 1], [3, 1]),
+        ([("b", 7), ("a", 1), ("b", 8), ("a", 2), ("b", 9)], ["b", "a"], [7, 1], [9, 2]),
+        ([], [], [], []),
+    ],
+)
+def test_the_index_has_an_entitys_first_and_last_version(
+    versions: list[tuple[str, int]], entities: list[str], first: list[int], last: list[int]
+) -> None:
+    assert index_of([Event(entity, version, "tested.v1", b"") for entity, version in versions]) == (entities, first, last)
+
+
+@pytest.mark.parametrize(
+    ("versions", "said"),
+    [
+        ([("a", 1), ("a", 3)], "version 3 follows 1"),
+        ([("a", 2), ("b", 1), ("a", 2)], "version 2 follows 2"),
+        ([("b", 2), ("a", 0)], "a: version 0"),
+        ([("", 1)], "must have a name"),
+        ([("a", 1), ("b\nc", 1)], "line end"),
+        ([("b\nc", 1)], "line end"),
+    ],
+)
+def test_events_that_cannot_be_indexed_are_refused(versions: list[tuple[str, int]], said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        index_of([Event(entity, version, "tested.v1", b"") for entity, version in versions])

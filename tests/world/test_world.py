@@ -15,7 +15,7 @@ import pytest
 
 from actors.entity import Answers
 from actors.flusher import Flusher
-from actors.shard import Shard
+from actors.tenure import Tenure
 from esplanade.storage.journal import Append, Lease, OutboxEntry, Published, StoredReply
 from esplanade.storage.memory import MemoryJournal
 from tests.world.world import ASTRAY, play, shelf
@@ -73,6 +73,7 @@ async def test_a_crash_at_whatever_await_of_the_database_loses_nothing() -> None
 def reply_before_the_append(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers leave at the end of the turn; the append follows."""
     monkeypatch.setattr(Flusher, "when_durable", lambda self, log, release: release(None))
+    monkeypatch.setattr(Flusher, "when_all_durable", lambda self, logs, indices, release: release(indices, None))
 
 
 def reply_when_the_flush_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,9 +81,8 @@ def reply_when_the_flush_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     flush = Flusher._flush
 
     async def early(self: Flusher, batch: Any) -> None:
-        waiting, batch.waiting = batch.waiting, []
-        for _, release in waiting:
-            release(None)
+        batch.release(None)
+        batch.waiting, batch.frames = [], []
         await flush(self, batch)
 
     monkeypatch.setattr(Flusher, "_flush", early)
@@ -131,7 +131,7 @@ def dedupe_forgotten_by_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def reads_outside_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     """A shard that pauses past its lease goes on answering when it wakes."""
-    monkeypatch.setattr(Shard, "_leased_until_s", property(lambda self: float("inf"), lambda self, value: None), raising=False)
+    monkeypatch.setattr(Tenure, "until_s", property(lambda self: float("inf"), lambda self, value: None), raising=False)
 
 
 @pytest.mark.parametrize(
