@@ -715,7 +715,7 @@ class Shard:
         """Allotments here, (tenant, id), of which takes are under way."""
         return [
             (log.tenant, entity.address.id)
-            for log in self._logs.values() if log.live and log.partition not in self._leaving
+            for log in self._logs.values() if log.live and log.partition not in self._tenure.leaving
             for entity in log.allotments if entity.state.open
         ]  # fmt: skip
 

@@ -202,8 +202,8 @@ async def test_a_reward_comes_from_outside_once() -> None:
         await open_with_money(at, REWARD)
         courier = AllotmentCourier(at.system, at.clock)
         for _ in range(2):
-            assert await courier.take("demo", "shoes", keys(1), 8, 1) == Outcome(True, PRICE)
-        assert await courier.take("demo", "shoes", keys(2), 8, 1) == Outcome(False, code="exceeds_each")
+            assert await courier.take("demo", "shoes", keys(1), 8, reward=True) == Outcome(True, PRICE)
+        assert await courier.take("demo", "shoes", keys(2), 8, reward=True) == Outcome(False, code="exceeds_each")
         assert await books(at.system) == (0, 0, 0, -PRICE)
         assert await spendable(at.system, 8) == (PRICE, 0)
 
@@ -224,6 +224,8 @@ async def test_a_sale_ends_by_itself_whoever_dies_after_any_step(steps: int) -> 
             async with asyncio.timeout(60):
                 while (steps and (await state_of(at.system)).under_way) or sum(courier.finished for courier in couriers) < (1 <= steps < 5):
                     await at.poll(0.05)
+                    for shard in at.system.shards:
+                        await shard.renew()
                     await asyncio.sleep(0.01)
         finally:
             for task in tasks:
@@ -323,7 +325,7 @@ async def test_many_couriers_on_a_bad_line_agree(seed: int, terms: OpenAllotment
             key, subject, count = keys(number), 8 + chance.randrange(6), chance.choice((1, 1, 2))
             for _ in range(chance.randrange(1, 6)):
                 try:
-                    outcome = await AllotmentCourier(_Unsteady(at, chance), at.clock).take("demo", "shoes", key, subject, count)
+                    outcome = await AllotmentCourier(_Unsteady(at, chance), at.clock).take("demo", "shoes", key, subject, count, reward=not terms.venue)
                 except EsplanadeError:
                     continue
                 assert not (key in told and told[key].done and not outcome.done), f"seed {seed}: {told[key]}, then {outcome}"
