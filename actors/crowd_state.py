@@ -97,6 +97,11 @@ class CrowdState:
         self.count = kernels.rows_of(self.slots, self.subject, self.count, np.ascontiguousarray(subject, np.uint32), row)
         return row
 
+    def row_of(self, subject: int) -> int | None:
+        """The row of a subject, where there is one."""
+        found = np.flatnonzero(self.subject[: self.count] == subject)
+        return int(found[0]) if len(found) else None
+
     def observe(
         self, row: Rows, level: npt.NDArray[np.uint8], x_m: npt.NDArray[np.float32], y_m: npt.NDArray[np.float32],
         tick: int | npt.NDArray[np.int64],

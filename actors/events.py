@@ -81,6 +81,13 @@ class BaysChanged(_Body, frozen=True):
     bays: tuple[BayChange, ...]
 
 
+class AccessChanged(_Body, frozen=True):
+    """Connectors, openings and units closed and opened, by id."""
+
+    closed: tuple[str, ...]
+    opened: tuple[str, ...]
+
+
 # --- session ----------------------------------------------------------------------------------------------------------
 
 
@@ -280,7 +287,7 @@ class Late(_Body, frozen=True):
 
 
 EventBody = (
-    Answered | ReminderSet | ReminderDropped | ReminderFired | OfferCreated | OfferEnded | BaysChanged | QrScanned | ToppedUp | Paid
+    Answered | ReminderSet | ReminderDropped | ReminderFired | OfferCreated | OfferEnded | BaysChanged | AccessChanged | QrScanned | ToppedUp | Paid
     | Transferred | HoldsExpired | TransfersSent | TransfersReceived | TransfersFinished | AccountsSet | DayClosed
     | VenueBound | SourceOpened | SourceClosed | OffersAdopted | Transitions | Dwelt | Pushed | Seen | Late
 )  # fmt: skip
@@ -293,6 +300,7 @@ TYPES: Final[dict[str, type[EventBody]]] = {
     "offer_created.v1": OfferCreated,
     "offer_ended.v1": OfferEnded,
     "bays_changed.v1": BaysChanged,
+    "access_changed.v1": AccessChanged,
     "scan_qr.v1": QrScanned,
     "topped_up.v1": ToppedUp,
     "paid.v1": Paid,

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.events import (
+    AccessChanged,
     AccountsSet,
     Answered,
     BaysChanged,
@@ -148,6 +149,8 @@ def facts_of(event: Event) -> list[Fact]:
             return [Fact(NO_TICK, entity, event.type, f"{body.offer_id} {body.tick}")]
         case BaysChanged():
             return [Fact(NO_TICK, entity, event.type, f"{bay.unit_id} {int(bay.occupied)}") for bay in body.bays]
+        case AccessChanged():
+            return [Fact(NO_TICK, entity, event.type, f"{name} {int(name in body.closed)}") for name in (*body.closed, *body.opened)]
         case ReminderSet() | ReminderDropped() | ReminderFired():
             return []
         case Answered() | VenueBound() | SourceOpened() | SourceClosed() | OffersAdopted() | Seen() | Late():

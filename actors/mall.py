@@ -1,6 +1,6 @@
-"""A mall: its stores, their offers, its parking. `mall/<tenant>/<venue>`.
+"""A mall: its stores, their offers, its parking, what of it is closed. `mall/<tenant>/<venue>`.
 
-Owns which offers exist and which bays are taken. It never decides who is pushed what: that follows from positions, in the position host.
+Owns which offers exist and which bays are taken, and what is closed to people. It never decides who is pushed what: that follows from positions, in the position host.
 """
 
 from __future__ import annotations
@@ -11,18 +11,21 @@ import msgspec
 
 from actors import offer_book
 from actors.behaviour import Context, Decision, not_understood, venue_pinned
-from actors.events import BaysChanged, EventBody, OfferCreated, OfferEnded
+from actors.events import AccessChanged, BaysChanged, EventBody, OfferCreated, OfferEnded
 from actors.messages import (
+    Access,
     BayChange,
     Command,
     CreateOffer,
     EndOffer,
     FindStores,
+    GetAccess,
     GetOffers,
     GetParking,
     Parking,
     Rejected,
     SearchStores,
+    SetAccess,
     SetBays,
     Stores,
 )
@@ -36,16 +39,18 @@ from spatial.offers import Offer
 
 @dataclass(slots=True)
 class MallState:
-    """`occupied`: bays taken; every other bay is free."""
+    """`occupied`: bays taken; every other bay is free. `closed`: connectors, openings and units that nobody passes."""
 
     book: OfferBook = field(default_factory=OfferBook)
     occupied: set[str] = field(default_factory=set)
+    closed: set[str] = field(default_factory=set)
 
 
 class _Saved(msgspec.Struct, array_like=True):
     offers: list[Offer]
     revision: int
     occupied: list[str]
+    closed: list[str] = []
 
 
 class Mall:
@@ -83,6 +88,11 @@ class Mall:
                 return self._set_bays(state, command.bays, venue)
             case GetParking() if self.parking:
                 return Decision((), Parking(total=len(venue.bays), free=len(venue.bays) - len(state.occupied)))
+            case SetAccess():
+                return _set_access(state, command, venue)
+            case GetAccess():
+                spotted = context.crowd.spotted(command.subject) if context.crowd is not None and command.subject is not None else None
+                return Decision((), Access(closed=tuple(sorted(state.closed)), spotted=spotted))
             case _:
                 return not_understood(command, context)
 
@@ -110,14 +120,31 @@ class Mall:
             case BaysChanged():
                 for bay in event.bays:
                     (state.occupied.add if bay.occupied else state.occupied.discard)(bay.unit_id)
+            case AccessChanged():
+                state.closed = state.closed.union(event.closed).difference(event.opened)
             case _:
                 raise Fault(f"a mall has no event {type(event).__name__}; the journal mixes entities")
         return state
 
     def save(self, state: MallState) -> bytes:
         offers = [state.book.offers[offer_id] for offer_id in sorted(state.book.offers)]
-        return msgspec.msgpack.encode(_Saved(offers, state.book.revision, sorted(state.occupied)))
+        return msgspec.msgpack.encode(_Saved(offers, state.book.revision, sorted(state.occupied), sorted(state.closed)))
 
     def load(self, data: bytes) -> MallState:
         saved = msgspec.msgpack.decode(data, type=_Saved)
-        return MallState(OfferBook({offer.id: offer for offer in saved.offers}, saved.revision), set(saved.occupied))
+        return MallState(OfferBook({offer.id: offer for offer in saved.offers}, saved.revision), set(saved.occupied), set(saved.closed))
+
+
+def _set_access(state: MallState, command: SetAccess, venue: VenueBook) -> Decision | Rejected:
+    unknown = sorted({*command.close, *command.open} - venue.closable - state.closed)
+    if unknown:
+        return Rejected(
+            code="place_not_found",
+            message=f"{unknown[:5]} ({len(unknown)} in all): venue {venue.venue.id} has no connector, opening or unit with openings of this id; nothing was changed",
+        )
+    both = sorted(set(command.close) & set(command.open))
+    if both:
+        return Rejected(code="closed_and_opened", message=f"{both[:5]} are to be closed and opened at once; name each once")
+    closed, opened = tuple(sorted(set(command.close) - state.closed)), tuple(sorted(set(command.open) & state.closed))
+    reply = Access(closed=tuple(sorted(state.closed.union(closed).difference(opened))))
+    return Decision((AccessChanged(closed, opened),) if closed or opened else (), reply)

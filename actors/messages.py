@@ -98,6 +98,19 @@ class SearchStores(_Tagged, frozen=True, kw_only=True, tag="search_stores"):
     k: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
 
 
+class SetAccess(_Tagged, frozen=True, kw_only=True, tag="set_access"):
+    """Close and open connectors, openings and units. Unknown ids are rejected, the others with them (all or none). Replies Access."""
+
+    close: tuple[str, ...] = ()
+    open: tuple[str, ...] = ()
+
+
+class GetAccess(_Tagged, frozen=True, kw_only=True, tag="get_access"):
+    """Replies Access. `subject`: tell also where this one was last seen; None: nobody."""
+
+    subject: int | None = None
+
+
 # --- zone/<tenant>/<venue>:<zone> -------------------------------------------------------------------------------------
 
 
@@ -239,7 +252,7 @@ class GetBooks(_Tagged, frozen=True, kw_only=True, tag="get_books"):
 
 
 Command = (
-    ScanQr | CreateOffer | EndOffer | GetOffers | SetBays | GetParking | FindStores | SearchStores | GetZone
+    ScanQr | CreateOffer | EndOffer | GetOffers | SetBays | GetParking | FindStores | SearchStores | SetAccess | GetAccess | GetZone
     | TopUps | Payments | GetBalance | GetBooks
     | Transfers | SendTransfers | GetUnderWay | ReceiveTransfers | FinishTransfers | SetAccounts | CloseDay | GetAccount
     | Remind
@@ -283,6 +296,22 @@ class WalkedIn(_Tagged, frozen=True, kw_only=True, tag="walked_in"):
     x_m: float
     y_m: float
     stores: tuple[Store, ...]
+
+
+class Spotted(msgspec.Struct, frozen=True):
+    """Where a subject was last seen: `tick` of that row, level index, metres in the venue frame."""
+
+    tick: int
+    level: int
+    x_m: float
+    y_m: float
+
+
+class Access(_Tagged, frozen=True, kw_only=True, tag="access"):
+    """Ids closed now, ascending. `spotted`: of the subject asked for, if present."""
+
+    closed: tuple[str, ...]
+    spotted: Spotted | None = None
 
 
 class Offers(_Tagged, frozen=True, kw_only=True, tag="offers"):
@@ -388,7 +417,7 @@ class Books(_Tagged, frozen=True, kw_only=True, tag="books"):
 
 
 Reply = (
-    Done | Rejected | Stores | WalkedIn | Offers | Parking | ZoneState | Settled | Balance | Books
+    Done | Rejected | Stores | WalkedIn | Access | Offers | Parking | ZoneState | Settled | Balance | Books
     | UnderWay | Received | Accounts | DayClosing
 )  # fmt: skip
 

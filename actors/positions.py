@@ -42,7 +42,7 @@ from actors.events import (
     VenueBound,
 )
 from actors.live_views import LiveViews
-from actors.messages import ZoneState
+from actors.messages import Spotted, ZoneState
 from actors.push_rules import PushRules, SavedPushes
 from actors.system import VenueClock
 from actors.tick_buffer import TickBuffer
@@ -447,6 +447,14 @@ class PositionHost:
             tick=self.buffer.closed, inside=int(crowd.inside[fence]), entries=int(crowd.entries[fence]), exits=int(crowd.exits[fence]),
             dwells=int(crowd.dwells[fence]), stayed_s=int(crowd.stayed[fence]) * TICK_S,
         )  # fmt: skip
+
+    def spotted(self, subject: int) -> Spotted | None:
+        """Where someone present was last seen."""
+        crowd = self.crowd
+        row = crowd.row_of(subject)
+        if row is None or not crowd.present[row] or not np.isfinite(crowd.x_m[row]):
+            return None
+        return Spotted(int(crowd.last[row]), int(crowd.level[row]), float(crowd.x_m[row]), float(crowd.y_m[row]))
 
     def _publish(self, tick: int, step: Step) -> None:
         if tick % STATS_TICKS == 0:

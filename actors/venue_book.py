@@ -75,6 +75,12 @@ class VenueBook:
             has_till=np.array([unit.till for unit in venue.units], np.bool_),
         )
 
+    @cached_property
+    def closable(self) -> frozenset[str]:
+        """What can be closed to people: connectors, openings, and units that have openings."""
+        venue = self.venue
+        return frozenset({c.id for c in venue.connectors} | {o.id for o in venue.openings} | {o.unit_id for o in venue.openings})
+
     @property
     def outline_base(self) -> int:
         """The first fence that is a level's outline."""

@@ -109,16 +109,24 @@ class Verifier:
 
 # --- permissions ------------------------------------------------------------------------------------------------------
 
-_EVERYONE: Final[frozenset[type]] = frozenset({f.Hello, f.Ping, f.Subscribe, f.Unsubscribe, f.GetOffers, f.FindStores, f.Search, f.GetClock, f.Ack})
+_EVERYONE: Final[frozenset[type]] = frozenset(
+    {
+        f.Hello, f.Ping, f.Subscribe, f.Unsubscribe, f.GetOffers, f.FindStores, f.Search, f.GetClock, f.Ack,
+        f.GetRoute, f.GetIsochrone, f.GetAccess,
+    }
+)  # fmt: skip
 _SHOPPER: Final = _EVERYONE | {f.WalkIn, f.Move, f.Leave, f.Pay, f.GetBalance, f.Transfer, f.GetStatement}
 
 _TILL: Final[frozenset[type]] = frozenset({f.GetStatement, f.Refund, f.Hold, f.Post, f.Void, f.GetTill})
+
+_VENUE: Final[frozenset[type]] = frozenset({f.SetAccess})
+"""What an operator does to a venue beside its offers and bays."""
 
 PERMITTED: Final[dict[Role, frozenset[type]]] = {
     "guest": _SHOPPER,
     "shopper": _SHOPPER,
     "feed": _EVERYONE | {f.SetBays, f.OpenSource, f.CloseSource, f.Columns, f.Watermark, f.TopUps, f.Payments},
-    "operator": _EVERYONE | {f.GetZone, f.CreateOffer, f.EndOffer, f.SetBays, f.GetBooks, f.TopUps} | _TILL,
+    "operator": _EVERYONE | {f.GetZone, f.CreateOffer, f.EndOffer, f.SetBays, f.GetBooks, f.TopUps} | _TILL | _VENUE,
     "engineer": _EVERYONE | {f.GetZone, f.GetBooks},
 }
 """Role -> frames it may send. The only place where this is said."""

@@ -32,8 +32,10 @@ from gateway.metrics import GatewayMetrics
 from gateway.money import MoneyDesk
 from gateway.stale_reads import Read, StaleReads
 from gateway.venues import VenueCache, VenueFacts
+from gateway.wayfinding import Wayfinder
 from spatial.columns import LEFT, PositionColumns
 from spatial.offers import check_offer
+from spatial.routes import At
 
 _log = logging.getLogger("esplanade.gateway.dispatch")
 
@@ -84,6 +86,7 @@ class Dispatch:
         self._pays = PayBatcher(system, metrics)
         self._money = MoneyDesk(system=system, venues=venues, journal=journal, clock=clock)
         self._reads = StaleReads(system, clock, metrics)
+        self._ways = Wayfinder(venues)
         self._tasks: set[asyncio.Task[None]] = set()
         self.in_flight = 0
 
@@ -121,6 +124,12 @@ class Dispatch:
                 self._request(peer, frame.seq, self._stores(peer, frame), started)
             case f.Search():
                 self._request(peer, frame.seq, self._search(peer, frame), started)
+            case f.GetRoute() | f.GetIsochrone():
+                self._request(peer, frame.seq, self._way(peer, frame), started)
+            case f.GetAccess():
+                self._request(peer, frame.seq, self._access(peer, frame), started)
+            case f.SetAccess():
+                self._request(peer, frame.seq, self._noted(peer, frame, self._access(peer, frame)), started)
             case f.GetZone():
                 self._request(peer, frame.seq, self._zone(peer, frame), started)
             case f.GetClock():
@@ -158,6 +167,7 @@ class Dispatch:
         await self._moves.stop(timeout_s)
         await self._pays.stop(timeout_s)
         await self._reads.stop()
+        self._ways.stop()
 
     @property
     def held_reads(self) -> int:
@@ -329,6 +339,25 @@ class Dispatch:
         elif any(part is not None for part in where):
             raise InvalidInput(f"search with level, x, y = {where}: give all three, or none")
         return f.Stores(seq=frame.seq, stores=(await self._ask(peer, facts.address, command, m.Stores)).stores)
+
+    async def _way(self, peer: Peer, frame: f.GetRoute | f.GetIsochrone) -> f.ServerFrame:
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        mine = peer.identity.subject if frame.start is None else None
+        now = await self._ask(peer, facts.address, m.GetAccess(subject=mine), m.Access)
+        here = None if now.spotted is None else At(now.spotted.level, now.spotted.x_m, now.spotted.y_m)
+        closed = frozenset(now.closed)
+        if isinstance(frame, f.GetRoute):
+            return await self._ways.route(facts, frame, here, closed)
+        return await self._ways.isochrone(facts, frame, here, closed)
+
+    async def _access(self, peer: Peer, frame: f.GetAccess | f.SetAccess) -> f.ServerFrame:
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        if isinstance(frame, f.GetAccess):
+            now = await self._ask(peer, facts.address, m.GetAccess(), m.Access)
+        else:
+            command = m.SetAccess(close=frame.close, open=frame.open)
+            now = await self._ask(peer, facts.address, command, m.Access, frame.seq, frame.key)
+        return f.Access(seq=frame.seq, venue=frame.venue, closed=now.closed)
 
     async def _clock_of(self, peer: Peer, frame: f.GetClock) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
@@ -517,7 +546,7 @@ def error_frame(error: EsplanadeError, seq: int | None) -> f.Error:
     return f.Error(code=code, message=error.message, retryable=error.retryable, seq=seq)
 
 
-Act = f.CreateOffer | f.EndOffer | f.SetBays | f.TopUps | f.Refund | f.Hold | f.Post | f.Void
+Act = f.CreateOffer | f.EndOffer | f.SetBays | f.SetAccess | f.TopUps | f.Refund | f.Hold | f.Post | f.Void
 """What an operator does that the audit trail tells."""
 
 
@@ -535,6 +564,8 @@ def described(frame: Act) -> tuple[str, str, Detail]:
             return "offer.end", f"{frame.venue}/{frame.offer}", {"tick": frame.tick}
         case f.SetBays():
             return "bays.set", frame.venue, {"bays": len(frame.bays)}
+        case f.SetAccess():
+            return "access.set", frame.venue, {"close": ", ".join(frame.close)[:200], "open": ", ".join(frame.open)[:200]}
         case f.TopUps():
             amount = int(np.frombuffer(frame.amount, "<u4").sum()) if len(frame.amount) % 4 == 0 else 0
             return "wallets.top_up", frame.currency, {"rows": len(frame.subject) // 4, "amount": amount}

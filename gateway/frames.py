@@ -14,6 +14,8 @@ import msgspec
 
 from actors.messages import BayChange, Currency, Key, Money, Store
 from spatial.offers import Offer
+from spatial.profiles import By, Rule, Way
+from spatial.routes import Reason
 
 SUBPROTOCOLS = ("esplanade.v1.msgpack", "esplanade.v1.json")
 MAX_BATCH = 256
@@ -182,6 +184,57 @@ class Search(_Frame, frozen=True, kw_only=True, tag="search"):
     x: Coordinate | None = None
     y: Coordinate | None = None
     k: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
+
+
+class Spot(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A place to start from or go to: the id of a unit or amenity or code of an entrance, or a point; as a goal also the nearest of a category."""
+
+    place: Id | None = None
+    category: Id | None = None
+    level: LevelIndex | None = None
+    x: Coordinate | None = None
+    y: Coordinate | None = None
+
+
+class GetRoute(_Frame, frozen=True, kw_only=True, tag="route"):
+    """A way from `start` (left out: where I was last seen) to `goal`, as walked by `profile`, with its rule for some `ways` replaced. Answered with Route or NoRoute."""
+
+    seq: Seq
+    venue: Id
+    goal: Spot
+    start: Spot | None = None
+    profile: Id = "walking"
+    ways: dict[Way, Rule] = {}
+    by: By = "fastest"
+
+
+class GetIsochrone(_Frame, frozen=True, kw_only=True, tag="isochrone"):
+    """What is reached from `start` within `within_s`; `cell_m`: how finely. Answered with Isochrone or NoRoute."""
+
+    seq: Seq
+    venue: Id
+    within_s: Annotated[float, msgspec.Meta(gt=0, le=3600)]
+    start: Spot | None = None
+    profile: Id = "walking"
+    ways: dict[Way, Rule] = {}
+    cell_m: Annotated[float, msgspec.Meta(ge=2, le=50)] = 4.0
+
+
+class GetAccess(_Frame, frozen=True, kw_only=True, tag="get_access"):
+    """What is closed now. Answered with Access."""
+
+    seq: Seq
+    venue: Id
+
+
+class SetAccess(_Frame, frozen=True, kw_only=True, tag="set_access"):
+    """Operators: close and open connectors, openings and units (all their openings), by id. All or none. Answered with Access."""
+
+    seq: Seq
+    venue: Id
+    close: Annotated[tuple[Id, ...], msgspec.Meta(max_length=1000)] = ()
+    open: Annotated[tuple[Id, ...], msgspec.Meta(max_length=1000)] = ()
+    key: Key | None = None
 
 
 class GetZone(_Frame, frozen=True, kw_only=True, tag="get_zone"):
@@ -354,7 +407,7 @@ class Payments(_Frame, frozen=True, kw_only=True, tag="payments"):
 ClientFrame = (
     Hello | Ping | WalkIn | Move | Leave | Ack | Pay | GetBalance
     | Transfer | GetStatement | Refund | Hold | Post | Void | GetTill
-    | Subscribe | Unsubscribe | GetOffers | FindStores | Search | GetZone | GetClock
+    | Subscribe | Unsubscribe | GetOffers | FindStores | Search | GetRoute | GetIsochrone | GetAccess | SetAccess | GetZone | GetClock
     | CreateOffer | EndOffer | SetBays | GetBooks | OpenSource | CloseSource | Columns | Watermark | TopUps | Payments
 )  # fmt: skip
 
@@ -412,6 +465,66 @@ class WalkedIn(_Frame, frozen=True, kw_only=True, tag="walked_in"):
 class Stores(_Frame, frozen=True, kw_only=True, tag="stores"):
     seq: Seq
     stores: tuple[Store, ...]
+
+
+class WalkLeg(msgspec.Struct, frozen=True, tag="walk"):
+    """Straight lines through n points of a level: x, y (n,) f4."""
+
+    level: int
+    x: bytes
+    y: bytes
+    metres: float
+    seconds: float
+
+
+class RideLeg(msgspec.Struct, frozen=True, tag="ride"):
+    """A connector taken from a level to another; `seconds` includes `wait_s`."""
+
+    connector: str
+    way: Way
+    from_level: int
+    to_level: int
+    wait_s: float
+    seconds: float
+
+
+class Route(_Frame, frozen=True, kw_only=True, tag="route_is"):
+    """`metres` walked, `seconds` in all, legs in order, and the same in words. `goal`: the place that was found, where it has an id."""
+
+    seq: Seq
+    metres: float
+    seconds: float
+    legs: tuple[WalkLeg | RideLeg, ...]
+    words: tuple[str, ...]
+    goal: str | None = None
+
+
+class NoRoute(_Frame, frozen=True, kw_only=True, tag="no_route"):
+    """There is no way, and why."""
+
+    seq: Seq
+    reason: Reason
+    message: str
+
+
+class Isochrone(_Frame, frozen=True, kw_only=True, tag="isochrone_is"):
+    """Cells reached: level (n,) u1, x, y (n,) f4 of their middles, seconds (n,) f4; `places`: seconds to each place reached, by id."""
+
+    seq: Seq
+    cell_m: float
+    level: bytes
+    x: bytes
+    y: bytes
+    seconds: bytes
+    places: dict[str, float]
+
+
+class Access(_Frame, frozen=True, kw_only=True, tag="access"):
+    """Ids of connectors, openings and units that are closed, ascending."""
+
+    seq: Seq
+    venue: str
+    closed: tuple[str, ...]
 
 
 class OfferList(_Frame, frozen=True, kw_only=True, tag="offer_list"):
@@ -628,6 +741,6 @@ class Bye(_Frame, frozen=True, kw_only=True, tag="bye"):
 
 
 ServerFrame = (
-    Welcome | Pong | Taken | Done | WalkedIn | Stores | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
+    Welcome | Pong | Taken | Done | WalkedIn | Stores | Route | NoRoute | Isochrone | Access | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
     | Balance | Statement | Till | Books | Subscribed | Dots | Density | Stats | PaymentStats | OfferState | Parking | Error | Bye
 )  # fmt: skip
