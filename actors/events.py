@@ -14,6 +14,7 @@ import msgspec
 from actors.messages import BayChange
 from esplanade.core.errors import Fault
 from esplanade.storage.sealing import ERASED_BYTES, SubjectSeal
+from spatial.drawn_zones import DrawnZone
 from spatial.offers import Offer
 
 
@@ -86,6 +87,16 @@ class AccessChanged(_Body, frozen=True):
 
     closed: tuple[str, ...]
     opened: tuple[str, ...]
+
+
+class ZoneDrawn(_Body, frozen=True):
+    tick: int
+    zone: DrawnZone
+
+
+class ZoneErased(_Body, frozen=True):
+    tick: int
+    zone_id: str
 
 
 # --- session ----------------------------------------------------------------------------------------------------------
@@ -241,6 +252,35 @@ class OffersAdopted(_Body, frozen=True):
     offers: tuple[Offer, ...]
 
 
+class ZonesAdopted(_Body, frozen=True):
+    """From the close of `tick` on, these drawn zones are watched (anew where known), and those erased no more."""
+
+    tick: int
+    drawn: tuple[DrawnZone, ...]
+    erased: tuple[str, ...]
+
+
+class ZonesCrossed(_Body, frozen=True):
+    """What happened at drawn zones at `tick`, row i at zones[zone[i]]: kind (n,) u1 (0 enter, 1 exit, 2 cross, 3 dwell), zone (n,) u2, subject (n,) u4, confidence (n,) f4; by (zone, subject, kind)."""
+
+    tick: int
+    zones: tuple[str, ...]
+    kind: bytes
+    zone: bytes
+    subject: bytes
+    confidence: bytes
+
+
+class ZonesPending(_Body, frozen=True):
+    """With a checkpoint: changes at drawn zones that are not confirmed yet: zone (n,) u2 (of `zones`), subject (n,) u4, since (n,) u8, the tick at which each began to hold."""
+
+    tick: int
+    zones: tuple[str, ...]
+    zone: bytes
+    subject: bytes
+    since: bytes
+
+
 class Transitions(_Body, frozen=True):
     """Who crossed a fence at `tick`: subject (n,) u4, fence (n,) u2 (units, then zones, then levels, as in the venue), entered (n,) u1; by (subject, fence)."""
 
@@ -287,9 +327,9 @@ class Late(_Body, frozen=True):
 
 
 EventBody = (
-    Answered | ReminderSet | ReminderDropped | ReminderFired | OfferCreated | OfferEnded | BaysChanged | AccessChanged | QrScanned | ToppedUp | Paid
+    Answered | ReminderSet | ReminderDropped | ReminderFired | OfferCreated | OfferEnded | BaysChanged | AccessChanged | ZoneDrawn | ZoneErased | QrScanned | ToppedUp | Paid
     | Transferred | HoldsExpired | TransfersSent | TransfersReceived | TransfersFinished | AccountsSet | DayClosed
-    | VenueBound | SourceOpened | SourceClosed | OffersAdopted | Transitions | Dwelt | Pushed | Seen | Late
+    | VenueBound | SourceOpened | SourceClosed | ZonesAdopted | ZonesCrossed | ZonesPending | OffersAdopted | Transitions | Dwelt | Pushed | Seen | Late
 )  # fmt: skip
 
 TYPES: Final[dict[str, type[EventBody]]] = {
@@ -301,6 +341,8 @@ TYPES: Final[dict[str, type[EventBody]]] = {
     "offer_ended.v1": OfferEnded,
     "bays_changed.v1": BaysChanged,
     "access_changed.v1": AccessChanged,
+    "zone_drawn.v1": ZoneDrawn,
+    "zone_erased.v1": ZoneErased,
     "scan_qr.v1": QrScanned,
     "topped_up.v1": ToppedUp,
     "paid.v1": Paid,
@@ -315,6 +357,9 @@ TYPES: Final[dict[str, type[EventBody]]] = {
     "source_opened.v1": SourceOpened,
     "source_closed.v1": SourceClosed,
     "offers_adopted.v1": OffersAdopted,
+    "zones_adopted.v1": ZonesAdopted,
+    "zones_crossed.v1": ZonesCrossed,
+    "zones_pending.v1": ZonesPending,
     "transitions.v1": Transitions,
     "dwelt.v1": Dwelt,
     "pushed.v1": Pushed,

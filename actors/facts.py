@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, assert_never
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -43,10 +44,16 @@ from actors.events import (
     TransfersSent,
     Transitions,
     VenueBound,
+    ZoneDrawn,
+    ZoneErased,
+    ZonesAdopted,
+    ZonesCrossed,
+    ZonesPending,
     decode_event,
 )
 from esplanade.core.ids import Address
 from esplanade.storage.journal import Event
+from spatial.fence_watch import KINDS
 
 NO_TICK: Final = -1
 """Tick of facts that belong to no venue tick: a QR scan, a change of offers or bays."""
@@ -151,9 +158,17 @@ def facts_of(event: Event) -> list[Fact]:
             return [Fact(NO_TICK, entity, event.type, f"{bay.unit_id} {int(bay.occupied)}") for bay in body.bays]
         case AccessChanged():
             return [Fact(NO_TICK, entity, event.type, f"{name} {int(name in body.closed)}") for name in (*body.closed, *body.opened)]
+        case ZoneDrawn():
+            terms = hashlib.blake2b(msgspec.json.encode(body.zone, order="sorted"), digest_size=16).hexdigest()
+            return [Fact(NO_TICK, entity, event.type, f"{body.zone.id} {terms}")]
+        case ZoneErased():
+            return [Fact(NO_TICK, entity, event.type, body.zone_id)]
+        case ZonesCrossed():
+            happened = zip(body.kind, _u2(body.zone).tolist(), _u4(body.subject).tolist(), strict=True)
+            return [Fact(body.tick, f"subject/{s}", event.type, f"{address.id} {body.zones[z]} {KINDS[k]}") for k, z, s in happened]
         case ReminderSet() | ReminderDropped() | ReminderFired():
             return []
-        case Answered() | VenueBound() | SourceOpened() | SourceClosed() | OffersAdopted() | Seen() | Late():
+        case Answered() | VenueBound() | SourceOpened() | SourceClosed() | OffersAdopted() | ZonesAdopted() | ZonesPending() | Seen() | Late():
             return []
         case _:
             assert_never(body)

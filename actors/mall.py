@@ -1,6 +1,6 @@
-"""A mall: its stores, their offers, its parking, what of it is closed. `mall/<tenant>/<venue>`.
+"""A mall: its stores, their offers, its parking, what of it is closed, the zones drawn in it. `mall/<tenant>/<venue>`.
 
-Owns which offers exist and which bays are taken, and what is closed to people. It never decides who is pushed what: that follows from positions, in the position host.
+Owns which offers exist and which bays are taken, what is closed to people, and which zones are drawn. It never decides who is pushed what: that follows from positions, in the position host.
 """
 
 from __future__ import annotations
@@ -8,42 +8,51 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import msgspec
+import shapely
 
 from actors import offer_book
 from actors.behaviour import Context, Decision, not_understood, venue_pinned
-from actors.events import AccessChanged, BaysChanged, EventBody, OfferCreated, OfferEnded
+from actors.events import AccessChanged, BaysChanged, EventBody, OfferCreated, OfferEnded, ZoneDrawn, ZoneErased
 from actors.messages import (
     Access,
     BayChange,
     Command,
     CreateOffer,
+    Done,
+    DrawZone,
     EndOffer,
+    EraseZone,
     FindStores,
     GetAccess,
     GetOffers,
     GetParking,
+    GetZones,
     Parking,
     Rejected,
     SearchStores,
     SetAccess,
     SetBays,
     Stores,
+    Zones,
 )
 from actors.offer_book import OfferBook
 from actors.topics import ParkingChanged
 from actors.venue_book import VenueBook
-from esplanade.core.errors import Fault
+from esplanade.core.errors import Fault, InvalidInput
 from esplanade.core.ids import Address
+from spatial.drawn_zones import MAX_ACCURACIES, MAX_ZONES, DrawnZone, check_zone, outline
 from spatial.offers import Offer
 
 
 @dataclass(slots=True)
 class MallState:
-    """`occupied`: bays taken; every other bay is free. `closed`: connectors, openings and units that nobody passes."""
+    """`occupied`: bays taken; every other bay is free. `closed`: connectors, openings and units that nobody passes. `zones`: drawn ones by id; `standing` grows when they change."""
 
     book: OfferBook = field(default_factory=OfferBook)
     occupied: set[str] = field(default_factory=set)
     closed: set[str] = field(default_factory=set)
+    zones: dict[str, DrawnZone] = field(default_factory=dict)
+    standing: int = 0
 
 
 class _Saved(msgspec.Struct, array_like=True):
@@ -51,6 +60,8 @@ class _Saved(msgspec.Struct, array_like=True):
     revision: int
     occupied: list[str]
     closed: list[str] = []
+    zones: list[DrawnZone] = []
+    standing: int = 0
 
 
 class Mall:
@@ -90,6 +101,17 @@ class Mall:
                 return Decision((), Parking(total=len(venue.bays), free=len(venue.bays) - len(state.occupied)))
             case SetAccess():
                 return _set_access(state, command, venue)
+            case DrawZone():
+                return _draw(state, command, venue, context.tick)
+            case EraseZone():
+                if command.zone_id not in state.zones:
+                    return Rejected(
+                        code="zone_not_found",
+                        message=f"zone {command.zone_id!r}: none of this id is drawn in {venue.venue.id}; see GetZones for those that are",
+                    )
+                return Decision((ZoneErased(context.tick, command.zone_id),), Done())
+            case GetZones():
+                return Decision((), Zones(zones=_zones_in(state, command)))
             case GetAccess():
                 spotted = context.crowd.spotted(command.subject) if context.crowd is not None and command.subject is not None else None
                 return Decision((), Access(closed=tuple(sorted(state.closed)), spotted=spotted))
@@ -122,17 +144,63 @@ class Mall:
                     (state.occupied.add if bay.occupied else state.occupied.discard)(bay.unit_id)
             case AccessChanged():
                 state.closed = state.closed.union(event.closed).difference(event.opened)
+            case ZoneDrawn():
+                state.zones[event.zone.id] = event.zone
+                state.standing += 1
+            case ZoneErased():
+                del state.zones[event.zone_id]
+                state.standing += 1
             case _:
                 raise Fault(f"a mall has no event {type(event).__name__}; the journal mixes entities")
         return state
 
     def save(self, state: MallState) -> bytes:
         offers = [state.book.offers[offer_id] for offer_id in sorted(state.book.offers)]
-        return msgspec.msgpack.encode(_Saved(offers, state.book.revision, sorted(state.occupied), sorted(state.closed)))
+        return msgspec.msgpack.encode(
+            _Saved(
+                offers,
+                state.book.revision,
+                sorted(state.occupied),
+                sorted(state.closed),
+                [state.zones[i] for i in sorted(state.zones)],
+                state.standing,
+            )
+        )
 
     def load(self, data: bytes) -> MallState:
         saved = msgspec.msgpack.decode(data, type=_Saved)
-        return MallState(OfferBook({offer.id: offer for offer in saved.offers}, saved.revision), set(saved.occupied), set(saved.closed))
+        return MallState(
+            OfferBook({offer.id: offer for offer in saved.offers}, saved.revision),
+            set(saved.occupied),
+            set(saved.closed),
+            {zone.id: zone for zone in saved.zones},
+            saved.standing,
+        )
+
+
+def _draw(state: MallState, command: DrawZone, venue: VenueBook, tick: int) -> Decision | Rejected:
+    try:
+        zone = check_zone(command.zone, venue.venue)
+    except InvalidInput as error:
+        return Rejected(code="invalid_zone", message=error.message)
+    others = [other for other in state.zones.values() if other.id != zone.id]
+    if len(others) >= MAX_ZONES:
+        return Rejected(code="too_many_zones", message=f"venue {venue.venue.id} has {len(others)} drawn zones; at most {MAX_ZONES}, erase some")
+    accuracies = {other.accuracy_m for other in others} | {zone.accuracy_m}
+    if len(accuracies) > MAX_ACCURACIES:
+        return Rejected(
+            code="invalid_zone",
+            message=f"zone {zone.id}: accuracy {zone.accuracy_m} m would be the {len(accuracies)}th of this venue; at most {MAX_ACCURACIES}, use one of {sorted(accuracies - {zone.accuracy_m})}",
+        )
+    return Decision(() if state.zones.get(zone.id) == zone else (ZoneDrawn(tick, zone),), Done())
+
+
+def _zones_in(state: MallState, command: GetZones) -> tuple[DrawnZone, ...]:
+    zones = [state.zones[zone_id] for zone_id in sorted(state.zones)]
+    if command.box is not None:
+        box = shapely.box(*command.box)
+        zones = [zone for zone in zones if zone.level == command.level and outline(zone).intersects(box)]
+    return tuple(zones)
 
 
 def _set_access(state: MallState, command: SetAccess, venue: VenueBook) -> Decision | Rejected:

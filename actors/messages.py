@@ -10,6 +10,7 @@ from typing import Annotated
 
 import msgspec
 
+from spatial.drawn_zones import DrawnZone
 from spatial.offers import Offer
 
 Money = Annotated[int, msgspec.Meta(ge=1, le=10**12)]
@@ -103,6 +104,25 @@ class SetAccess(_Tagged, frozen=True, kw_only=True, tag="set_access"):
 
     close: tuple[str, ...] = ()
     open: tuple[str, ...] = ()
+
+
+class DrawZone(_Tagged, frozen=True, kw_only=True, tag="draw_zone"):
+    """Watch this zone from the next tick on; one of the same id is drawn anew, and counts from nothing. Replies Done."""
+
+    zone: DrawnZone
+
+
+class EraseZone(_Tagged, frozen=True, kw_only=True, tag="erase_zone"):
+    """Watch it no more. Replies Done."""
+
+    zone_id: str
+
+
+class GetZones(_Tagged, frozen=True, kw_only=True, tag="get_zones"):
+    """Drawn zones by id; with `box` (x0, y0, x1, y1; metres) those of `level` whose ground meets it. Replies Zones."""
+
+    level: int = 0
+    box: tuple[float, float, float, float] | None = None
 
 
 class GetAccess(_Tagged, frozen=True, kw_only=True, tag="get_access"):
@@ -252,7 +272,7 @@ class GetBooks(_Tagged, frozen=True, kw_only=True, tag="get_books"):
 
 
 Command = (
-    ScanQr | CreateOffer | EndOffer | GetOffers | SetBays | GetParking | FindStores | SearchStores | SetAccess | GetAccess | GetZone
+    ScanQr | CreateOffer | EndOffer | GetOffers | SetBays | GetParking | FindStores | SearchStores | SetAccess | GetAccess | DrawZone | EraseZone | GetZones | GetZone
     | TopUps | Payments | GetBalance | GetBooks
     | Transfers | SendTransfers | GetUnderWay | ReceiveTransfers | FinishTransfers | SetAccounts | CloseDay | GetAccount
     | Remind
@@ -314,6 +334,10 @@ class Access(_Tagged, frozen=True, kw_only=True, tag="access"):
     spotted: Spotted | None = None
 
 
+class Zones(_Tagged, frozen=True, kw_only=True, tag="zones"):
+    zones: tuple[DrawnZone, ...]
+
+
 class Offers(_Tagged, frozen=True, kw_only=True, tag="offers"):
     offers: tuple[Offer, ...]
 
@@ -324,7 +348,8 @@ class Parking(_Tagged, frozen=True, kw_only=True, tag="parking"):
 
 
 class ZoneState(_Tagged, frozen=True, kw_only=True, tag="zone_state"):
-    """Who is where: people inside now, and since the venue opened: entries, exits, dwells, and the seconds all who left had stayed."""
+    """Who is where: people inside now, and since the venue opened (the zone was drawn): entries, exits, dwells, the seconds all who left had stayed, how many hurried
+    through a drawn zone between two positions; its ground."""
 
     tick: int
     inside: int
@@ -332,6 +357,8 @@ class ZoneState(_Tagged, frozen=True, kw_only=True, tag="zone_state"):
     exits: int
     dwells: int
     stayed_s: float
+    crossed: int = 0
+    ground_m2: float = 0.0
 
 
 class Settled(_Tagged, frozen=True, kw_only=True, tag="settled"):
@@ -417,7 +444,7 @@ class Books(_Tagged, frozen=True, kw_only=True, tag="books"):
 
 
 Reply = (
-    Done | Rejected | Stores | WalkedIn | Access | Offers | Parking | ZoneState | Settled | Balance | Books
+    Done | Rejected | Stores | WalkedIn | Access | Zones | Offers | Parking | ZoneState | Settled | Balance | Books
     | UnderWay | Received | Accounts | DayClosing
 )  # fmt: skip
 

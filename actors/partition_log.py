@@ -28,6 +28,7 @@ from actors.zone import Zone
 from esplanade.core.errors import Fault, NotFound
 from esplanade.core.ids import Address
 from esplanade.storage.journal import Event, Journal, Snapshot
+from spatial.drawn_zones import DrawnZone
 from spatial.offers import Offer
 
 if TYPE_CHECKING:
@@ -73,6 +74,25 @@ class HostedPositions:
             self.version += 1
             entered.append(Event(self.name, self.version, *encode_event(body)))
         return entered
+
+
+class _Standing:
+    """What a mall's entity has in force; its state may be another object after a turn."""
+
+    __slots__ = ("_mall",)
+
+    def __init__(self, mall: Entity) -> None:
+        self._mall = mall
+
+    @property
+    def standing(self) -> int:
+        state: MallState = self._mall.state
+        return state.standing
+
+    @property
+    def zones(self) -> Mapping[str, DrawnZone]:
+        state: MallState = self._mall.state
+        return state.zones
 
 
 class _SavedLog(msgspec.Struct, array_like=True):
@@ -149,7 +169,7 @@ class PartitionLog:
 
         salt = f"{self.tenant}/{book.venue.id}/{self.epoch}".encode()
         key = hashlib.blake2b(salt, key=self._secret[:64], digest_size=64).digest()
-        return PositionHost(book, offers, epoch=self.epoch, pseudonym_key=key, settings=self._settings)
+        return PositionHost(book, offers, epoch=self.epoch, pseudonym_key=key, settings=self._settings, standing=_Standing(mall))
 
     # --- replay and snapshot ------------------------------------------------------------------------------------------
 

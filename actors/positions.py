@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import numpy as np
@@ -40,6 +40,9 @@ from actors.events import (
     SourceOpened,
     Transitions,
     VenueBound,
+    ZonesAdopted,
+    ZonesCrossed,
+    ZonesPending,
 )
 from actors.live_views import LiveViews
 from actors.messages import Spotted, ZoneState
@@ -48,9 +51,11 @@ from actors.system import VenueClock
 from actors.tick_buffer import TickBuffer
 from actors.topics import Body, PushBatch, Rewind, TickClosed, VenueStats
 from actors.venue_book import VenueBook
+from actors.zone_watch import SavedZone, ZoneWatch
 from esplanade.core.clock import TICK_S
 from esplanade.core.errors import Fault, InvalidInput
 from spatial.columns import LEFT, PositionColumns
+from spatial.drawn_zones import DrawnZone
 from spatial.offers import Offer
 from spatial.plan import anchors
 
@@ -73,6 +78,16 @@ class HostSettings:
     dwell_ticks: int = DWELL_TICKS
 
 
+class Standing(Protocol):
+    """What the venue's mall or festival has in force beside its offers; `standing` grows with every change of it."""
+
+    @property
+    def standing(self) -> int: ...
+
+    @property
+    def zones(self) -> Mapping[str, DrawnZone]: ...
+
+
 @dataclass(slots=True)
 class Step:
     """What follows from a call: events to journal, entries for durable topics, publications for ephemeral ones (once what they saw is durable)."""
@@ -92,10 +107,11 @@ class _Saved(msgspec.Struct, array_like=True):
     late_ticks: int
     crowd: SavedCrowd
     pushes: SavedPushes
+    zones: list[SavedZone] = []
 
 
 class PositionHost:
-    """`offers`: gives the (revision, offers by id) of the venue's mall or festival. `pseudonym_key`: 64 bytes that only this host's epoch has."""
+    """`offers`: gives the (revision, offers by id) of the venue's mall or festival, `standing` what else it has in force. `pseudonym_key`: 64 bytes that only this host's epoch has."""
 
     def __init__(
         self,
@@ -105,6 +121,7 @@ class PositionHost:
         epoch: int,
         pseudonym_key: bytes,
         settings: HostSettings | None = None,
+        standing: Standing | None = None,
     ) -> None:
         self.book = book
         self.epoch = epoch
@@ -114,6 +131,8 @@ class PositionHost:
         self.tick_ms = 0.0
         self.buffer = TickBuffer()
         self._offers = offers
+        self._standing = standing
+        self._stood = -1
         self._venue = book.venue.id
         self._fences = book.fences()
         unit_ids = [unit.id for unit in book.venue.units]
@@ -136,6 +155,7 @@ class PositionHost:
         n_fences = self.book.outline_base + len(self.book.venue.levels)
         self.crowd = CrowdState(width=self._fences.width, n_fences=n_fences, outline_base=self.book.outline_base)
         self.rules = PushRules(len(self.book.venue.levels), self._anchors)
+        self.zones = ZoneWatch(len(self.book.venue.levels))
 
     # --- state: fold, save, load --------------------------------------------------------------------------------------
 
@@ -161,6 +181,11 @@ class PositionHost:
                 self._base = self._checkpoint = event.tick
                 if self._of_this_venue():
                     self.crowd.apply(event)
+                    self.zones.checkpoint()
+            case ZonesAdopted() | ZonesCrossed() | ZonesPending():
+                self._durable = max(self._durable, event.tick)
+                if self._of_this_venue():
+                    self.zones.apply(event)
             case Transitions() | Dwelt() | Pushed() | OffersAdopted():
                 self._durable = max(self._durable, event.tick)
                 if self._of_this_venue():
@@ -193,6 +218,7 @@ class PositionHost:
                 self.late_ticks,
                 self.crowd.save(),
                 self.rules.save(self.crowd),
+                self.zones.save(self.crowd),
             )
         )
 
@@ -207,6 +233,7 @@ class PositionHost:
         if self._of_this_venue():
             self.crowd.load(saved.crowd)
             self.rules.load(saved.pushes, self.crowd)
+            self.zones.load(saved.zones)
 
     def start(self, now_s: float) -> Step:
         """After the fold: bind the document, take up the clock. Call once, before anything else but `apply` and `load`."""
@@ -223,6 +250,7 @@ class PositionHost:
             self.buffer.set_clock(self._base, floor=self._base)
             self._silent_until = self._durable
             self._rewind_due_s, self._rewind_tick = now_s, self._base
+            self.zones.resume(self._base, crowd, at_checkpoint=True)
         else:
             self.buffer.set_clock(self._durable, floor=self._durable)
             self._silent_until = self._durable
@@ -230,10 +258,19 @@ class PositionHost:
             new = np.flatnonzero(held & ~crowd.present[: crowd.count])
             crowd.present[new] = True
             crowd.last[new] = self._durable
+            self._keep_in_zones()
+            self.zones.resume(self._durable, crowd, at_checkpoint=False)
         gone = crowd.stale(self.buffer.closed)
         crowd.present[gone] = False
         self._settle()
         return step
+
+    def _keep_in_zones(self) -> None:
+        """Who is in a zone, as the events say, is there still, though nobody knows where."""
+        crowd = self.crowd
+        row = crowd.rows_of(np.array(sorted(self.zones.members()), np.uint32))
+        new = row[~crowd.present[row]]
+        crowd.present[new], crowd.last[new] = True, self._durable
 
     def _settle(self) -> None:
         """Find who was eligible at the last closed tick, from the positions at that tick."""
@@ -265,7 +302,7 @@ class PositionHost:
             self._settle()
         if not self.buffer.sources:
             # The free ticks before a first source cannot be sent again; the checkpoint says where to go back to.
-            self._emit(step, self.crowd.seen_since(closed, after=self._checkpoint))
+            self._emit_checkpoint(closed, step)
         self._emit(step, SourceOpened(source, max(first_tick, closed + 1)))
         return step
 
@@ -349,8 +386,11 @@ class PositionHost:
 
     def _close_silently(self, tick: int, columns: PositionColumns) -> None:
         crowd = self.crowd
-        crowd.observe(crowd.rows_of(columns.subject), columns.level, columns.x_m, columns.y_m, tick)
-        crowd.present[crowd.stale(tick)] = False
+        row = crowd.rows_of(columns.subject)
+        crowd.observe(row, columns.level, columns.x_m, columns.y_m, tick)
+        gone = crowd.stale(tick)
+        crowd.present[gone] = False
+        self.zones.step(tick, crowd, np.concatenate([row, gone]))  # what it says is in the journal
         if tick == self._silent_until:
             self._settle()
 
@@ -362,6 +402,7 @@ class PositionHost:
             self._emit(step, Late(tick, rows, ticks))
             self._told_late = self.late_rows, self.late_ticks
         adopted = self._adopt(tick, step)
+        other_zones = self._adopt_zones(tick, step)
 
         observed = crowd.rows_of(columns.subject)
         first_seen = (~crowd.seen[observed] & (columns.level != LEFT)).astype(np.uint8)
@@ -380,6 +421,11 @@ class PositionHost:
 
         self._cross(tick, row, fences, step)
         self._dwell(tick, step)
+        if len(self.zones):
+            looked_at = np.union1d(np.flatnonzero(crowd.present[: crowd.count]), row) if other_zones else row
+            happened = self.zones.step(tick, crowd, looked_at)
+            if happened is not None:
+                self._emit(step, happened)
 
         if adopted:
             rules.draw_circles(tick)
@@ -397,8 +443,8 @@ class PositionHost:
             offers = tuple(rules.offers[rules.slot[offer_id]] for offer_id in pushed.offers)
             batch = PushBatch(venue=self._venue, tick=tick, offers=offers, offer=pushed.offer, subject=pushed.subject)
             step.outbox.append((f"venue/{self._venue}/pushes", batch))
-        if tick % CHECKPOINT_TICKS == 0 and (crowd.count or self.buffer.sources):
-            self._emit(step, crowd.seen_since(tick, after=self._checkpoint))
+        if other_zones or (tick % CHECKPOINT_TICKS == 0 and (crowd.count or self.buffer.sources)):
+            self._emit_checkpoint(tick, step)
         self._publish(tick, step)
 
     def _adopt(self, tick: int, step: Step) -> bool:
@@ -410,6 +456,26 @@ class PositionHost:
         if changed:
             self._emit(step, OffersAdopted(tick, changed))
         return bool(changed)
+
+    def _adopt_zones(self, tick: int, step: Step) -> bool:
+        """Whether the drawn zones in force are others from this tick on."""
+        if self._standing is None or self._standing.standing == self._stood:
+            return False
+        self._stood = self._standing.standing
+        drawn, erased = self.zones.changed(self._standing.zones)
+        if not drawn and not erased:
+            return False
+        event = ZonesAdopted(tick, drawn, erased)
+        self.zones.adopt(event, self.crowd)
+        self._durable = max(self._durable, tick)
+        step.events.append(event)
+        return True
+
+    def _emit_checkpoint(self, tick: int, step: Step) -> None:
+        pending = self.zones.pending(tick, self.crowd)
+        self._emit(step, self.crowd.seen_since(tick, after=self._checkpoint))
+        if pending is not None:
+            self._emit(step, pending)
 
     def _cross(self, tick: int, row: Rows, fences: np.ndarray[tuple[int, int], np.dtype[np.int32]], step: Step) -> None:
         crowd = self.crowd
@@ -441,11 +507,11 @@ class PositionHost:
     def zone_state(self, zone_id: str) -> ZoneState | None:
         fence = self.book.zone_fence.get(zone_id)
         if fence is None:
-            return None
+            return self.zones.state(zone_id, self.buffer.closed)
         crowd = self.crowd
         return ZoneState(
             tick=self.buffer.closed, inside=int(crowd.inside[fence]), entries=int(crowd.entries[fence]), exits=int(crowd.exits[fence]),
-            dwells=int(crowd.dwells[fence]), stayed_s=int(crowd.stayed[fence]) * TICK_S,
+            dwells=int(crowd.dwells[fence]), stayed_s=int(crowd.stayed[fence]) * TICK_S, ground_m2=self.book.ground_m2(zone_id),
         )  # fmt: skip
 
     def spotted(self, subject: int) -> Spotted | None:

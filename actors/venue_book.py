@@ -16,7 +16,7 @@ import numpy.typing as npt
 from actors.messages import SearchStores, Store
 from esplanade.core.errors import InvalidInput
 from spatial.geofence import FenceSet
-from spatial.plan import anchors
+from spatial.plan import anchors, shape
 from spatial.routes import At
 from spatial.search import Item, SearchIndex
 from spatial.venue import Entrance, Venue
@@ -74,6 +74,19 @@ class VenueBook:
             zone_fence=zone_fence,
             has_till=np.array([unit.till for unit in venue.units], np.bool_),
         )
+
+    def ground_m2(self, zone_id: str) -> float:
+        """The area of a unit or zone."""
+        found = self._grounds.get(zone_id)
+        if found is None:
+            venue, at = self.venue, self.zone_fence[zone_id]
+            unit = venue.units[at] if at < len(venue.units) else venue.zones[at - len(venue.units)]
+            found = self._grounds[zone_id] = float(shape(unit.polygon).area)
+        return found
+
+    @cached_property
+    def _grounds(self) -> dict[str, float]:
+        return {}
 
     @cached_property
     def closable(self) -> frozenset[str]:
