@@ -525,7 +525,7 @@ class PositionHost:
     def _publish(self, tick: int, step: Step) -> None:
         if tick % STATS_TICKS == 0:
             step.publish.append((f"venue/{self._venue}/stats", self.stats(tick)))
-        step.publish += self._views.of_tick(tick, self.crowd)
+        step.publish += self._views.of_tick(tick, self.crowd, self.zone_state)
 
     def stats(self, tick: int) -> VenueStats:
         crowd, base = self.crowd, self.book.outline_base

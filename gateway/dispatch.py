@@ -130,6 +130,10 @@ class Dispatch:
                 self._request(peer, frame.seq, self._access(peer, frame), started)
             case f.SetAccess():
                 self._request(peer, frame.seq, self._noted(peer, frame, self._access(peer, frame)), started)
+            case f.DrawZone() | f.EraseZone():
+                self._request(peer, frame.seq, self._noted(peer, frame, self._draw(peer, frame)), started)
+            case f.GetZones():
+                self._request(peer, frame.seq, self._zones(peer, frame), started)
             case f.GetZone():
                 self._request(peer, frame.seq, self._zone(peer, frame), started)
             case f.GetClock():
@@ -386,10 +390,11 @@ class Dispatch:
 
     async def _zone(self, peer: Peer, frame: f.GetZone) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
-        if frame.zone not in facts.units and frame.zone not in facts.zones:
-            raise NotFound(f"zone {frame.zone!r}: venue {frame.venue} has no unit or zone of this id")
-        address = Address("zone", facts.tenant, f"{facts.venue}:{frame.zone}")
-        reply = await self._read(address, m.GetZone(), m.ZoneState, frame.stale_ms)
+        address = Address("zone", facts.tenant, f"{facts.venue}:{check_name(frame.zone, 'zone')}")
+        try:
+            reply = await self._read(address, m.GetZone(), m.ZoneState, frame.stale_ms)
+        except _Refused as refused:
+            raise NotFound(refused.message) from None
         return f.ZoneState(
             seq=frame.seq,
             tick=reply.tick,
@@ -398,7 +403,21 @@ class Dispatch:
             exits=reply.exits,
             dwells=reply.dwells,
             stayed_s=reply.stayed_s,
+            crossed=reply.crossed,
+            ground_m2=reply.ground_m2,
         )
+
+    async def _draw(self, peer: Peer, frame: f.DrawZone | f.EraseZone) -> f.ServerFrame:
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        command: m.Command = m.DrawZone(zone=frame.zone) if isinstance(frame, f.DrawZone) else m.EraseZone(zone_id=frame.zone)
+        await self._ask(peer, facts.address, command, m.Done, frame.seq, frame.key)
+        return f.Done(seq=frame.seq)
+
+    async def _zones(self, peer: Peer, frame: f.GetZones) -> f.ServerFrame:
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        box = frame.box
+        command = m.GetZones() if box is None else m.GetZones(level=box.level, box=(box.x0, box.y0, box.x1, box.y1))
+        return f.ZoneList(seq=frame.seq, zones=(await self._ask(peer, facts.address, command, m.Zones)).zones)
 
     async def _change_offer(self, peer: Peer, frame: f.CreateOffer | f.EndOffer) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
@@ -546,7 +565,7 @@ def error_frame(error: EsplanadeError, seq: int | None) -> f.Error:
     return f.Error(code=code, message=error.message, retryable=error.retryable, seq=seq)
 
 
-Act = f.CreateOffer | f.EndOffer | f.SetBays | f.SetAccess | f.TopUps | f.Refund | f.Hold | f.Post | f.Void
+Act = f.CreateOffer | f.EndOffer | f.SetBays | f.SetAccess | f.DrawZone | f.EraseZone | f.TopUps | f.Refund | f.Hold | f.Post | f.Void
 """What an operator does that the audit trail tells."""
 
 
@@ -564,6 +583,10 @@ def described(frame: Act) -> tuple[str, str, Detail]:
             return "offer.end", f"{frame.venue}/{frame.offer}", {"tick": frame.tick}
         case f.SetBays():
             return "bays.set", frame.venue, {"bays": len(frame.bays)}
+        case f.DrawZone():
+            return "zone.draw", f"{frame.venue}/{frame.zone.id}", {"name": frame.zone.name, "level": frame.zone.level}
+        case f.EraseZone():
+            return "zone.erase", f"{frame.venue}/{frame.zone}", {}
         case f.SetAccess():
             return "access.set", frame.venue, {"close": ", ".join(frame.close)[:200], "open": ", ".join(frame.open)[:200]}
         case f.TopUps():

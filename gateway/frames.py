@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from actors.messages import BayChange, Currency, Key, Money, Store
+from spatial.drawn_zones import DrawnZone
+from spatial.measures import Band
 from spatial.offers import Offer
 from spatial.profiles import By, Rule, Way
 from spatial.routes import Reason
@@ -237,6 +239,40 @@ class SetAccess(_Frame, frozen=True, kw_only=True, tag="set_access"):
     key: Key | None = None
 
 
+class DrawZone(_Frame, frozen=True, kw_only=True, tag="draw_zone"):
+    """Operators: watch a zone from the next tick on; one of the same id is drawn anew."""
+
+    seq: Seq
+    venue: Id
+    zone: DrawnZone
+    key: Key | None = None
+
+
+class EraseZone(_Frame, frozen=True, kw_only=True, tag="erase_zone"):
+    seq: Seq
+    venue: Id
+    zone: Id
+    key: Key | None = None
+
+
+class Box(msgspec.Struct, frozen=True):
+    """A rectangle of a level."""
+
+    level: LevelIndex
+    x0: Coordinate
+    y0: Coordinate
+    x1: Coordinate
+    y1: Coordinate
+
+
+class GetZones(_Frame, frozen=True, kw_only=True, tag="get_zones"):
+    """Operators: the zones drawn; with `box` those whose ground meets it."""
+
+    seq: Seq
+    venue: Id
+    box: Box | None = None
+
+
 class GetZone(_Frame, frozen=True, kw_only=True, tag="get_zone"):
     """Operators: occupancy of a unit or zone by id."""
 
@@ -407,7 +443,7 @@ class Payments(_Frame, frozen=True, kw_only=True, tag="payments"):
 ClientFrame = (
     Hello | Ping | WalkIn | Move | Leave | Ack | Pay | GetBalance
     | Transfer | GetStatement | Refund | Hold | Post | Void | GetTill
-    | Subscribe | Unsubscribe | GetOffers | FindStores | Search | GetRoute | GetIsochrone | GetAccess | SetAccess | GetZone | GetClock
+    | Subscribe | Unsubscribe | GetOffers | FindStores | Search | GetRoute | GetIsochrone | GetAccess | SetAccess | DrawZone | EraseZone | GetZones | GetZone | GetClock
     | CreateOffer | EndOffer | SetBays | GetBooks | OpenSource | CloseSource | Columns | Watermark | TopUps | Payments
 )  # fmt: skip
 
@@ -527,6 +563,11 @@ class Access(_Frame, frozen=True, kw_only=True, tag="access"):
     closed: tuple[str, ...]
 
 
+class ZoneList(_Frame, frozen=True, kw_only=True, tag="zone_list"):
+    seq: Seq
+    zones: tuple[DrawnZone, ...]
+
+
 class OfferList(_Frame, frozen=True, kw_only=True, tag="offer_list"):
     seq: Seq
     offers: tuple[Offer, ...]
@@ -540,6 +581,8 @@ class ZoneState(_Frame, frozen=True, kw_only=True, tag="zone_state"):
     exits: int
     dwells: int
     stayed_s: float
+    crossed: int = 0
+    ground_m2: float = 0.0
 
 
 class ClockState(_Frame, frozen=True, kw_only=True, tag="clock_state"):
@@ -689,6 +732,22 @@ class Density(_Frame, frozen=True, kw_only=True, tag="density"):
     count: bytes
 
 
+class Zone(_Frame, frozen=True, kw_only=True, tag="zone"):
+    """To subscribers of venue/<v>/zone/<zone>. `service`: Fruin's band of walkways for `density_per_m2`."""
+
+    venue: str
+    zone: str
+    tick: int
+    inside: int
+    entries: int
+    exits: int
+    dwells: int
+    crossed: int
+    stayed_s: float
+    density_per_m2: float
+    service: Band
+
+
 class Stats(_Frame, frozen=True, kw_only=True, tag="stats"):
     venue: str
     tick: int
@@ -741,6 +800,6 @@ class Bye(_Frame, frozen=True, kw_only=True, tag="bye"):
 
 
 ServerFrame = (
-    Welcome | Pong | Taken | Done | WalkedIn | Stores | Route | NoRoute | Isochrone | Access | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
-    | Balance | Statement | Till | Books | Subscribed | Dots | Density | Stats | PaymentStats | OfferState | Parking | Error | Bye
+    Welcome | Pong | Taken | Done | WalkedIn | Stores | Route | NoRoute | Isochrone | Access | ZoneList | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
+    | Balance | Statement | Till | Books | Subscribed | Dots | Density | Zone | Stats | PaymentStats | OfferState | Parking | Error | Bye
 )  # fmt: skip

@@ -6,6 +6,7 @@ import numpy as np
 
 from actors.messages import BayChange, Store
 from gateway import frames as f
+from spatial.drawn_zones import DrawnZone, Open, Polygon
 from spatial.offers import Everyone, Offer, Within
 
 KEY = bytes(range(16))
@@ -21,6 +22,11 @@ OFFER = Offer(
 )
 FLASH = Offer(id="flash", unit_id="u-3", title="Half price", audience=Everyone(), flash=True)
 STORE = Store(unit_id="u-12", name="Kaffeehaus", category="cafe", level=1, x_m=10.0, y_m=20.5, distance_m=3.25, offers=("coffee",))
+
+ZONE = DrawnZone(
+    id="queue", name="Queue at the bakery", level=1, shape=Polygon(((((0.0, 0.0), (10.0, 0.0), (10.0, 8.0), (0.0, 8.0)),),)), dwell_s=30.0, margin_m=1.5,
+    hours=(Open(0.0, 3600.0, 86_400.0),),
+)  # fmt: skip
 
 CLIENT: tuple[f.ClientFrame, ...] = (
     f.Hello(client="phone-1", guest_of="demo", venue="parkside", resume=PLACE),
@@ -54,6 +60,9 @@ CLIENT: tuple[f.ClientFrame, ...] = (
     f.GetIsochrone(seq=31, venue="parkside", within_s=120.0, start=f.Spot(place="north_entrance")),
     f.GetAccess(seq=32, venue="parkside"),
     f.SetAccess(seq=33, venue="parkside", close=("lift-north",), open=("u-12",)),
+    f.DrawZone(seq=34, venue="parkside", zone=ZONE),
+    f.EraseZone(seq=35, venue="parkside", zone="queue"),
+    f.GetZones(seq=36, venue="parkside", box=f.Box(1, 0.0, 0.0, 60.0, 40.0)),
     f.GetZone(seq=11, venue="parkside", zone="u-12"),
     f.GetClock(seq=12, venue="parkside"),
     f.CreateOffer(seq=13, venue="parkside", offer=OFFER),
@@ -86,6 +95,7 @@ SERVER: tuple[f.ServerFrame, ...] = (
     f.NoRoute(seq=30, reason="closed", message="every way between north_entrance and u-12 is closed at the moment"),
     f.Isochrone(seq=31, cell_m=4.0, level=bytes([0, 1]), x=XS, y=YS, seconds=XS, places={"u-12": 31.5}),
     f.Access(seq=32, venue="parkside", closed=("lift-north",)),
+    f.ZoneList(seq=36, zones=(ZONE,)),
     f.OfferList(seq=9, offers=(OFFER, FLASH)),
     f.ZoneState(seq=11, tick=610, inside=4, entries=9, exits=5, dwells=2, stayed_s=730.5),
     f.ClockState(seq=12, tick=610, epoch=2, driven=True, late_rows=0, late_ticks=0),
@@ -110,6 +120,9 @@ SERVER: tuple[f.ServerFrame, ...] = (
     f.Dots(venue="parkside", level=0, tick=610, pseudonym=SUBJECTS, x=XS, y=YS),
     f.Density(
         venue="parkside", level=1, tick=610, x0_m=-10.0, y0_m=0.0, cell_m=5.0, cols=2, rows=2, count=np.array([0, 3, 12, 0], "<u2").tobytes()
+    ),
+    f.Zone(
+        venue="parkside", zone="queue", tick=610, inside=40, entries=90, exits=50, dwells=12, crossed=3, stayed_s=730.5, density_per_m2=0.5, service="C",
     ),
     f.Stats(
         venue="parkside", tick=610, inside=(120, 80), pushes=15, entries=200, exits=0, dwells=40, tick_ms=3.5, zones={"u-12": 4},

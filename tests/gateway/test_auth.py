@@ -133,6 +133,9 @@ MATRIX = {  # frame -> roles that may; written out, so that a change of the tabl
     "isochrone": "guest shopper feed operator engineer",
     "get_access": "guest shopper feed operator engineer",
     "set_access": "operator",
+    "draw_zone": "operator",
+    "erase_zone": "operator",
+    "get_zones": "operator engineer",
     "get_zone": "operator engineer",
     "get_clock": "guest shopper feed operator engineer",
     "create_offer": "operator",
@@ -169,6 +172,7 @@ def test_the_table_names_no_frame_that_is_not() -> None:
         ("venue/v/clock", "guest shopper feed operator engineer"),
         ("venue/v/parking", "guest shopper feed operator engineer"),
         ("venue/v/offers", "guest shopper feed operator engineer"),
+        ("venue/v/zone/queue:1", "operator engineer"),
         ("payments", "operator engineer"),
     ],
 )
