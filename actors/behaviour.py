@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from actors.events import EventBody
-from actors.messages import Command, Rejected, Reply, Spotted, ZoneState
+from actors.messages import Command, Explanation, Rejected, Reply, Spotted, ZoneState
 from actors.reminders import DropReminder, Reminder
 from actors.topics import Body
 from actors.venue_book import VenueBook
@@ -27,6 +27,10 @@ class Crowd(Protocol):
 
     def zone_state(self, zone_id: str) -> ZoneState | None:
         """Of a unit or zone of the venue; None where there is none with this id."""
+        ...
+
+    def explain(self, offer_id: str, subject: int) -> Explanation | None:
+        """Why an offer was or was not pushed to somebody; None for an offer that is not followed here (yet)."""
         ...
 
     def spotted(self, subject: int) -> Spotted | None:

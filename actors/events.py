@@ -99,6 +99,14 @@ class ZoneErased(_Body, frozen=True):
     zone_id: str
 
 
+class TraitsSet(_Body, frozen=True):
+    """n people: subject (n,) u4, segments (n,) u8, and the language they speak ("": unknown)."""
+
+    subject: bytes
+    segments: bytes
+    language: str
+
+
 # --- session ----------------------------------------------------------------------------------------------------------
 
 
@@ -252,6 +260,16 @@ class OffersAdopted(_Body, frozen=True):
     offers: tuple[Offer, ...]
 
 
+class TraitsAdopted(_Body, frozen=True):
+    """From the close of `tick` on, people have these traits: subject (n,) u4, segments (n,) u8, spoken (n,) u2 into `languages`."""
+
+    tick: int
+    subject: bytes
+    segments: bytes
+    languages: tuple[str, ...]
+    spoken: bytes
+
+
 class ZonesAdopted(_Body, frozen=True):
     """From the close of `tick` on, these drawn zones are watched (anew where known), and those erased no more."""
 
@@ -327,9 +345,9 @@ class Late(_Body, frozen=True):
 
 
 EventBody = (
-    Answered | ReminderSet | ReminderDropped | ReminderFired | OfferCreated | OfferEnded | BaysChanged | AccessChanged | ZoneDrawn | ZoneErased | QrScanned | ToppedUp | Paid
+    Answered | ReminderSet | ReminderDropped | ReminderFired | OfferCreated | OfferEnded | BaysChanged | AccessChanged | ZoneDrawn | ZoneErased | TraitsSet | QrScanned | ToppedUp | Paid
     | Transferred | HoldsExpired | TransfersSent | TransfersReceived | TransfersFinished | AccountsSet | DayClosed
-    | VenueBound | SourceOpened | SourceClosed | ZonesAdopted | ZonesCrossed | ZonesPending | OffersAdopted | Transitions | Dwelt | Pushed | Seen | Late
+    | VenueBound | SourceOpened | SourceClosed | TraitsAdopted | ZonesAdopted | ZonesCrossed | ZonesPending | OffersAdopted | Transitions | Dwelt | Pushed | Seen | Late
 )  # fmt: skip
 
 TYPES: Final[dict[str, type[EventBody]]] = {
@@ -343,6 +361,7 @@ TYPES: Final[dict[str, type[EventBody]]] = {
     "access_changed.v1": AccessChanged,
     "zone_drawn.v1": ZoneDrawn,
     "zone_erased.v1": ZoneErased,
+    "traits_set.v1": TraitsSet,
     "scan_qr.v1": QrScanned,
     "topped_up.v1": ToppedUp,
     "paid.v1": Paid,
@@ -357,6 +376,7 @@ TYPES: Final[dict[str, type[EventBody]]] = {
     "source_opened.v1": SourceOpened,
     "source_closed.v1": SourceClosed,
     "offers_adopted.v1": OffersAdopted,
+    "traits_adopted.v1": TraitsAdopted,
     "zones_adopted.v1": ZonesAdopted,
     "zones_crossed.v1": ZonesCrossed,
     "zones_pending.v1": ZonesPending,

@@ -38,6 +38,8 @@ from actors.events import (
     SourceClosed,
     SourceOpened,
     ToppedUp,
+    TraitsAdopted,
+    TraitsSet,
     Transferred,
     TransfersFinished,
     TransfersReceived,
@@ -158,6 +160,8 @@ def facts_of(event: Event) -> list[Fact]:
             return [Fact(NO_TICK, entity, event.type, f"{bay.unit_id} {int(bay.occupied)}") for bay in body.bays]
         case AccessChanged():
             return [Fact(NO_TICK, entity, event.type, f"{name} {int(name in body.closed)}") for name in (*body.closed, *body.opened)]
+        case TraitsSet():
+            return [Fact(NO_TICK, entity, event.type, hashlib.blake2b(event.body, digest_size=16).hexdigest())]
         case ZoneDrawn():
             terms = hashlib.blake2b(msgspec.json.encode(body.zone, order="sorted"), digest_size=16).hexdigest()
             return [Fact(NO_TICK, entity, event.type, f"{body.zone.id} {terms}")]
@@ -168,7 +172,18 @@ def facts_of(event: Event) -> list[Fact]:
             return [Fact(body.tick, f"subject/{s}", event.type, f"{address.id} {body.zones[z]} {KINDS[k]}") for k, z, s in happened]
         case ReminderSet() | ReminderDropped() | ReminderFired():
             return []
-        case Answered() | VenueBound() | SourceOpened() | SourceClosed() | OffersAdopted() | ZonesAdopted() | ZonesPending() | Seen() | Late():
+        case (
+            Answered()
+            | VenueBound()
+            | SourceOpened()
+            | SourceClosed()
+            | OffersAdopted()
+            | TraitsAdopted()
+            | ZonesAdopted()
+            | ZonesPending()
+            | Seen()
+            | Late()
+        ):
             return []
         case _:
             assert_never(body)

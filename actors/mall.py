@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import msgspec
+import numpy as np
 import shapely
 
 from actors import offer_book
 from actors.behaviour import Context, Decision, not_understood, venue_pinned
-from actors.events import AccessChanged, BaysChanged, EventBody, OfferCreated, OfferEnded, ZoneDrawn, ZoneErased
+from actors.events import AccessChanged, BaysChanged, EventBody, OfferCreated, OfferEnded, TraitsSet, ZoneDrawn, ZoneErased
 from actors.messages import (
     Access,
     BayChange,
@@ -22,6 +23,8 @@ from actors.messages import (
     DrawZone,
     EndOffer,
     EraseZone,
+    Explain,
+    Explanation,
     FindStores,
     GetAccess,
     GetOffers,
@@ -32,11 +35,13 @@ from actors.messages import (
     SearchStores,
     SetAccess,
     SetBays,
+    SetTraits,
     Stores,
     Zones,
 )
 from actors.offer_book import OfferBook
 from actors.topics import ParkingChanged
+from actors.traits import LANGUAGE_CHARS, MAX_TRAITS, SavedTraits, Traits
 from actors.venue_book import VenueBook
 from esplanade.core.errors import Fault, InvalidInput
 from esplanade.core.ids import Address
@@ -51,6 +56,7 @@ class MallState:
     book: OfferBook = field(default_factory=OfferBook)
     occupied: set[str] = field(default_factory=set)
     closed: set[str] = field(default_factory=set)
+    traits: Traits = field(default_factory=Traits)
     zones: dict[str, DrawnZone] = field(default_factory=dict)
     standing: int = 0
 
@@ -62,6 +68,7 @@ class _Saved(msgspec.Struct, array_like=True):
     closed: list[str] = []
     zones: list[DrawnZone] = []
     standing: int = 0
+    traits: SavedTraits = SavedTraits()
 
 
 class Mall:
@@ -110,6 +117,17 @@ class Mall:
                         message=f"zone {command.zone_id!r}: none of this id is drawn in {venue.venue.id}; see GetZones for those that are",
                     )
                 return Decision((ZoneErased(context.tick, command.zone_id),), Done())
+            case SetTraits():
+                return _set_traits(state, command, venue)
+            case Explain():
+                if command.offer_id not in state.book.offers:
+                    return Rejected(
+                        code="offer_not_found",
+                        message=f"offer {command.offer_id!r} is not in venue {venue.venue.id}; see GetOffers for those that are",
+                    )
+                told = context.crowd.explain(command.offer_id, command.subject) if context.crowd is not None else None
+                said = f"{command.offer_id} to {command.subject}: the offer is not followed yet; it is from the next tick on"
+                return Decision((), told or Explanation(outcome="off", message=said, pushes=0, tick=-1))
             case GetZones():
                 return Decision((), Zones(zones=_zones_in(state, command)))
             case GetAccess():
@@ -144,6 +162,10 @@ class Mall:
                     (state.occupied.add if bay.occupied else state.occupied.discard)(bay.unit_id)
             case AccessChanged():
                 state.closed = state.closed.union(event.closed).difference(event.opened)
+                state.standing += 1
+            case TraitsSet():
+                state.traits.set(np.frombuffer(event.subject, "<u4"), np.frombuffer(event.segments, "<u8"), event.language)
+                state.standing += 1
             case ZoneDrawn():
                 state.zones[event.zone.id] = event.zone
                 state.standing += 1
@@ -164,6 +186,7 @@ class Mall:
                 sorted(state.closed),
                 [state.zones[i] for i in sorted(state.zones)],
                 state.standing,
+                state.traits.save(),
             )
         )
 
@@ -173,9 +196,25 @@ class Mall:
             OfferBook({offer.id: offer for offer in saved.offers}, saved.revision),
             set(saved.occupied),
             set(saved.closed),
+            Traits.load(saved.traits),
             {zone.id: zone for zone in saved.zones},
             saved.standing,
         )
+
+
+def _set_traits(state: MallState, command: SetTraits, venue: VenueBook) -> Decision | Rejected:
+    n = len(command.subject) // 4
+    if len(command.subject) != 4 * n or len(command.segments) != 8 * n or len(command.language) > LANGUAGE_CHARS:
+        return Rejected(
+            code="invalid_traits",
+            message=f"traits: subject of {len(command.subject)} bytes, segments of {len(command.segments)}, language {command.language[:40]!r}; n rows need 4n and 8n bytes, a language at most {LANGUAGE_CHARS} letters",
+        )
+    subject = np.frombuffer(command.subject, "<u4")
+    if len(np.unique(subject)) != n:
+        return Rejected(code="invalid_traits", message=f"traits: {n} rows of {len(np.unique(subject))} subjects; name each once")
+    if len(state.traits) + n - state.traits.known(subject) > MAX_TRAITS:
+        return Rejected(code="too_many_traits", message=f"venue {venue.venue.id} knows traits of {len(state.traits)} people; at most {MAX_TRAITS}")
+    return Decision((TraitsSet(command.subject, command.segments, command.language),) if n else (), Done())
 
 
 def _draw(state: MallState, command: DrawZone, venue: VenueBook, tick: int) -> Decision | Rejected:

@@ -125,6 +125,21 @@ class GetZones(_Tagged, frozen=True, kw_only=True, tag="get_zones"):
     box: tuple[float, float, float, float] | None = None
 
 
+class SetTraits(_Tagged, frozen=True, kw_only=True, tag="set_traits"):
+    """What n people are beside where they are, from the next tick on: subject (n,) u4 each once, segments (n,) u8 bits, the language they speak ("": unknown). Replies Done."""
+
+    subject: bytes
+    segments: bytes
+    language: str = ""
+
+
+class Explain(_Tagged, frozen=True, kw_only=True, tag="explain"):
+    """Why an offer was or was not pushed to somebody, as things stand. Replies Explanation."""
+
+    offer_id: str
+    subject: int
+
+
 class GetAccess(_Tagged, frozen=True, kw_only=True, tag="get_access"):
     """Replies Access. `subject`: tell also where this one was last seen; None: nobody."""
 
@@ -272,7 +287,7 @@ class GetBooks(_Tagged, frozen=True, kw_only=True, tag="get_books"):
 
 
 Command = (
-    ScanQr | CreateOffer | EndOffer | GetOffers | SetBays | GetParking | FindStores | SearchStores | SetAccess | GetAccess | DrawZone | EraseZone | GetZones | GetZone
+    ScanQr | CreateOffer | EndOffer | GetOffers | SetBays | GetParking | FindStores | SearchStores | SetAccess | GetAccess | DrawZone | EraseZone | GetZones | SetTraits | Explain | GetZone
     | TopUps | Payments | GetBalance | GetBooks
     | Transfers | SendTransfers | GetUnderWay | ReceiveTransfers | FinishTransfers | SetAccounts | CloseDay | GetAccount
     | Remind
@@ -332,6 +347,15 @@ class Access(_Tagged, frozen=True, kw_only=True, tag="access"):
 
     closed: tuple[str, ...]
     spotted: Spotted | None = None
+
+
+class Explanation(_Tagged, frozen=True, kw_only=True, tag="explanation"):
+    """`outcome`: stable, see docs/protocol.md; `message`: for people; `pushes` so far, the last at `tick` (-1: none)."""
+
+    outcome: str
+    message: str
+    pushes: int
+    tick: int
 
 
 class Zones(_Tagged, frozen=True, kw_only=True, tag="zones"):
@@ -444,7 +468,7 @@ class Books(_Tagged, frozen=True, kw_only=True, tag="books"):
 
 
 Reply = (
-    Done | Rejected | Stores | WalkedIn | Access | Zones | Offers | Parking | ZoneState | Settled | Balance | Books
+    Done | Rejected | Stores | WalkedIn | Access | Zones | Explanation | Offers | Parking | ZoneState | Settled | Balance | Books
     | UnderWay | Received | Accounts | DayClosing
 )  # fmt: skip
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -22,6 +22,7 @@ from actors.positions import HostSettings, PositionHost, Step
 from actors.reminders import Alarms
 from actors.requests import host_address
 from actors.session import Session
+from actors.traits import Traits
 from actors.venue_book import VenueBook
 from actors.venue_shelf import VenueShelf
 from actors.zone import Zone
@@ -88,6 +89,16 @@ class _Standing:
     def standing(self) -> int:
         state: MallState = self._mall.state
         return state.standing
+
+    @property
+    def traits(self) -> Traits:
+        state: MallState = self._mall.state
+        return state.traits
+
+    @property
+    def closed(self) -> Collection[str]:
+        state: MallState = self._mall.state
+        return state.closed
 
     @property
     def zones(self) -> Mapping[str, DrawnZone]:

@@ -21,13 +21,14 @@ is compared with that membership, so nobody enters twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import msgspec
 import numpy as np
 
+from actors.audiences import Audiences
 from actors.crowd_state import CrowdState, Rows, SavedCrowd
 from actors.events import (
     Dwelt,
@@ -38,6 +39,7 @@ from actors.events import (
     Seen,
     SourceClosed,
     SourceOpened,
+    TraitsAdopted,
     Transitions,
     VenueBound,
     ZonesAdopted,
@@ -45,11 +47,12 @@ from actors.events import (
     ZonesPending,
 )
 from actors.live_views import LiveViews
-from actors.messages import Spotted, ZoneState
+from actors.messages import Explanation, Spotted, ZoneState
 from actors.push_rules import PushRules, SavedPushes
 from actors.system import VenueClock
 from actors.tick_buffer import TickBuffer
 from actors.topics import Body, PushBatch, Rewind, TickClosed, VenueStats
+from actors.traits import Traits
 from actors.venue_book import VenueBook
 from actors.zone_watch import SavedZone, ZoneWatch
 from esplanade.core.clock import TICK_S
@@ -86,6 +89,12 @@ class Standing(Protocol):
 
     @property
     def zones(self) -> Mapping[str, DrawnZone]: ...
+
+    @property
+    def traits(self) -> Traits: ...
+
+    @property
+    def closed(self) -> Collection[str]: ...
 
 
 @dataclass(slots=True)
@@ -133,6 +142,7 @@ class PositionHost:
         self._offers = offers
         self._standing = standing
         self._stood = -1
+        self._audiences = Audiences(book, lambda: () if standing is None else standing.closed)
         self._venue = book.venue.id
         self._fences = book.fences()
         unit_ids = [unit.id for unit in book.venue.units]
@@ -182,6 +192,10 @@ class PositionHost:
                 if self._of_this_venue():
                     self.crowd.apply(event)
                     self.zones.checkpoint()
+            case TraitsAdopted():
+                self._durable = max(self._durable, event.tick)
+                if self._of_this_venue():
+                    self.crowd.apply(event)
             case ZonesAdopted() | ZonesCrossed() | ZonesPending():
                 self._durable = max(self._durable, event.tick)
                 if self._of_this_venue():
@@ -402,7 +416,7 @@ class PositionHost:
             self._emit(step, Late(tick, rows, ticks))
             self._told_late = self.late_rows, self.late_ticks
         adopted = self._adopt(tick, step)
-        other_zones = self._adopt_zones(tick, step)
+        other_zones = self._adopt_standing(tick, step)
 
         observed = crowd.rows_of(columns.subject)
         first_seen = (~crowd.seen[observed] & (columns.level != LEFT)).astype(np.uint8)
@@ -436,7 +450,9 @@ class PositionHost:
             if len(gone):
                 circles_now = np.concatenate([circles_now, np.full((len(gone), circles_now.shape[1]), -1, np.int32)])
             rules.place(crowd, row, circles_now)
-        pushed = rules.push(tick, crowd, row, first_seen, was_inside, crowd.inside_venue(row), circles_before, circles_now)
+        pushed = rules.push(
+            tick, crowd, row, first_seen, was_inside, crowd.inside_venue(row), circles_before, circles_now, self._audiences.pushes(tick, crowd, rules)
+        )
         rules.turn_on(tick)
         if pushed is not None:
             self._emit(step, pushed)
@@ -457,14 +473,17 @@ class PositionHost:
             self._emit(step, OffersAdopted(tick, changed))
         return bool(changed)
 
-    def _adopt_zones(self, tick: int, step: Step) -> bool:
-        """Whether the drawn zones in force are others from this tick on."""
+    def _adopt_standing(self, tick: int, step: Step) -> bool:
+        """Whether the drawn zones in force, or what zones go by in people, are others from this tick on."""
         if self._standing is None or self._standing.standing == self._stood:
             return False
         self._stood = self._standing.standing
+        traits = self.crowd.unlike(self._standing.traits)
+        if traits.subject:
+            self._emit(step, TraitsAdopted(tick, traits.subject, traits.segments, traits.languages, traits.spoken))
         drawn, erased = self.zones.changed(self._standing.zones)
         if not drawn and not erased:
-            return False
+            return bool(traits.subject)
         event = ZonesAdopted(tick, drawn, erased)
         self.zones.adopt(event, self.crowd)
         self._durable = max(self._durable, tick)
@@ -513,6 +532,14 @@ class PositionHost:
             tick=self.buffer.closed, inside=int(crowd.inside[fence]), entries=int(crowd.entries[fence]), exits=int(crowd.exits[fence]),
             dwells=int(crowd.dwells[fence]), stayed_s=int(crowd.stayed[fence]) * TICK_S, ground_m2=self.book.ground_m2(zone_id),
         )  # fmt: skip
+
+    def explain(self, offer_id: str, subject: int) -> Explanation | None:
+        """Why an offer was or was not pushed to somebody; None for an offer that is not followed here (yet)."""
+        slot = self.rules.slot.get(offer_id)
+        if slot is None:
+            return None
+        told = self._audiences.explain(self.buffer.closed, self.crowd, self.rules, self.rules.offers[slot], subject)
+        return Explanation(outcome=told.outcome, message=told.message, pushes=told.pushes, tick=told.tick)
 
     def spotted(self, subject: int) -> Spotted | None:
         """Where someone present was last seen."""

@@ -16,8 +16,10 @@ import numpy.typing as npt
 from actors.messages import SearchStores, Store
 from esplanade.core.errors import InvalidInput
 from spatial.geofence import FenceSet
+from spatial.live import live_of
 from spatial.plan import anchors, shape
 from spatial.routes import At
+from spatial.routing import Router
 from spatial.search import Item, SearchIndex
 from spatial.venue import Entrance, Venue
 
@@ -87,6 +89,15 @@ class VenueBook:
     @cached_property
     def _grounds(self) -> dict[str, float]:
         return {}
+
+    @cached_property
+    def _router(self) -> Router:
+        """Made when somebody first needs it: about a second for a mall."""
+        return Router.build(self.venue)
+
+    def router_under(self, closed: frozenset[str]) -> Router:
+        """Ways through the venue while these connectors, openings and units are closed."""
+        return self._router.with_live(live_of(self.venue, closed)) if closed else self._router
 
     @cached_property
     def closable(self) -> frozenset[str]:

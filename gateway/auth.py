@@ -115,17 +115,17 @@ _EVERYONE: Final[frozenset[type]] = frozenset(
         f.GetRoute, f.GetIsochrone, f.GetAccess,
     }
 )  # fmt: skip
-_SHOPPER: Final = _EVERYONE | {f.WalkIn, f.Move, f.Leave, f.Pay, f.GetBalance, f.Transfer, f.GetStatement}
+_SHOPPER: Final = _EVERYONE | {f.WalkIn, f.Move, f.Leave, f.Pay, f.GetBalance, f.Transfer, f.GetStatement, f.Explain}
 
 _TILL: Final[frozenset[type]] = frozenset({f.GetStatement, f.Refund, f.Hold, f.Post, f.Void, f.GetTill})
 
-_VENUE: Final[frozenset[type]] = frozenset({f.SetAccess, f.DrawZone, f.EraseZone, f.GetZones})
+_VENUE: Final[frozenset[type]] = frozenset({f.SetAccess, f.DrawZone, f.EraseZone, f.GetZones, f.SetTraits, f.Explain})
 """What an operator does to a venue beside its offers and bays."""
 
 PERMITTED: Final[dict[Role, frozenset[type]]] = {
     "guest": _SHOPPER,
     "shopper": _SHOPPER,
-    "feed": _EVERYONE | {f.SetBays, f.OpenSource, f.CloseSource, f.Columns, f.Watermark, f.TopUps, f.Payments},
+    "feed": _EVERYONE | {f.SetTraits, f.SetBays, f.OpenSource, f.CloseSource, f.Columns, f.Watermark, f.TopUps, f.Payments},
     "operator": _EVERYONE | {f.GetZone, f.CreateOffer, f.EndOffer, f.SetBays, f.GetBooks, f.TopUps} | _TILL | _VENUE,
     "engineer": _EVERYONE | {f.GetZone, f.GetZones, f.GetBooks},
 }

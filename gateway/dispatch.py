@@ -132,6 +132,10 @@ class Dispatch:
                 self._request(peer, frame.seq, self._noted(peer, frame, self._access(peer, frame)), started)
             case f.DrawZone() | f.EraseZone():
                 self._request(peer, frame.seq, self._noted(peer, frame, self._draw(peer, frame)), started)
+            case f.SetTraits():
+                self._request(peer, frame.seq, self._noted(peer, frame, self._traits(peer, frame)), started)
+            case f.Explain():
+                self._request(peer, frame.seq, self._explain(peer, frame), started)
             case f.GetZones():
                 self._request(peer, frame.seq, self._zones(peer, frame), started)
             case f.GetZone():
@@ -413,6 +417,24 @@ class Dispatch:
         await self._ask(peer, facts.address, command, m.Done, frame.seq, frame.key)
         return f.Done(seq=frame.seq)
 
+    async def _traits(self, peer: Peer, frame: f.SetTraits) -> f.ServerFrame:
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        command = m.SetTraits(subject=frame.subject, segments=frame.segments, language=frame.language)
+        await self._ask(peer, facts.address, command, m.Done, frame.seq, frame.key)
+        return f.Done(seq=frame.seq)
+
+    async def _explain(self, peer: Peer, frame: f.Explain) -> f.ServerFrame:
+        mine = peer.identity.subject
+        subject = mine if frame.subject is None else frame.subject
+        if subject != mine and peer.identity.role != "operator":
+            raise Forbidden(f"explain for subject {subject}: role {peer.identity.role} is told of itself alone; leave `subject` out")
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        told = await self._ask(peer, facts.address, m.Explain(offer_id=frame.offer, subject=subject), m.Explanation)
+        return f.Explained(
+            seq=frame.seq, offer=frame.offer, subject=subject, outcome=told.outcome, message=told.message, pushes=told.pushes,
+            tick=None if told.tick < 0 else told.tick,
+        )  # fmt: skip
+
     async def _zones(self, peer: Peer, frame: f.GetZones) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         box = frame.box
@@ -565,7 +587,7 @@ def error_frame(error: EsplanadeError, seq: int | None) -> f.Error:
     return f.Error(code=code, message=error.message, retryable=error.retryable, seq=seq)
 
 
-Act = f.CreateOffer | f.EndOffer | f.SetBays | f.SetAccess | f.DrawZone | f.EraseZone | f.TopUps | f.Refund | f.Hold | f.Post | f.Void
+Act = f.CreateOffer | f.EndOffer | f.SetBays | f.SetAccess | f.DrawZone | f.EraseZone | f.SetTraits | f.TopUps | f.Refund | f.Hold | f.Post | f.Void
 """What an operator does that the audit trail tells."""
 
 
@@ -585,6 +607,8 @@ def described(frame: Act) -> tuple[str, str, Detail]:
             return "bays.set", frame.venue, {"bays": len(frame.bays)}
         case f.DrawZone():
             return "zone.draw", f"{frame.venue}/{frame.zone.id}", {"name": frame.zone.name, "level": frame.zone.level}
+        case f.SetTraits():
+            return "traits.set", frame.venue, {"rows": len(frame.subject) // 4, "language": frame.language}
         case f.EraseZone():
             return "zone.erase", f"{frame.venue}/{frame.zone}", {}
         case f.SetAccess():

@@ -273,6 +273,26 @@ class GetZones(_Frame, frozen=True, kw_only=True, tag="get_zones"):
     box: Box | None = None
 
 
+class SetTraits(_Frame, frozen=True, kw_only=True, tag="set_traits"):
+    """Operators and feeds: what n people are: subject (n,) u4 each once, segments (n,) u8 bits, and the language they speak ("": unknown). Answered with Done."""
+
+    seq: Seq
+    venue: Id
+    subject: bytes
+    segments: bytes
+    language: Annotated[str, msgspec.Meta(pattern="^([a-z]{2,8})?$")] = ""
+    key: Key | None = None
+
+
+class Explain(_Frame, frozen=True, kw_only=True, tag="explain"):
+    """Why an offer was or was not pushed to me; operators: to `subject`. Answered with Explained."""
+
+    seq: Seq
+    venue: Id
+    offer: Id
+    subject: Subject | None = None
+
+
 class GetZone(_Frame, frozen=True, kw_only=True, tag="get_zone"):
     """Operators: occupancy of a unit or zone by id."""
 
@@ -443,7 +463,7 @@ class Payments(_Frame, frozen=True, kw_only=True, tag="payments"):
 ClientFrame = (
     Hello | Ping | WalkIn | Move | Leave | Ack | Pay | GetBalance
     | Transfer | GetStatement | Refund | Hold | Post | Void | GetTill
-    | Subscribe | Unsubscribe | GetOffers | FindStores | Search | GetRoute | GetIsochrone | GetAccess | SetAccess | DrawZone | EraseZone | GetZones | GetZone | GetClock
+    | Subscribe | Unsubscribe | GetOffers | FindStores | Search | GetRoute | GetIsochrone | GetAccess | SetAccess | DrawZone | EraseZone | GetZones | SetTraits | Explain | GetZone | GetClock
     | CreateOffer | EndOffer | SetBays | GetBooks | OpenSource | CloseSource | Columns | Watermark | TopUps | Payments
 )  # fmt: skip
 
@@ -561,6 +581,18 @@ class Access(_Frame, frozen=True, kw_only=True, tag="access"):
     seq: Seq
     venue: str
     closed: tuple[str, ...]
+
+
+class Explained(_Frame, frozen=True, kw_only=True, tag="explained"):
+    """`outcome` is stable, `message` for people; `pushes` made so far, the last at `tick`."""
+
+    seq: Seq
+    offer: str
+    subject: int
+    outcome: str
+    message: str
+    pushes: int
+    tick: int | None = None
 
 
 class ZoneList(_Frame, frozen=True, kw_only=True, tag="zone_list"):
@@ -800,6 +832,6 @@ class Bye(_Frame, frozen=True, kw_only=True, tag="bye"):
 
 
 ServerFrame = (
-    Welcome | Pong | Taken | Done | WalkedIn | Stores | Route | NoRoute | Isochrone | Access | ZoneList | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
+    Welcome | Pong | Taken | Done | WalkedIn | Stores | Route | NoRoute | Isochrone | Access | Explained | ZoneList | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
     | Balance | Statement | Till | Books | Subscribed | Dots | Density | Zone | Stats | PaymentStats | OfferState | Parking | Error | Bye
 )  # fmt: skip

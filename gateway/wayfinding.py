@@ -22,7 +22,7 @@ from esplanade.core.errors import InvalidInput, LimitExceeded, NotFound
 from gateway import frames as f
 from gateway.venues import VenueCache, VenueFacts
 from spatial.directions import Guide, english
-from spatial.live import Live
+from spatial.live import live_of
 from spatial.profiles import PROFILES, Profile, Rule, Way
 from spatial.routes import At, NoRoute, Place, Route, Walk
 from spatial.routing import Router
@@ -60,12 +60,6 @@ class _Ways:
                 self.under.popitem(last=False)
         self.under.move_to_end(closed)
         return found
-
-
-def live_of(venue: Venue, closed: frozenset[str]) -> Live:
-    """What is closed, for a router: connectors and openings by id, a unit by all its openings. Ids that the venue lacks (it was edited since) close nothing."""
-    openings = frozenset(opening.id for opening in venue.openings if opening.id in closed or opening.unit_id in closed)
-    return Live(closed_openings=openings, closed_connectors=frozenset(connector.id for connector in venue.connectors) & closed)
 
 
 def categories_of(venue: Venue) -> dict[str, list[str]]:

@@ -14,6 +14,7 @@ import shapely
 from actors.events import EventBody, ZonesAdopted, ZonesCrossed, ZonesPending, encode_event
 from actors.messages import DrawZone, EraseZone, GetZone, GetZones, Rejected, Zones, ZoneState
 from actors.positions import CHECKPOINT_TICKS, HostSettings, PositionHost
+from actors.traits import Traits
 from esplanade.core.errors import InvalidInput
 from esplanade.core.ids import Address
 from spatial.columns import LEFT
@@ -45,6 +46,8 @@ class Standing:
 
     zones: dict[str, DrawnZone] = field(default_factory=dict)
     standing: int = 0
+    traits: Traits = field(default_factory=Traits)
+    closed: frozenset[str] = frozenset()
 
     def now(self, zones: Mapping[str, DrawnZone]) -> None:
         if self.zones != zones:

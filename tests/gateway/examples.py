@@ -63,6 +63,8 @@ CLIENT: tuple[f.ClientFrame, ...] = (
     f.DrawZone(seq=34, venue="parkside", zone=ZONE),
     f.EraseZone(seq=35, venue="parkside", zone="queue"),
     f.GetZones(seq=36, venue="parkside", box=f.Box(1, 0.0, 0.0, 60.0, 40.0)),
+    f.SetTraits(seq=37, venue="parkside", subject=SUBJECTS, segments=np.array([3, 4], "<u8").tobytes(), language="de"),
+    f.Explain(seq=38, venue="parkside", offer="coffee", subject=7),
     f.GetZone(seq=11, venue="parkside", zone="u-12"),
     f.GetClock(seq=12, venue="parkside"),
     f.CreateOffer(seq=13, venue="parkside", offer=OFFER),
@@ -95,6 +97,9 @@ SERVER: tuple[f.ServerFrame, ...] = (
     f.NoRoute(seq=30, reason="closed", message="every way between north_entrance and u-12 is closed at the moment"),
     f.Isochrone(seq=31, cell_m=4.0, level=bytes([0, 1]), x=XS, y=YS, seconds=XS, places={"u-12": 31.5}),
     f.Access(seq=32, venue="parkside", closed=("lift-north",)),
+    f.Explained(
+        seq=38, offer="coffee", subject=7, outcome="too_far", message="coffee to 7: not pushed: u-12 is 95 s away, more than 60 s", pushes=0,
+    ),
     f.ZoneList(seq=36, zones=(ZONE,)),
     f.OfferList(seq=9, offers=(OFFER, FLASH)),
     f.ZoneState(seq=11, tick=610, inside=4, entries=9, exits=5, dwells=2, stayed_s=730.5),

@@ -136,6 +136,8 @@ MATRIX = {  # frame -> roles that may; written out, so that a change of the tabl
     "draw_zone": "operator",
     "erase_zone": "operator",
     "get_zones": "operator engineer",
+    "set_traits": "feed operator",
+    "explain": "guest shopper operator",
     "get_zone": "operator engineer",
     "get_clock": "guest shopper feed operator engineer",
     "create_offer": "operator",
