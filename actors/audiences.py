@@ -50,8 +50,8 @@ class Audiences:
         self._closed = closed
         self._fields: dict[frozenset[str], ReachField] = {}
 
-    def decide(self, tick: int, crowd: CrowdState, rules: PushRules, *, only: str | None = None) -> list[Decision]:
-        """Every offer with terms that is on at `tick`, for everyone seen; reads and changes nothing. `only`: for nobody is there a need to look at other rooms."""
+    def decide(self, tick: int, crowd: CrowdState, rules: PushRules) -> list[Decision]:
+        """Every offer with terms that is on at `tick`, for everyone seen; reads and changes nothing."""
         offers = [offer for offer in rules.offers if isinstance(offer.terms, Terms) and offer.starts_tick <= tick < offer.ends_tick]
         if not offers:
             return []
@@ -67,7 +67,10 @@ class Audiences:
         people = Crowd(
             crowd.subject[:n].astype(np.int64), crowd.level[:n].astype(np.int64), x_m, y_m, crowd.segments[:n], crowd.language[:n]
         )  # fmt: skip
-        campaigns, barred, rooms, travel = [], {}, {}, {}
+        campaigns: list[Campaign] = []
+        barred: dict[str, npt.NDArray[np.int8]] = {}
+        rooms: dict[str, Room] = {}
+        travel: dict[str, npt.NDArray[np.float64]] = {}
         for offer in offers:
             terms = offer.terms
             assert isinstance(terms, Terms)

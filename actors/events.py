@@ -11,7 +11,7 @@ from typing import Annotated, Final, get_args, get_type_hints
 
 import msgspec
 
-from actors.messages import BayChange
+from actors.messages import BayChange, GateCount
 from esplanade.core.errors import Fault
 from esplanade.storage.sealing import ERASED_BYTES, SubjectSeal
 from spatial.drawn_zones import DrawnZone
@@ -97,6 +97,19 @@ class ZoneDrawn(_Body, frozen=True):
 class ZoneErased(_Body, frozen=True):
     tick: int
     zone_id: str
+
+
+class GatesCounted(_Body, frozen=True):
+    """Newer totals of gates, and the cars inside by all gates after them."""
+
+    counts: tuple[GateCount, ...]
+    inside: int
+
+
+class CarsRecounted(_Body, frozen=True):
+    """`inside` was taken over from the bays."""
+
+    inside: int
 
 
 class TraitsSet(_Body, frozen=True):
@@ -279,7 +292,7 @@ class ZonesAdopted(_Body, frozen=True):
 
 
 class ZonesCrossed(_Body, frozen=True):
-    """What happened at drawn zones at `tick`, row i at zones[zone[i]]: kind (n,) u1 (0 enter, 1 exit, 2 cross, 3 dwell), zone (n,) u2, subject (n,) u4, confidence (n,) f4; by (zone, subject, kind)."""
+    """What happened at drawn zones at `tick`, row i at zones[zone[i]]: kind (n,) u1 (0 enter, 1 exit, 2 cross, 3 dwell; at a line 4 forward, 5 backward), zone (n,) u2, subject (n,) u4, confidence (n,) f4; by (zone, subject, kind)."""
 
     tick: int
     zones: tuple[str, ...]
@@ -345,7 +358,7 @@ class Late(_Body, frozen=True):
 
 
 EventBody = (
-    Answered | ReminderSet | ReminderDropped | ReminderFired | OfferCreated | OfferEnded | BaysChanged | AccessChanged | ZoneDrawn | ZoneErased | TraitsSet | QrScanned | ToppedUp | Paid
+    Answered | ReminderSet | ReminderDropped | ReminderFired | OfferCreated | OfferEnded | BaysChanged | AccessChanged | ZoneDrawn | ZoneErased | TraitsSet | GatesCounted | CarsRecounted | QrScanned | ToppedUp | Paid
     | Transferred | HoldsExpired | TransfersSent | TransfersReceived | TransfersFinished | AccountsSet | DayClosed
     | VenueBound | SourceOpened | SourceClosed | TraitsAdopted | ZonesAdopted | ZonesCrossed | ZonesPending | OffersAdopted | Transitions | Dwelt | Pushed | Seen | Late
 )  # fmt: skip
@@ -362,6 +375,8 @@ TYPES: Final[dict[str, type[EventBody]]] = {
     "zone_drawn.v1": ZoneDrawn,
     "zone_erased.v1": ZoneErased,
     "traits_set.v1": TraitsSet,
+    "gates_counted.v1": GatesCounted,
+    "cars_recounted.v1": CarsRecounted,
     "scan_qr.v1": QrScanned,
     "topped_up.v1": ToppedUp,
     "paid.v1": Paid,

@@ -20,9 +20,11 @@ from actors.events import (
     AccountsSet,
     Answered,
     BaysChanged,
+    CarsRecounted,
     DayClosed,
     Dwelt,
     EventBody,
+    GatesCounted,
     HoldsExpired,
     Late,
     OfferCreated,
@@ -55,7 +57,7 @@ from actors.events import (
 )
 from esplanade.core.ids import Address
 from esplanade.storage.journal import Event
-from spatial.fence_watch import KINDS
+from spatial.drawn_zones import ZONE_KINDS
 
 NO_TICK: Final = -1
 """Tick of facts that belong to no venue tick: a QR scan, a change of offers or bays."""
@@ -160,6 +162,10 @@ def facts_of(event: Event) -> list[Fact]:
             return [Fact(NO_TICK, entity, event.type, f"{bay.unit_id} {int(bay.occupied)}") for bay in body.bays]
         case AccessChanged():
             return [Fact(NO_TICK, entity, event.type, f"{name} {int(name in body.closed)}") for name in (*body.closed, *body.opened)]
+        case GatesCounted():
+            return [Fact(NO_TICK, entity, event.type, f"{one.gate} {one.sequence} {one.entered} {one.left}") for one in body.counts]
+        case CarsRecounted():
+            return [Fact(NO_TICK, entity, event.type, f"{body.inside}")]
         case TraitsSet():
             return [Fact(NO_TICK, entity, event.type, hashlib.blake2b(event.body, digest_size=16).hexdigest())]
         case ZoneDrawn():
@@ -169,7 +175,7 @@ def facts_of(event: Event) -> list[Fact]:
             return [Fact(NO_TICK, entity, event.type, body.zone_id)]
         case ZonesCrossed():
             happened = zip(body.kind, _u2(body.zone).tolist(), _u4(body.subject).tolist(), strict=True)
-            return [Fact(body.tick, f"subject/{s}", event.type, f"{address.id} {body.zones[z]} {KINDS[k]}") for k, z, s in happened]
+            return [Fact(body.tick, f"subject/{s}", event.type, f"{address.id} {body.zones[z]} {ZONE_KINDS[k]}") for k, z, s in happened]
         case ReminderSet() | ReminderDropped() | ReminderFired():
             return []
         case (

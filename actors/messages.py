@@ -140,6 +140,46 @@ class Explain(_Tagged, frozen=True, kw_only=True, tag="explain"):
     subject: int
 
 
+class Measure(_Tagged, frozen=True, kw_only=True, tag="measure"):
+    """What a zone or unit is like now. `voronoi`: also the Voronoi density, of at most 300 people around. Replies Measures."""
+
+    zone_id: str
+    voronoi: bool = False
+
+
+class GetHeat(_Tagged, frozen=True, kw_only=True, tag="get_heat"):
+    """Replies Heat: person-seconds by cell of a level."""
+
+    level: int
+
+
+class GateCount(msgspec.Struct, frozen=True):
+    """Cars through a gate since it was put up: totals; `sequence` counts the gate's reports."""
+
+    gate: str
+    sequence: int
+    entered: int
+    left: int
+
+
+class CountGates(_Tagged, frozen=True, kw_only=True, tag="count_gates"):
+    """Reports of gates, in any order; one no newer than the last of its gate changes nothing. Totals that went down refuse all. Replies ParkingCompared."""
+
+    counts: Annotated[tuple[GateCount, ...], msgspec.Meta(max_length=1_000)]
+
+
+class Recount(_Tagged, frozen=True, kw_only=True, tag="recount"):
+    """Take what the bays say, and `moving` cars that are in none, as what is inside. Replies ParkingCompared."""
+
+    moving: int = 0
+
+
+class CompareParking(_Tagged, frozen=True, kw_only=True, tag="compare_parking"):
+    """Bays against gates; `moving_at_most` cars between them are no disagreement. Replies ParkingCompared."""
+
+    moving_at_most: int = 0
+
+
 class GetAccess(_Tagged, frozen=True, kw_only=True, tag="get_access"):
     """Replies Access. `subject`: tell also where this one was last seen; None: nobody."""
 
@@ -287,7 +327,8 @@ class GetBooks(_Tagged, frozen=True, kw_only=True, tag="get_books"):
 
 
 Command = (
-    ScanQr | CreateOffer | EndOffer | GetOffers | SetBays | GetParking | FindStores | SearchStores | SetAccess | GetAccess | DrawZone | EraseZone | GetZones | SetTraits | Explain | GetZone
+    ScanQr | CreateOffer | EndOffer | GetOffers | SetBays | GetParking | FindStores | SearchStores | SetAccess | GetAccess | DrawZone | EraseZone | GetZones | SetTraits | Explain
+    | Measure | GetHeat | CountGates | Recount | CompareParking | GetZone
     | TopUps | Payments | GetBalance | GetBooks
     | Transfers | SendTransfers | GetUnderWay | ReceiveTransfers | FinishTransfers | SetAccounts | CloseDay | GetAccount
     | Remind
@@ -356,6 +397,42 @@ class Explanation(_Tagged, frozen=True, kw_only=True, tag="explanation"):
     message: str
     pushes: int
     tick: int
+
+
+class Measures(_Tagged, frozen=True, kw_only=True, tag="measures"):
+    """As of `tick`. ground_m2: 0 for a line. entries_per_min, exits_per_min: over the last minute (of a line: forward, backward); stays: finished ones from each of `stays_s` up to the next. These of drawn zones alone."""
+
+    tick: int
+    inside: int
+    ground_m2: float
+    mean_stay_s: float
+    voronoi_per_m2: float | None = None
+    entries_per_min: float | None = None
+    exits_per_min: float | None = None
+    stays_s: tuple[int, ...] = ()
+    stays: tuple[int, ...] = ()
+
+
+class Heat(_Tagged, frozen=True, kw_only=True, tag="heat"):
+    """Person-seconds (rows, cols) f4 by square cell of a level, row 0 at y0, counted since `since_tick` (-1: not yet)."""
+
+    tick: int
+    since_tick: int
+    x0_m: float
+    y0_m: float
+    cell_m: float
+    cols: int
+    rows: int
+    person_s: bytes
+
+
+class ParkingCompared(_Tagged, frozen=True, kw_only=True, tag="parking_compared"):
+    """`taken`: by bays; `inside`: cars by gates; `drift`: by how many they disagree beyond what moving cars explain (above 0: the gates say more)."""
+
+    total: int
+    taken: int
+    inside: int
+    drift: int
 
 
 class Zones(_Tagged, frozen=True, kw_only=True, tag="zones"):
@@ -468,7 +545,7 @@ class Books(_Tagged, frozen=True, kw_only=True, tag="books"):
 
 
 Reply = (
-    Done | Rejected | Stores | WalkedIn | Access | Zones | Explanation | Offers | Parking | ZoneState | Settled | Balance | Books
+    Done | Rejected | Stores | WalkedIn | Access | Zones | Explanation | Measures | Heat | ParkingCompared | Offers | Parking | ZoneState | Settled | Balance | Books
     | UnderWay | Received | Accounts | DayClosing
 )  # fmt: skip
 

@@ -27,6 +27,9 @@ from typing import Final, Protocol
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
+import shapely
+from shapely.geometry.base import BaseGeometry
 
 from actors.audiences import Audiences
 from actors.crowd_state import CrowdState, Rows, SavedCrowd
@@ -46,21 +49,24 @@ from actors.events import (
     ZonesCrossed,
     ZonesPending,
 )
+from actors.heat import Heat
 from actors.live_views import LiveViews
-from actors.messages import Explanation, Spotted, ZoneState
+from actors.messages import Explanation, Measures, Spotted, ZoneState
+from actors.messages import Heat as HeatReply
 from actors.push_rules import PushRules, SavedPushes
 from actors.system import VenueClock
 from actors.tick_buffer import TickBuffer
 from actors.topics import Body, PushBatch, Rewind, TickClosed, VenueStats
 from actors.traits import Traits
 from actors.venue_book import VenueBook
-from actors.zone_watch import SavedZone, ZoneWatch
+from actors.zone_watch import STAYS_S, SavedZone, ZoneWatch
 from esplanade.core.clock import TICK_S
-from esplanade.core.errors import Fault, InvalidInput
+from esplanade.core.errors import Fault, InvalidInput, LimitExceeded
 from spatial.columns import LEFT, PositionColumns
-from spatial.drawn_zones import DrawnZone
+from spatial.drawn_zones import DrawnZone, Places, outline
+from spatial.measures import Trajectories, voronoi_density
 from spatial.offers import Offer
-from spatial.plan import anchors
+from spatial.plan import anchors, shape
 
 CHECKPOINT_TICKS: Final = 50
 """A source keeps its rows of this many ticks before the last closed one: no Rewind goes further back."""
@@ -68,6 +74,9 @@ CHECKPOINT_TICKS: Final = 50
 DWELL_TICKS: Final = 100
 STATS_TICKS: Final = 10
 FULLEST: Final = 50
+VORONOI_M: Final = 5.0
+MAX_VORONOI: Final = 300
+"""People around a zone for a Voronoi density on request; 300 take some 50 ms of the shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +175,7 @@ class PositionHost:
         self.crowd = CrowdState(width=self._fences.width, n_fences=n_fences, outline_base=self.book.outline_base)
         self.rules = PushRules(len(self.book.venue.levels), self._anchors)
         self.zones = ZoneWatch(len(self.book.venue.levels))
+        self._heat = Heat(self.book.venue)
 
     # --- state: fold, save, load --------------------------------------------------------------------------------------
 
@@ -420,6 +430,7 @@ class PositionHost:
 
         observed = crowd.rows_of(columns.subject)
         first_seen = (~crowd.seen[observed] & (columns.level != LEFT)).astype(np.uint8)
+        before = self._places() if self.zones.lines else None
         crowd.observe(observed, columns.level, columns.x_m, columns.y_m, tick)
         gone = crowd.stale(tick)
         crowd.present[gone] = False
@@ -437,7 +448,7 @@ class PositionHost:
         self._dwell(tick, step)
         if len(self.zones):
             looked_at = np.union1d(np.flatnonzero(crowd.present[: crowd.count]), row) if other_zones else row
-            happened = self.zones.step(tick, crowd, looked_at)
+            happened = self.zones.step(tick, crowd, looked_at, None if before is None else Places(*(column[looked_at] for column in before)))
             if happened is not None:
                 self._emit(step, happened)
 
@@ -461,6 +472,7 @@ class PositionHost:
             step.outbox.append((f"venue/{self._venue}/pushes", batch))
         if other_zones or (tick % CHECKPOINT_TICKS == 0 and (crowd.count or self.buffer.sources)):
             self._emit_checkpoint(tick, step)
+        self._heat.sample(tick, crowd)
         self._publish(tick, step)
 
     def _adopt(self, tick: int, step: Step) -> bool:
@@ -531,6 +543,49 @@ class PositionHost:
         return ZoneState(
             tick=self.buffer.closed, inside=int(crowd.inside[fence]), entries=int(crowd.entries[fence]), exits=int(crowd.exits[fence]),
             dwells=int(crowd.dwells[fence]), stayed_s=int(crowd.stayed[fence]) * TICK_S, ground_m2=self.book.ground_m2(zone_id),
+        )  # fmt: skip
+
+    def _places(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Where every row of the crowd is: level (LEFT: nowhere), x, y; rows to come are nowhere."""
+        crowd = self.crowd
+        level = np.where(crowd.present, crowd.level, LEFT).astype(np.uint8)
+        return level, crowd.x_m.astype(np.float64), crowd.y_m.astype(np.float64)
+
+    def measure(self, zone_id: str, *, voronoi: bool) -> Measures | None:
+        """Of a unit or zone; None where there is none with this id. Raises LimitExceeded for too many people for `voronoi`."""
+        state, tick = self.zone_state(zone_id), self.buffer.closed
+        if state is None:
+            return None
+        mean_stay_s = state.stayed_s / state.exits if state.exits else 0.0
+        told = Measures(tick=tick, inside=state.inside, ground_m2=state.ground_m2, mean_stay_s=mean_stay_s)
+        drawn = self.zones.ground(zone_id)
+        if voronoi and state.ground_m2 > 0:
+            level, ground = self.book.ground_of(zone_id) if drawn is None else (drawn.level, outline(drawn))
+            told = msgspec.structs.replace(told, voronoi_per_m2=self._voronoi(level, ground))
+        if drawn is None:
+            return told
+        entries, exits = self.zones.flow(zone_id, tick)
+        return msgspec.structs.replace(told, entries_per_min=entries, exits_per_min=exits, stays_s=STAYS_S, stays=self.zones.stays(zone_id))
+
+    def _voronoi(self, level: int, ground: BaseGeometry) -> float:
+        """Voronoi density of some ground, of those at most VORONOI_M from it, cells cut to the level's outline."""
+        crowd = self.crowd
+        n = crowd.count
+        row = np.flatnonzero(crowd.present[:n] & (crowd.level[:n] == level) & np.isfinite(crowd.x_m[:n]) & np.isfinite(crowd.y_m[:n]))
+        x_m, y_m = crowd.x_m[row].astype(np.float64), crowd.y_m[row].astype(np.float64)
+        near = shapely.dwithin(ground, shapely.points(x_m, y_m), VORONOI_M)
+        if near.sum() > MAX_VORONOI:
+            raise LimitExceeded(f"{int(near.sum())} people within {VORONOI_M} m: at most {MAX_VORONOI} for a Voronoi density; measure a smaller zone")
+        people = Trajectories.of(np.arange(near.sum()), np.zeros(int(near.sum())), x_m[near], y_m[near], rate_hz=1 / TICK_S)
+        found = voronoi_density(people, ground, shape(self.book.venue.levels[level].outline))[0].value
+        return float(found[0]) if len(found) else 0.0
+
+    def heat(self, level: int) -> HeatReply:
+        """Person-seconds by cell of a level."""
+        raster = self._heat.rasters[level]
+        return HeatReply(
+            tick=self.buffer.closed, since_tick=self._heat.since_tick, x0_m=raster.x0_m, y0_m=raster.y0_m, cell_m=raster.cell_m, cols=raster.cols,
+            rows=raster.rows, person_s=self._heat.person_s[level].astype("<f4").tobytes(),
         )  # fmt: skip
 
     def explain(self, offer_id: str, subject: int) -> Explanation | None:

@@ -20,7 +20,7 @@ from esplanade.core.ids import Address, check_name, partition_of
 from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.journal import Segment, SegmentReader
 from esplanade.storage.sealing import ERASED_BYTES, ERASED_TEXT, Keyring, SubjectSeal
-from spatial.fence_watch import KINDS
+from spatial.drawn_zones import ZONE_KINDS
 
 FORMAT: Final = "esplanade.subject/1"
 _REPLY: Final = msgspec.msgpack.Decoder(Reply)
@@ -125,7 +125,7 @@ async def _membership(journal: SegmentReader, tenant: str, venue: str, subject: 
                     case Dwelt():
                         told["fence"] = _u2(body.fence, row)
                     case ZonesCrossed():
-                        told |= {"zone": body.zones[_u2(body.zone, row)], "kind": KINDS[body.kind[row]]}
+                        told |= {"zone": body.zones[_u2(body.zone, row)], "kind": ZONE_KINDS[body.kind[row]]}
                     case Pushed():
                         told["offer"] = body.offers[_u2(body.offer, row)]
                     case Seen():

@@ -12,6 +12,7 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+from shapely.geometry.base import BaseGeometry
 
 from actors.messages import SearchStores, Store
 from esplanade.core.errors import InvalidInput
@@ -81,10 +82,14 @@ class VenueBook:
         """The area of a unit or zone."""
         found = self._grounds.get(zone_id)
         if found is None:
-            venue, at = self.venue, self.zone_fence[zone_id]
-            unit = venue.units[at] if at < len(venue.units) else venue.zones[at - len(venue.units)]
-            found = self._grounds[zone_id] = float(shape(unit.polygon).area)
+            found = self._grounds[zone_id] = float(self.ground_of(zone_id)[1].area)
         return found
+
+    def ground_of(self, zone_id: str) -> tuple[int, BaseGeometry]:
+        """Level index and ground of a unit or zone."""
+        venue, at = self.venue, self.zone_fence[zone_id]
+        unit = venue.units[at] if at < len(venue.units) else venue.zones[at - len(venue.units)]
+        return self.level_index[unit.level_id], shape(unit.polygon)
 
     @cached_property
     def _grounds(self) -> dict[str, float]:

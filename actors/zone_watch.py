@@ -9,8 +9,10 @@ checkpoint, so the zones are the same from c on.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -21,10 +23,16 @@ from actors.events import ZonesAdopted, ZonesCrossed, ZonesPending
 from actors.messages import ZoneState
 from esplanade.core.clock import TICK_S
 from spatial.columns import LEFT
-from spatial.drawn_zones import DrawnZone, Watched, ground_m2, outline, watches
+from spatial.drawn_zones import BACKWARD, FORWARD, DrawnZone, Line, Places, Watched, ground_m2, outline, passed, watches
 from spatial.fence_watch import CROSS, DWELL, ENTER, EXIT, Held
 
 I8 = npt.NDArray[np.int64]
+
+STAYS_S: Final = (0, 10, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600, 7_200)
+"""Lengths of finished stays are counted in these classes: from each of these seconds up to the next."""
+
+FLOW_TICKS: Final = 600
+"""Entries and exits of the last minute of venue time are told as a flow."""
 
 
 class SavedZone(msgspec.Struct, array_like=True):
@@ -37,11 +45,13 @@ class SavedZone(msgspec.Struct, array_like=True):
     dwelt: bytes
     pending: bytes
     pending_since: bytes
+    stays: tuple[int, ...] = ()
+    recent: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass(slots=True)
 class _Zone:
-    """entries, exits, crossed, dwells, stayed (ticks). inside: subject -> (tick of entry, has dwelt). base, pending: inside, and changes not confirmed, at the newest checkpoint."""
+    """entries, exits, crossed, dwells, stayed (ticks). inside: subject -> (tick of entry, has dwelt). base, pending: inside, and changes not confirmed, at the newest checkpoint. stays: finished ones by STAYS_S; recent: (tick, entries, exits) of the last FLOW_TICKS."""
 
     zone: DrawnZone
     ground_m2: float
@@ -53,6 +63,8 @@ class _Zone:
     inside: dict[int, tuple[int, bool]] = field(default_factory=dict)
     base: dict[int, tuple[int, bool]] = field(default_factory=dict)
     pending: dict[int, int] = field(default_factory=dict)
+    stays: list[int] = field(default_factory=lambda: [0] * len(STAYS_S))
+    recent: list[tuple[int, int, int]] = field(default_factory=list)
 
 
 class ZoneWatch:
@@ -107,6 +119,7 @@ class ZoneWatch:
                     held.zone, (held.entries, held.exits, held.crossed, held.dwells, held.stayed), np.array(who, "<u4").tobytes(),
                     np.array([held.inside[s][0] for s in who], "<u8").tobytes(), bytes(held.inside[s][1] for s in who),
                     np.array([s for s, _ in waiting], "<u4").tobytes(), np.array([since for _, since in waiting], "<u8").tobytes(),
+                    tuple(held.stays), tuple(held.recent),
                 )
             )  # fmt: skip
         return saved
@@ -117,7 +130,9 @@ class ZoneWatch:
             columns = np.frombuffer(one.subject, "<u4").tolist(), np.frombuffer(one.since, "<u8").tolist(), one.dwelt
             inside = {subject: (since, bool(dwelt)) for subject, since, dwelt in zip(*columns, strict=True)}
             pending = zip(np.frombuffer(one.pending, "<u4").tolist(), np.frombuffer(one.pending_since, "<u8").tolist(), strict=True)
-            self._held[one.zone.id] = _Zone(one.zone, ground_m2(one.zone), *one.counts, inside, dict(inside), dict(pending))
+            self._held[one.zone.id] = _Zone(
+                one.zone, ground_m2(one.zone), *one.counts, inside, dict(inside), dict(pending), list(one.stays), list(one.recent)
+            )
 
     # --- the watch ----------------------------------------------------------------------------------------------------
 
@@ -173,8 +188,13 @@ class ZoneWatch:
             spread = _spread(watched.accuracy_m, len(placed))
             watched.watch.resume(float(tick), placed, level[placed], x_m[placed], y_m[placed], held, cov_m2=spread)
 
-    def step(self, tick: int, crowd: CrowdState, row: npt.NDArray[np.integer]) -> ZonesCrossed | None:
-        """What follows for these rows of the crowd from where they are now (gone, where they are not present)."""
+    @property
+    def lines(self) -> bool:
+        """Whether any zone is a line, for which `step` needs to know where people came from."""
+        return any(isinstance(held.zone.shape, Line) for held in self._held.values())
+
+    def step(self, tick: int, crowd: CrowdState, row: npt.NDArray[np.integer], before: Places | None = None) -> ZonesCrossed | None:
+        """What follows for these rows of the crowd from where they are now (gone, where they are not present), and, for lines, from where each was `before`."""
         if not self._held:
             return None
         assert self._watched is not None
@@ -193,7 +213,16 @@ class ZoneWatch:
             if len(events):
                 parts.append((events.kind, events.fence.astype(np.int64) + len(names), events.person, events.confidence))
             names += watched.ids
-        if not parts:
+        if before is not None:
+            now = Places(level, crowd.x_m[row].astype(np.float64), crowd.y_m[row].astype(np.float64))
+            for zone_id, held in sorted(self._held.items()):
+                if isinstance(held.zone.shape, Line):
+                    way = passed(held.zone, before, now)
+                    at = np.flatnonzero(way)
+                    kinds = np.where(way[at] > 0, FORWARD, BACKWARD).astype(np.uint8)
+                    parts.append((kinds, np.full(len(at), len(names)), row[at], np.ones(len(at), np.float32)))
+                    names.append(zone_id)
+        if not any(len(part[0]) for part in parts):
             return None
         kind, zone, person, confidence = (np.concatenate(column) for column in zip(*parts, strict=True))
         subject = crowd.subject[person]
@@ -239,14 +268,41 @@ class ZoneWatch:
             crossed=held.crossed, ground_m2=held.ground_m2,
         )  # fmt: skip
 
+    def flow(self, zone_id: str, tick: int) -> tuple[float, float]:
+        """Entries and exits (of a line: passings forward and backward) a minute, over the last minute."""
+        recent = [one for one in self._held[zone_id].recent if one[0] > tick - FLOW_TICKS]
+        minutes = FLOW_TICKS * TICK_S / 60
+        return sum(entries for _, entries, _ in recent) / minutes, sum(exits for _, _, exits in recent) / minutes
+
+    def stays(self, zone_id: str) -> tuple[int, ...]:
+        """Finished stays by STAYS_S."""
+        return tuple(self._held[zone_id].stays)
+
+    def ground(self, zone_id: str) -> DrawnZone | None:
+        held = self._held.get(zone_id)
+        return None if held is None else held.zone
+
 
 def _fold(held: _Zone, kind: int, subject: int, tick: int) -> None:
-    if kind == ENTER:
+    if kind in (ENTER, EXIT, FORWARD, BACKWARD):
+        inwards = kind in (ENTER, FORWARD)
+        if not held.recent or held.recent[-1][0] != tick:
+            held.recent = [one for one in held.recent if one[0] > tick - FLOW_TICKS]
+            held.recent.append((tick, 0, 0))
+        _, entries, exits = held.recent[-1]
+        held.recent[-1] = tick, entries + inwards, exits + (not inwards)
+    if kind == FORWARD:
+        held.entries += 1
+    elif kind == BACKWARD:
+        held.exits += 1
+    elif kind == ENTER:
         held.entries += 1
         held.inside[subject] = tick, False
     elif kind == EXIT:
         held.exits += 1
-        held.stayed += tick - held.inside.pop(subject)[0]
+        stay = tick - held.inside.pop(subject)[0]
+        held.stayed += stay
+        held.stays[bisect_right(STAYS_S, stay * TICK_S + 1e-9) - 1] += 1
     elif kind == DWELL:
         held.dwells += 1
         held.inside[subject] = held.inside[subject][0], True

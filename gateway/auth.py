@@ -119,15 +119,18 @@ _SHOPPER: Final = _EVERYONE | {f.WalkIn, f.Move, f.Leave, f.Pay, f.GetBalance, f
 
 _TILL: Final[frozenset[type]] = frozenset({f.GetStatement, f.Refund, f.Hold, f.Post, f.Void, f.GetTill})
 
-_VENUE: Final[frozenset[type]] = frozenset({f.SetAccess, f.DrawZone, f.EraseZone, f.GetZones, f.SetTraits, f.Explain})
+_MEASURES: Final[frozenset[type]] = frozenset({f.Measure, f.GetHeat, f.CompareParking})
+_VENUE: Final[frozenset[type]] = (
+    frozenset({f.SetAccess, f.DrawZone, f.EraseZone, f.GetZones, f.SetTraits, f.Explain, f.CountGates, f.Recount}) | _MEASURES
+)
 """What an operator does to a venue beside its offers and bays."""
 
 PERMITTED: Final[dict[Role, frozenset[type]]] = {
     "guest": _SHOPPER,
     "shopper": _SHOPPER,
-    "feed": _EVERYONE | {f.SetTraits, f.SetBays, f.OpenSource, f.CloseSource, f.Columns, f.Watermark, f.TopUps, f.Payments},
+    "feed": _EVERYONE | {f.SetTraits, f.CountGates, f.SetBays, f.OpenSource, f.CloseSource, f.Columns, f.Watermark, f.TopUps, f.Payments},
     "operator": _EVERYONE | {f.GetZone, f.CreateOffer, f.EndOffer, f.SetBays, f.GetBooks, f.TopUps} | _TILL | _VENUE,
-    "engineer": _EVERYONE | {f.GetZone, f.GetZones, f.GetBooks},
+    "engineer": _EVERYONE | {f.GetZone, f.GetZones, f.GetBooks} | _MEASURES,
 }
 """Role -> frames it may send. The only place where this is said."""
 

@@ -34,6 +34,7 @@ from gateway.stale_reads import Read, StaleReads
 from gateway.venues import VenueCache, VenueFacts
 from gateway.wayfinding import Wayfinder
 from spatial.columns import LEFT, PositionColumns
+from spatial.measures import band_of
 from spatial.offers import check_offer
 from spatial.routes import At
 
@@ -136,6 +137,12 @@ class Dispatch:
                 self._request(peer, frame.seq, self._noted(peer, frame, self._traits(peer, frame)), started)
             case f.Explain():
                 self._request(peer, frame.seq, self._explain(peer, frame), started)
+            case f.Measure() | f.GetHeat():
+                self._request(peer, frame.seq, self._measure(peer, frame), started)
+            case f.CompareParking():
+                self._request(peer, frame.seq, self._car_park(peer, frame), started)
+            case f.CountGates() | f.Recount():
+                self._request(peer, frame.seq, self._noted(peer, frame, self._car_park(peer, frame)), started)
             case f.GetZones():
                 self._request(peer, frame.seq, self._zones(peer, frame), started)
             case f.GetZone():
@@ -435,6 +442,36 @@ class Dispatch:
             tick=None if told.tick < 0 else told.tick,
         )  # fmt: skip
 
+    async def _measure(self, peer: Peer, frame: f.Measure | f.GetHeat) -> f.ServerFrame:
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        if isinstance(frame, f.GetHeat):
+            facts.check_level(frame.level)
+            heat = await self._ask(peer, facts.address, m.GetHeat(level=frame.level), m.Heat)
+            return f.Heat(
+                seq=frame.seq, venue=frame.venue, level=frame.level, tick=heat.tick, x0_m=heat.x0_m, y0_m=heat.y0_m, cell_m=heat.cell_m, cols=heat.cols,
+                rows=heat.rows, person_s=heat.person_s, since_tick=None if heat.since_tick < 0 else heat.since_tick,
+            )  # fmt: skip
+        told = await self._ask(peer, facts.address, m.Measure(zone_id=frame.zone, voronoi=frame.voronoi), m.Measures)
+        density = told.inside / told.ground_m2 if told.ground_m2 else 0.0
+        return f.Measures(
+            seq=frame.seq, zone=frame.zone, tick=told.tick, inside=told.inside, ground_m2=told.ground_m2, density_per_m2=density, service=band_of(density),
+            waiting=band_of(density, waiting=True), mean_stay_s=told.mean_stay_s, voronoi_per_m2=told.voronoi_per_m2, entries_per_min=told.entries_per_min,
+            exits_per_min=told.exits_per_min, stays_s=told.stays_s, stays=told.stays,
+        )  # fmt: skip
+
+    async def _car_park(self, peer: Peer, frame: f.CountGates | f.CompareParking | f.Recount) -> f.ServerFrame:
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        match frame:
+            case f.CountGates():
+                told = await self._ask(peer, facts.address, m.CountGates(counts=frame.counts), m.ParkingCompared, frame.seq, frame.key)
+            case f.Recount():
+                told = await self._ask(peer, facts.address, m.Recount(moving=frame.moving), m.ParkingCompared, frame.seq, frame.key)
+            case f.CompareParking():
+                told = await self._ask(peer, facts.address, m.CompareParking(moving_at_most=frame.moving_at_most), m.ParkingCompared)
+            case _:
+                assert_never(frame)
+        return f.ParkingCompared(seq=frame.seq, venue=frame.venue, total=told.total, taken=told.taken, inside=told.inside, drift=told.drift)
+
     async def _zones(self, peer: Peer, frame: f.GetZones) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         box = frame.box
@@ -587,7 +624,22 @@ def error_frame(error: EsplanadeError, seq: int | None) -> f.Error:
     return f.Error(code=code, message=error.message, retryable=error.retryable, seq=seq)
 
 
-Act = f.CreateOffer | f.EndOffer | f.SetBays | f.SetAccess | f.DrawZone | f.EraseZone | f.SetTraits | f.TopUps | f.Refund | f.Hold | f.Post | f.Void
+Act = (
+    f.CreateOffer
+    | f.EndOffer
+    | f.SetBays
+    | f.SetAccess
+    | f.DrawZone
+    | f.EraseZone
+    | f.SetTraits
+    | f.CountGates
+    | f.Recount
+    | f.TopUps
+    | f.Refund
+    | f.Hold
+    | f.Post
+    | f.Void
+)
 """What an operator does that the audit trail tells."""
 
 
@@ -609,6 +661,10 @@ def described(frame: Act) -> tuple[str, str, Detail]:
             return "zone.draw", f"{frame.venue}/{frame.zone.id}", {"name": frame.zone.name, "level": frame.zone.level}
         case f.SetTraits():
             return "traits.set", frame.venue, {"rows": len(frame.subject) // 4, "language": frame.language}
+        case f.CountGates():
+            return "gates.count", frame.venue, {"gates": len(frame.counts)}
+        case f.Recount():
+            return "parking.recount", frame.venue, {"moving": frame.moving}
         case f.EraseZone():
             return "zone.erase", f"{frame.venue}/{frame.zone}", {}
         case f.SetAccess():

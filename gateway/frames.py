@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from actors.messages import BayChange, Currency, Key, Money, Store
+from actors.messages import BayChange, Currency, GateCount, Key, Money, Store
 from spatial.drawn_zones import DrawnZone
 from spatial.measures import Band
 from spatial.offers import Offer
@@ -293,6 +293,49 @@ class Explain(_Frame, frozen=True, kw_only=True, tag="explain"):
     subject: Subject | None = None
 
 
+class Measure(_Frame, frozen=True, kw_only=True, tag="measure"):
+    """Operators: density, service, flow and stays of a zone or unit now; `voronoi`: the Voronoi density too. Answered with Measures."""
+
+    seq: Seq
+    venue: Id
+    zone: Id
+    voronoi: bool = False
+
+
+class GetHeat(_Frame, frozen=True, kw_only=True, tag="get_heat"):
+    """Operators: where people have spent their time on a level. Answered with Heat."""
+
+    seq: Seq
+    venue: Id
+    level: LevelIndex
+
+
+class CountGates(_Frame, frozen=True, kw_only=True, tag="count_gates"):
+    """Operators and feeds: totals of car park gates. Answered with ParkingCompared."""
+
+    seq: Seq
+    venue: Id
+    counts: Annotated[tuple[GateCount, ...], msgspec.Meta(max_length=1_000)]
+    key: Key | None = None
+
+
+class CompareParking(_Frame, frozen=True, kw_only=True, tag="compare_parking"):
+    """Operators: bays against gates; `moving_at_most` cars between them are no disagreement. Answered with ParkingCompared."""
+
+    seq: Seq
+    venue: Id
+    moving_at_most: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 0
+
+
+class Recount(_Frame, frozen=True, kw_only=True, tag="recount"):
+    """Operators: take what the bays say, and `moving` cars that are in none, as what is inside. Answered with ParkingCompared."""
+
+    seq: Seq
+    venue: Id
+    moving: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 0
+    key: Key | None = None
+
+
 class GetZone(_Frame, frozen=True, kw_only=True, tag="get_zone"):
     """Operators: occupancy of a unit or zone by id."""
 
@@ -463,7 +506,8 @@ class Payments(_Frame, frozen=True, kw_only=True, tag="payments"):
 ClientFrame = (
     Hello | Ping | WalkIn | Move | Leave | Ack | Pay | GetBalance
     | Transfer | GetStatement | Refund | Hold | Post | Void | GetTill
-    | Subscribe | Unsubscribe | GetOffers | FindStores | Search | GetRoute | GetIsochrone | GetAccess | SetAccess | DrawZone | EraseZone | GetZones | SetTraits | Explain | GetZone | GetClock
+    | Subscribe | Unsubscribe | GetOffers | FindStores | Search | GetRoute | GetIsochrone | GetAccess | SetAccess | DrawZone | EraseZone | GetZones | SetTraits | Explain
+    | Measure | GetHeat | CountGates | CompareParking | Recount | GetZone | GetClock
     | CreateOffer | EndOffer | SetBays | GetBooks | OpenSource | CloseSource | Columns | Watermark | TopUps | Payments
 )  # fmt: skip
 
@@ -593,6 +637,52 @@ class Explained(_Frame, frozen=True, kw_only=True, tag="explained"):
     message: str
     pushes: int
     tick: int | None = None
+
+
+class Measures(_Frame, frozen=True, kw_only=True, tag="measures"):
+    """As of `tick`. `service`, `waiting`: Fruin's band for people who walk and who stand. Flow and stays are those of drawn zones."""
+
+    seq: Seq
+    zone: str
+    tick: int
+    inside: int
+    ground_m2: float
+    density_per_m2: float
+    service: Band
+    waiting: Band
+    mean_stay_s: float
+    voronoi_per_m2: float | None = None
+    entries_per_min: float | None = None
+    exits_per_min: float | None = None
+    stays_s: tuple[int, ...] = ()
+    stays: tuple[int, ...] = ()
+
+
+class Heat(_Frame, frozen=True, kw_only=True, tag="heat"):
+    """person_s (rows, cols) f4, row 0 at y0; counted since `since_tick`."""
+
+    seq: Seq
+    venue: str
+    level: int
+    tick: int
+    x0_m: float
+    y0_m: float
+    cell_m: float
+    cols: int
+    rows: int
+    person_s: bytes
+    since_tick: int | None = None
+
+
+class ParkingCompared(_Frame, frozen=True, kw_only=True, tag="parking_compared"):
+    """`taken`: by bays; `inside`: by gates; `drift`: how many cars the gates say more (below 0: fewer) than moving cars explain."""
+
+    seq: Seq
+    venue: str
+    total: int
+    taken: int
+    inside: int
+    drift: int
 
 
 class ZoneList(_Frame, frozen=True, kw_only=True, tag="zone_list"):
@@ -832,6 +922,6 @@ class Bye(_Frame, frozen=True, kw_only=True, tag="bye"):
 
 
 ServerFrame = (
-    Welcome | Pong | Taken | Done | WalkedIn | Stores | Route | NoRoute | Isochrone | Access | Explained | ZoneList | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
+    Welcome | Pong | Taken | Done | WalkedIn | Stores | Route | NoRoute | Isochrone | Access | Explained | Measures | Heat | ParkingCompared | ZoneList | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
     | Balance | Statement | Till | Books | Subscribed | Dots | Density | Zone | Stats | PaymentStats | OfferState | Parking | Error | Bye
 )  # fmt: skip

@@ -42,7 +42,7 @@ def frame_of(body: t.Body) -> f.ServerFrame:
                 cols=body.cols, rows=body.rows, count=body.count,
             )  # fmt: skip
         case t.ZoneCounts():
-            density = body.inside / body.ground_m2
+            density = body.inside / body.ground_m2 if body.ground_m2 else 0.0  # a line has no ground
             return f.Zone(
                 venue=body.venue, zone=body.zone, tick=body.tick, inside=body.inside, entries=body.entries, exits=body.exits, dwells=body.dwells,
                 crossed=body.crossed, stayed_s=body.stayed_s, density_per_m2=density, service=band_of(density),

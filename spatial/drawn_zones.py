@@ -14,13 +14,14 @@ from typing import Annotated, Final, assert_never
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import shapely
 from shapely.geometry.base import BaseGeometry
 
 from esplanade.core.clock import TICK_S
 from esplanade.core.errors import InvalidInput
 from esplanade.core.ids import check_name
-from spatial.fence_watch import FenceRule, FenceWatch, Hours
+from spatial.fence_watch import KINDS, FenceRule, FenceWatch, Hours
 from spatial.geofence import MAX_MARGIN_M, Corridor, MultiPolygonCoords
 from spatial.plan import shape
 from spatial.venue import Venue
@@ -63,7 +64,14 @@ class InUnit(msgspec.Struct, frozen=True, tag="unit"):
     unit_id: str
 
 
-Shape = Polygon | Circle | Along | InUnit
+class Line(msgspec.Struct, frozen=True, tag="line"):
+    """A line from a to b: nobody is in it; who passes is counted, forward from the left of its direction to the right, and backward. Who stands on it is on its left."""
+
+    a: Point
+    b: Point
+
+
+Shape = Polygon | Circle | Along | InUnit | Line
 
 
 class Open(msgspec.Struct, frozen=True):
@@ -127,6 +135,11 @@ def _checked(zone: DrawnZone, venue: Venue) -> Shape:
             return drawn
         case Polygon():
             return _polygon(where, drawn)
+        case Line():
+            _finite(where, (drawn.a, drawn.b))
+            if drawn.a == drawn.b:
+                raise InvalidInput(f"{where}: a line from {drawn.a} to the same point; it must join two")
+            return drawn
         case InUnit():
             unit = next((unit for unit in venue.units if unit.id == drawn.unit_id), None)
             if unit is None:
@@ -169,6 +182,8 @@ def outline(zone: DrawnZone) -> BaseGeometry:
             return shapely.LineString(line).buffer(half_width_m, quad_segs=16)
         case Polygon(polygon):
             return shape(polygon)
+        case Line(a, b):
+            return shapely.LineString([a, b])
         case InUnit(unit_id):
             raise InvalidInput(f"zone {zone.id}: unit {unit_id} is not resolved; check_zone does")
 
@@ -190,7 +205,7 @@ class Watched:
 def watches(zones: Iterable[DrawnZone], n_levels: int, people: int) -> list[Watched]:
     """Fresh watches over checked zones, one an accuracy, in ascending order; fences by kind of shape, then id."""
     groups: dict[float, list[DrawnZone]] = {}
-    for zone in sorted(zones, key=lambda zone: zone.id):
+    for zone in sorted((zone for zone in zones if not isinstance(zone.shape, Line)), key=lambda zone: zone.id):
         groups.setdefault(zone.accuracy_m, []).append(zone)
     made = []
     for accuracy_m, mine in sorted(groups.items()):
@@ -209,8 +224,8 @@ def watches(zones: Iterable[DrawnZone], n_levels: int, people: int) -> list[Watc
                 case Along(line, half_width_m):
                     corridors.append(Corridor(zone.level, line, half_width_m))
                     order[2].append(zone)
-                case InUnit(unit_id):
-                    raise InvalidInput(f"zone {zone.id}: unit {unit_id} is not resolved; check_zone does")
+                case InUnit() | Line():
+                    raise InvalidInput(f"zone {zone.id}: {zone.shape} is no fence; check_zone resolves units, lines are not watched")
         sorted_zones = [zone for kind in order for zone in kind]
         watch = FenceWatch(n_levels, people, polygons, circles, corridors, rules=[_rule(zone) for zone in sorted_zones])
         made.append(Watched(accuracy_m, tuple(zone.id for zone in sorted_zones), watch))
@@ -228,3 +243,40 @@ def _rule(zone: DrawnZone) -> FenceRule:
 
 def _in_ticks(seconds: float) -> float:
     return float(round(seconds / TICK_S))
+
+
+FORWARD: Final = 4
+BACKWARD: Final = 5
+"""Kinds of what happens at a line, beside those of `spatial.fence_watch`."""
+
+ZONE_KINDS: Final = (*KINDS, "forward", "backward")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Of n people: level index (n,) uint8, LEFT where nowhere; x_m, y_m (n,) float64."""
+
+    level: npt.NDArray[np.uint8]
+    x_m: npt.NDArray[np.float64]
+    y_m: npt.NDArray[np.float64]
+
+
+def passed(zone: DrawnZone, before: Places, now: Places) -> npt.NDArray[np.int8]:
+    """(n,) +1 for those who went straight from one place to the other and passed the line forward, -1 backward, else 0."""
+    line = zone.shape
+    if not isinstance(line, Line):
+        raise InvalidInput(f"zone {zone.id}: {type(line).__name__} is no line")
+    (ax, ay), (bx, by) = line.a, line.b
+    dx, dy = bx - ax, by - ay
+    out = np.zeros(len(now.level), np.int8)
+    moved = np.flatnonzero((before.level == zone.level) & (now.level == zone.level))
+    p = np.column_stack([before.x_m[moved], before.y_m[moved]]) - (ax, ay)
+    q = np.column_stack([now.x_m[moved], now.y_m[moved]]) - (ax, ay)
+    side_p, side_q = dx * p[:, 1] - dy * p[:, 0], dx * q[:, 1] - dy * q[:, 0]
+    other = np.flatnonzero((side_p >= 0) != (side_q >= 0))
+    share = (side_p / np.where(side_p == side_q, 1.0, side_p - side_q))[other, None]
+    meet = p[other] + share * (q[other] - p[other])
+    along = (meet[:, 0] * dx + meet[:, 1] * dy) / (dx * dx + dy * dy)
+    hit = other[(along >= 0) & (along <= 1)]
+    out[moved[hit]] = np.where(side_p[hit] >= 0, 1, -1)
+    return out

@@ -48,7 +48,7 @@ class ReachField:
         for each, (rows, tree) in self._trees.items():
             here = np.flatnonzero((level == each) & np.isfinite(x_m) & np.isfinite(y_m))
             if len(here):
-                away, sample = tree.query(np.column_stack([x_m[here], y_m[here]]), distance_upper_bound=NEAR_M)
+                away, sample = (np.asarray(column) for column in tree.query(np.column_stack([x_m[here], y_m[here]]), distance_upper_bound=NEAR_M))
                 known = np.isfinite(away)
                 out[here[known]] = self._seconds[place][rows[sample[known]]]
         return out

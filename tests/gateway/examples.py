@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from actors.messages import BayChange, Store
+from actors.messages import BayChange, GateCount, Store
 from gateway import frames as f
 from spatial.drawn_zones import DrawnZone, Open, Polygon
 from spatial.offers import Everyone, Offer, Within
@@ -65,6 +65,11 @@ CLIENT: tuple[f.ClientFrame, ...] = (
     f.GetZones(seq=36, venue="parkside", box=f.Box(1, 0.0, 0.0, 60.0, 40.0)),
     f.SetTraits(seq=37, venue="parkside", subject=SUBJECTS, segments=np.array([3, 4], "<u8").tobytes(), language="de"),
     f.Explain(seq=38, venue="parkside", offer="coffee", subject=7),
+    f.Measure(seq=39, venue="parkside", zone="queue", voronoi=True),
+    f.GetHeat(seq=40, venue="parkside", level=1),
+    f.CountGates(seq=41, venue="parkside", counts=(GateCount("north", 12, 240, 180),)),
+    f.CompareParking(seq=42, venue="parkside", moving_at_most=5),
+    f.Recount(seq=43, venue="parkside", moving=2),
     f.GetZone(seq=11, venue="parkside", zone="u-12"),
     f.GetClock(seq=12, venue="parkside"),
     f.CreateOffer(seq=13, venue="parkside", offer=OFFER),
@@ -100,6 +105,14 @@ SERVER: tuple[f.ServerFrame, ...] = (
     f.Explained(
         seq=38, offer="coffee", subject=7, outcome="too_far", message="coffee to 7: not pushed: u-12 is 95 s away, more than 60 s", pushes=0,
     ),
+    f.Measures(
+        seq=39, zone="queue", tick=610, inside=40, ground_m2=80.0, density_per_m2=0.5, service="C", waiting="A", mean_stay_s=41.5, voronoi_per_m2=0.62,
+        entries_per_min=12.0, exits_per_min=9.0, stays_s=(0, 10, 30), stays=(4, 9, 2),
+    ),
+    f.Heat(
+        seq=40, venue="parkside", level=1, tick=610, x0_m=-10.0, y0_m=0.0, cell_m=4.0, cols=2, rows=1, person_s=XS, since_tick=10,
+    ),
+    f.ParkingCompared(seq=42, venue="parkside", total=200, taken=57, inside=60, drift=3),
     f.ZoneList(seq=36, zones=(ZONE,)),
     f.OfferList(seq=9, offers=(OFFER, FLASH)),
     f.ZoneState(seq=11, tick=610, inside=4, entries=9, exits=5, dwells=2, stayed_s=730.5),
