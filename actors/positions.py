@@ -319,11 +319,12 @@ class PositionHost:
             self.buffer.hear(source, now_s)
             return step
         closed = self.buffer.closed
-        if not self.buffer.sources and self.crowd.count == 0 and not self.buffer.waiting_rows:
+        if not self.buffer.sources and not self.crowd.seen[: self.crowd.count].any() and not self.buffer.waiting_rows:
             closed = first_tick - 1
             self.buffer.set_clock(closed, floor=closed)
             self._silent_until = closed
             self._settle()
+            self.zones.resume(closed, self.crowd, at_checkpoint=False)  # the clock may have gone back
         if not self.buffer.sources:
             # The free ticks before a first source cannot be sent again; the checkpoint says where to go back to.
             self._emit_checkpoint(closed, step)
@@ -338,6 +339,8 @@ class PositionHost:
                 # Nobody is left to send the silent ticks again.
                 self.buffer.set_clock(self._silent_until, floor=self._silent_until)
                 self._settle()
+                self._keep_in_zones()
+                self.zones.resume(self._silent_until, self.crowd, at_checkpoint=False)
             self._free_due_s = now_s + TICK_S
         return step
 
@@ -493,7 +496,8 @@ class PositionHost:
         traits = self.crowd.unlike(self._standing.traits)
         if traits.subject:
             self._emit(step, TraitsAdopted(tick, traits.subject, traits.segments, traits.languages, traits.spoken))
-        drawn, erased = self.zones.changed(self._standing.zones)
+        levels = len(self.book.venue.levels)  # another document may have fewer than when a zone was drawn
+        drawn, erased = self.zones.changed({zone_id: zone for zone_id, zone in self._standing.zones.items() if zone.level < levels})
         if not drawn and not erased:
             return bool(traits.subject)
         event = ZonesAdopted(tick, drawn, erased)

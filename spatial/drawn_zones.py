@@ -26,8 +26,8 @@ from spatial.geofence import MAX_MARGIN_M, Corridor, MultiPolygonCoords
 from spatial.plan import shape
 from spatial.venue import Venue
 
-MAX_ZONES: Final = 2_000
-"""Drawn zones of a venue at a time."""
+MAX_ZONES: Final = 1_000
+"""Drawn zones of a venue at a time: fewer than the fences that one person can be in at once (`spatial.fence_watch.MAX_SLOTS`)."""
 
 MAX_VERTICES: Final = 10_000
 LEAST_M2: Final = 0.5

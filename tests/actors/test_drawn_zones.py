@@ -211,6 +211,25 @@ def test_a_venue_without_drawn_zones_journals_what_it_always_did() -> None:
     assert made[0] == made[1]
 
 
+def test_a_zone_drawn_before_the_first_source_begins_counts_though_the_clock_goes_back() -> None:
+    standing = Standing({"square": ZONES["square"]}, 1)
+    host = make_host(standing)
+    host.start(0.0)
+    for k in range(1, 40):
+        assert host.ready(0.1 * k + 0.01)
+        host.close(0.1 * k + 0.01)
+    host.open_source("crowd", 3, 9.0)
+    assert host.buffer.closed == 2
+    assert told(feed(host, 3, rows((5, 0, 7.0, 7.0)))) == [(3, "square", 5, ENTER)]
+
+
+def test_a_zone_on_a_level_that_the_document_lacks_is_left_out() -> None:
+    host = make_host(Standing({"square": ZONES["square"], "attic": msgspec.structs.replace(ZONES["square"], id="attic", level=9)}, 1))
+    host.start(0.0)
+    host.open_source("crowd", 0, 0.0)
+    assert told(feed(host, 0, rows((5, 0, 7.0, 7.0)))) == [(0, "square", 5, ENTER)]
+
+
 async def test_a_zone_is_drawn_counted_kept_through_a_death_and_erased() -> None:
     mall, zone = Address("mall", "demo", "parkside"), Address("zone", "demo", "parkside:square")
     async with stage() as at:

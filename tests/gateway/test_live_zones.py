@@ -1,4 +1,4 @@
-"""An operator draws a zone over a real socket, and sees at once who is in it."""
+"""An operator draws a zone, gives an offer terms and measures the venue over a real socket, and sees at once what follows."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from esplanade.core.errors import EsplanadeError, Forbidden, NotFound
-from tests.actors.parkside import rows
+from esplanade.core.errors import EsplanadeError, Forbidden, InvalidInput, NotFound
+from tests.actors.parkside import rows, u4
 from tests.gateway.mall import VENUE, running_mall
 
 pytestmark = pytest.mark.services
@@ -48,3 +48,37 @@ async def test_a_zone_is_drawn_watched_and_erased_without_a_restart() -> None:
         with pytest.raises(EsplanadeError, match="do not cross") as refused:
             await operator.request("draw_zone", venue=VENUE, zone={**ZONE, "shape": bow})
         assert refused.value.code == "invalid_zone"
+
+
+async def test_an_offer_with_terms_explains_itself_and_a_venue_is_measured() -> None:
+    async with running_mall() as mall:
+        _, url = await mall.gateway()
+        operator, shopper, feed = await mall.client(url, 1, "operator"), await mall.client(url, 5, venue=VENUE), await mall.client(url, 90, "feed")
+        await feed.request("set_traits", venue=VENUE, subject=u4(5), segments=(2).to_bytes(8, "little"), language="de")
+        await shopper.move(VENUE, 0, 7.0, 19.5, ack=True)
+        terms = {"within_s": 30.0, "segments": 2, "languages": ["de"], "budget": 10}
+        offer = {"id": "tea", "unit_id": "shop-00", "title": "Tea", "audience": {"type": "inside"}, "terms": terms}
+        await operator.request("create_offer", venue=VENUE, offer=offer, timeout_s=120)
+        push = await shopper.event("push", timeout_s=120)
+        assert push["offer"] == "tea"
+        mine = await shopper.request("explain", venue=VENUE, offer="tea")
+        assert (mine["subject"], mine["outcome"], mine["pushes"], mine["tick"]) == (5, "pushed", 1, push["tick"])
+        theirs = await operator.request("explain", venue=VENUE, offer="tea", subject=77)
+        assert (theirs["outcome"], theirs.get("tick")) == ("unseen", None)
+        with pytest.raises(Forbidden, match="itself alone"):
+            await shopper.request("explain", venue=VENUE, offer="tea", subject=77)
+        listed = (await shopper.request("get_offers", venue=VENUE))["offers"]
+        assert [one["terms"] for one in listed] == [terms]
+        found = await operator.request("measure", venue=VENUE, zone="front", voronoi=True)
+        assert (found["inside"], found["service"], found["waiting"]) == (1, "A", "A")
+        assert found["density_per_m2"] == pytest.approx(1 / found["ground_m2"])
+        heat = await operator.request("get_heat", venue=VENUE, level=0)
+        assert len(heat["person_s"]) == 4 * heat["rows"] * heat["cols"]
+        counts = [{"gate": "north", "sequence": 1, "entered": 3, "left": 1}]
+        compared = await feed.request("count_gates", venue=VENUE, counts=counts)
+        assert (compared["taken"], compared["inside"], compared["drift"]) == (0, 2, 2)
+        assert (await operator.request("compare_parking", venue=VENUE, moving_at_most=2))["drift"] == 0
+        assert (await operator.request("recount", venue=VENUE))["inside"] == 0
+        wrong = {**offer, "id": "tee", "terms": {"quiet": [{"from_s": 5.0, "until_s": 1.0}]}}
+        with pytest.raises(InvalidInput, match="end after they begin"):
+            await operator.request("create_offer", venue=VENUE, offer=wrong)
