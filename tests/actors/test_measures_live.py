@@ -71,7 +71,7 @@ def test_passings_of_a_line_are_what_shapely_says_and_survive_a_crash(seed: int)
                 last[s] = x, y
             else:
                 last.pop(s, None)
-    assert got == expected
+    assert got == sorted(expected)
     assert len(got) > 5
 
 
@@ -122,8 +122,10 @@ async def test_a_zone_tells_its_density_flow_and_stays() -> None:
         assert (found.inside, found.ground_m2, found.entries_per_min, found.exits_per_min) == (2, 100.0, 2.0, 0.0)
         assert found.voronoi_per_m2 is not None
         assert 0 < found.voronoi_per_m2 < 0.02
-        for _ in range(120):
+        for i in range(120):
             await at.poll(0.1)
+            if i % 30 == 0:
+                await at.system.shards[0].renew()
         await at.system.take("demo", "parkside", rows((5, 0, 20.0, 7.0)), source=None, tick=None)
         await at.poll(0.1)
         found = await measured(at, "square")
