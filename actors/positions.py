@@ -27,7 +27,6 @@ from typing import Final, Protocol
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import shapely
 from shapely.geometry.base import BaseGeometry
 
@@ -451,7 +450,7 @@ class PositionHost:
         self._dwell(tick, step)
         if len(self.zones):
             looked_at = np.union1d(np.flatnonzero(crowd.present[: crowd.count]), row) if other_zones else row
-            happened = self.zones.step(tick, crowd, looked_at, None if before is None else Places(*(column[looked_at] for column in before)))
+            happened = self.zones.step(tick, crowd, looked_at, None if before is None else before.take(looked_at))
             if happened is not None:
                 self._emit(step, happened)
 
@@ -549,11 +548,11 @@ class PositionHost:
             dwells=int(crowd.dwells[fence]), stayed_s=int(crowd.stayed[fence]) * TICK_S, ground_m2=self.book.ground_m2(zone_id),
         )  # fmt: skip
 
-    def _places(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Where every row of the crowd is: level (LEFT: nowhere), x, y; rows to come are nowhere."""
+    def _places(self) -> Places:
+        """Where every row of the crowd is; rows to come are nowhere."""
         crowd = self.crowd
         level = np.where(crowd.present, crowd.level, LEFT).astype(np.uint8)
-        return level, crowd.x_m.astype(np.float64), crowd.y_m.astype(np.float64)
+        return Places(level, crowd.x_m.astype(np.float64), crowd.y_m.astype(np.float64))
 
     def measure(self, zone_id: str, *, voronoi: bool) -> Measures | None:
         """Of a unit or zone; None where there is none with this id. Raises LimitExceeded for too many people for `voronoi`."""

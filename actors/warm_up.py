@@ -13,7 +13,7 @@ from actors.venue_book import VenueBook
 from esplanade.core.errors import Fault
 from esplanade.core.ids import Address
 from spatial.columns import PositionColumns
-from spatial.drawn_zones import Along, Circle, DrawnZone, Line, Polygon
+from spatial.drawn_zones import Along, Circle, DrawnZone, Line, Polygon, Shape
 from spatial.offers import Audience, Everyone, Inside, Offer, Terms, Within
 from spatial.routes import At
 from spatial.venue import Level, Origin, Unit, Venue
@@ -38,7 +38,7 @@ def warm_up() -> None:
     offers = {name: Offer(id=name, unit_id="u", title=name, audience=audience) for name, audience in audiences.items()}
     offers["t"] = Offer(id="t", unit_id="u", title="t", audience=Inside(), terms=Terms(within_s=60.0))
     settings, mall = HostSettings(dwell_ticks=1), MallState()
-    zones = (Circle(2.0, 2.0, 1.0), Along(((1.0, 1.0), (8.0, 8.0)), 1.0), Polygon(_square(3.0)), Line((5.0, 0.0), (5.0, 9.0)))
+    zones: tuple[Shape, ...] = (Circle(2.0, 2.0, 1.0), Along(((1.0, 1.0), (8.0, 8.0)), 1.0), Polygon(_square(3.0)), Line((5.0, 0.0), (5.0, 9.0)))
     for number, shape in enumerate(zones):
         mall.board.draw(DrawnZone(id=f"z{number}", name="z", level=0, shape=shape, margin_m=0.5, least=0.1, accuracy_m=1.0, cross=True))
     mall.standing = 1

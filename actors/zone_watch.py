@@ -218,9 +218,10 @@ class ZoneWatch:
             for zone_id, held in sorted(self._held.items()):
                 if isinstance(held.zone.shape, Line):
                     way = passed(held.zone, before, now)
-                    at = np.flatnonzero(way)
-                    kinds = np.where(way[at] > 0, FORWARD, BACKWARD).astype(np.uint8)
-                    parts.append((kinds, np.full(len(at), len(names)), row[at], np.ones(len(at), np.float32)))
+                    who = np.flatnonzero(way)
+                    kinds = np.where(way[who] > 0, FORWARD, BACKWARD).astype(np.uint8)
+                    which = np.full(len(who), len(names), np.int64)
+                    parts.append((kinds, which, row[who].astype(np.int64), np.ones(len(who), np.float32)))
                     names.append(zone_id)
         if not any(len(part[0]) for part in parts):
             return None

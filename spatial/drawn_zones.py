@@ -260,6 +260,9 @@ class Places:
     x_m: npt.NDArray[np.float64]
     y_m: npt.NDArray[np.float64]
 
+    def take(self, rows: npt.NDArray[np.integer]) -> Places:
+        return Places(self.level[rows], self.x_m[rows], self.y_m[rows])
+
 
 def passed(zone: DrawnZone, before: Places, now: Places) -> npt.NDArray[np.int8]:
     """(n,) +1 for those who went straight from one place to the other and passed the line forward, -1 backward, else 0."""

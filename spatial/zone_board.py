@@ -6,6 +6,7 @@ Owns the zones by id and an R-tree of their boxes a level; what it finds is test
 
 from __future__ import annotations
 
+import numpy as np
 import shapely
 from rtree.index import Index
 from shapely.geometry.base import BaseGeometry
@@ -59,5 +60,5 @@ class ZoneBoard:
         y0, y1 = sorted((box[1], box[3]))
         view = shapely.box(x0, y0, x1, y1)
         near = sorted(self._named[number] for number in tree.intersection((x0, y0, x1, y1)))
-        meets = shapely.intersects([self._ground[zone_id][1] for zone_id in near], view) if near else []
+        meets: list[bool] = np.asarray(shapely.intersects(np.array([self._ground[zone_id][1] for zone_id in near], object), view)).tolist()
         return tuple(self.zones[zone_id] for zone_id, meet in zip(near, meets, strict=True) if meet)
