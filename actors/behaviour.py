@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from actors.events import EventBody
-from actors.messages import Command, Rejected, Reply, ZoneState
+from actors.messages import Command, Explanation, Heat, Measures, Rejected, Reply, Spotted, ZoneState
 from actors.reminders import DropReminder, Reminder
 from actors.topics import Body
 from actors.venue_book import VenueBook
@@ -27,6 +27,22 @@ class Crowd(Protocol):
 
     def zone_state(self, zone_id: str) -> ZoneState | None:
         """Of a unit or zone of the venue; None where there is none with this id."""
+        ...
+
+    def measure(self, zone_id: str, *, voronoi: bool) -> Measures | None:
+        """Of a unit or zone; None where there is none with this id. Raises LimitExceeded for too many people for `voronoi`."""
+        ...
+
+    def heat(self, level: int) -> Heat:
+        """Of a level of the venue."""
+        ...
+
+    def explain(self, offer_id: str, subject: int) -> Explanation | None:
+        """Why an offer was or was not pushed to somebody; None for an offer that is not followed here (yet)."""
+        ...
+
+    def spotted(self, subject: int) -> Spotted | None:
+        """Where someone present was last seen."""
         ...
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from actors import position_kernels as kernels
-from actors.events import Dwelt, Seen, Transitions
+from actors.events import Dwelt, Seen, TraitsAdopted, Transitions
+from actors.traits import LANGUAGE_CHARS, SavedTraits, Traits, columns_of, saved_traits
 from esplanade.core.errors import Fault, LimitExceeded
 from spatial.columns import LEFT
 from spatial.offers import STALE_TICKS
@@ -43,6 +44,7 @@ class SavedCrowd(msgspec.Struct, array_like=True):
     stayed: bytes
     dwells: bytes
     venue: bytes
+    traits: SavedTraits = SavedTraits()
 
 
 class CrowdState:
@@ -63,6 +65,8 @@ class CrowdState:
         self.last = np.zeros(0, np.int64)
         self.present = np.zeros(0, np.bool_)
         self.seen = np.zeros(0, np.bool_)
+        self.segments = np.zeros(0, np.uint64)
+        self.language = np.zeros(0, f"U{LANGUAGE_CHARS}")
         self.member = np.zeros((0, width), np.int32)
         self.since = np.zeros((0, width), np.int64)
         self.slots = np.full(4, -1, np.int32)
@@ -79,6 +83,8 @@ class CrowdState:
         self.last = np.concatenate([self.last, np.full(more, _NEVER, np.int64)])
         self.present = np.concatenate([self.present, np.zeros(more, np.bool_)])
         self.seen = np.concatenate([self.seen, np.zeros(more, np.bool_)])
+        self.segments = np.concatenate([self.segments, np.zeros(more, np.uint64)])
+        self.language = np.concatenate([self.language, np.zeros(more, f"U{LANGUAGE_CHARS}")])
         self.member = np.concatenate([self.member, np.full((more, self.width), -1, np.int32)])
         self.since = np.concatenate([self.since, np.zeros((more, self.width), np.int64)])
         self.slots = np.full(size * 4, -1, np.int32)
@@ -96,6 +102,11 @@ class CrowdState:
         row = np.empty(len(subject), np.int32)
         self.count = kernels.rows_of(self.slots, self.subject, self.count, np.ascontiguousarray(subject, np.uint32), row)
         return row
+
+    def row_of(self, subject: int) -> int | None:
+        """The row of a subject, where there is one."""
+        found = np.flatnonzero(self.subject[: self.count] == subject)
+        return int(found[0]) if len(found) else None
 
     def observe(
         self, row: Rows, level: npt.NDArray[np.uint8], x_m: npt.NDArray[np.float32], y_m: npt.NDArray[np.float32],
@@ -137,10 +148,13 @@ class CrowdState:
         kernels.inside_venue(row, self.member, self.outline_base, out)
         return out
 
-    def apply(self, event: Transitions | Dwelt | Seen) -> None:
+    def apply(self, event: Transitions | Dwelt | Seen | TraitsAdopted) -> None:
         """Fold one event. Positions and presence come from Seen alone; crossings change membership and counts."""
         subject = np.frombuffer(event.subject, "<u4")
         match event:
+            case TraitsAdopted():
+                row = self.rows_of(subject)
+                _, self.segments[row], self.language[row] = columns_of(SavedTraits(event.subject, event.segments, event.languages, event.spoken))
             case Transitions():
                 row = self.rows_of(subject)
                 self.seen[row] = True
@@ -178,8 +192,19 @@ class CrowdState:
             self.subject[row].tobytes(), self.level[row].tobytes(), self.x_m[row].tobytes(), self.y_m[row].tobytes(), self.last[row].tobytes(),
             self.present[row].tobytes(), self.seen[row].tobytes(), held.sum(axis=1).astype("<u2").tobytes(), member[held].astype("<u2").tobytes(),
             since[held].tobytes(), self.inside.tobytes(), self.entries.tobytes(), self.exits.tobytes(), self.stayed.tobytes(), self.dwells.tobytes(),
-            self.venue.tobytes(),
+            self.venue.tobytes(), self._traits(row),
         )  # fmt: skip
+
+    def _traits(self, row: npt.NDArray[np.intp]) -> SavedTraits:
+        """Of those of these rows who have any."""
+        row = row[(self.segments[row] != 0) | (self.language[row] != "")]
+        return saved_traits(self.subject[row], self.segments[row], self.language[row])
+
+    def unlike(self, traits: Traits) -> SavedTraits:
+        """Those whose traits are others than here."""
+        row = self.rows_of(traits.subject)
+        other = (self.segments[row] != traits.segments) | (self.language[row] != traits.language)
+        return saved_traits(traits.subject[other], traits.segments[other], traits.language[other])
 
     def load(self, saved: SavedCrowd) -> None:
         """Into a fresh state of the same venue."""
@@ -192,5 +217,8 @@ class CrowdState:
         member, since = np.full((len(row), self.width), -1, np.int32), np.zeros((len(row), self.width), np.int64)
         member[held], since[held] = np.frombuffer(saved.fence, "<u2"), np.frombuffer(saved.since, "<i8")
         self.member[row], self.since[row] = member, since
+        traits = columns_of(saved.traits)
+        row = self.rows_of(traits[0])
+        self.segments[row], self.language[row] = traits[1:]
         for name in ("inside", "entries", "exits", "stayed", "dwells", "venue"):
             getattr(self, name)[:] = np.frombuffer(getattr(saved, name), "<i8")

@@ -11,9 +11,10 @@ from typing import Annotated, Final, get_args, get_type_hints
 
 import msgspec
 
-from actors.messages import BayChange
+from actors.messages import BayChange, GateCount
 from esplanade.core.errors import Fault
 from esplanade.storage.sealing import ERASED_BYTES, SubjectSeal
+from spatial.drawn_zones import DrawnZone
 from spatial.offers import Offer
 
 
@@ -82,6 +83,44 @@ class OfferEnded(_Body, frozen=True):
 
 class BaysChanged(_Body, frozen=True):
     bays: tuple[BayChange, ...]
+
+
+class AccessChanged(_Body, frozen=True):
+    """Connectors, openings and units closed and opened, by id."""
+
+    closed: tuple[str, ...]
+    opened: tuple[str, ...]
+
+
+class ZoneDrawn(_Body, frozen=True):
+    tick: int
+    zone: DrawnZone
+
+
+class ZoneErased(_Body, frozen=True):
+    tick: int
+    zone_id: str
+
+
+class GatesCounted(_Body, frozen=True):
+    """Newer totals of gates, and the cars inside by all gates after them."""
+
+    counts: tuple[GateCount, ...]
+    inside: int
+
+
+class CarsRecounted(_Body, frozen=True):
+    """`inside` was taken over from the bays."""
+
+    inside: int
+
+
+class TraitsSet(_Body, frozen=True):
+    """n people: subject (n,) u4, segments (n,) u8, and the language they speak ("": unknown)."""
+
+    subject: bytes
+    segments: bytes
+    language: str
 
 
 # --- session ----------------------------------------------------------------------------------------------------------
@@ -237,6 +276,45 @@ class OffersAdopted(_Body, frozen=True):
     offers: tuple[Offer, ...]
 
 
+class TraitsAdopted(_Body, frozen=True):
+    """From the close of `tick` on, people have these traits: subject (n,) u4, segments (n,) u8, spoken (n,) u2 into `languages`."""
+
+    tick: int
+    subject: bytes
+    segments: bytes
+    languages: tuple[str, ...]
+    spoken: bytes
+
+
+class ZonesAdopted(_Body, frozen=True):
+    """From the close of `tick` on, these drawn zones are watched (anew where known), and those erased no more."""
+
+    tick: int
+    drawn: tuple[DrawnZone, ...]
+    erased: tuple[str, ...]
+
+
+class ZonesCrossed(_Body, frozen=True):
+    """What happened at drawn zones at `tick`, row i at zones[zone[i]]: kind (n,) u1 (0 enter, 1 exit, 2 cross, 3 dwell; at a line 4 forward, 5 backward), zone (n,) u2, subject (n,) u4, confidence (n,) f4; by (zone, subject, kind)."""
+
+    tick: int
+    zones: tuple[str, ...]
+    kind: bytes
+    zone: bytes
+    subject: bytes
+    confidence: bytes
+
+
+class ZonesPending(_Body, frozen=True):
+    """With a checkpoint: changes at drawn zones that are not confirmed yet: zone (n,) u2 (of `zones`), subject (n,) u4, since (n,) u8, the tick at which each began to hold."""
+
+    tick: int
+    zones: tuple[str, ...]
+    zone: bytes
+    subject: bytes
+    since: bytes
+
+
 class Transitions(_Body, frozen=True):
     """Who crossed a fence at `tick`: subject (n,) u4, fence (n,) u2 (units, then zones, then levels, as in the venue), entered (n,) u1; by (subject, fence)."""
 
@@ -317,9 +395,9 @@ TAKE_DONE: Final = 2
 
 
 EventBody = (
-    Answered | ReminderSet | ReminderDropped | ReminderFired | OfferCreated | OfferEnded | BaysChanged | QrScanned | ToppedUp | Paid
+    Answered | ReminderSet | ReminderDropped | ReminderFired | OfferCreated | OfferEnded | BaysChanged | AccessChanged | ZoneDrawn | ZoneErased | TraitsSet | GatesCounted | CarsRecounted | QrScanned | ToppedUp | Paid
     | Transferred | HoldsExpired | TransfersSent | TransfersReceived | TransfersFinished | AccountsSet | DayClosed
-    | VenueBound | SourceOpened | SourceClosed | OffersAdopted | Transitions | Dwelt | Pushed | Seen | Late
+    | VenueBound | SourceOpened | SourceClosed | TraitsAdopted | ZonesAdopted | ZonesCrossed | ZonesPending | OffersAdopted | Transitions | Dwelt | Pushed | Seen | Late
     | AllotmentOpened | TakesBegun | TakesDecided
 )  # fmt: skip
 
@@ -331,6 +409,12 @@ TYPES: Final[dict[str, type[EventBody]]] = {
     "offer_created.v1": OfferCreated,
     "offer_ended.v1": OfferEnded,
     "bays_changed.v1": BaysChanged,
+    "access_changed.v1": AccessChanged,
+    "zone_drawn.v1": ZoneDrawn,
+    "zone_erased.v1": ZoneErased,
+    "traits_set.v1": TraitsSet,
+    "gates_counted.v1": GatesCounted,
+    "cars_recounted.v1": CarsRecounted,
     "scan_qr.v1": QrScanned,
     "topped_up.v1": ToppedUp,
     "paid.v1": Paid,
@@ -345,6 +429,10 @@ TYPES: Final[dict[str, type[EventBody]]] = {
     "source_opened.v1": SourceOpened,
     "source_closed.v1": SourceClosed,
     "offers_adopted.v1": OffersAdopted,
+    "traits_adopted.v1": TraitsAdopted,
+    "zones_adopted.v1": ZonesAdopted,
+    "zones_crossed.v1": ZonesCrossed,
+    "zones_pending.v1": ZonesPending,
     "transitions.v1": Transitions,
     "dwelt.v1": Dwelt,
     "pushed.v1": Pushed,

@@ -11,18 +11,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, assert_never
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from actors.events import (
     TAKE_DONE,
+    AccessChanged,
     AccountsSet,
     AllotmentOpened,
     Answered,
     BaysChanged,
+    CarsRecounted,
     DayClosed,
     Dwelt,
     EventBody,
+    GatesCounted,
     HoldsExpired,
     Late,
     OfferCreated,
@@ -40,16 +44,24 @@ from actors.events import (
     TakesBegun,
     TakesDecided,
     ToppedUp,
+    TraitsAdopted,
+    TraitsSet,
     Transferred,
     TransfersFinished,
     TransfersReceived,
     TransfersSent,
     Transitions,
     VenueBound,
+    ZoneDrawn,
+    ZoneErased,
+    ZonesAdopted,
+    ZonesCrossed,
+    ZonesPending,
     decode_event,
 )
 from esplanade.core.ids import Address
 from esplanade.storage.journal import Event
+from spatial.drawn_zones import ZONE_KINDS
 
 NO_TICK: Final = -1
 """Tick of facts that belong to no venue tick: a QR scan, a change of offers or bays."""
@@ -157,9 +169,36 @@ def facts_of(event: Event) -> list[Fact]:
             return [Fact(NO_TICK, entity, event.type, terms)]
         case TakesDecided():
             return [Fact(NO_TICK, entity, event.type, key) for key, what in zip(_hex(body.key), body.what, strict=True) if what == TAKE_DONE]
+        case AccessChanged():
+            return [Fact(NO_TICK, entity, event.type, f"{name} {int(name in body.closed)}") for name in (*body.closed, *body.opened)]
+        case GatesCounted():
+            return [Fact(NO_TICK, entity, event.type, f"{one.gate} {one.sequence} {one.entered} {one.left}") for one in body.counts]
+        case CarsRecounted():
+            return [Fact(NO_TICK, entity, event.type, f"{body.inside}")]
+        case TraitsSet():
+            return [Fact(NO_TICK, entity, event.type, hashlib.blake2b(event.body, digest_size=16).hexdigest())]
+        case ZoneDrawn():
+            terms = hashlib.blake2b(msgspec.json.encode(body.zone, order="sorted"), digest_size=16).hexdigest()
+            return [Fact(NO_TICK, entity, event.type, f"{body.zone.id} {terms}")]
+        case ZoneErased():
+            return [Fact(NO_TICK, entity, event.type, body.zone_id)]
+        case ZonesCrossed():
+            happened = zip(body.kind, _u2(body.zone).tolist(), _u4(body.subject).tolist(), strict=True)
+            return [Fact(body.tick, f"subject/{s}", event.type, f"{address.id} {body.zones[z]} {ZONE_KINDS[k]}") for k, z, s in happened]
         case ReminderSet() | ReminderDropped() | ReminderFired() | TakesBegun():
             return []
-        case Answered() | VenueBound() | SourceOpened() | SourceClosed() | OffersAdopted() | Seen() | Late():
+        case (
+            Answered()
+            | VenueBound()
+            | SourceOpened()
+            | SourceClosed()
+            | OffersAdopted()
+            | TraitsAdopted()
+            | ZonesAdopted()
+            | ZonesPending()
+            | Seen()
+            | Late()
+        ):
             return []
         case _:
             assert_never(body)

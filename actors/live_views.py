@@ -1,4 +1,4 @@
-"""Dots and density of a venue, made only while somebody watches.
+"""Dots, density and zones of a venue, made only while somebody watches.
 
 Owns who watches what at which rate, and the pseudonyms; reads the crowd and changes nothing. Rates are in Hz of venue time: one publication in 10 / rate ticks.
 """
@@ -6,13 +6,15 @@ Owns who watches what at which rate, and the pseudonyms; reads the crowd and cha
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 
 from actors import position_kernels as kernels
 from actors.crowd_state import CrowdState
-from actors.topics import Body, Density, Dots
+from actors.messages import ZoneState
+from actors.topics import Body, Density, Dots, ZoneCounts
 from actors.venue_book import VenueBook
 from esplanade.core.clock import TICK_S
 
@@ -20,6 +22,8 @@ WATCH_S: Final = 10.0
 """A watch that is not repeated for so long (system clock) ends."""
 
 CELL_M: Final = 4.0
+_ZONE: Final = re.compile(r"venue/[^/]+/zone/[^/]+")
+MAX_WATCHED: Final = 4_096
 _TOPIC: Final = re.compile(r"venue/[^/]+/(dots|density)/(\d{1,3})")
 
 
@@ -35,7 +39,8 @@ class LiveViews:
         self._now_s = now_s
         for topic, rate_hz in topics.items():
             found = _TOPIC.fullmatch(topic)
-            if found and int(found[2]) < len(self._book.venue.levels) and rate_hz > 0:
+            known = _ZONE.fullmatch(topic) or (found and int(found[2]) < len(self._book.venue.levels))
+            if known and rate_hz > 0 and (topic in self._watched or len(self._watched) < MAX_WATCHED):
                 self._watched[topic] = max(1, round(1 / (rate_hz * TICK_S))), now_s + WATCH_S
 
     def expire(self, now_s: float) -> None:
@@ -43,14 +48,25 @@ class LiveViews:
         for topic in [topic for topic, (_, expires_s) in self._watched.items() if expires_s <= now_s]:
             del self._watched[topic]
 
-    def of_tick(self, tick: int, crowd: CrowdState) -> list[tuple[str, Body]]:
+    def of_tick(self, tick: int, crowd: CrowdState, zone_state: Callable[[str], ZoneState | None]) -> list[tuple[str, Body]]:
         """Publications due at this tick."""
         made: list[tuple[str, Body]] = []
         for topic, (every, _) in sorted(self._watched.items()):
             if tick % every == 0:
-                _, _, kind, level = topic.split("/")
-                made.append((topic, self._dots(tick, int(level), crowd) if kind == "dots" else self._density(tick, int(level), crowd)))
+                _, _, kind, which = topic.split("/")
+                if kind == "zone":
+                    state = zone_state(which)
+                    if state is not None:
+                        made.append((topic, self._zone(which, state)))
+                else:
+                    made.append((topic, self._dots(tick, int(which), crowd) if kind == "dots" else self._density(tick, int(which), crowd)))
         return made
+
+    def _zone(self, zone_id: str, state: ZoneState) -> ZoneCounts:
+        return ZoneCounts(
+            venue=self._book.venue.id, zone=zone_id, tick=state.tick, inside=state.inside, entries=state.entries, exits=state.exits,
+            dwells=state.dwells, crossed=state.crossed, stayed_s=state.stayed_s, ground_m2=state.ground_m2,
+        )  # fmt: skip
 
     def _on_level(self, level: int, crowd: CrowdState) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
         n = crowd.count

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import msgspec
 
+from spatial.drawn_zones import DrawnZone
 from spatial.offers import Offer
 
 Money = Annotated[int, msgspec.Meta(ge=1, le=10**12)]
@@ -96,6 +97,93 @@ class SearchStores(_Tagged, frozen=True, kw_only=True, tag="search_stores"):
     x_m: float = 0.0
     y_m: float = 0.0
     k: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
+
+
+class SetAccess(_Tagged, frozen=True, kw_only=True, tag="set_access"):
+    """Close and open connectors, openings and units. Unknown ids are rejected, the others with them (all or none). Replies Access."""
+
+    close: tuple[str, ...] = ()
+    open: tuple[str, ...] = ()
+
+
+class DrawZone(_Tagged, frozen=True, kw_only=True, tag="draw_zone"):
+    """Watch this zone from the next tick on; one of the same id is drawn anew, and counts from nothing. Replies Done."""
+
+    zone: DrawnZone
+
+
+class EraseZone(_Tagged, frozen=True, kw_only=True, tag="erase_zone"):
+    """Watch it no more. Replies Done."""
+
+    zone_id: str
+
+
+class GetZones(_Tagged, frozen=True, kw_only=True, tag="get_zones"):
+    """Drawn zones by id; with `box` (x0, y0, x1, y1; metres) those of `level` whose ground meets it. Replies Zones."""
+
+    level: int = 0
+    box: tuple[float, float, float, float] | None = None
+
+
+class SetTraits(_Tagged, frozen=True, kw_only=True, tag="set_traits"):
+    """What n people are beside where they are, from the next tick on: subject (n,) u4 each once, segments (n,) u8 bits, the language they speak ("": unknown). Replies Done."""
+
+    subject: bytes
+    segments: bytes
+    language: str = ""
+
+
+class Explain(_Tagged, frozen=True, kw_only=True, tag="explain"):
+    """Why an offer was or was not pushed to somebody, as things stand. Replies Explanation."""
+
+    offer_id: str
+    subject: int
+
+
+class Measure(_Tagged, frozen=True, kw_only=True, tag="measure"):
+    """What a zone or unit is like now. `voronoi`: also the Voronoi density, of at most 300 people around. Replies Measures."""
+
+    zone_id: str
+    voronoi: bool = False
+
+
+class GetHeat(_Tagged, frozen=True, kw_only=True, tag="get_heat"):
+    """Replies Heat: person-seconds by cell of a level."""
+
+    level: int
+
+
+class GateCount(msgspec.Struct, frozen=True):
+    """Cars through a gate since it was put up: totals; `sequence` counts the gate's reports."""
+
+    gate: str
+    sequence: int
+    entered: int
+    left: int
+
+
+class CountGates(_Tagged, frozen=True, kw_only=True, tag="count_gates"):
+    """Reports of gates, in any order; one no newer than the last of its gate changes nothing. Totals that went down refuse all. Replies ParkingCompared."""
+
+    counts: Annotated[tuple[GateCount, ...], msgspec.Meta(max_length=1_000)]
+
+
+class Recount(_Tagged, frozen=True, kw_only=True, tag="recount"):
+    """Take what the bays say, and `moving` cars that are in none, as what is inside. Replies ParkingCompared."""
+
+    moving: int = 0
+
+
+class CompareParking(_Tagged, frozen=True, kw_only=True, tag="compare_parking"):
+    """Bays against gates; `moving_at_most` cars between them are no disagreement. Replies ParkingCompared."""
+
+    moving_at_most: int = 0
+
+
+class GetAccess(_Tagged, frozen=True, kw_only=True, tag="get_access"):
+    """Replies Access. `subject`: tell also where this one was last seen; None: nobody."""
+
+    subject: int | None = None
 
 
 # --- zone/<tenant>/<venue>:<zone> -------------------------------------------------------------------------------------
@@ -287,7 +375,8 @@ class GetAllotment(_Tagged, frozen=True, kw_only=True, tag="get_allotment"):
 
 
 Command = (
-    ScanQr | CreateOffer | EndOffer | GetOffers | SetBays | GetParking | FindStores | SearchStores | GetZone
+    ScanQr | CreateOffer | EndOffer | GetOffers | SetBays | GetParking | FindStores | SearchStores | SetAccess | GetAccess | DrawZone | EraseZone | GetZones | SetTraits | Explain
+    | Measure | GetHeat | CountGates | Recount | CompareParking | GetZone
     | TopUps | Payments | GetBalance | GetBooks
     | Transfers | SendTransfers | GetUnderWay | ReceiveTransfers | FinishTransfers | SetAccounts | CloseDay | GetAccount
     | OpenAllotment | Takes | DecideTakes | GetOpenTakes | GetAllotment
@@ -334,6 +423,71 @@ class WalkedIn(_Tagged, frozen=True, kw_only=True, tag="walked_in"):
     stores: tuple[Store, ...]
 
 
+class Spotted(msgspec.Struct, frozen=True):
+    """Where a subject was last seen: `tick` of that row, level index, metres in the venue frame."""
+
+    tick: int
+    level: int
+    x_m: float
+    y_m: float
+
+
+class Access(_Tagged, frozen=True, kw_only=True, tag="access"):
+    """Ids closed now, ascending. `spotted`: of the subject asked for, if present."""
+
+    closed: tuple[str, ...]
+    spotted: Spotted | None = None
+
+
+class Explanation(_Tagged, frozen=True, kw_only=True, tag="explanation"):
+    """`outcome`: stable, see docs/protocol.md; `message`: for people; `pushes` so far, the last at `tick` (-1: none)."""
+
+    outcome: str
+    message: str
+    pushes: int
+    tick: int
+
+
+class Measures(_Tagged, frozen=True, kw_only=True, tag="measures"):
+    """As of `tick`. ground_m2: 0 for a line. entries_per_min, exits_per_min: over the last minute (of a line: forward, backward); stays: finished ones from each of `stays_s` up to the next. These of drawn zones alone."""
+
+    tick: int
+    inside: int
+    ground_m2: float
+    mean_stay_s: float
+    voronoi_per_m2: float | None = None
+    entries_per_min: float | None = None
+    exits_per_min: float | None = None
+    stays_s: tuple[int, ...] = ()
+    stays: tuple[int, ...] = ()
+
+
+class Heat(_Tagged, frozen=True, kw_only=True, tag="heat"):
+    """Person-seconds (rows, cols) f4 by square cell of a level, row 0 at y0, counted since `since_tick` (-1: not yet)."""
+
+    tick: int
+    since_tick: int
+    x0_m: float
+    y0_m: float
+    cell_m: float
+    cols: int
+    rows: int
+    person_s: bytes
+
+
+class ParkingCompared(_Tagged, frozen=True, kw_only=True, tag="parking_compared"):
+    """`taken`: by bays; `inside`: cars by gates; `drift`: by how many they disagree beyond what moving cars explain (above 0: the gates say more)."""
+
+    total: int
+    taken: int
+    inside: int
+    drift: int
+
+
+class Zones(_Tagged, frozen=True, kw_only=True, tag="zones"):
+    zones: tuple[DrawnZone, ...]
+
+
 class Offers(_Tagged, frozen=True, kw_only=True, tag="offers"):
     offers: tuple[Offer, ...]
 
@@ -344,7 +498,8 @@ class Parking(_Tagged, frozen=True, kw_only=True, tag="parking"):
 
 
 class ZoneState(_Tagged, frozen=True, kw_only=True, tag="zone_state"):
-    """Who is where: people inside now, and since the venue opened: entries, exits, dwells, and the seconds all who left had stayed."""
+    """Who is where: people inside now, and since the venue opened (the zone was drawn): entries, exits, dwells, the seconds all who left had stayed, how many hurried
+    through a drawn zone between two positions; its ground."""
 
     tick: int
     inside: int
@@ -352,6 +507,8 @@ class ZoneState(_Tagged, frozen=True, kw_only=True, tag="zone_state"):
     exits: int
     dwells: int
     stayed_s: float
+    crossed: int = 0
+    ground_m2: float = 0.0
 
 
 class Settled(_Tagged, frozen=True, kw_only=True, tag="settled"):
@@ -479,7 +636,7 @@ class AllotmentState(_Tagged, frozen=True, kw_only=True, tag="allotment_state"):
 
 
 Reply = (
-    Done | Rejected | Stores | WalkedIn | Offers | Parking | ZoneState | Settled | Balance | Books
+    Done | Rejected | Stores | WalkedIn | Access | Zones | Explanation | Measures | Heat | ParkingCompared | Offers | Parking | ZoneState | Settled | Balance | Books
     | UnderWay | Received | Accounts | DayClosing
     | Taken | Decided | OpenTakes | AllotmentState
 )  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -24,12 +24,14 @@ from actors.positions import HostSettings, PositionHost, Step
 from actors.reminders import Alarms
 from actors.requests import host_address
 from actors.session import Session
+from actors.traits import Traits
 from actors.venue_book import VenueBook
 from actors.venue_shelf import VenueShelf
 from actors.zone import Zone
 from esplanade.core.errors import Fault, NotFound
 from esplanade.core.ids import Address
 from esplanade.storage.journal import Event, Journal, Snapshot
+from spatial.drawn_zones import DrawnZone
 from spatial.offers import Offer
 
 if TYPE_CHECKING:
@@ -81,6 +83,35 @@ class HostedPositions:
 def _cost(events: Sequence[Event]) -> int:
     """Of folding these events in a replay."""
     return EVENT_COST * len(events) + sum([len(event.body) for event in events])
+
+
+class _Standing:
+    """What a mall's entity has in force; its state may be another object after a turn."""
+
+    __slots__ = ("_mall",)
+
+    def __init__(self, mall: Entity) -> None:
+        self._mall = mall
+
+    @property
+    def standing(self) -> int:
+        state: MallState = self._mall.state
+        return state.standing
+
+    @property
+    def traits(self) -> Traits:
+        state: MallState = self._mall.state
+        return state.traits
+
+    @property
+    def closed(self) -> Collection[str]:
+        state: MallState = self._mall.state
+        return state.closed
+
+    @property
+    def zones(self) -> Mapping[str, DrawnZone]:
+        state: MallState = self._mall.state
+        return state.zones
 
 
 class _SavedLog(msgspec.Struct, array_like=True):
@@ -163,7 +194,7 @@ class PartitionLog:
 
         salt = f"{self.tenant}/{book.venue.id}/{self.epoch}".encode()
         key = hashlib.blake2b(salt, key=self._secret[:64], digest_size=64).digest()
-        return PositionHost(book, offers, epoch=self.epoch, pseudonym_key=key, settings=self._settings)
+        return PositionHost(book, offers, epoch=self.epoch, pseudonym_key=key, settings=self._settings, standing=_Standing(mall))
 
     # --- replay and snapshot ------------------------------------------------------------------------------------------
 

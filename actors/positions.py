@@ -21,13 +21,16 @@ is compared with that membership, so nobody enters twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
 
+from actors.audiences import Audiences
 from actors.crowd_state import CrowdState, Rows, SavedCrowd
 from actors.events import (
     Dwelt,
@@ -38,21 +41,31 @@ from actors.events import (
     Seen,
     SourceClosed,
     SourceOpened,
+    TraitsAdopted,
     Transitions,
     VenueBound,
+    ZonesAdopted,
+    ZonesCrossed,
+    ZonesPending,
 )
+from actors.heat import Heat
 from actors.live_views import LiveViews
-from actors.messages import ZoneState
+from actors.messages import Explanation, Measures, Spotted, ZoneState
+from actors.messages import Heat as HeatReply
 from actors.push_rules import PushRules, SavedPushes
 from actors.system import VenueClock
 from actors.tick_buffer import TickBuffer
 from actors.topics import Body, PushBatch, Rewind, TickClosed, VenueStats
+from actors.traits import Traits
 from actors.venue_book import VenueBook
+from actors.zone_watch import STAYS_S, SavedZone, ZoneWatch
 from esplanade.core.clock import TICK_S
-from esplanade.core.errors import Fault, InvalidInput
+from esplanade.core.errors import Fault, InvalidInput, LimitExceeded
 from spatial.columns import LEFT, PositionColumns
+from spatial.drawn_zones import DrawnZone, Places, outline
+from spatial.measures import Trajectories, voronoi_density
 from spatial.offers import Offer
-from spatial.plan import anchors
+from spatial.plan import anchors, shape
 
 CHECKPOINT_TICKS: Final = 50
 """A source keeps its rows of this many ticks before the last closed one: no Rewind goes further back."""
@@ -60,6 +73,9 @@ CHECKPOINT_TICKS: Final = 50
 DWELL_TICKS: Final = 100
 STATS_TICKS: Final = 10
 FULLEST: Final = 50
+VORONOI_M: Final = 5.0
+MAX_VORONOI: Final = 300
+"""People around a zone for a Voronoi density on request; 300 take some 50 ms of the shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +87,22 @@ class HostSettings:
     silence_s: float = 60.0
     """A source that says nothing for so long is closed by the host."""
     dwell_ticks: int = DWELL_TICKS
+
+
+class Standing(Protocol):
+    """What the venue's mall or festival has in force beside its offers; `standing` grows with every change of it."""
+
+    @property
+    def standing(self) -> int: ...
+
+    @property
+    def zones(self) -> Mapping[str, DrawnZone]: ...
+
+    @property
+    def traits(self) -> Traits: ...
+
+    @property
+    def closed(self) -> Collection[str]: ...
 
 
 @dataclass(slots=True)
@@ -92,10 +124,11 @@ class _Saved(msgspec.Struct, array_like=True):
     late_ticks: int
     crowd: SavedCrowd
     pushes: SavedPushes
+    zones: list[SavedZone] = []
 
 
 class PositionHost:
-    """`offers`: gives the (revision, offers by id) of the venue's mall or festival. `pseudonym_key`: 64 bytes that only this host's epoch has."""
+    """`offers`: gives the (revision, offers by id) of the venue's mall or festival, `standing` what else it has in force. `pseudonym_key`: 64 bytes that only this host's epoch has."""
 
     def __init__(
         self,
@@ -105,6 +138,7 @@ class PositionHost:
         epoch: int,
         pseudonym_key: bytes,
         settings: HostSettings | None = None,
+        standing: Standing | None = None,
     ) -> None:
         self.book = book
         self.epoch = epoch
@@ -114,6 +148,9 @@ class PositionHost:
         self.tick_ms = 0.0
         self.buffer = TickBuffer()
         self._offers = offers
+        self._standing = standing
+        self._stood = -1
+        self._audiences = Audiences(book, lambda: () if standing is None else standing.closed)
         self._venue = book.venue.id
         self._fences = book.fences()
         unit_ids = [unit.id for unit in book.venue.units]
@@ -136,6 +173,8 @@ class PositionHost:
         n_fences = self.book.outline_base + len(self.book.venue.levels)
         self.crowd = CrowdState(width=self._fences.width, n_fences=n_fences, outline_base=self.book.outline_base)
         self.rules = PushRules(len(self.book.venue.levels), self._anchors)
+        self.zones = ZoneWatch(len(self.book.venue.levels))
+        self._heat = Heat(self.book.venue)
 
     # --- state: fold, save, load --------------------------------------------------------------------------------------
 
@@ -161,6 +200,15 @@ class PositionHost:
                 self._base = self._checkpoint = event.tick
                 if self._of_this_venue():
                     self.crowd.apply(event)
+                    self.zones.checkpoint()
+            case TraitsAdopted():
+                self._durable = max(self._durable, event.tick)
+                if self._of_this_venue():
+                    self.crowd.apply(event)
+            case ZonesAdopted() | ZonesCrossed() | ZonesPending():
+                self._durable = max(self._durable, event.tick)
+                if self._of_this_venue():
+                    self.zones.apply(event)
             case Transitions() | Dwelt() | Pushed() | OffersAdopted():
                 self._durable = max(self._durable, event.tick)
                 if self._of_this_venue():
@@ -193,6 +241,7 @@ class PositionHost:
                 self.late_ticks,
                 self.crowd.save(),
                 self.rules.save(self.crowd),
+                self.zones.save(self.crowd),
             )
         )
 
@@ -207,6 +256,7 @@ class PositionHost:
         if self._of_this_venue():
             self.crowd.load(saved.crowd)
             self.rules.load(saved.pushes, self.crowd)
+            self.zones.load(saved.zones)
 
     def start(self, now_s: float) -> Step:
         """After the fold: bind the document, take up the clock. Call once, before anything else but `apply` and `load`."""
@@ -223,6 +273,7 @@ class PositionHost:
             self.buffer.set_clock(self._base, floor=self._base)
             self._silent_until = self._durable
             self._rewind_due_s, self._rewind_tick = now_s, self._base
+            self.zones.resume(self._base, crowd, at_checkpoint=True)
         else:
             self.buffer.set_clock(self._durable, floor=self._durable)
             self._silent_until = self._durable
@@ -230,10 +281,19 @@ class PositionHost:
             new = np.flatnonzero(held & ~crowd.present[: crowd.count])
             crowd.present[new] = True
             crowd.last[new] = self._durable
+            self._keep_in_zones()
+            self.zones.resume(self._durable, crowd, at_checkpoint=False)
         gone = crowd.stale(self.buffer.closed)
         crowd.present[gone] = False
         self._settle()
         return step
+
+    def _keep_in_zones(self) -> None:
+        """Who is in a zone, as the events say, is there still, though nobody knows where."""
+        crowd = self.crowd
+        row = crowd.rows_of(np.array(sorted(self.zones.members()), np.uint32))
+        new = row[~crowd.present[row]]
+        crowd.present[new], crowd.last[new] = True, self._durable
 
     def _settle(self) -> None:
         """Find who was eligible at the last closed tick, from the positions at that tick."""
@@ -258,14 +318,15 @@ class PositionHost:
             self.buffer.hear(source, now_s)
             return step
         closed = self.buffer.closed
-        if not self.buffer.sources and self.crowd.count == 0 and not self.buffer.waiting_rows:
+        if not self.buffer.sources and not self.crowd.seen[: self.crowd.count].any() and not self.buffer.waiting_rows:
             closed = first_tick - 1
             self.buffer.set_clock(closed, floor=closed)
             self._silent_until = closed
             self._settle()
+            self.zones.resume(closed, self.crowd, at_checkpoint=False)  # the clock may have gone back
         if not self.buffer.sources:
             # The free ticks before a first source cannot be sent again; the checkpoint says where to go back to.
-            self._emit(step, self.crowd.seen_since(closed, after=self._checkpoint))
+            self._emit_checkpoint(closed, step)
         self._emit(step, SourceOpened(source, max(first_tick, closed + 1)))
         return step
 
@@ -277,6 +338,8 @@ class PositionHost:
                 # Nobody is left to send the silent ticks again.
                 self.buffer.set_clock(self._silent_until, floor=self._silent_until)
                 self._settle()
+                self._keep_in_zones()
+                self.zones.resume(self._silent_until, self.crowd, at_checkpoint=False)
             self._free_due_s = now_s + TICK_S
         return step
 
@@ -349,8 +412,11 @@ class PositionHost:
 
     def _close_silently(self, tick: int, columns: PositionColumns) -> None:
         crowd = self.crowd
-        crowd.observe(crowd.rows_of(columns.subject), columns.level, columns.x_m, columns.y_m, tick)
-        crowd.present[crowd.stale(tick)] = False
+        row = crowd.rows_of(columns.subject)
+        crowd.observe(row, columns.level, columns.x_m, columns.y_m, tick)
+        gone = crowd.stale(tick)
+        crowd.present[gone] = False
+        self.zones.step(tick, crowd, np.concatenate([row, gone]))  # what it says is in the journal
         if tick == self._silent_until:
             self._settle()
 
@@ -362,9 +428,11 @@ class PositionHost:
             self._emit(step, Late(tick, rows, ticks))
             self._told_late = self.late_rows, self.late_ticks
         adopted = self._adopt(tick, step)
+        other_zones = self._adopt_standing(tick, step)
 
         observed = crowd.rows_of(columns.subject)
         first_seen = (~crowd.seen[observed] & (columns.level != LEFT)).astype(np.uint8)
+        before = self._places() if self.zones.lines else None
         crowd.observe(observed, columns.level, columns.x_m, columns.y_m, tick)
         gone = crowd.stale(tick)
         crowd.present[gone] = False
@@ -380,6 +448,11 @@ class PositionHost:
 
         self._cross(tick, row, fences, step)
         self._dwell(tick, step)
+        if len(self.zones):
+            looked_at = np.union1d(np.flatnonzero(crowd.present[: crowd.count]), row) if other_zones else row
+            happened = self.zones.step(tick, crowd, looked_at, None if before is None else before.take(looked_at))
+            if happened is not None:
+                self._emit(step, happened)
 
         if adopted:
             rules.draw_circles(tick)
@@ -390,15 +463,18 @@ class PositionHost:
             if len(gone):
                 circles_now = np.concatenate([circles_now, np.full((len(gone), circles_now.shape[1]), -1, np.int32)])
             rules.place(crowd, row, circles_now)
-        pushed = rules.push(tick, crowd, row, first_seen, was_inside, crowd.inside_venue(row), circles_before, circles_now)
+        pushed = rules.push(
+            tick, crowd, row, first_seen, was_inside, crowd.inside_venue(row), circles_before, circles_now, self._audiences.pushes(tick, crowd, rules)
+        )
         rules.turn_on(tick)
         if pushed is not None:
             self._emit(step, pushed)
             offers = tuple(rules.offers[rules.slot[offer_id]] for offer_id in pushed.offers)
             batch = PushBatch(venue=self._venue, tick=tick, offers=offers, offer=pushed.offer, subject=pushed.subject)
             step.outbox.append((f"venue/{self._venue}/pushes", batch))
-        if tick % CHECKPOINT_TICKS == 0 and (crowd.count or self.buffer.sources):
-            self._emit(step, crowd.seen_since(tick, after=self._checkpoint))
+        if other_zones or (tick % CHECKPOINT_TICKS == 0 and (crowd.count or self.buffer.sources)):
+            self._emit_checkpoint(tick, step)
+        self._heat.sample(tick, crowd)
         self._publish(tick, step)
 
     def _adopt(self, tick: int, step: Step) -> bool:
@@ -410,6 +486,30 @@ class PositionHost:
         if changed:
             self._emit(step, OffersAdopted(tick, changed))
         return bool(changed)
+
+    def _adopt_standing(self, tick: int, step: Step) -> bool:
+        """Whether the drawn zones in force, or what zones go by in people, are others from this tick on."""
+        if self._standing is None or self._standing.standing == self._stood:
+            return False
+        self._stood = self._standing.standing
+        traits = self.crowd.unlike(self._standing.traits)
+        if traits.subject:
+            self._emit(step, TraitsAdopted(tick, traits.subject, traits.segments, traits.languages, traits.spoken))
+        levels = len(self.book.venue.levels)  # another document may have fewer than when a zone was drawn
+        drawn, erased = self.zones.changed({zone_id: zone for zone_id, zone in self._standing.zones.items() if zone.level < levels})
+        if not drawn and not erased:
+            return bool(traits.subject)
+        event = ZonesAdopted(tick, drawn, erased)
+        self.zones.adopt(event, self.crowd)
+        self._durable = max(self._durable, tick)
+        step.events.append(event)
+        return True
+
+    def _emit_checkpoint(self, tick: int, step: Step) -> None:
+        pending = self.zones.pending(tick, self.crowd)
+        self._emit(step, self.crowd.seen_since(tick, after=self._checkpoint))
+        if pending is not None:
+            self._emit(step, pending)
 
     def _cross(self, tick: int, row: Rows, fences: np.ndarray[tuple[int, int], np.dtype[np.int32]], step: Step) -> None:
         crowd = self.crowd
@@ -441,17 +541,76 @@ class PositionHost:
     def zone_state(self, zone_id: str) -> ZoneState | None:
         fence = self.book.zone_fence.get(zone_id)
         if fence is None:
-            return None
+            return self.zones.state(zone_id, self.buffer.closed)
         crowd = self.crowd
         return ZoneState(
             tick=self.buffer.closed, inside=int(crowd.inside[fence]), entries=int(crowd.entries[fence]), exits=int(crowd.exits[fence]),
-            dwells=int(crowd.dwells[fence]), stayed_s=int(crowd.stayed[fence]) * TICK_S,
+            dwells=int(crowd.dwells[fence]), stayed_s=int(crowd.stayed[fence]) * TICK_S, ground_m2=self.book.ground_m2(zone_id),
         )  # fmt: skip
+
+    def _places(self) -> Places:
+        """Where every row of the crowd is; rows to come are nowhere."""
+        crowd = self.crowd
+        level = np.where(crowd.present, crowd.level, LEFT).astype(np.uint8)
+        return Places(level, crowd.x_m.astype(np.float64), crowd.y_m.astype(np.float64))
+
+    def measure(self, zone_id: str, *, voronoi: bool) -> Measures | None:
+        """Of a unit or zone; None where there is none with this id. Raises LimitExceeded for too many people for `voronoi`."""
+        state, tick = self.zone_state(zone_id), self.buffer.closed
+        if state is None:
+            return None
+        mean_stay_s = state.stayed_s / state.exits if state.exits else 0.0
+        told = Measures(tick=tick, inside=state.inside, ground_m2=state.ground_m2, mean_stay_s=mean_stay_s)
+        drawn = self.zones.ground(zone_id)
+        if voronoi and state.ground_m2 > 0:
+            level, ground = self.book.ground_of(zone_id) if drawn is None else (drawn.level, outline(drawn))
+            told = msgspec.structs.replace(told, voronoi_per_m2=self._voronoi(level, ground))
+        if drawn is None:
+            return told
+        entries, exits = self.zones.flow(zone_id, tick)
+        return msgspec.structs.replace(told, entries_per_min=entries, exits_per_min=exits, stays_s=STAYS_S, stays=self.zones.stays(zone_id))
+
+    def _voronoi(self, level: int, ground: BaseGeometry) -> float:
+        """Voronoi density of some ground, of those at most VORONOI_M from it, cells cut to the level's outline."""
+        crowd = self.crowd
+        n = crowd.count
+        row = np.flatnonzero(crowd.present[:n] & (crowd.level[:n] == level) & np.isfinite(crowd.x_m[:n]) & np.isfinite(crowd.y_m[:n]))
+        x_m, y_m = crowd.x_m[row].astype(np.float64), crowd.y_m[row].astype(np.float64)
+        near = shapely.dwithin(ground, shapely.points(x_m, y_m), VORONOI_M)
+        if near.sum() > MAX_VORONOI:
+            raise LimitExceeded(f"{int(near.sum())} people within {VORONOI_M} m: at most {MAX_VORONOI} for a Voronoi density; measure a smaller zone")
+        people = Trajectories.of(np.arange(near.sum()), np.zeros(int(near.sum())), x_m[near], y_m[near], rate_hz=1 / TICK_S)
+        found = voronoi_density(people, ground, shape(self.book.venue.levels[level].outline))[0].value
+        return float(found[0]) if len(found) else 0.0
+
+    def heat(self, level: int) -> HeatReply:
+        """Person-seconds by cell of a level."""
+        raster = self._heat.rasters[level]
+        return HeatReply(
+            tick=self.buffer.closed, since_tick=self._heat.since_tick, x0_m=raster.x0_m, y0_m=raster.y0_m, cell_m=raster.cell_m, cols=raster.cols,
+            rows=raster.rows, person_s=self._heat.person_s[level].astype("<f4").tobytes(),
+        )  # fmt: skip
+
+    def explain(self, offer_id: str, subject: int) -> Explanation | None:
+        """Why an offer was or was not pushed to somebody; None for an offer that is not followed here (yet)."""
+        slot = self.rules.slot.get(offer_id)
+        if slot is None:
+            return None
+        told = self._audiences.explain(self.buffer.closed, self.crowd, self.rules, self.rules.offers[slot], subject)
+        return Explanation(outcome=told.outcome, message=told.message, pushes=told.pushes, tick=told.tick)
+
+    def spotted(self, subject: int) -> Spotted | None:
+        """Where someone present was last seen."""
+        crowd = self.crowd
+        row = crowd.row_of(subject)
+        if row is None or not crowd.present[row] or not np.isfinite(crowd.x_m[row]):
+            return None
+        return Spotted(int(crowd.last[row]), int(crowd.level[row]), float(crowd.x_m[row]), float(crowd.y_m[row]))
 
     def _publish(self, tick: int, step: Step) -> None:
         if tick % STATS_TICKS == 0:
             step.publish.append((f"venue/{self._venue}/stats", self.stats(tick)))
-        step.publish += self._views.of_tick(tick, self.crowd)
+        step.publish += self._views.of_tick(tick, self.crowd, self.zone_state)
 
     def stats(self, tick: int) -> VenueStats:
         crowd, base = self.crowd, self.book.outline_base

@@ -17,7 +17,7 @@ from actors import position_kernels as kernels
 from actors.crowd_state import CrowdState, Rows
 from actors.events import Pushed
 from spatial.geofence import FenceSet
-from spatial.offers import Everyone, Inside, Offer, Within
+from spatial.offers import Everyone, Inside, Offer, Terms, Within
 
 MAX_PUSHES: Final = 4_000_000
 """Pushes of one tick; beyond it they are dropped and counted (a hundred thousand people times forty offers that begin in the same tenth of a second)."""
@@ -47,6 +47,7 @@ class PushRules:
         self._on = np.zeros(0, np.bool_)
         self._starts, self._ends, self._cap, self._cooldown = (np.zeros(0, np.int64) for _ in range(4))
         self._audience = np.zeros(0, np.int8)
+        self._terms = np.zeros(0, np.bool_)
         self._fences: FenceSet | None = None
         self._circle_slot = np.zeros(1, np.int32)
         self.circles = np.zeros((0, 1), np.int32)
@@ -77,13 +78,14 @@ class PushRules:
         self._cap = np.array([offer.cap for offer in self.offers], np.int64)
         self._cooldown = np.array([offer.cooldown_ticks for offer in self.offers], np.int64)
         kinds = {Within: 0, Inside: 1, Everyone: 2}
+        self._terms = np.array([isinstance(offer.terms, Terms) for offer in self.offers], np.bool_)
         self._audience = np.array([kinds[type(offer.audience)] for offer in self.offers], np.int8)
 
     def draw_circles(self, tick: int) -> None:
         """Index the circles of offers that have not ended by `tick`. Whoever calls this calls `place_all` before the next push."""
         circles, slots = [], []
         for slot, offer in enumerate(self.offers):
-            if isinstance(offer.audience, Within) and offer.ends_tick > tick:
+            if isinstance(offer.audience, Within) and offer.ends_tick > tick and not isinstance(offer.terms, Terms):
                 level, x_m, y_m = self._anchors[offer.unit_id]
                 circles.append((level, x_m, y_m, offer.audience.radius_m))
                 slots.append(slot)
@@ -114,7 +116,7 @@ class PushRules:
 
     def turn_on(self, tick: int) -> None:
         """Remember who was on at the close of `tick`."""
-        self._on = (self._starts <= tick) & (tick < self._ends)
+        self._on = (self._starts <= tick) & (tick < self._ends) & ~self._terms
 
     # --- pushes -------------------------------------------------------------------------------------------------------
 
@@ -125,11 +127,31 @@ class PushRules:
     def push(
         self, tick: int, crowd: CrowdState, row: Rows, first_seen: npt.NDArray[np.uint8], was_inside: npt.NDArray[np.uint8],
         is_inside: npt.NDArray[np.uint8], circles_before: npt.NDArray[np.int32], circles_now: npt.NDArray[np.int32],
+        more: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]],
     ) -> Pushed | None:  # fmt: skip
-        """The pushes of the close of `tick`, after the crowd and the circles have moved. `row`: those observed or gone; the columns are theirs, (n,)."""
-        on = (self._starts <= tick) & (tick < self._ends)
-        if not on.any():
+        """The pushes of the close of `tick`, after the crowd and the circles have moved. `row`: those observed or gone; the columns are theirs, (n,). `more`: (slot, row) of pushes of
+        offers with terms."""
+        offer, whose, dropped = self._by_coming(tick, crowd, row, first_seen, was_inside, is_inside, circles_before, circles_now)
+        offer, whose = np.concatenate([offer, more[0]]), np.concatenate([whose, more[1]])
+        if not len(offer):
             return None
+        self.dropped += dropped
+        subject = crowd.subject[whose]
+        slots = np.unique(offer)
+        ids = sorted(self.offers[slot].id for slot in slots.tolist())
+        place = np.zeros(len(self.offers), np.int64)
+        place[[self.slot[offer_id] for offer_id in ids]] = np.arange(len(ids))
+        order = np.lexsort((subject, place[offer]))
+        return Pushed(tick, tuple(ids), place[offer][order].astype("<u2").tobytes(), subject[order].tobytes())
+
+    def _by_coming(
+        self, tick: int, crowd: CrowdState, row: Rows, first_seen: npt.NDArray[np.uint8], was_inside: npt.NDArray[np.uint8],
+        is_inside: npt.NDArray[np.uint8], circles_before: npt.NDArray[np.int32], circles_now: npt.NDArray[np.int32],
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], int]:  # fmt: skip
+        """(slot, row) of the pushes of offers without terms, and how many had no room."""
+        on = (self._starts <= tick) & (tick < self._ends) & ~self._terms
+        if not on.any():
+            return np.zeros(0, np.int32), np.zeros(0, np.int32), 0
         kept, started = on & self._on, on & ~self._on
         common = self._cap, self._cooldown, self._slots, self._keys, self._times, self._newest
         kept_inside, kept_everyone = _slots(kept & (self._audience == 1)), _slots(kept & (self._audience == 2))
@@ -148,16 +170,7 @@ class PushRules:
             if k <= room or room == MAX_PUSHES:
                 break
             room = min(k, MAX_PUSHES)
-        if k == 0:
-            return None
-        self.dropped += max(0, k - room)
-        offer, subject = offer[:k], crowd.subject[whose[:k]]
-        slots = np.unique(offer)
-        ids = sorted(self.offers[slot].id for slot in slots.tolist())
-        place = np.zeros(len(self.offers), np.int64)
-        place[[self.slot[offer_id] for offer_id in ids]] = np.arange(len(ids))
-        order = np.lexsort((subject, place[offer]))
-        return Pushed(tick, tuple(ids), place[offer][order].astype("<u2").tobytes(), subject[order].tobytes())
+        return offer[:k], whose[:k], max(0, k - room)
 
     def apply(self, event: Pushed, crowd: CrowdState) -> None:
         """Count the pushes of a tick."""
@@ -178,6 +191,21 @@ class PushRules:
             self._slots = np.full(1 << (needed * 4 - 1).bit_length(), -1, np.int32)
             kernels.rehash_pushes(self._slots, self._keys, self._pairs)
         self._pairs = kernels.record_pushes(offer, row, tick, self._slots, self._keys, self._times, self._newest, self._pairs)
+
+    @property
+    def with_terms(self) -> bool:
+        return bool(self._terms.any())
+
+    def anchor(self, unit_id: str) -> Anchor:
+        return self._anchors[unit_id]
+
+    def pushes_of(self, offer: Offer, n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """How often the offer was pushed to each of the first n rows, and at which tick last, (n,) each."""
+        times, newest = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        mine = np.flatnonzero(self._keys[: self._pairs] >> np.uint64(32) == np.uint64(self.slot[offer.id]))
+        row = (self._keys[mine] & np.uint64(0xFFFFFFFF)).astype(np.int64)
+        times[row], newest[row] = self._times[mine], self._newest[mine]
+        return times, newest
 
     @property
     def total(self) -> int:

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from actors import ledger_codes as c
-from actors.events import Answered, Dwelt, Pushed, QrScanned, Seen, Transitions, decode_event, open_event
+from actors.events import Answered, Dwelt, Pushed, QrScanned, Seen, Transitions, ZonesCrossed, decode_event, open_event
 from actors.ledger_statement import MAX_LINES, Cursor, statement
 from actors.messages import LEDGERS, Reply
 from esplanade.core.errors import InvalidInput
@@ -20,6 +20,7 @@ from esplanade.core.ids import Address, check_name, partition_of
 from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.journal import Segment, SegmentReader
 from esplanade.storage.sealing import ERASED_BYTES, ERASED_TEXT, Keyring, SubjectSeal
+from spatial.drawn_zones import ZONE_KINDS
 
 FORMAT: Final = "esplanade.subject/1"
 _REPLY: Final = msgspec.msgpack.Decoder(Reply)
@@ -116,7 +117,7 @@ async def _membership(journal: SegmentReader, tenant: str, venue: str, subject: 
             if event.entity != str(host):
                 continue
             body = decode_event(event.type, event.body)
-            if not isinstance(body, Transitions | Dwelt | Pushed | Seen):
+            if not isinstance(body, Transitions | Dwelt | Pushed | Seen | ZonesCrossed):
                 continue
             for row in np.flatnonzero(np.frombuffer(body.subject, "<u4") == subject).tolist():
                 told: dict[str, Any] = {"at": _at(segment), "venue": venue, "tick": body.tick, "what": event.type}
@@ -125,6 +126,8 @@ async def _membership(journal: SegmentReader, tenant: str, venue: str, subject: 
                         told |= {"fence": _u2(body.fence, row), "entered": bool(body.entered[row])}
                     case Dwelt():
                         told["fence"] = _u2(body.fence, row)
+                    case ZonesCrossed():
+                        told |= {"zone": body.zones[_u2(body.zone, row)], "kind": ZONE_KINDS[body.kind[row]]}
                     case Pushed():
                         told["offer"] = body.offers[_u2(body.offer, row)]
                     case Seen():

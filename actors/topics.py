@@ -10,6 +10,7 @@ venue/<venue>/clock         ephemeral  TickClosed, every tick; Rewind after a re
 venue/<venue>/stats         ephemeral  VenueStats, 1 Hz
 venue/<venue>/dots/<level>  ephemeral  Dots, at the rate asked for by `System.watch`
 venue/<venue>/density/<level>  ephemeral  Density, likewise
+venue/<venue>/zone/<zone>   ephemeral  ZoneCounts, likewise, of a zone (drawn or of the document) or unit
 payments                    ephemeral  PaymentStats, 1 Hz and shard
 """
 
@@ -102,6 +103,21 @@ class Density(_Body, frozen=True, kw_only=True, tag="density"):
     count: bytes
 
 
+class ZoneCounts(_Body, frozen=True, kw_only=True, tag="zone"):
+    """A zone or unit as of `tick`: who is inside, what happened since the venue opened (a drawn zone: since it was drawn), its ground."""
+
+    venue: str
+    zone: str
+    tick: int
+    inside: int
+    entries: int
+    exits: int
+    dwells: int
+    crossed: int
+    stayed_s: float
+    ground_m2: float
+
+
 class PaymentStats(_Body, frozen=True, kw_only=True, tag="payments"):
     """Since the tenant opened, by the shard that says so: accepted and refused payments and their volume by currency."""
 
@@ -111,7 +127,7 @@ class PaymentStats(_Body, frozen=True, kw_only=True, tag="payments"):
     volume: dict[str, int]
 
 
-Body = PushBatch | OfferChanged | ParkingChanged | TickClosed | Rewind | VenueStats | Dots | Density | PaymentStats
+Body = PushBatch | OfferChanged | ParkingChanged | TickClosed | Rewind | VenueStats | Dots | Density | ZoneCounts | PaymentStats
 
 
 class Publication(msgspec.Struct, frozen=True):

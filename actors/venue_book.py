@@ -12,12 +12,15 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+from shapely.geometry.base import BaseGeometry
 
 from actors.messages import SearchStores, Store
 from esplanade.core.errors import InvalidInput
 from spatial.geofence import FenceSet
-from spatial.plan import anchors
+from spatial.live import live_of
+from spatial.plan import anchors, shape
 from spatial.routes import At
+from spatial.routing import Router
 from spatial.search import Item, SearchIndex
 from spatial.venue import Entrance, Venue
 
@@ -74,6 +77,38 @@ class VenueBook:
             zone_fence=zone_fence,
             has_till=np.array([unit.till for unit in venue.units], np.bool_),
         )
+
+    def ground_m2(self, zone_id: str) -> float:
+        """The area of a unit or zone."""
+        found = self._grounds.get(zone_id)
+        if found is None:
+            found = self._grounds[zone_id] = float(self.ground_of(zone_id)[1].area)
+        return found
+
+    def ground_of(self, zone_id: str) -> tuple[int, BaseGeometry]:
+        """Level index and ground of a unit or zone."""
+        venue, at = self.venue, self.zone_fence[zone_id]
+        unit = venue.units[at] if at < len(venue.units) else venue.zones[at - len(venue.units)]
+        return self.level_index[unit.level_id], shape(unit.polygon)
+
+    @cached_property
+    def _grounds(self) -> dict[str, float]:
+        return {}
+
+    @cached_property
+    def _router(self) -> Router:
+        """Made when somebody first needs it: about a second for a mall."""
+        return Router.build(self.venue)
+
+    def router_under(self, closed: frozenset[str]) -> Router:
+        """Ways through the venue while these connectors, openings and units are closed."""
+        return self._router.with_live(live_of(self.venue, closed)) if closed else self._router
+
+    @cached_property
+    def closable(self) -> frozenset[str]:
+        """What can be closed to people: connectors, openings, and units that have openings."""
+        venue = self.venue
+        return frozenset({c.id for c in venue.connectors} | {o.id for o in venue.openings} | {o.unit_id for o in venue.openings})
 
     @property
     def outline_base(self) -> int:

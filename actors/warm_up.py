@@ -7,13 +7,16 @@ import struct
 from actors.behaviour import Context
 from actors.ledger import Ledger
 from actors.ledger_codes import OUTSIDE, WALLET
+from actors.mall import MallState
 from actors.messages import Payments, Rejected, SendTransfers, TopUps, Transfers
 from actors.positions import HostSettings, PositionHost
 from actors.venue_book import VenueBook
 from esplanade.core.errors import Fault
 from esplanade.core.ids import Address
 from spatial.columns import PositionColumns
-from spatial.offers import Audience, Everyone, Inside, Offer, Within
+from spatial.drawn_zones import Along, Circle, DrawnZone, Line, Polygon, Shape
+from spatial.offers import Audience, Everyone, Inside, Offer, Terms, Within
+from spatial.routes import At
 from spatial.venue import Level, Origin, Unit, Venue
 
 
@@ -22,7 +25,7 @@ def _square(size_m: float) -> tuple[tuple[tuple[tuple[float, float], ...], ...],
 
 
 def warm_up() -> None:
-    """A few ticks and payments of a venue that nobody sees; a second where the cache is cold for each kernel, little where it is warm."""
+    """A few ticks, ways and payments of a venue that nobody sees; a second where the cache is cold for each kernel, little where it is warm."""
     venue = Venue(
         id="warm-up",
         name="Warm-up",
@@ -34,8 +37,13 @@ def warm_up() -> None:
     book = VenueBook.read(venue.model_dump_json().encode())
     audiences: dict[str, Audience] = {"w": Within(radius_m=3.0), "i": Inside(), "e": Everyone()}
     offers = {name: Offer(id=name, unit_id="u", title=name, audience=audience) for name, audience in audiences.items()}
-    settings = HostSettings(dwell_ticks=1)
-    host = PositionHost(book, lambda: (1, offers), epoch=1, pseudonym_key=bytes(64), settings=settings)
+    offers["t"] = Offer(id="t", unit_id="u", title="t", audience=Inside(), terms=Terms(within_s=60.0))
+    settings, mall = HostSettings(dwell_ticks=1), MallState()
+    zones: tuple[Shape, ...] = (Circle(2.0, 2.0, 1.0), Along(((1.0, 1.0), (8.0, 8.0)), 1.0), Polygon(_square(3.0)), Line((5.0, 0.0), (5.0, 9.0)))
+    for number, shape in enumerate(zones):
+        mall.board.draw(DrawnZone(id=f"z{number}", name="z", level=0, shape=shape, margin_m=0.5, least=0.1, accuracy_m=1.0, cross=True))
+    mall.standing = 1
+    host = PositionHost(book, lambda: (1, offers), epoch=1, pseudonym_key=bytes(64), settings=settings, standing=mall)
     host.start(0.0)
     host.open_source("s", 0, 0.0)
     host.watch({"venue/warm-up/dots/0": 10.0, "venue/warm-up/density/0": 10.0}, 0.0)
@@ -44,6 +52,7 @@ def warm_up() -> None:
         host.take(columns, "s", tick, 0.0)
         host.watermark("s", tick, 1, 0.0)
         host.close(0.0)
+    book.router_under(frozenset()).route(At(0, 9.0, 9.0), At(0, 1.0, 9.0))
     restored = PositionHost(book, lambda: (1, offers), epoch=1, pseudonym_key=bytes(64), settings=settings)
     restored.load(host.save())
     ledger, context = Ledger(), Context(address=Address("ledger", "warm-up", "0"), venue=book)

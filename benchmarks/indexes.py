@@ -16,10 +16,12 @@ import rtree.index
 import shapely
 from scipy.spatial import cKDTree
 
+from spatial.drawn_zones import MAX_ZONES, Circle, DrawnZone, outline
 from spatial.index import CrowdIndex, Sheets
 from spatial.shape_index import Area, EditableShapeIndex, Placed, ShapeIndex, Spot
+from spatial.zone_board import ZoneBoard
 
-QUESTIONS, CHANGES, SHAPES = 2000, 2000, 10_000
+QUESTIONS, CHANGES, SHAPES, REDRAWN = 2000, 2000, 10_000, 200
 
 
 def _took_ms(work: Callable[[], object], repeats: int) -> float:
@@ -87,6 +89,33 @@ def run(*, n: int = 100_000, repeats: int = 5) -> None:
     changes = {"STRtree and changes, exact": _took_ms(one_by_one, repeats), "R-tree, boxes alone": _took_ms(tree_alone, repeats)}
     rebuilt = _took_ms(lambda: shapely.STRtree(boxes).query(boxes[0]), repeats)
     table[f"{CHANGES} changes"] = changes | {"STRtree built anew each time": round(rebuilt * CHANGES, 1)}
+    board, side_m = ZoneBoard(), 200.0
+    zones = [
+        DrawnZone(id=f"z{i}", name="z", level=0, shape=Circle(float(a), float(b), 4.0))
+        for i, (a, b) in enumerate(rng.uniform(0, side_m, (MAX_ZONES, 2)))
+    ]
+    for zone in zones:
+        board.draw(zone)
+    grounds = {zone.id: outline(zone) for zone in zones}
+
+    def by_hand() -> None:
+        for zone in zones[:REDRAWN]:
+            board.draw(zone)
+            board.in_box(0, (50.0, 50.0, 80.0, 80.0))
+
+    def packed_anew() -> None:
+        for zone in zones[:REDRAWN]:
+            grounds[zone.id] = outline(zone)
+            shapely.STRtree(list(grounds.values())).query(shapely.box(50.0, 50.0, 80.0, 80.0), predicate="intersects")
+
+    def all_looked_at() -> None:
+        for zone in zones[:REDRAWN]:
+            grounds[zone.id] = outline(zone)
+            shapely.intersects(list(grounds.values()), shapely.box(50.0, 50.0, 80.0, 80.0))
+
+    table[f"{REDRAWN} of {MAX_ZONES} zones redrawn, a view after each"] = {
+        "R-tree": _took_ms(by_hand, repeats), "STRtree built anew each time": _took_ms(packed_anew, repeats), "all looked at": _took_ms(all_looked_at, repeats),
+    }  # fmt: skip
     for name, row in table.items():
         print(f"{name:16} " + "   ".join(f"{what} {ms:,.2f} ms" for what, ms in row.items()), flush=True)
     print(json.dumps({"name": "indexes", "n": n, "questions": QUESTIONS, "shapes": SHAPES, "ms": table}))

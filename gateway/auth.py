@@ -110,22 +110,31 @@ class Verifier:
 # --- permissions ------------------------------------------------------------------------------------------------------
 
 _EVERYONE: Final[frozenset[type]] = frozenset(
-    {f.Hello, f.Ping, f.Subscribe, f.Unsubscribe, f.GetOffers, f.FindStores, f.Search, f.GetClock, f.GetItem, f.Ack}
-)
-_SHOPPER: Final = _EVERYONE | {f.WalkIn, f.Move, f.Leave, f.Pay, f.GetBalance, f.Transfer, f.GetStatement, f.Buy}
+    {
+        f.Hello, f.Ping, f.Subscribe, f.Unsubscribe, f.GetOffers, f.FindStores, f.Search, f.GetClock, f.GetItem, f.Ack,
+        f.GetRoute, f.GetIsochrone, f.GetAccess,
+    }
+)  # fmt: skip
+_SHOPPER: Final = _EVERYONE | {f.WalkIn, f.Move, f.Leave, f.Pay, f.GetBalance, f.Transfer, f.GetStatement, f.Buy, f.Explain}
 
 _TILL: Final[frozenset[type]] = frozenset({f.GetStatement, f.Refund, f.Hold, f.Post, f.Void, f.GetTill, f.PutItem, f.Grant})
+
+_MEASURES: Final[frozenset[type]] = frozenset({f.Measure, f.GetHeat, f.CompareParking})
+_VENUE: Final[frozenset[type]] = (
+    frozenset({f.SetAccess, f.DrawZone, f.EraseZone, f.GetZones, f.SetTraits, f.Explain, f.CountGates, f.Recount}) | _MEASURES
+)
+"""What an operator does to a venue beside its offers and bays."""
 
 PERMITTED: Final[dict[Role, frozenset[type]]] = {
     "guest": _SHOPPER,
     "shopper": _SHOPPER,
-    "feed": _EVERYONE | {f.SetBays, f.OpenSource, f.CloseSource, f.Columns, f.Watermark, f.TopUps, f.Payments},
-    "operator": _EVERYONE | {f.GetZone, f.CreateOffer, f.EndOffer, f.SetBays, f.GetBooks, f.TopUps} | _TILL,
-    "engineer": _EVERYONE | {f.GetZone, f.GetBooks},
+    "feed": _EVERYONE | {f.SetTraits, f.CountGates, f.SetBays, f.OpenSource, f.CloseSource, f.Columns, f.Watermark, f.TopUps, f.Payments},
+    "operator": _EVERYONE | {f.GetZone, f.CreateOffer, f.EndOffer, f.SetBays, f.GetBooks, f.TopUps} | _TILL | _VENUE,
+    "engineer": _EVERYONE | {f.GetZone, f.GetZones, f.GetBooks} | _MEASURES,
 }
 """Role -> frames it may send. The only place where this is said."""
 
-Topic = Literal["dots", "density", "stats", "offers", "parking", "clock", "payments"]
+Topic = Literal["dots", "density", "zone", "stats", "offers", "parking", "clock", "payments"]
 
 _PUBLIC_TOPICS: Final[frozenset[Topic]] = frozenset({"density", "stats", "offers", "parking", "clock"})
 
@@ -133,8 +142,8 @@ READABLE: Final[dict[Role, frozenset[Topic]]] = {
     "guest": _PUBLIC_TOPICS,
     "shopper": _PUBLIC_TOPICS,
     "feed": _PUBLIC_TOPICS,
-    "operator": _PUBLIC_TOPICS | {"dots", "payments"},
-    "engineer": _PUBLIC_TOPICS | {"payments"},
+    "operator": _PUBLIC_TOPICS | {"dots", "zone", "payments"},
+    "engineer": _PUBLIC_TOPICS | {"zone", "payments"},
 }
 """Role -> topics it may subscribe to. Guests, shoppers and feeds get density and stats with small counts blanked (`gateway.hub`)."""
 
@@ -143,7 +152,7 @@ SEES_SMALL_COUNTS: Final[frozenset[Role]] = frozenset({"operator", "engineer"})
 
 @dataclass(frozen=True, slots=True)
 class TopicName:
-    """A topic as clients name it: `payments`, `venue/<venue>/<kind>` or `venue/<venue>/<kind>/<level>`."""
+    """A topic as clients name it: `payments`, `venue/<venue>/<kind>`, `venue/<venue>/<kind>/<level>` or `venue/<venue>/zone/<zone>`."""
 
     kind: Topic
     venue: str | None
@@ -162,12 +171,15 @@ class TopicName:
                 level = int(parts[3])
                 if level <= 254 and str(level) == parts[3]:
                     return cls("dots" if kind == "dots" else "density", venue, level)
+            if len(parts) == 4 and kind == "zone":
+                check_name(parts[3], "zone")
+                return cls("zone", venue, None)
             if len(parts) == 3:
                 for name in ("stats", "offers", "parking", "clock"):
                     if kind == name:
                         return cls(name, venue, None)
         raise InvalidInput(
-            f"topic {text[:160]!r}: topics are payments, venue/<venue>/stats, .../offers, .../parking, .../clock, .../dots/<level>, .../density/<level>"
+            f"topic {text[:160]!r}: topics are payments, venue/<venue>/stats, .../offers, .../parking, .../clock, .../dots/<level>, .../density/<level>, .../zone/<zone>"
         )
 
 

@@ -33,8 +33,11 @@ from gateway.metrics import GatewayMetrics
 from gateway.money import MoneyDesk
 from gateway.stale_reads import Read, StaleReads
 from gateway.venues import VenueCache, VenueFacts
+from gateway.wayfinding import Wayfinder
 from spatial.columns import LEFT, PositionColumns
+from spatial.measures import band_of
 from spatial.offers import check_offer
+from spatial.routes import At
 
 _log = logging.getLogger("esplanade.gateway.dispatch")
 
@@ -86,6 +89,7 @@ class Dispatch:
         self._money = MoneyDesk(system=system, venues=venues, journal=journal, clock=clock)
         self._items = ItemDesk(system=system, venues=venues, clock=clock)
         self._reads = StaleReads(system, clock, metrics)
+        self._ways = Wayfinder(venues)
         self._tasks: set[asyncio.Task[None]] = set()
         self.in_flight = 0
 
@@ -123,6 +127,26 @@ class Dispatch:
                 self._request(peer, frame.seq, self._stores(peer, frame), started)
             case f.Search():
                 self._request(peer, frame.seq, self._search(peer, frame), started)
+            case f.GetRoute() | f.GetIsochrone():
+                self._request(peer, frame.seq, self._way(peer, frame), started)
+            case f.GetAccess():
+                self._request(peer, frame.seq, self._access(peer, frame), started)
+            case f.SetAccess():
+                self._request(peer, frame.seq, self._noted(peer, frame, self._access(peer, frame)), started)
+            case f.DrawZone() | f.EraseZone():
+                self._request(peer, frame.seq, self._noted(peer, frame, self._draw(peer, frame)), started)
+            case f.SetTraits():
+                self._request(peer, frame.seq, self._noted(peer, frame, self._traits(peer, frame)), started)
+            case f.Explain():
+                self._request(peer, frame.seq, self._explain(peer, frame), started)
+            case f.Measure() | f.GetHeat():
+                self._request(peer, frame.seq, self._measure(peer, frame), started)
+            case f.CompareParking():
+                self._request(peer, frame.seq, self._car_park(peer, frame), started)
+            case f.CountGates() | f.Recount():
+                self._request(peer, frame.seq, self._noted(peer, frame, self._car_park(peer, frame)), started)
+            case f.GetZones():
+                self._request(peer, frame.seq, self._zones(peer, frame), started)
             case f.GetZone():
                 self._request(peer, frame.seq, self._zone(peer, frame), started)
             case f.GetClock():
@@ -164,6 +188,7 @@ class Dispatch:
         await self._moves.stop(timeout_s)
         await self._pays.stop(timeout_s)
         await self._reads.stop()
+        self._ways.stop()
 
     @property
     def held_reads(self) -> int:
@@ -336,6 +361,25 @@ class Dispatch:
             raise InvalidInput(f"search with level, x, y = {where}: give all three, or none")
         return f.Stores(seq=frame.seq, stores=(await self._ask(peer, facts.address, command, m.Stores)).stores)
 
+    async def _way(self, peer: Peer, frame: f.GetRoute | f.GetIsochrone) -> f.ServerFrame:
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        mine = peer.identity.subject if frame.start is None else None
+        now = await self._ask(peer, facts.address, m.GetAccess(subject=mine), m.Access)
+        here = None if now.spotted is None else At(now.spotted.level, now.spotted.x_m, now.spotted.y_m)
+        closed = frozenset(now.closed)
+        if isinstance(frame, f.GetRoute):
+            return await self._ways.route(facts, frame, here, closed)
+        return await self._ways.isochrone(facts, frame, here, closed)
+
+    async def _access(self, peer: Peer, frame: f.GetAccess | f.SetAccess) -> f.ServerFrame:
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        if isinstance(frame, f.GetAccess):
+            now = await self._ask(peer, facts.address, m.GetAccess(), m.Access)
+        else:
+            command = m.SetAccess(close=frame.close, open=frame.open)
+            now = await self._ask(peer, facts.address, command, m.Access, frame.seq, frame.key)
+        return f.Access(seq=frame.seq, venue=frame.venue, closed=now.closed)
+
     async def _clock_of(self, peer: Peer, frame: f.GetClock) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         return clock_state(frame.seq, await self._system.clock(facts.tenant, facts.venue))
@@ -363,10 +407,11 @@ class Dispatch:
 
     async def _zone(self, peer: Peer, frame: f.GetZone) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
-        if frame.zone not in facts.units and frame.zone not in facts.zones:
-            raise NotFound(f"zone {frame.zone!r}: venue {frame.venue} has no unit or zone of this id")
-        address = Address("zone", facts.tenant, f"{facts.venue}:{frame.zone}")
-        reply = await self._read(address, m.GetZone(), m.ZoneState, frame.stale_ms)
+        address = Address("zone", facts.tenant, f"{facts.venue}:{check_name(frame.zone, 'zone')}")
+        try:
+            reply = await self._read(address, m.GetZone(), m.ZoneState, frame.stale_ms)
+        except _Refused as refused:
+            raise NotFound(refused.message) from None
         return f.ZoneState(
             seq=frame.seq,
             tick=reply.tick,
@@ -375,7 +420,69 @@ class Dispatch:
             exits=reply.exits,
             dwells=reply.dwells,
             stayed_s=reply.stayed_s,
+            crossed=reply.crossed,
+            ground_m2=reply.ground_m2,
         )
+
+    async def _draw(self, peer: Peer, frame: f.DrawZone | f.EraseZone) -> f.ServerFrame:
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        command: m.Command = m.DrawZone(zone=frame.zone) if isinstance(frame, f.DrawZone) else m.EraseZone(zone_id=frame.zone)
+        await self._ask(peer, facts.address, command, m.Done, frame.seq, frame.key)
+        return f.Done(seq=frame.seq)
+
+    async def _traits(self, peer: Peer, frame: f.SetTraits) -> f.ServerFrame:
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        command = m.SetTraits(subject=frame.subject, segments=frame.segments, language=frame.language)
+        await self._ask(peer, facts.address, command, m.Done, frame.seq, frame.key)
+        return f.Done(seq=frame.seq)
+
+    async def _explain(self, peer: Peer, frame: f.Explain) -> f.ServerFrame:
+        mine = peer.identity.subject
+        subject = mine if frame.subject is None else frame.subject
+        if subject != mine and peer.identity.role != "operator":
+            raise Forbidden(f"explain for subject {subject}: role {peer.identity.role} is told of itself alone; leave `subject` out")
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        told = await self._ask(peer, facts.address, m.Explain(offer_id=frame.offer, subject=subject), m.Explanation)
+        return f.Explained(
+            seq=frame.seq, offer=frame.offer, subject=subject, outcome=told.outcome, message=told.message, pushes=told.pushes,
+            tick=None if told.tick < 0 else told.tick,
+        )  # fmt: skip
+
+    async def _measure(self, peer: Peer, frame: f.Measure | f.GetHeat) -> f.ServerFrame:
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        if isinstance(frame, f.GetHeat):
+            facts.check_level(frame.level)
+            heat = await self._ask(peer, facts.address, m.GetHeat(level=frame.level), m.Heat)
+            return f.Heat(
+                seq=frame.seq, venue=frame.venue, level=frame.level, tick=heat.tick, x0_m=heat.x0_m, y0_m=heat.y0_m, cell_m=heat.cell_m, cols=heat.cols,
+                rows=heat.rows, person_s=heat.person_s, since_tick=None if heat.since_tick < 0 else heat.since_tick,
+            )  # fmt: skip
+        told = await self._ask(peer, facts.address, m.Measure(zone_id=frame.zone, voronoi=frame.voronoi), m.Measures)
+        density = told.inside / told.ground_m2 if told.ground_m2 else 0.0
+        return f.Measures(
+            seq=frame.seq, zone=frame.zone, tick=told.tick, inside=told.inside, ground_m2=told.ground_m2, density_per_m2=density, service=band_of(density),
+            waiting=band_of(density, waiting=True), mean_stay_s=told.mean_stay_s, voronoi_per_m2=told.voronoi_per_m2, entries_per_min=told.entries_per_min,
+            exits_per_min=told.exits_per_min, stays_s=told.stays_s, stays=told.stays,
+        )  # fmt: skip
+
+    async def _car_park(self, peer: Peer, frame: f.CountGates | f.CompareParking | f.Recount) -> f.ServerFrame:
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        match frame:
+            case f.CountGates():
+                told = await self._ask(peer, facts.address, m.CountGates(counts=frame.counts), m.ParkingCompared, frame.seq, frame.key)
+            case f.Recount():
+                told = await self._ask(peer, facts.address, m.Recount(moving=frame.moving), m.ParkingCompared, frame.seq, frame.key)
+            case f.CompareParking():
+                told = await self._ask(peer, facts.address, m.CompareParking(moving_at_most=frame.moving_at_most), m.ParkingCompared)
+            case _:
+                assert_never(frame)
+        return f.ParkingCompared(seq=frame.seq, venue=frame.venue, total=told.total, taken=told.taken, inside=told.inside, drift=told.drift)
+
+    async def _zones(self, peer: Peer, frame: f.GetZones) -> f.ServerFrame:
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        box = frame.box
+        command = m.GetZones() if box is None else m.GetZones(level=box.level, box=(box.x0, box.y0, box.x1, box.y1))
+        return f.ZoneList(seq=frame.seq, zones=(await self._ask(peer, facts.address, command, m.Zones)).zones)
 
     async def _change_offer(self, peer: Peer, frame: f.CreateOffer | f.EndOffer) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
@@ -523,7 +630,24 @@ def error_frame(error: EsplanadeError, seq: int | None) -> f.Error:
     return f.Error(code=code, message=error.message, retryable=error.retryable, seq=seq)
 
 
-Act = f.CreateOffer | f.EndOffer | f.SetBays | f.TopUps | f.Refund | f.Hold | f.Post | f.Void | f.PutItem | f.Grant
+Act = (
+    f.CreateOffer
+    | f.EndOffer
+    | f.SetBays
+    | f.SetAccess
+    | f.DrawZone
+    | f.EraseZone
+    | f.SetTraits
+    | f.CountGates
+    | f.Recount
+    | f.TopUps
+    | f.Refund
+    | f.Hold
+    | f.Post
+    | f.Void
+    | f.PutItem
+    | f.Grant
+)
 """What an operator does that the audit trail tells."""
 
 
@@ -541,6 +665,18 @@ def described(frame: Act) -> tuple[str, str, Detail]:
             return "offer.end", f"{frame.venue}/{frame.offer}", {"tick": frame.tick}
         case f.SetBays():
             return "bays.set", frame.venue, {"bays": len(frame.bays)}
+        case f.DrawZone():
+            return "zone.draw", f"{frame.venue}/{frame.zone.id}", {"name": frame.zone.name, "level": frame.zone.level}
+        case f.SetTraits():
+            return "traits.set", frame.venue, {"rows": len(frame.subject) // 4, "language": frame.language}
+        case f.CountGates():
+            return "gates.count", frame.venue, {"gates": len(frame.counts)}
+        case f.Recount():
+            return "parking.recount", frame.venue, {"moving": frame.moving}
+        case f.EraseZone():
+            return "zone.erase", f"{frame.venue}/{frame.zone}", {}
+        case f.SetAccess():
+            return "access.set", frame.venue, {"close": ", ".join(frame.close)[:200], "open": ", ".join(frame.open)[:200]}
         case f.TopUps():
             amount = int(np.frombuffer(frame.amount, "<u4").sum()) if len(frame.amount) % 4 == 0 else 0
             return "wallets.top_up", frame.currency, {"rows": len(frame.subject) // 4, "amount": amount}

@@ -12,8 +12,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from actors.messages import BayChange, Currency, Key, Money, Store
+from actors.messages import BayChange, Currency, GateCount, Key, Money, Store
+from spatial.drawn_zones import DrawnZone
+from spatial.measures import Band
 from spatial.offers import Offer
+from spatial.profiles import By, Rule, Way
+from spatial.routes import Reason
 
 SUBPROTOCOLS = ("esplanade.v1.msgpack", "esplanade.v1.json")
 MAX_BATCH = 256
@@ -182,6 +186,154 @@ class Search(_Frame, frozen=True, kw_only=True, tag="search"):
     x: Coordinate | None = None
     y: Coordinate | None = None
     k: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
+
+
+class Spot(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A place to start from or go to: the id of a unit or amenity or code of an entrance, or a point; as a goal also the nearest of a category."""
+
+    place: Id | None = None
+    category: Id | None = None
+    level: LevelIndex | None = None
+    x: Coordinate | None = None
+    y: Coordinate | None = None
+
+
+class GetRoute(_Frame, frozen=True, kw_only=True, tag="route"):
+    """A way from `start` (left out: where I was last seen) to `goal`, as walked by `profile`, with its rule for some `ways` replaced. Answered with Route or NoRoute."""
+
+    seq: Seq
+    venue: Id
+    goal: Spot
+    start: Spot | None = None
+    profile: Id = "walking"
+    ways: dict[Way, Rule] = {}
+    by: By = "fastest"
+
+
+class GetIsochrone(_Frame, frozen=True, kw_only=True, tag="isochrone"):
+    """What is reached from `start` within `within_s`; `cell_m`: how finely. Answered with Isochrone or NoRoute."""
+
+    seq: Seq
+    venue: Id
+    within_s: Annotated[float, msgspec.Meta(gt=0, le=3600)]
+    start: Spot | None = None
+    profile: Id = "walking"
+    ways: dict[Way, Rule] = {}
+    cell_m: Annotated[float, msgspec.Meta(ge=2, le=50)] = 4.0
+
+
+class GetAccess(_Frame, frozen=True, kw_only=True, tag="get_access"):
+    """What is closed now. Answered with Access."""
+
+    seq: Seq
+    venue: Id
+
+
+class SetAccess(_Frame, frozen=True, kw_only=True, tag="set_access"):
+    """Operators: close and open connectors, openings and units (all their openings), by id. All or none. Answered with Access."""
+
+    seq: Seq
+    venue: Id
+    close: Annotated[tuple[Id, ...], msgspec.Meta(max_length=1000)] = ()
+    open: Annotated[tuple[Id, ...], msgspec.Meta(max_length=1000)] = ()
+    key: Key | None = None
+
+
+class DrawZone(_Frame, frozen=True, kw_only=True, tag="draw_zone"):
+    """Operators: watch a zone from the next tick on; one of the same id is drawn anew."""
+
+    seq: Seq
+    venue: Id
+    zone: DrawnZone
+    key: Key | None = None
+
+
+class EraseZone(_Frame, frozen=True, kw_only=True, tag="erase_zone"):
+    seq: Seq
+    venue: Id
+    zone: Id
+    key: Key | None = None
+
+
+class Box(msgspec.Struct, frozen=True):
+    """A rectangle of a level."""
+
+    level: LevelIndex
+    x0: Coordinate
+    y0: Coordinate
+    x1: Coordinate
+    y1: Coordinate
+
+
+class GetZones(_Frame, frozen=True, kw_only=True, tag="get_zones"):
+    """Operators: the zones drawn; with `box` those whose ground meets it."""
+
+    seq: Seq
+    venue: Id
+    box: Box | None = None
+
+
+class SetTraits(_Frame, frozen=True, kw_only=True, tag="set_traits"):
+    """Operators and feeds: what n people are: subject (n,) u4 each once, segments (n,) u8 bits, and the language they speak ("": unknown). Answered with Done."""
+
+    seq: Seq
+    venue: Id
+    subject: bytes
+    segments: bytes
+    language: Annotated[str, msgspec.Meta(pattern="^([a-z]{2,8})?$")] = ""
+    key: Key | None = None
+
+
+class Explain(_Frame, frozen=True, kw_only=True, tag="explain"):
+    """Why an offer was or was not pushed to me; operators: to `subject`. Answered with Explained."""
+
+    seq: Seq
+    venue: Id
+    offer: Id
+    subject: Subject | None = None
+
+
+class Measure(_Frame, frozen=True, kw_only=True, tag="measure"):
+    """Operators: density, service, flow and stays of a zone or unit now; `voronoi`: the Voronoi density too. Answered with Measures."""
+
+    seq: Seq
+    venue: Id
+    zone: Id
+    voronoi: bool = False
+
+
+class GetHeat(_Frame, frozen=True, kw_only=True, tag="get_heat"):
+    """Operators: where people have spent their time on a level. Answered with Heat."""
+
+    seq: Seq
+    venue: Id
+    level: LevelIndex
+
+
+class CountGates(_Frame, frozen=True, kw_only=True, tag="count_gates"):
+    """Operators and feeds: totals of car park gates. Answered with ParkingCompared."""
+
+    seq: Seq
+    venue: Id
+    counts: Annotated[tuple[GateCount, ...], msgspec.Meta(max_length=1_000)]
+    key: Key | None = None
+
+
+class CompareParking(_Frame, frozen=True, kw_only=True, tag="compare_parking"):
+    """Operators: bays against gates; `moving_at_most` cars between them are no disagreement. Answered with ParkingCompared."""
+
+    seq: Seq
+    venue: Id
+    moving_at_most: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 0
+
+
+class Recount(_Frame, frozen=True, kw_only=True, tag="recount"):
+    """Operators: take what the bays say, and `moving` cars that are in none, as what is inside. Answered with ParkingCompared."""
+
+    seq: Seq
+    venue: Id
+    moving: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 0
+    key: Key | None = None
 
 
 class GetZone(_Frame, frozen=True, kw_only=True, tag="get_zone"):
@@ -396,7 +548,8 @@ class Payments(_Frame, frozen=True, kw_only=True, tag="payments"):
 ClientFrame = (
     Hello | Ping | WalkIn | Move | Leave | Ack | Pay | GetBalance
     | Transfer | GetStatement | Refund | Hold | Post | Void | GetTill | PutItem | GetItem | Buy | Grant
-    | Subscribe | Unsubscribe | GetOffers | FindStores | Search | GetZone | GetClock
+    | Subscribe | Unsubscribe | GetOffers | FindStores | Search | GetRoute | GetIsochrone | GetAccess | SetAccess | DrawZone | EraseZone | GetZones | SetTraits | Explain
+    | Measure | GetHeat | CountGates | CompareParking | Recount | GetZone | GetClock
     | CreateOffer | EndOffer | SetBays | GetBooks | OpenSource | CloseSource | Columns | Watermark | TopUps | Payments
 )  # fmt: skip
 
@@ -456,6 +609,129 @@ class Stores(_Frame, frozen=True, kw_only=True, tag="stores"):
     stores: tuple[Store, ...]
 
 
+class WalkLeg(msgspec.Struct, frozen=True, tag="walk"):
+    """Straight lines through n points of a level: x, y (n,) f4."""
+
+    level: int
+    x: bytes
+    y: bytes
+    metres: float
+    seconds: float
+
+
+class RideLeg(msgspec.Struct, frozen=True, tag="ride"):
+    """A connector taken from a level to another; `seconds` includes `wait_s`."""
+
+    connector: str
+    way: Way
+    from_level: int
+    to_level: int
+    wait_s: float
+    seconds: float
+
+
+class Route(_Frame, frozen=True, kw_only=True, tag="route_is"):
+    """`metres` walked, `seconds` in all, legs in order, and the same in words. `goal`: the place that was found, where it has an id."""
+
+    seq: Seq
+    metres: float
+    seconds: float
+    legs: tuple[WalkLeg | RideLeg, ...]
+    words: tuple[str, ...]
+    goal: str | None = None
+
+
+class NoRoute(_Frame, frozen=True, kw_only=True, tag="no_route"):
+    """There is no way, and why."""
+
+    seq: Seq
+    reason: Reason
+    message: str
+
+
+class Isochrone(_Frame, frozen=True, kw_only=True, tag="isochrone_is"):
+    """Cells reached: level (n,) u1, x, y (n,) f4 of their middles, seconds (n,) f4; `places`: seconds to each place reached, by id."""
+
+    seq: Seq
+    cell_m: float
+    level: bytes
+    x: bytes
+    y: bytes
+    seconds: bytes
+    places: dict[str, float]
+
+
+class Access(_Frame, frozen=True, kw_only=True, tag="access"):
+    """Ids of connectors, openings and units that are closed, ascending."""
+
+    seq: Seq
+    venue: str
+    closed: tuple[str, ...]
+
+
+class Explained(_Frame, frozen=True, kw_only=True, tag="explained"):
+    """`outcome` is stable, `message` for people; `pushes` made so far, the last at `tick`."""
+
+    seq: Seq
+    offer: str
+    subject: int
+    outcome: str
+    message: str
+    pushes: int
+    tick: int | None = None
+
+
+class Measures(_Frame, frozen=True, kw_only=True, tag="measures"):
+    """As of `tick`. `service`, `waiting`: Fruin's band for people who walk and who stand. Flow and stays are those of drawn zones."""
+
+    seq: Seq
+    zone: str
+    tick: int
+    inside: int
+    ground_m2: float
+    density_per_m2: float
+    service: Band
+    waiting: Band
+    mean_stay_s: float
+    voronoi_per_m2: float | None = None
+    entries_per_min: float | None = None
+    exits_per_min: float | None = None
+    stays_s: tuple[int, ...] = ()
+    stays: tuple[int, ...] = ()
+
+
+class Heat(_Frame, frozen=True, kw_only=True, tag="heat"):
+    """person_s (rows, cols) f4, row 0 at y0; counted since `since_tick`."""
+
+    seq: Seq
+    venue: str
+    level: int
+    tick: int
+    x0_m: float
+    y0_m: float
+    cell_m: float
+    cols: int
+    rows: int
+    person_s: bytes
+    since_tick: int | None = None
+
+
+class ParkingCompared(_Frame, frozen=True, kw_only=True, tag="parking_compared"):
+    """`taken`: by bays; `inside`: by gates; `drift`: how many cars the gates say more (below 0: fewer) than moving cars explain."""
+
+    seq: Seq
+    venue: str
+    total: int
+    taken: int
+    inside: int
+    drift: int
+
+
+class ZoneList(_Frame, frozen=True, kw_only=True, tag="zone_list"):
+    seq: Seq
+    zones: tuple[DrawnZone, ...]
+
+
 class OfferList(_Frame, frozen=True, kw_only=True, tag="offer_list"):
     seq: Seq
     offers: tuple[Offer, ...]
@@ -469,6 +745,8 @@ class ZoneState(_Frame, frozen=True, kw_only=True, tag="zone_state"):
     exits: int
     dwells: int
     stayed_s: float
+    crossed: int = 0
+    ground_m2: float = 0.0
 
 
 class ClockState(_Frame, frozen=True, kw_only=True, tag="clock_state"):
@@ -644,6 +922,22 @@ class Density(_Frame, frozen=True, kw_only=True, tag="density"):
     count: bytes
 
 
+class Zone(_Frame, frozen=True, kw_only=True, tag="zone"):
+    """To subscribers of venue/<v>/zone/<zone>. `service`: Fruin's band of walkways for `density_per_m2`."""
+
+    venue: str
+    zone: str
+    tick: int
+    inside: int
+    entries: int
+    exits: int
+    dwells: int
+    crossed: int
+    stayed_s: float
+    density_per_m2: float
+    service: Band
+
+
 class Stats(_Frame, frozen=True, kw_only=True, tag="stats"):
     venue: str
     tick: int
@@ -696,6 +990,6 @@ class Bye(_Frame, frozen=True, kw_only=True, tag="bye"):
 
 
 ServerFrame = (
-    Welcome | Pong | Taken | Done | WalkedIn | Stores | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
-    | Balance | Statement | Till | Item | Bought | Books | Subscribed | Dots | Density | Stats | PaymentStats | OfferState | Parking | Error | Bye
+    Welcome | Pong | Taken | Done | WalkedIn | Stores | Route | NoRoute | Isochrone | Access | Explained | Measures | Heat | ParkingCompared | ZoneList | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
+    | Balance | Statement | Till | Item | Bought | Books | Subscribed | Dots | Density | Zone | Stats | PaymentStats | OfferState | Parking | Error | Bye
 )  # fmt: skip

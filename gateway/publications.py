@@ -15,6 +15,7 @@ from actors import topics as t
 from gateway import frames as f
 from gateway.codec import Codec, Format
 from gateway.interest import SubjectSet
+from spatial.measures import band_of
 from spatial.offers import Offer, push_id
 
 SMALL: Final = 3
@@ -39,6 +40,12 @@ def frame_of(body: t.Body) -> f.ServerFrame:
             return f.Density(
                 venue=body.venue, level=body.level, tick=body.tick, x0_m=body.x0_m, y0_m=body.y0_m, cell_m=body.cell_m,
                 cols=body.cols, rows=body.rows, count=body.count,
+            )  # fmt: skip
+        case t.ZoneCounts():
+            density = body.inside / body.ground_m2 if body.ground_m2 else 0.0  # a line has no ground
+            return f.Zone(
+                venue=body.venue, zone=body.zone, tick=body.tick, inside=body.inside, entries=body.entries, exits=body.exits, dwells=body.dwells,
+                crossed=body.crossed, stayed_s=body.stayed_s, density_per_m2=density, service=band_of(density),
             )  # fmt: skip
         case t.PaymentStats():
             return f.PaymentStats(payments=body.payments, refused=body.refused, volume=body.volume)

@@ -93,6 +93,10 @@ class VenueCache:
             raise NotFound(f"venue {venue!r}: tenant {tenant} has none of this id; GET /v1/venues lists them")
         return facts
 
+    async def document(self, facts: VenueFacts) -> bytes:
+        """The document that the facts are of, or the one that has taken its place since. Raises NotFound, Unavailable."""
+        return await self._catalogue.venue(facts.tenant, facts.venue)
+
     def _answered(self, key: tuple[str, str], done: asyncio.Task[VenueFacts | None]) -> None:
         del self._asking[key]
         if not done.cancelled():

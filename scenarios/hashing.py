@@ -1,6 +1,6 @@
 """The hash of a run: what happened in the venue, and nothing of how it was computed.
 
-It covers the durable domain events of the run's tenant in (tick, entity, row) order: crossings, dwells, pushes, payments and top-ups row by row; offers; the
+It covers the durable domain events of the run's tenant in (tick, entity, row) order: crossings, dwells, what happened at drawn zones, pushes, payments and top-ups row by row; offers; the
 course of each parking bay. It leaves out wall times, epochs, versions, batch borders, the tenant's name, checkpoints, sources and answers kept for retries. Late rows void it: with
 them the events depend on timing, and a hash would pretend otherwise.
 """
@@ -17,7 +17,20 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from actors.events import BaysChanged, Dwelt, EventBody, Late, OfferCreated, OfferEnded, Paid, Pushed, ToppedUp, Transitions, decode_event
+from actors.events import (
+    BaysChanged,
+    Dwelt,
+    EventBody,
+    Late,
+    OfferCreated,
+    OfferEnded,
+    Paid,
+    Pushed,
+    ToppedUp,
+    Transitions,
+    ZonesCrossed,
+    decode_event,
+)
 from esplanade.core.ids import PARTITIONS, Address
 from esplanade.storage.journal import Journal
 
@@ -69,6 +82,11 @@ class Facts:
                 self._take(body.tick, entity, "crossed", _rows(("<u4", body.subject), ("<u2", body.fence), ("u1", body.entered)))
             case Dwelt():
                 self._take(body.tick, entity, "dwelt", _rows(("<u4", body.subject), ("<u2", body.fence)))
+            case ZonesCrossed():
+                for i, zone in enumerate(body.zones):
+                    mine = np.frombuffer(body.zone, "<u2") == i
+                    kind = np.frombuffer(body.kind, np.uint8)[mine].tobytes()
+                    self._take(body.tick, entity, f"zone {zone}", _rows(("<u4", np.frombuffer(body.subject, "<u4")[mine].tobytes()), ("u1", kind)))
             case Pushed():
                 for i, offer in enumerate(body.offers):
                     mine = np.frombuffer(body.offer, "<u2") == i

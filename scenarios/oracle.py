@@ -1,5 +1,6 @@
 """The oracle: who should have been pushed what and when, found by brute force from the recording, the offers and the venue.
 
+It covers every offer without terms, which is all that scenarios have; one with terms it refuses (`tests/actors/test_audiences.py` holds those to `spatial.audience`).
 It applies the rule in `spatial.offers` the slow, obvious way (all distances; Shapely for outlines) and shares no code with the position host. Never reads
 the journal or what a gateway sent; `compare` sets its answer beside what clients received.
 """
@@ -17,7 +18,7 @@ import shapely
 from esplanade.core.errors import InvalidInput
 from scenarios.recording import TickRows
 from spatial.columns import LEFT
-from spatial.offers import STALE_TICKS, Everyone, Inside, Offer, Within
+from spatial.offers import STALE_TICKS, Everyone, Inside, Offer, Terms, Within
 from spatial.plan import anchor_of
 from spatial.venue import Venue
 
@@ -140,6 +141,9 @@ def find(
     ticks: observed ticks, ascending, each subject at most once a tick (as `Recording.ticks` gives them); rows outside the range are ignored.
     The cost is people x offers a tick. `sample_every`: ticks between two entries of `seconds`. Raises InvalidInput for ticks out of order.
     """
+    termed = [offer.id for offer in offers if isinstance(offer.terms, Terms)]
+    if termed:
+        raise InvalidInput(f"oracle: offers {termed[:5]} have terms; it covers offers without, leave them out")
     anchor = [anchor_of(venue, offer.unit_id) for offer in offers]
     outlines = [shapely.make_valid(shapely.MultiPolygon([shapely.Polygon(p[0], p[1:]) for p in level.outline])) for level in venue.levels]
     for outline in outlines:

@@ -12,6 +12,8 @@ The rule. Offers are taken by priority, the highest first, ties by id. For each 
 8. `CROWDED`: the store would pass `density_per_m2` if everyone present, on the way and pushed before them came. 9. `BUDGET`: no pushes are left.
 10. `PUSH`.
 
+Whoever decides may bar people beforehand, by `ELSEWHERE` (not where the offer goes), `SERVED` (pushed as often as may be) or `COOLING` (too soon after the last push).
+
 Where room or budget do not last for all, the nearest by time come first, ties by subject.
 """
 
@@ -49,6 +51,9 @@ class Outcome(IntEnum):
     OUTRANKED = 7
     CROWDED = 8
     BUDGET = 9
+    ELSEWHERE = 10
+    SERVED = 11
+    COOLING = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +157,12 @@ class Decision:
                 said = f"not pushed: held back, {rule.unit_id} has room for {self.room} more at {rule.density_per_m2:g} people per m2, and as many are nearer"
             case Outcome.BUDGET:
                 said = f"not pushed: the budget of {rule.budget} pushes was spent on people who are nearer"
+            case Outcome.ELSEWHERE:
+                said = "not pushed: not where the offer's audience is"
+            case Outcome.SERVED:
+                said = "pushed as often as the offer may be"
+            case Outcome.COOLING:
+                said = "not pushed again yet: the cool-down of the last push runs"
             case _:
                 assert_never(outcome)
         return f"{rule.offer_id} to {subject}: {said}"
@@ -184,19 +195,32 @@ def decide(
     rooms: by unit id, for each campaign with a density limit. Raises InvalidInput for an offer given twice, too many, or a unit without its room; NotFound for
     a unit that the venue lacks.
     """
+    points = Points(crowd.level, crowd.x_m, crowd.y_m)
+    units = sorted({c.unit_id for c in campaigns})
+    to = {unit: router.matrix(points, [unit], profile=profile)[:, 0] if len(crowd.subject) else np.zeros(0) for unit in units}
+    return decide_by(campaigns, crowd, {c.offer_id: to[c.unit_id] for c in campaigns}, at_s, rooms, at_most=at_most)
+
+
+def decide_by(
+    campaigns: Sequence[Campaign],
+    crowd: Crowd,
+    travel: Mapping[str, F8],
+    at_s: float,
+    rooms: Mapping[str, Room],
+    *,
+    at_most: int = 1,
+    barred: Mapping[str, npt.NDArray[np.int8]] | None = None,
+) -> list[Decision]:
+    """`decide` with the walking times given: (n,) seconds by offer id, inf where there is no way. `barred`: (n,) outcomes already known by offer id, PUSH where none is."""
     if len({c.offer_id for c in campaigns}) != len(campaigns) or len(campaigns) > MAX_OFFERS or at_most < 1:
         raise InvalidInput(f"decide: {len(campaigns)} offers, at_most={at_most}; each offer once, at most {MAX_OFFERS}, and at_most 1 or more")
     n = len(crowd.subject)
     taken = np.zeros(n, np.int64)
     sent: dict[str, int] = {}
-    travel: dict[str, F8] = {}
-    points = Points(crowd.level, crowd.x_m, crowd.y_m)
     decisions = []
     for rule in sorted(campaigns, key=lambda c: (-c.priority, c.offer_id)):
-        if rule.unit_id not in travel:
-            travel[rule.unit_id] = router.matrix(points, [rule.unit_id], profile=profile)[:, 0] if n else np.zeros(0)
-        seconds = travel[rule.unit_id]
-        outcome = np.full(n, Outcome.PUSH, np.int8)
+        seconds = travel[rule.offer_id]
+        outcome = np.full(n, Outcome.PUSH, np.int8) if barred is None else barred[rule.offer_id].copy()
 
         def mark(which: Outcome, where: npt.NDArray[np.bool_] | bool, outcome: npt.NDArray[np.int8] = outcome) -> None:
             outcome[(outcome == Outcome.PUSH) & where] = which

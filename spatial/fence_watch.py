@@ -99,6 +99,18 @@ class FenceRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Who is towards which fence, beyond being outside: person, fence (k,); since_s: of the enter; pending_s: since when a change is pending (inf: none is); state
+    (k,) bits: 1 inside, 2 has dwelt. By person, then fence."""
+
+    person: I8
+    fence: I4
+    since_s: F8
+    pending_s: F8
+    state: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
 class Events:
     """Events of one step in the order of its rows, a person's by fence with crossings last: kind (e,) of ENTER.. , person, fence, confidence. `bad`: rows of the step left out."""
 
@@ -164,12 +176,7 @@ class FenceWatch:
         self._epoch = 0
         self._now = -np.inf
         self._stamp = np.full(len(raster.part_fence), -1, np.int64)
-        self._people = kernels.People(
-            level=np.full(people, LEFT, np.uint8), at=np.zeros((people, 2)), time=np.zeros(people), spread=np.zeros((people, 3)),
-            safe=np.full((people, 3), -1.0), due=np.zeros(people), epoch=np.full(people, -1, np.int64), tags=np.zeros(people, np.uint64),
-            held=np.zeros(people, np.int32), fence=np.zeros((people, SLOTS), np.int32), since=np.zeros((people, SLOTS)),
-            pending=np.zeros((people, SLOTS)), state=np.zeros((people, SLOTS), np.uint8),
-        )  # fmt: skip
+        self._people = _nobody(people, SLOTS)
 
     def step(
         self,
@@ -246,6 +253,39 @@ class FenceWatch:
         used = slice(int(people.held[person]))
         return [int(f) for f in people.fence[person, used][people.state[person, used] & 1 == 1]]
 
+    def held(self) -> Held:
+        """What a watch must remember of people beside their places: `resume` takes it."""
+        people = self._people
+        person, slot = np.nonzero(np.arange(people.fence.shape[1]) < people.held[:, None])
+        return Held(person, people.fence[person, slot], people.since[person, slot], people.pending[person, slot], people.state[person, slot])
+
+    def grow(self, people: int) -> None:
+        """Make room for persons 0 to `people` - 1. Raises LimitExceeded."""
+        if people > MAX_PEOPLE:
+            raise LimitExceeded(f"fences: {people} people; 1 to {MAX_PEOPLE}")
+        fresh = _nobody(max(0, people - len(self._people.level)), self._people.fence.shape[1])
+        grown = {name: np.concatenate([getattr(self._people, name), getattr(fresh, name)]) for name in kernels.People._fields}
+        self._people = kernels.People(**grown)
+
+    def resume(
+        self, at_s: float, person: I8, level: npt.NDArray[np.uint8], x_m: F8, y_m: F8, held: Held, *, cov_m2: F8 | None = None
+    ) -> None:  # fmt: skip
+        """Take up where another watch left off: m people at their places (finite, on a level), and what was held of them. Steps then give what they would have given there."""
+        while np.bincount(held.person, minlength=1).max() > self._people.fence.shape[1]:
+            self._more_slots()
+        people = self._people
+        self._now = max(self._now, at_s)
+        people.level[person], people.time[person], people.epoch[person] = level, at_s, -1
+        people.at[person, 0], people.at[person, 1] = x_m, y_m
+        people.spread[person] = 0.0 if cov_m2 is None else cov_m2
+        people.safe[person, 2] = -1.0
+        order = np.lexsort((held.fence, held.person))
+        who = held.person[order]
+        slot = np.arange(len(who)) - np.searchsorted(who, who)
+        people.held[:] = np.bincount(who, minlength=len(people.held))
+        people.fence[who, slot], people.since[who, slot] = held.fence[order], held.since_s[order]
+        people.pending[who, slot], people.state[who, slot] = held.pending_s[order], held.state[order]
+
     def probability(self, chance: F8, x_m: F8, y_m: F8, cov_m2: F8, *, least: float = 0.01) -> tuple[I8, I4, F8]:
         """Fences that m uncertain points lie in, with probability `least` or more: CSR offset (m + 1,), fence (h,), probability (h,).
 
@@ -283,6 +323,16 @@ class FenceWatch:
         self._people = people._replace(**wider)
 
 
+def _nobody(people: int, slots: int) -> kernels.People:
+    """State of people never seen."""
+    return kernels.People(
+        level=np.full(people, LEFT, np.uint8), at=np.zeros((people, 2)), time=np.zeros(people), spread=np.zeros((people, 3)),
+        safe=np.full((people, 3), -1.0), due=np.zeros(people), epoch=np.full(people, -1, np.int64), tags=np.zeros(people, np.uint64),
+        held=np.zeros(people, np.int32), fence=np.zeros((people, slots), np.int32), since=np.zeros((people, slots)),
+        pending=np.zeros((people, slots)), state=np.zeros((people, slots), np.uint8),
+    )  # fmt: skip
+
+
 def unit_fence(venue: Venue, unit_id: str) -> tuple[int, MultiPolygonCoords]:
     """The fence of a unit, as `FenceWatch` takes polygons. Raises NotFound."""
     for unit in venue.units:
@@ -303,4 +353,4 @@ def _deepest(raster: kernels.Raster, count: int) -> F8:
     return np.asarray(deep)
 
 
-__all__ = ["CROSS", "DWELL", "ENTER", "EXIT", "Events", "FenceRule", "FenceWatch", "Hours", "unit_fence"]
+__all__ = ["CROSS", "DWELL", "ENTER", "EXIT", "Events", "FenceRule", "FenceWatch", "Held", "Hours", "unit_fence"]

@@ -5,7 +5,7 @@ Owns the values that a live change is made of and their validation. `spatial.rou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esplanade.core.errors import InvalidInput
+from spatial.venue import Venue
 
 F8 = npt.NDArray[np.float64]
 
@@ -47,6 +48,12 @@ class Crowding:
             raise InvalidInput(
                 f"crowding: factors from {self.factor.min():g} to {self.factor.max():g}; they slow, so 1 to {MAX_FACTOR:g} (see crowd_factor)"
             )
+
+
+def live_of(venue: Venue, closed: Collection[str]) -> Live:
+    """What is closed by id, for a router: connectors and openings, a unit by all its openings. Ids that the venue lacks (it was edited since) close nothing."""
+    openings = frozenset(opening.id for opening in venue.openings if opening.id in closed or opening.unit_id in closed)
+    return Live(closed_openings=openings, closed_connectors=frozenset(connector.id for connector in venue.connectors if connector.id in closed))
 
 
 @dataclass(frozen=True, slots=True)

@@ -288,3 +288,9 @@ def level_of_service(density_per_m2: npt.ArrayLike, *, waiting: bool = False) ->
     with np.errstate(divide="ignore"):
         room = 1.0 / density
     return np.asarray(np.array(list("ABCDEF"))[(room[..., None] < np.array(QUEUE_M2 if waiting else WALKWAY_M2)).sum(axis=-1)])
+
+
+def band_of(density_per_m2: float, *, waiting: bool = False) -> Band:
+    """The band of one density. Raises as `level_of_service`."""
+    band: Band = level_of_service([density_per_m2], waiting=waiting)[0].item()
+    return band

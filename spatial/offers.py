@@ -12,6 +12,11 @@ At the close of tick t, for every offer o with `starts_tick <= t < ends_tick` an
 A push (o, s, t) is made when s is eligible at t and was not at the close of t - 1 (an inactive offer has nobody eligible), it has had fewer
 than `cap` pushes of o, and the last of them, if any, was at t' with t - t' >= cooldown_ticks. One push per (o, s, t): its id is `push_id`.
 
+An offer with `terms` goes by state and not by coming: at the close of every tick that 10 divides, everyone eligible who has had fewer than `cap` pushes of it, the last
+`cooldown_ticks` ago or more, is decided by the rule of `spatial.audience`: hold-out, quiet hours, segments, languages, walking time on the live graph (in cells of
+`spatial.reach`), at most one offer with terms a person and second by priority, density of the store, budget. A push (o, s, t) is made where that says `PUSH`. Who is
+on the way to a store: pushed to of one of its offers with terms within the last 5 minutes, present and not in it. Who is held back is looked at again a second later.
+
 *Present*: observed at some tick, not LEFT since, and observed within the last STALE_TICKS ticks (t - last observation < STALE_TICKS).
 """
 
@@ -23,6 +28,8 @@ import msgspec
 
 from esplanade.core.errors import InvalidInput
 from esplanade.core.ids import check_name
+from spatial.drawn_zones import MAX_HOURS, Open
+from spatial.fence_watch import Hours
 
 STALE_TICKS: Final = 600
 """A subject not observed for this many ticks (60 s of venue time) is no longer present."""
@@ -48,6 +55,21 @@ class Everyone(msgspec.Struct, frozen=True, tag="everyone"):
 Audience = Within | Inside | Everyone
 
 
+class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who of an audience, how many, and when not. within_s: walking time to the unit at most. segments: bits, any of them (0: everyone). languages: primary tags (empty: all). budget: pushes in all.
+    quiet: hours without pushes. hold_out: share of people who never get it, by a hash of `salt` (empty: the offer's id). density_per_m2: of the unit, beyond which nobody more is sent."""
+
+    within_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] | None = None
+    segments: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
+    languages: Annotated[tuple[Annotated[str, msgspec.Meta(pattern="^[a-z]{2,8}$")], ...], msgspec.Meta(max_length=32)] = ()
+    budget: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] | None = None
+    priority: Annotated[int, msgspec.Meta(ge=-1000, le=1000)] = 0
+    quiet: Annotated[tuple[Open, ...], msgspec.Meta(max_length=MAX_HOURS)] = ()
+    hold_out: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    salt: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    density_per_m2: Annotated[float, msgspec.Meta(gt=0, le=10)] | None = None
+
+
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """An offer of the shop in `unit_id`. Its anchor is the middle of the unit's first opening, else a point inside the unit (`spatial.plan.anchor_of`)."""
 
@@ -61,6 +83,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     cooldown_ticks: Annotated[int, msgspec.Meta(ge=0)] = 6000
     cap: Annotated[int, msgspec.Meta(ge=1, le=255)] = 1
     flash: bool = False
+    terms: Terms | msgspec.UnsetType = msgspec.UNSET
 
 
 def check_offer(offer: Offer) -> Offer:
@@ -70,6 +93,9 @@ def check_offer(offer: Offer) -> Offer:
         raise InvalidInput(f"offer {offer.id}: ends at tick {offer.ends_tick}, not after its start {offer.starts_tick}; give a later end")
     if isinstance(offer.audience, Within) and not 0.5 <= offer.audience.radius_m <= 1000:
         raise InvalidInput(f"offer {offer.id}: radius {offer.audience.radius_m} m; must be 0.5 to 1000 m")
+    if isinstance(offer.terms, Terms):
+        for quiet in offer.terms.quiet:
+            Hours(quiet.from_s, quiet.until_s, quiet.every_s)
     return offer
 
 

@@ -99,6 +99,12 @@ class Router:
         entry = self._entry(place)
         return tuple(At(entry.level, float(x), float(y)) for x, y in entry.xy)
 
+    def samples(self, cell_m: float) -> Points:
+        """Middles of the square cells that lie on walkable ground. Raises LimitExceeded for cells too small."""
+        found = [self._samples(level, cell_m)[0] for level in range(len(self._network.plans))]
+        xy = np.concatenate(found)
+        return Points(np.repeat(np.arange(len(found)), [len(at) for at in found]), xy[:, 0], xy[:, 1])
+
     def with_live(self, live: Live) -> Router:
         """The router of this venue under these live changes (which replace, not add to, earlier ones). Raises NotFound for an id not in the venue."""
         network = self._network

@@ -325,7 +325,9 @@ async def test_many_couriers_on_a_bad_line_agree(seed: int, terms: OpenAllotment
             key, subject, count = keys(number), 8 + chance.randrange(6), chance.choice((1, 1, 2))
             for _ in range(chance.randrange(1, 6)):
                 try:
-                    outcome = await AllotmentCourier(_Unsteady(at, chance), at.clock).take("demo", "shoes", key, subject, count, reward=not terms.venue)
+                    outcome = await AllotmentCourier(_Unsteady(at, chance), at.clock).take(
+                        "demo", "shoes", key, subject, count, reward=not terms.venue
+                    )
                 except EsplanadeError:
                     continue
                 assert not (key in told and told[key].done and not outcome.done), f"seed {seed}: {told[key]}, then {outcome}"

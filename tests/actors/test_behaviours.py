@@ -7,15 +7,20 @@ from dataclasses import replace
 import pytest
 
 from actors.behaviour import Context, Decision
-from actors.events import TYPES, BaysChanged, OfferCreated, OfferEnded, QrScanned, decode_event, encode_event
+from actors.events import TYPES, AccessChanged, BaysChanged, OfferCreated, OfferEnded, QrScanned, decode_event, encode_event
 from actors.festival import Festival
 from actors.mall import Mall, MallState
 from actors.messages import (
+    Access,
     BayChange,
     Command,
+    CountGates,
     CreateOffer,
     Done,
+    DrawZone,
     EndOffer,
+    EraseZone,
+    GateCount,
     GetOffers,
     GetParking,
     GetZone,
@@ -23,7 +28,9 @@ from actors.messages import (
     Parking,
     Rejected,
     ScanQr,
+    SetAccess,
     SetBays,
+    SetTraits,
     WalkedIn,
 )
 from actors.session import Session
@@ -32,8 +39,9 @@ from actors.venue_book import VenueBook
 from actors.zone import Zone
 from esplanade.core.errors import Fault
 from esplanade.core.ids import Address
-from spatial.offers import MAX_OFFERS, Inside, Offer, Within
-from tests.actors.parkside import document
+from spatial.drawn_zones import Circle, DrawnZone, Open
+from spatial.offers import MAX_OFFERS, Inside, Offer, Terms, Within
+from tests.actors.parkside import document, u4
 
 BOOK = VenueBook.read(document())
 CONTEXT = Context(address=Address("mall", "demo", "parkside"), venue=BOOK, tick=50)
@@ -123,9 +131,39 @@ def test_a_mall_saved_and_loaded_is_the_same() -> None:
     mall, state = Mall(), MallState()
     when(mall, state, CreateOffer(offer=TEA))
     when(mall, state, SetBays(bays=(BayChange("bay-1", True),)))
+    when(mall, state, SetAccess(close=("shop-00", "door-01")))
+    when(mall, state, DrawZone(zone=DrawnZone(id="round", name="Round", level=1, shape=Circle(5.0, 5.0, 2.0))))
+    when(mall, state, SetTraits(subject=u4(7, 3), segments=(5).to_bytes(8, "little") * 2, language="de"))
+    when(mall, state, CountGates(counts=(GateCount("north", 3, 9, 4),)))
     loaded = mall.load(mall.save(state))
     assert loaded == state
     assert mall.save(loaded) == mall.save(state)
+
+
+def test_what_is_closed_opens_again_and_what_is_not_there_closes_nothing() -> None:
+    mall, state = Mall(), MallState()
+    assert when(mall, state, SetAccess(close=("shop-00", "door-01"))).events == (AccessChanged(("door-01", "shop-00"), ()),)
+    assert when(mall, state, SetAccess(close=("shop-00",))).events == ()
+    assert when(mall, state, SetAccess(open=("shop-00",))).reply == Access(closed=("door-01",))
+    assert refused(mall, state, SetAccess(close=("bay-0",))) == "place_not_found"
+    assert refused(mall, state, SetAccess(close=("door-02",), open=("door-02",))) == "closed_and_opened"
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (DrawZone(zone=DrawnZone(id="z", name="Z", level=7, shape=Circle(5.0, 5.0, 2.0))), "invalid_zone"),
+        (EraseZone(zone_id="z"), "zone_not_found"),
+        (SetTraits(subject=u4(1, 2), segments=bytes(8)), "invalid_traits"),
+        (SetTraits(subject=u4(1, 1), segments=bytes(16)), "invalid_traits"),
+        (CountGates(counts=(GateCount("n", 1, 5, 0), GateCount("n", 2, 4, 0))), "count_went_down"),
+        (CreateOffer(offer=Offer(id="x", unit_id="shop-00", title="x", audience=Inside(), terms=Terms(quiet=(Open(9.0, 1.0),)))), "invalid"),
+    ],
+)
+def test_what_breaks_a_rule_changes_nothing(command: Command, code: str) -> None:
+    mall, state = Mall(), MallState()
+    assert refused(mall, state, command).startswith(code)
+    assert state == MallState()
 
 
 def test_a_walk_in_tells_where_and_what_is_near() -> None:

@@ -392,7 +392,7 @@ async def test_a_zone_counts_who_is_inside() -> None:
         await at.system.take("demo", "parkside", rows((5, 0, 7.0, 24.0), (6, 0, 7.0, 25.0), (7, 0, 7.0, 10.0)), source="sim", tick=0)
         await at.system.watermark("demo", "parkside", "sim", tick=0, rows=3)
         shop = await at.system.ask(Address("zone", "demo", "parkside:shop-00"), GetZone())
-        assert shop == ZoneState(tick=0, inside=2, entries=2, exits=0, dwells=0, stayed_s=0.0)
+        assert shop == ZoneState(tick=0, inside=2, entries=2, exits=0, dwells=0, stayed_s=0.0, ground_m2=80.0)
         unknown = await at.system.ask(Address("zone", "demo", "parkside:attic"), GetZone())
         assert isinstance(unknown, Rejected)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from actors.messages import BayChange, Store
+from actors.messages import BayChange, GateCount, Store
 from gateway import frames as f
+from spatial.drawn_zones import DrawnZone, Open, Polygon
 from spatial.offers import Everyone, Offer, Within
 
 KEY = bytes(range(16))
@@ -21,6 +22,11 @@ OFFER = Offer(
 )
 FLASH = Offer(id="flash", unit_id="u-3", title="Half price", audience=Everyone(), flash=True)
 STORE = Store(unit_id="u-12", name="Kaffeehaus", category="cafe", level=1, x_m=10.0, y_m=20.5, distance_m=3.25, offers=("coffee",))
+
+ZONE = DrawnZone(
+    id="queue", name="Queue at the bakery", level=1, shape=Polygon(((((0.0, 0.0), (10.0, 0.0), (10.0, 8.0), (0.0, 8.0)),),)), dwell_s=30.0, margin_m=1.5,
+    hours=(Open(0.0, 3600.0, 86_400.0),),
+)  # fmt: skip
 
 CLIENT: tuple[f.ClientFrame, ...] = (
     f.Hello(client="phone-1", guest_of="demo", venue="parkside", resume=PLACE),
@@ -47,6 +53,27 @@ CLIENT: tuple[f.ClientFrame, ...] = (
     f.GetOffers(seq=9, venue="parkside"),
     f.FindStores(seq=10, venue="parkside", level=1, x=12.5, y=7.25, k=3),
     f.Search(seq=29, venue="parkside", text="Kafehaus", level=1, x=12.5, y=7.25, k=3),
+    f.GetRoute(
+        seq=30,
+        venue="parkside",
+        goal=f.Spot(category="cafe"),
+        start=f.Spot(level=1, x=12.5, y=7.25),
+        profile="pram",
+        ways={"stairs_up": "forbid"},
+    ),
+    f.GetIsochrone(seq=31, venue="parkside", within_s=120.0, start=f.Spot(place="north_entrance")),
+    f.GetAccess(seq=32, venue="parkside"),
+    f.SetAccess(seq=33, venue="parkside", close=("lift-north",), open=("u-12",)),
+    f.DrawZone(seq=34, venue="parkside", zone=ZONE),
+    f.EraseZone(seq=35, venue="parkside", zone="queue"),
+    f.GetZones(seq=36, venue="parkside", box=f.Box(1, 0.0, 0.0, 60.0, 40.0)),
+    f.SetTraits(seq=37, venue="parkside", subject=SUBJECTS, segments=np.array([3, 4], "<u8").tobytes(), language="de"),
+    f.Explain(seq=38, venue="parkside", offer="coffee", subject=7),
+    f.Measure(seq=39, venue="parkside", zone="queue", voronoi=True),
+    f.GetHeat(seq=40, venue="parkside", level=1),
+    f.CountGates(seq=41, venue="parkside", counts=(GateCount("north", 12, 240, 180),)),
+    f.CompareParking(seq=42, venue="parkside", moving_at_most=5),
+    f.Recount(seq=43, venue="parkside", moving=2),
     f.GetZone(seq=11, venue="parkside", zone="u-12"),
     f.GetClock(seq=12, venue="parkside"),
     f.CreateOffer(seq=13, venue="parkside", offer=OFFER),
@@ -71,6 +98,26 @@ SERVER: tuple[f.ServerFrame, ...] = (
     f.Done(seq=13),
     f.WalkedIn(seq=2, venue="parkside", venue_name="Parkside", level=0, x=1.0, y=2.0, stores=(STORE,)),
     f.Stores(seq=10, stores=(STORE,)),
+    f.Route(
+        seq=30, metres=41.5, seconds=91.0, goal="u-12",
+        legs=(f.WalkLeg(1, XS, YS, 41.5, 31.0), f.RideLeg("lift-north", "elevator", 1, 2, 40.0, 60.0)),
+        words=("Start on Level 1 and head for the lift.", "Take the lift up to Level 2.", "Kaffeehaus is on your left."),
+    ),
+    f.NoRoute(seq=30, reason="closed", message="every way between north_entrance and u-12 is closed at the moment"),
+    f.Isochrone(seq=31, cell_m=4.0, level=bytes([0, 1]), x=XS, y=YS, seconds=XS, places={"u-12": 31.5}),
+    f.Access(seq=32, venue="parkside", closed=("lift-north",)),
+    f.Explained(
+        seq=38, offer="coffee", subject=7, outcome="too_far", message="coffee to 7: not pushed: u-12 is 95 s away, more than 60 s", pushes=0,
+    ),
+    f.Measures(
+        seq=39, zone="queue", tick=610, inside=40, ground_m2=80.0, density_per_m2=0.5, service="C", waiting="A", mean_stay_s=41.5, voronoi_per_m2=0.62,
+        entries_per_min=12.0, exits_per_min=9.0, stays_s=(0, 10, 30), stays=(4, 9, 2),
+    ),
+    f.Heat(
+        seq=40, venue="parkside", level=1, tick=610, x0_m=-10.0, y0_m=0.0, cell_m=4.0, cols=2, rows=1, person_s=XS, since_tick=10,
+    ),
+    f.ParkingCompared(seq=42, venue="parkside", total=200, taken=57, inside=60, drift=3),
+    f.ZoneList(seq=36, zones=(ZONE,)),
     f.OfferList(seq=9, offers=(OFFER, FLASH)),
     f.ZoneState(seq=11, tick=610, inside=4, entries=9, exits=5, dwells=2, stayed_s=730.5),
     f.ClockState(seq=12, tick=610, epoch=2, driven=True, late_rows=0, late_ticks=0),
@@ -99,6 +146,9 @@ SERVER: tuple[f.ServerFrame, ...] = (
     f.Dots(venue="parkside", level=0, tick=610, pseudonym=SUBJECTS, x=XS, y=YS),
     f.Density(
         venue="parkside", level=1, tick=610, x0_m=-10.0, y0_m=0.0, cell_m=5.0, cols=2, rows=2, count=np.array([0, 3, 12, 0], "<u2").tobytes()
+    ),
+    f.Zone(
+        venue="parkside", zone="queue", tick=610, inside=40, entries=90, exits=50, dwells=12, crossed=3, stayed_s=730.5, density_per_m2=0.5, service="C",
     ),
     f.Stats(
         venue="parkside", tick=610, inside=(120, 80), pushes=15, entries=200, exits=0, dwells=40, tick_ms=3.5, zones={"u-12": 4},

@@ -9,7 +9,7 @@ from esplanade.core.errors import InvalidInput
 from scenarios.oracle import Pushes, compare, find
 from scenarios.recording import TickRows
 from spatial.columns import LEFT, PositionColumns
-from spatial.offers import STALE_TICKS, Everyone, Inside, Offer, Within
+from spatial.offers import STALE_TICKS, Everyone, Inside, Offer, Terms, Within
 from tests.scenarios.plans import small_venue
 
 Row = tuple[int, int, float, float]
@@ -113,6 +113,12 @@ def test_ticks_out_of_order_are_refused() -> None:
     rows = [TickRows(1, PositionColumns.empty()), TickRows(1, PositionColumns.empty())]
     with pytest.raises(InvalidInput, match="1 comes after 1"):
         find(rows, offers=(), venue=small_venue(), first_tick=0, last_tick=3)
+
+
+def test_an_offer_with_terms_is_refused_and_not_guessed_at() -> None:
+    offer = Offer(id="o", unit_id="u", title="t", audience=Inside(), terms=Terms(budget=3))
+    with pytest.raises(InvalidInput, match="have terms"):
+        find((), offers=(offer,), venue=small_venue(), first_tick=0, last_tick=1)
 
 
 def test_missing_and_unexpected_are_told_apart_and_duplicates_do_not_count() -> None:
