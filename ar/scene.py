@@ -63,6 +63,15 @@ class Merged:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """What a batch would do: operations that can be applied now, in order; how many are known already; all that would wait then, older ones too."""
+
+    ready: list[Op]
+    known: int
+    waiting: dict[Dot, Op]
+
+
+@dataclass(frozen=True, slots=True)
 class Ack:
     """What a client has: its version vector, and its clock (every later operation of its is stamped above it)."""
 
@@ -152,6 +161,22 @@ class Scene:
         """Winning values that are not None, by name."""
         found = {key: self.get(node, key) for key in sorted(self._values.get(node, {}))}
         return {key: value for key, value in found.items() if value is not None}
+
+    def above(self, node: Dot) -> Iterator[Dot]:
+        """The node, what it stands in, and so on up to the root; of what was deleted: where it was before. The root alone for a node that is not known."""
+        here, seen = node, {node}
+        while here != ROOT:
+            place = self._tree.get(here)
+            if place is None:
+                break
+            yield here
+            here = place.parent
+            if here == TRASH:
+                here = Dot(*msgspec.msgpack.decode(place.order, type=tuple[str, int])) if place.order else ROOT
+            if here in seen:  # a deleted node whose former parent went below it
+                break
+            seen.add(here)
+        yield ROOT
 
     def conflicts(self, node: Dot | None = None) -> list[Lost]:
         """What lost against concurrent writers and has not been settled since; of one node, or of all."""
@@ -301,6 +326,19 @@ class Scene:
 
     def delta(self, seen: Mapping[str, int]) -> bytes:
         """What a replica at `seen` lacks, causes first. Raises Conflict where it lags behind what was forgotten: it needs a snapshot."""
+        return encode(self._missing(seen))
+
+    def page(self, seen: Mapping[str, int], most_bytes: int) -> tuple[bytes, bool]:
+        """As `delta`, but about `most_bytes` of it at most, the oldest first; and whether that is all. One operation is given in any case."""
+        missing = self._missing(seen)
+        size = 0
+        for at, op in enumerate(missing):
+            size += op.weight()
+            if size > most_bytes and at:
+                return encode(missing[:at]), False
+        return encode(missing), True
+
+    def _missing(self, seen: Mapping[str, int]) -> list[Op]:
         start = len(self._arrived)
         missing = sum(n - seen.get(client, 0) for client, n in self._seen.items() if n > seen.get(client, 0))
         found: list[Op] = []
@@ -311,7 +349,8 @@ class Scene:
                 found.append(op)
         if len(found) < missing:
             raise Conflict(f"a replica that lacks {missing} operations, of which {missing - len(found)} were forgotten: load a snapshot")
-        return encode(reversed(found))
+        found.reverse()
+        return found
 
     def merge(self, data: bytes, *, now_ms: int, author: str | None = None) -> Merged:
         """Take a batch in. In any order and any number of times, the outcome is the same. Nothing is taken of a batch that breaks a rule.
@@ -319,6 +358,14 @@ class Scene:
         Raises InvalidInput (garbled, from the future, a stamp that goes back), Forbidden where an operation is not of `author` (given by a server
         that knows who sent the batch) or COLLECT of any other than the authority, LimitExceeded where too many wait for their causes.
         """
+        judged = self.judge(data, now_ms=now_ms, author=author)
+        self._waiting = judged.waiting
+        if judged.ready:
+            self._apply(judged.ready)
+        return Merged(len(judged.ready), judged.known, len(judged.waiting))
+
+    def judge(self, data: bytes, *, now_ms: int, author: str | None = None) -> Judged:
+        """What `merge` would do with a batch, without doing it. Raises as `merge`."""
         known, ready = 0, []
         seen, stamps = dict(self._seen), dict(self._stamps)
         queue: dict[Dot, Op] = {}
@@ -351,10 +398,7 @@ class Scene:
             raise LimitExceeded(f"{len(waiting)} operations wait for their causes: at most {MAX_WAITING}; load a snapshot")
         if len(self._tree) + len(ready) > 2 * MAX_NODES:
             raise LimitExceeded(f"scene of {len(self._tree)} nodes and {len(ready)} operations more: at most {MAX_NODES} nodes")
-        self._waiting = waiting
-        if ready:
-            self._apply(ready)
-        return Merged(len(ready), known, len(waiting))
+        return Judged(ready, known, waiting)
 
     def _check(self, op: Op, now_ms: int) -> None:
         self._clock.check(op.stamp, now_ms)
@@ -563,8 +607,8 @@ class Scene:
         return msgspec.msgpack.encode(body)
 
     @classmethod
-    def load(cls, client: str, data: bytes, *, now_ms: int, authority: str = AUTHORITY) -> Scene:
-        """A replica of `client` from a snapshot. Raises InvalidInput where it is garbled or its hash differs."""
+    def load(cls, client: str, data: bytes, *, now_ms: int | None = None, authority: str = AUTHORITY) -> Scene:
+        """A replica of `client` from a snapshot. Raises InvalidInput where it is garbled, its hash differs or its clock is ahead of `now_ms` (None: it is our own)."""
         try:
             body = msgspec.msgpack.decode(data, type=_Snapshot)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
@@ -572,7 +616,8 @@ class Scene:
         if hashlib.sha256(body.ops).digest() != body.digest:
             raise InvalidInput("scene snapshot: the operations differ from their hash; fetch it again")
         scene = cls(client, authority=authority)
-        scene._clock.check(max(body.clock, 1), now_ms)
+        if now_ms is not None:
+            scene._clock.check(max(body.clock, 1), now_ms)
         scene._gone = {Dot(c, s): stamp for c, s, stamp in body.gone}
         ops = decode(body.ops)
         scene._apply([op for op in ops if op.kind != COLLECT])

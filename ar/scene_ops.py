@@ -66,6 +66,11 @@ class Op:
         """Whether the author had seen the operation of that name."""
         return other.seq < self.dot.seq if other.client == self.dot.client else self.context.get(other.client, 0) >= other.seq
 
+    def weight(self) -> int:
+        """About how many bytes it takes: what `encode` writes for its value, order and nodes, and a dozen for the rest."""
+        value = len(self.value) if isinstance(self.value, str | bytes) else 1 if type(self.value) is int else len(msgspec.msgpack.encode(self.value))
+        return 12 + value + len(self.order) + len(self.context) + 8 * len(self.nodes)
+
     def rank(self) -> tuple[int, str]:
         """The order of all operations, the same everywhere."""
         return self.stamp, self.dot.client

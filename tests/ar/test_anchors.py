@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,11 +38,11 @@ class Twin:
         self.anchors: dict[int, tuple[Anchor, int]] = {}
         self.carriers: dict[str, tuple[int, tuple[float, float, float], tuple[float, float, float, float]]] = {}
 
-    def place(self, one: Anchor) -> tuple[int, np.ndarray[Any, np.dtype[np.float64]]]:
+    def place(self, one: Anchor) -> tuple[int, Sequence[float]]:
         if not one.carrier:
-            return one.level, np.array(one.position_m)
+            return one.level, one.position_m
         level, position, rotation = self.carriers.get(one.carrier, (one.level, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0)))
-        return level, Poses.of(position, rotation).apply([one.position_m])[0]
+        return level, Poses.of(position, rotation).apply([one.position_m])[0].tolist()
 
     def near(self, level: int, x: float, y: float, radius_m: float, k: int, seeker: Seeker, now_ms: int) -> list[tuple[float, int]]:
         found = []
@@ -79,7 +80,7 @@ def test_what_is_near_is_what_a_look_at_all_of_them_finds_whatever_changed_befor
             where = (chance.randrange(2), (chance.uniform(0, 120), chance.uniform(0, 120), 0.0), (0.0, 0.0, math.sin(0.3), math.cos(0.3)))
             book.carry("float-1", *where)
             twin.carriers["float-1"] = where
-        elif step % 4 == 0:
+        elif step % 8 == 0:
             seeker = Seeker(
                 chance.randrange(4), chance.random() < 0.3, tuple(chance.sample(["art", "sale"], chance.randrange(2))), chance.random() < 0.2
             )
