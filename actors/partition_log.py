@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from actors.anchors import Anchors
 from actors.behaviour import Behaviour
 from actors.entity import Entity, SavedEntity
 from actors.events import decode_event, encode_event
@@ -21,6 +22,7 @@ from actors.mall import Mall, MallState
 from actors.positions import HostSettings, PositionHost, Step
 from actors.reminders import Alarms
 from actors.requests import host_address
+from actors.scene import SceneActor
 from actors.session import Session
 from actors.venue_book import VenueBook
 from actors.venue_shelf import VenueShelf
@@ -42,6 +44,8 @@ BEHAVIOURS: Final[Behaviours] = {
     "zone": Zone(),
     "ledger": Ledger(),
     "session": Session(),
+    "anchors": Anchors(),
+    "scene": SceneActor(),
 }
 
 

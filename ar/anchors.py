@@ -11,6 +11,7 @@ State is columns by row; removal swaps with the last row. The same changes in th
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Final, Literal, get_args
@@ -86,6 +87,21 @@ class Held(msgspec.Struct, frozen=True, omit_defaults=True):
     agreed: int = 0
     disputed: int = 0
     distance_m: float = 0.0
+
+    def after(self, agreed: int, disputed: int) -> Held:
+        """With so many observations more."""
+        agreed, disputed = self.agreed + agreed, self.disputed + disputed
+        return msgspec.structs.replace(self, agreed=agreed, disputed=disputed, quality=_rated(self.anchor.quality, agreed, disputed))
+
+    def at(self, pose: Poses) -> Held:
+        """Its next version, at a refined pose."""
+        (x, y, z), (qx, qy, qz, qw) = pose.translation_m[0].tolist(), pose.rotation[0].tolist()
+        moved = msgspec.structs.replace(self.anchor, position_m=(x, y, z), rotation=(qx, qy, qz, qw))
+        return msgspec.structs.replace(self, anchor=moved, version=self.version + 1)
+
+
+def _rated(quality: float, agreed: float, disputed: float) -> float:
+    return (TRUST * quality + agreed) / (TRUST + agreed + disputed)
 
 
 class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -208,6 +224,7 @@ class AnchorBook:
         self._carried = 0
         self._sheets = Sheets([("levels", MAX_LEVELS)])
         self._pending: dict[int, None] = {}
+        self._expiring: list[tuple[int, bytes]] = []  # a heap; what was changed since is passed over
         self._tiers: dict[int, _Tier] = {}
 
     def __len__(self) -> int:
@@ -329,18 +346,25 @@ class AnchorBook:
             self._covariance[anchor.id] = anchor.covariance
         if anchor.payload:
             self._payload[anchor.id] = anchor.payload
+        if anchor.expires_ms:
+            heapq.heappush(self._expiring, (anchor.expires_ms, anchor.id))
         if moved:
             self._touched(row)
 
-    def room(self, anchor: Anchor) -> None:
-        """Raises LimitExceeded where the anchor does not fit any more."""
-        if anchor.id not in self._row and self._n >= MAX_ANCHORS:
+    def room(self, anchor: Anchor, *, more: int = 0) -> None:
+        """Raises LimitExceeded where the anchor does not fit any more beside those here and `more` to come."""
+        if anchor.id not in self._row and self._n + more >= MAX_ANCHORS:
             raise LimitExceeded(f"anchors: {self._n} in this venue; at most {MAX_ANCHORS}, remove some")
         if tuple(sorted(anchor.tags)) not in self._tag_set and len(self._tag_sets) >= MAX_TAG_SETS:
             raise LimitExceeded(f"anchors: {len(self._tag_sets)} different sets of tags in this venue; at most {MAX_TAG_SETS}, use fewer")
-        if anchor.carrier and self._carried >= MAX_CARRIED:
+        if anchor.carrier and self._carried + more >= MAX_CARRIED:
             raise LimitExceeded(f"anchors: {self._carried} on things that move; at most {MAX_CARRIED}")
-        if anchor.carrier and anchor.carrier not in self._carrier and len(self._carriers) >= MAX_CARRIERS:
+        if anchor.carrier:
+            self.carrier_room(anchor.carrier, more=more)
+
+    def carrier_room(self, carrier: str, *, more: int = 0) -> None:
+        """Raises LimitExceeded where a thing that moves is one too many."""
+        if carrier not in self._carrier and len(self._carriers) + more >= MAX_CARRIERS:
             raise LimitExceeded(f"anchors: {len(self._carriers)} things that move; at most {MAX_CARRIERS}")
 
     def remove(self, identity: bytes) -> None:
@@ -382,23 +406,52 @@ class AnchorBook:
     def carry(self, carrier: str, level: int, position_m: Sequence[float], rotation: Sequence[float]) -> None:
         """Where a thing that moves is now: with it, every anchor on it. Raises InvalidInput for a pose that is none, LimitExceeded."""
         pose = Poses.of(position_m, rotation)
+        self.carrier_room(carrier)
         at = self._carrier.get(carrier)
         x, y, z = (float(v) for v in pose.translation_m[0])
         qx, qy, qz, qw = (float(v) for v in pose.rotation[0])
         state = _Carrier(carrier, level, (x, y, z), (qx, qy, qz, qw))
         if at is None:
-            if len(self._carriers) >= MAX_CARRIERS:
-                raise LimitExceeded(f"anchors: {len(self._carriers)} things that move; at most {MAX_CARRIERS}")
             self._carrier[carrier] = len(self._carriers)
             self._carriers.append(state)
         else:
             self._carriers[at] = state
         self._tiers.pop(_CARRIED, None)
 
+    def carrier(self, name: str) -> tuple[int, tuple[float, float, float], tuple[float, float, float, float]] | None:
+        """Level, position and rotation of a thing that moves; None for one that nobody has named."""
+        at = self._carrier.get(name)
+        return None if at is None else (self._carriers[at].level, self._carriers[at].position_m, self._carriers[at].rotation)
+
     def expired(self, now_ms: int, most: int) -> list[bytes]:
-        """Ids of anchors whose time is over, in row order; at most `most`."""
-        rows = np.flatnonzero((self._columns.expires_ms[: self._n] > 0) & (self._columns.expires_ms[: self._n] <= now_ms))[:most]
-        return self.ids(rows)
+        """Ids of anchors whose time is over, the longest first; at most `most`."""
+        found: list[tuple[int, bytes]] = []
+        while self._expiring and self._expiring[0][0] <= now_ms and len(found) < most:
+            due = heapq.heappop(self._expiring)
+            row = self._row.get(due[1])
+            if row is not None and self._columns.expires_ms[row] == due[0] and due not in found[-1:]:
+                found.append(due)
+        for due in found:
+            heapq.heappush(self._expiring, due)
+        return [identity for _, identity in found]
+
+    def preview(self, anchor: Anchor, owner: int) -> Held:
+        """What `put` would make of an anchor: its next version, or its first with this owner."""
+        pose = Poses.of(anchor.position_m, anchor.rotation)
+        version, agreed, disputed, row = 1, 0, 0, self._row.get(anchor.id)
+        c = self._columns
+        if row is not None:
+            owner, version = int(c.owner[row]), int(c.version[row]) + 1
+            carrier = self._carrier.get(anchor.carrier, -2) if anchor.carrier else -1
+            same = c.level[row] == anchor.level and c.carrier[row] == carrier and (c.rotation[row] == pose.rotation[0]).all()
+            if same and (c.position_m[row] == pose.translation_m[0]).all():
+                agreed, disputed = int(c.agreed[row]), int(c.disputed[row])
+        level = anchor.level
+        at = self._carrier.get(anchor.carrier) if anchor.carrier else None
+        if at is not None:
+            level, pose = self._carriers[at].level, Poses.of(self._carriers[at].position_m, self._carriers[at].rotation) @ pose
+        held = Held(msgspec.structs.replace(anchor, level=level, tags=tuple(sorted(anchor.tags))), owner, version - 1, 0.0, agreed, disputed)
+        return held.at(pose).after(0, 0)
 
     # --- bytes --------------------------------------------------------------------------------------------------------
 
@@ -425,6 +478,8 @@ class AnchorBook:
         book._n, book._columns, book._tier = n, room, np.zeros(len(room.level), np.uint8)
         raw = saved.columns["id"]
         book._row = {raw[ID_BYTES * i : ID_BYTES * (i + 1)]: i for i in range(n)}
+        book._expiring = [(int(room.expires_ms[row]), book.ids(np.array([row]))[0]) for row in np.flatnonzero(room.expires_ms[:n])]
+        heapq.heapify(book._expiring)
         book._covariance, book._payload = saved.covariance, saved.payload
         book._tag_sets = saved.tag_sets
         book._tag_set = {tags: i for i, tags in enumerate(saved.tag_sets)}
@@ -476,8 +531,7 @@ class AnchorBook:
 
     def _quality(self, row: int) -> float:
         c = self._columns
-        agreed, disputed = float(c.agreed[row]), float(c.disputed[row])
-        return (TRUST * float(c.quality[row]) + agreed) / (TRUST + agreed + disputed)
+        return _rated(float(c.quality[row]), float(c.agreed[row]), float(c.disputed[row]))
 
     def _held(self, rows: npt.NDArray[np.integer], distance_m: F8) -> list[Held]:
         """Rows as anchors; read column by column, which is some times quicker than row by row."""
@@ -592,10 +646,10 @@ class AnchorBook:
                 hits = tier.index.nearest(level[asked], x[asked], y[asked], want, within_m=radius_m)
             if bad is None:
                 bad = hits.refused
-            question = hits.question
-            row = tier.rows[hits.row]
-            good = (row < self._n) & (self._tier[row] == tier.number)
-            good[good] = self._seen(row[good], seeker, now_ms)
+            question, row = hits.question, tier.rows[hits.row]
+            good = (self._tier[row] == tier.number) & self._seen(row, seeker, now_ms)
+            if good.all() and not found:
+                return (question, row, hits.distance_m), bad
             counts = np.bincount(question[good], minlength=len(asked))
             short = (counts < k) & (np.diff(hits.offset) >= want) & (not whole)
             kept = good & ~short[question]

@@ -110,22 +110,27 @@ class Verifier:
 # --- permissions ------------------------------------------------------------------------------------------------------
 
 _EVERYONE: Final[frozenset[type]] = frozenset({f.Hello, f.Ping, f.Subscribe, f.Unsubscribe, f.GetOffers, f.FindStores, f.Search, f.GetClock, f.Ack})
-_SHOPPER: Final = _EVERYONE | {f.WalkIn, f.Move, f.Leave, f.Pay, f.GetBalance, f.Transfer, f.GetStatement}
+_SEES_ANCHORS: Final[frozenset[type]] = frozenset({f.ResolveAnchors, f.AnchorsNear, f.SceneSync})
+_PLACES_ANCHORS: Final[frozenset[type]] = _SEES_ANCHORS | {f.HostAnchor, f.ObserveAnchor, f.RemoveAnchors, f.SceneApply, f.ScenePresence}
+_SHOPPER: Final = _EVERYONE | _PLACES_ANCHORS | {f.WalkIn, f.Move, f.Leave, f.Pay, f.GetBalance, f.Transfer, f.GetStatement}
 
 _TILL: Final[frozenset[type]] = frozenset({f.GetStatement, f.Refund, f.Hold, f.Post, f.Void, f.GetTill})
 
 PERMITTED: Final[dict[Role, frozenset[type]]] = {
     "guest": _SHOPPER,
     "shopper": _SHOPPER,
-    "feed": _EVERYONE | {f.SetBays, f.OpenSource, f.CloseSource, f.Columns, f.Watermark, f.TopUps, f.Payments},
-    "operator": _EVERYONE | {f.GetZone, f.CreateOffer, f.EndOffer, f.SetBays, f.GetBooks, f.TopUps} | _TILL,
-    "engineer": _EVERYONE | {f.GetZone, f.GetBooks},
+    "feed": _EVERYONE
+    | _SEES_ANCHORS
+    | {f.ObserveAnchor, f.CarryAnchors}
+    | {f.SetBays, f.OpenSource, f.CloseSource, f.Columns, f.Watermark, f.TopUps, f.Payments},
+    "operator": _EVERYONE | {f.GetZone, f.CreateOffer, f.EndOffer, f.SetBays, f.GetBooks, f.TopUps} | _TILL | _PLACES_ANCHORS | {f.CarryAnchors},
+    "engineer": _EVERYONE | _SEES_ANCHORS | {f.GetZone, f.GetBooks},
 }
 """Role -> frames it may send. The only place where this is said."""
 
-Topic = Literal["dots", "density", "stats", "offers", "parking", "clock", "payments"]
+Topic = Literal["dots", "density", "stats", "offers", "parking", "clock", "payments", "anchors", "scene", "presence"]
 
-_PUBLIC_TOPICS: Final[frozenset[Topic]] = frozenset({"density", "stats", "offers", "parking", "clock"})
+_PUBLIC_TOPICS: Final[frozenset[Topic]] = frozenset({"density", "stats", "offers", "parking", "clock", "anchors", "scene", "presence"})
 
 READABLE: Final[dict[Role, frozenset[Topic]]] = {
     "guest": _PUBLIC_TOPICS,
@@ -141,7 +146,7 @@ SEES_SMALL_COUNTS: Final[frozenset[Role]] = frozenset({"operator", "engineer"})
 
 @dataclass(frozen=True, slots=True)
 class TopicName:
-    """A topic as clients name it: `payments`, `venue/<venue>/<kind>` or `venue/<venue>/<kind>/<level>`."""
+    """A topic as clients name it: `payments`, `venue/<venue>/<kind>`, `venue/<venue>/<kind>/<level>`, or `venue/<venue>/<kind>/<scene>`."""
 
     kind: Topic
     venue: str | None
@@ -160,12 +165,16 @@ class TopicName:
                 level = int(parts[3])
                 if level <= 254 and str(level) == parts[3]:
                     return cls("dots" if kind == "dots" else "density", venue, level)
+            if len(parts) == 4 and kind in ("scene", "presence"):
+                check_name(parts[3], "scene")
+                return cls("scene" if kind == "scene" else "presence", venue, None)
             if len(parts) == 3:
-                for name in ("stats", "offers", "parking", "clock"):
+                for name in ("stats", "offers", "parking", "clock", "anchors"):
                     if kind == name:
                         return cls(name, venue, None)
         raise InvalidInput(
-            f"topic {text[:160]!r}: topics are payments, venue/<venue>/stats, .../offers, .../parking, .../clock, .../dots/<level>, .../density/<level>"
+            f"topic {text[:160]!r}: topics are payments, venue/<venue>/stats, .../offers, .../parking, .../clock, .../anchors, "
+            ".../dots/<level>, .../density/<level>, .../scene/<scene>, .../presence/<scene>"
         )
 
 

@@ -131,6 +131,15 @@ MATRIX = {  # frame -> roles that may; written out, so that a change of the tabl
     "search": "guest shopper feed operator engineer",
     "get_zone": "operator engineer",
     "get_clock": "guest shopper feed operator engineer",
+    "host_anchor": "guest shopper operator",
+    "resolve_anchors": "guest shopper feed operator engineer",
+    "anchors_near": "guest shopper feed operator engineer",
+    "observe_anchor": "guest shopper feed operator",
+    "remove_anchors": "guest shopper operator",
+    "carry_anchors": "feed operator",
+    "scene_sync": "guest shopper feed operator engineer",
+    "scene_apply": "guest shopper operator",
+    "scene_presence": "guest shopper operator",
     "create_offer": "operator",
     "end_offer": "operator",
     "set_bays": "feed operator",
@@ -165,6 +174,9 @@ def test_the_table_names_no_frame_that_is_not() -> None:
         ("venue/v/clock", "guest shopper feed operator engineer"),
         ("venue/v/parking", "guest shopper feed operator engineer"),
         ("venue/v/offers", "guest shopper feed operator engineer"),
+        ("venue/v/anchors", "guest shopper feed operator engineer"),
+        ("venue/v/scene/hall", "guest shopper feed operator engineer"),
+        ("venue/v/presence/hall", "guest shopper feed operator engineer"),
         ("payments", "operator engineer"),
     ],
 )
@@ -176,7 +188,7 @@ def test_each_role_may_read_exactly_its_topics(topic: str, roles: str) -> None:
 @pytest.mark.parametrize(
     "topic",
     ["", "venue", "venue/v", "venue/v/pushes", "venue/v/dots", "venue/v/dots/255", "venue/v/dots/01", "venue/v/dots/-1", "venue/v/dots/٣",
-     "venue//stats", "venue/a/b/stats", "venue/v/stats/0", "payments/x", "esp:other:payments", "venue/../stats"],
+     "venue//stats", "venue/a/b/stats", "venue/v/stats/0", "venue/v/scene", "venue/v/scene/", "venue/v/scene/a/b", "venue/v/anchors/0", "payments/x", "esp:other:payments", "venue/../stats"],
 )  # fmt: skip
 def test_what_is_no_topic_is_refused(topic: str) -> None:
     with pytest.raises(InvalidInput):
