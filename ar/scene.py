@@ -369,15 +369,21 @@ class Scene:
         known, ready = 0, []
         seen, stamps = dict(self._seen), dict(self._stamps)
         queue: dict[Dot, Op] = {}
+        followed: Context = _NOTHING  # a context that is seen wholly; most operations of a batch share theirs
         for op in decode(data):
-            if author is not None and op.dot.client != author:
+            client, seq = op.dot
+            if author is not None and client != author:
                 raise Forbidden(f"operation {op.dot} sent by {author!r}: a client sends its own operations only")
             self._check(op, now_ms)
-            if op.dot.seq <= seen.get(op.dot.client, 0):
+            before = seen.get(client, 0)
+            if seq <= before:
                 known += 1
-            elif _follows(op, seen):
-                _checked_stamp(op, stamps)
-                seen[op.dot.client] = op.dot.seq
+            elif seq == before + 1 and (op.context is followed or _covers(seen, op.context)):
+                followed = op.context
+                if op.stamp <= stamps.get(client, 0):
+                    raise _goes_back(op)
+                stamps[client] = op.stamp
+                seen[client] = seq
                 ready.append(op)
             else:
                 queue[op.dot] = op
@@ -388,8 +394,10 @@ class Scene:
             for dot, op in list(waiting.items()):
                 if dot.seq <= seen.get(dot.client, 0):
                     del waiting[dot]
-                elif _follows(op, seen):
-                    _checked_stamp(op, stamps)
+                elif dot.seq == seen.get(dot.client, 0) + 1 and _covers(seen, op.context):
+                    if op.stamp <= stamps.get(dot.client, 0):
+                        raise _goes_back(op)
+                    stamps[dot.client] = op.stamp
                     seen[dot.client] = dot.seq
                     ready.append(op)
                     del waiting[dot]
@@ -411,23 +419,35 @@ class Scene:
 
     def _apply(self, ops: list[Op]) -> None:
         moves = []
+        seen, stamps, values = self._seen, self._stamps, self._values
         for op in ops:
             client = op.dot.client
-            self._seen[client] = op.dot.seq
-            self._stamps[client] = op.stamp
-            self._clock.see(op.stamp)
+            seen[client] = op.dot.seq
+            stamps[client] = op.stamp
             self._arrived.append(op)
             if op.kind <= MOVE:
                 moves.append(op)
             elif op.kind == SET:
-                if op.node not in self._gone:
-                    keys = self._values.setdefault(op.node, {})
-                    keys[op.key] = [other for other in keys.get(op.key, ()) if not op.saw(other.dot)] + [op]
+                if op.node in self._gone:
+                    continue
+                keys = values.get(op.node)
+                if keys is None:
+                    keys = values[op.node] = {}
+                others = keys.get(op.key)
+                if others is None:
+                    keys[op.key] = [op]
+                    continue
+                # Those stay that the author had not seen: `Op.saw`, written out, as it is what merging does most.
+                context = op.context
+                kept = [other for other in others if other.dot[0] != client and context.get(other.dot[0], 0) < other.dot[1]]
+                kept.append(op)
+                keys[op.key] = kept
             else:
                 self._place(moves)
                 moves = []
                 self._forget(op)
         self._place(moves)
+        self._clock.see(max((op.stamp for op in ops), default=0))
         if any(op.dot.client != self.client for op in ops):
             self._context = MappingProxyType({c: n for c, n in self._seen.items() if c != self.client})
 
@@ -628,11 +648,9 @@ class Scene:
         return scene
 
 
-def _follows(op: Op, seen: Mapping[str, int]) -> bool:
-    return op.dot.seq == seen.get(op.dot.client, 0) + 1 and all(seen.get(c, 0) >= n for c, n in op.context.items())
+def _covers(seen: Mapping[str, int], context: Context) -> bool:
+    return all(seen.get(client, 0) >= n for client, n in context.items())
 
 
-def _checked_stamp(op: Op, stamps: dict[str, int]) -> None:
-    if op.stamp <= stamps.get(op.dot.client, 0):
-        raise InvalidInput(f"operation {op.dot}: its stamp goes back; a client's stamps must grow")
-    stamps[op.dot.client] = op.stamp
+def _goes_back(op: Op) -> InvalidInput:
+    return InvalidInput(f"operation {op.dot}: its stamp goes back; a client's stamps must grow")
