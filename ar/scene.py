@@ -11,7 +11,7 @@ Owns what an operation does. Knows no wire, journal or clock: bytes come from `a
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -293,7 +293,12 @@ class Scene:
         self._redo.clear()
 
     def _order(self, parent: Dot, after: Dot | None, last: bool, moving: Dot) -> bytes:
-        row = [n for n in self._show().get(parent, ()) if n != moving]
+        whole = self._show().get(parent, [])
+        if after is None and last:  # behind all others, which may be thousands: no need to look at them
+            row = whole[-2:] if whole[-1:] == [moving] else whole[-1:]
+            row = [n for n in row if n != moving]
+        else:
+            row = [n for n in whole if n != moving]
         if after is not None and after not in row:
             raise NotFound(f"sibling {after}: not a child of {parent}")
         at = row.index(after) + 1 if after is not None else len(row) if last else 0
@@ -469,7 +474,8 @@ class Scene:
             self._before.append(self._do(op))
             self._log.append(op)
             self._ranks.append(op.rank())
-        self._shown = None
+        if len(moves) > 1 or later or not self._reshow(moves[0], self._before[-1]):
+            self._shown = None
 
     def _do(self, op: Op) -> Place | bool | None:
         """The place before, None for none, False where the operation has no effect."""
@@ -525,6 +531,30 @@ class Scene:
             row.sort(key=lambda n: (self._tree[n].order, n))
         self._shown, self._shown_parent = shown, parents
         return shown
+
+    def _reshow(self, op: Op, before: Place | bool | None) -> bool:
+        """Bring what shows up to date after the newest of all moves, one that goes from nowhere or a living place to a living place. False where it is another."""
+        if self._shown is None or before is False:
+            return self._shown is not None
+        if not self._alive(op.parent) or (isinstance(before, Place) and not self._alive(before.parent)):
+            return False
+        shown, node = self._shown, op.node
+        if isinstance(before, Place):
+            row = shown[before.parent]
+            at = bisect_left(row, (before.order, node), key=lambda n: (before.order if n == node else self._tree[n].order, n))
+            del row[at]
+        insort(shown.setdefault(op.parent, []), node, key=lambda n: (self._tree[n].order, n))
+        self._shown_parent[node] = op.parent
+        return True
+
+    def _alive(self, node: Dot) -> bool:
+        """Whether a node stands in the tree itself, below the root: not in the trash, nor shown only because it was rescued from there."""
+        while node != ROOT:
+            place = self._tree.get(node)
+            if place is None:
+                return False
+            node = place.parent
+        return True
 
     def _rescued(self, raw: dict[Dot, list[Dot]]) -> list[Dot]:
         """Topmost nodes below a deleted one which its deleter had not seen there."""

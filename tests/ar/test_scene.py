@@ -157,6 +157,36 @@ def test_there_is_always_an_order_key_between_two(inserts: list[tuple[int, int]]
     assert len(set(row)) == len(row)
 
 
+def test_what_shows_after_each_edit_is_what_a_fresh_replica_shows() -> None:
+    chance = random.Random(8)
+    scene, other = Scene("a"), Scene("b")
+    for step in range(400):
+        nodes = list(scene.nodes())
+        roll = chance.random()
+        try:
+            if not nodes or roll < 0.35:
+                scene.create(chance.choice([ROOT, *nodes]), now_ms=NOW + step, last=chance.random() < 0.7)
+            elif roll < 0.75:
+                parent = chance.choice([ROOT, *nodes])
+                row = scene.children(parent)
+                node = chance.choice(nodes)
+                after = chance.choice(row) if row and chance.random() < 0.4 else None
+                scene.move(node, parent, now_ms=NOW + step, after=None if after == node else after, last=chance.random() < 0.5)
+            elif roll < 0.85:
+                scene.delete(chance.choice(nodes), now_ms=NOW + step)
+            elif roll < 0.9:
+                scene.undo(now_ms=NOW + step)
+            elif (theirs := list(other.nodes())) and roll < 0.97:
+                other.move(chance.choice(theirs), chance.choice([ROOT, *theirs]), now_ms=NOW + step)
+            else:
+                sync(scene, other)
+        except (InvalidInput, Conflict):
+            continue
+        fresh = Scene("c")
+        fresh.merge(scene.delta({}), now_ms=NOW + 60_000)
+        assert fresh.digest() == scene.digest(), step
+
+
 def test_a_thousand_appended_children_keep_short_keys() -> None:
     key = b""
     for i in range(1000):
