@@ -14,12 +14,11 @@ import numpy as np
 from actors.behaviour import Context, Decision, not_understood
 from actors.events import AnchorsCarried, AnchorsHosted, AnchorsObserved, AnchorsRefined, AnchorsRemoved, EventBody
 from actors.messages import (
-    Anchors as AnchorsReply,
-)
-from actors.messages import (
+    AnchorGraph,
     CarryAnchors,
     Command,
     Done,
+    GetAnchorGraph,
     HostAnchors,
     NearAnchors,
     ObserveAnchors,
@@ -27,6 +26,9 @@ from actors.messages import (
     Rejected,
     RemoveAnchors,
     ResolveAnchors,
+)
+from actors.messages import (
+    Anchors as AnchorsReply,
 )
 from actors.topics import AnchorsChanged, Body
 from ar.anchors import ID_BYTES, AnchorBook, Seeker, check_anchor
@@ -36,6 +38,8 @@ from esplanade.core.ids import Address
 
 MAX_RESOLVED: Final = 1_000
 """Ids of one resolve or removal."""
+MAX_GRAPH: Final = 2_000
+"""Anchors of one refinement."""
 EXPIRED_AT_ONCE: Final = 1_000
 """Expired anchors that leave with one command."""
 
@@ -65,6 +69,9 @@ class Anchors:
                     return _remove(state, command, context)
                 case CarryAnchors():
                     return _carry(state, command, context)
+                case GetAnchorGraph():
+                    anchors, seen = state.graph(MAX_GRAPH)
+                    return Decision((), AnchorGraph(anchors=tuple(anchors), seen=tuple(seen)))
                 case RefineAnchors():
                     return _refine(state, command, context)
                 case _:
@@ -86,7 +93,7 @@ class Anchors:
                     state.remove(identity)
             case AnchorsObserved():
                 for seen, agreed in zip(event.seen, event.agreed, strict=True):
-                    state.observe(seen.id, bool(agreed))
+                    state.observe(seen, bool(agreed))
             case AnchorsCarried():
                 state.carry(event.carrier, event.level, event.position_m, event.rotation)
             case AnchorsRefined():

@@ -305,19 +305,23 @@ class CarryAnchors(_Tagged, frozen=True, kw_only=True, tag="carry_anchors"):
     rotation: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
 
 
+class GetAnchorGraph(_Tagged, frozen=True, kw_only=True, tag="get_anchor_graph"):
+    """Anchors with observations, and these, for a refinement (`ar.anchor_refinement`). Replies AnchorGraph."""
+
+
 class Refined(msgspec.Struct, frozen=True):
     """A pose for the anchor `id`, found from version `version` of it."""
 
     id: AnchorId
     version: int
-    position_m: tuple[float, float, float]
+    position_m: tuple[Metres, Metres, Metres]
     rotation: tuple[float, float, float, float]
 
 
 class RefineAnchors(_Tagged, frozen=True, kw_only=True, tag="refine_anchors"):
     """Poses of a refined pose graph. An anchor that has another version by now, or stands on something that moves, stays. Replies Anchors: those that moved."""
 
-    refined: Annotated[tuple[Refined, ...], msgspec.Meta(max_length=10_000)]
+    refined: Annotated[tuple[Refined, ...], msgspec.Meta(max_length=2_000)]
 
 
 # --- scene/<tenant>/<venue>:<scene> -----------------------------------------------------------------------------------
@@ -346,7 +350,7 @@ Command = (
     ScanQr | CreateOffer | EndOffer | GetOffers | SetBays | GetParking | FindStores | SearchStores | GetZone
     | TopUps | Payments | GetBalance | GetBooks
     | Transfers | SendTransfers | GetUnderWay | ReceiveTransfers | FinishTransfers | SetAccounts | CloseDay | GetAccount
-    | HostAnchors | ResolveAnchors | NearAnchors | ObserveAnchors | RemoveAnchors | CarryAnchors | RefineAnchors | EditScene | SyncScene
+    | HostAnchors | ResolveAnchors | NearAnchors | ObserveAnchors | RemoveAnchors | CarryAnchors | GetAnchorGraph | RefineAnchors | EditScene | SyncScene
     | Remind
 )  # fmt: skip
 
@@ -496,6 +500,13 @@ class Anchors(_Tagged, frozen=True, kw_only=True, tag="anchors"):
     anchors: tuple[Held, ...]
 
 
+class AnchorGraph(_Tagged, frozen=True, kw_only=True, tag="anchor_graph"):
+    """At most 2,000 anchors; every observation is between two of them, or of one from the venue."""
+
+    anchors: tuple[Held, ...]
+    seen: tuple[Observed, ...]
+
+
 class SceneEdits(_Tagged, frozen=True, kw_only=True, tag="scene_edits"):
     """Operations applied, and how many were known already."""
 
@@ -513,7 +524,7 @@ class SceneDelta(_Tagged, frozen=True, kw_only=True, tag="scene_delta"):
 Reply = (
     Done | Rejected | Stores | WalkedIn | Offers | Parking | ZoneState | Settled | Balance | Books
     | UnderWay | Received | Accounts | DayClosing
-    | Anchors | SceneEdits | SceneDelta
+    | Anchors | AnchorGraph | SceneEdits | SceneDelta
 )  # fmt: skip
 
 RECEIVED_BEFORE = 255

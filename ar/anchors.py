@@ -45,6 +45,8 @@ TRUST: Final = 2.0
 GATE_SIGMAS: Final = 3.0
 DEFAULT_SIGMA_M: Final = 0.05
 DEFAULT_SIGMA_RAD: Final = float(np.deg2rad(2.0))
+MAX_KEPT: Final = 8
+"""Observations kept of one anchor for refinement, the newest."""
 TRIANGLE: Final = 21
 """Numbers of a covariance: the upper triangle, row by row."""
 
@@ -192,6 +194,7 @@ class _Saved(msgspec.Struct, array_like=True):
     carriers: list[_Carrier]
     covariance: dict[bytes, tuple[float, ...]]
     payload: dict[bytes, bytes]
+    observed: dict[bytes, list[Observed]]
 
 
 _PENDING, _CHANGED, _PACKED, _CARRIED = range(4)
@@ -216,6 +219,7 @@ class AnchorBook:
         self._row: dict[bytes, int] = {}
         self._covariance: dict[bytes, tuple[float, ...]] = {}
         self._payload: dict[bytes, bytes] = {}
+        self._observed: dict[bytes, list[Observed]] = {}
         self._tag_sets: list[tuple[str, ...]] = [()]
         self._tag_set: dict[tuple[str, ...], int] = {(): 0}
         self._tag_tables: dict[tuple[str, ...], Bool] = {}
@@ -334,6 +338,7 @@ class AnchorBook:
         moved = new or c.level[row] != anchor.level or c.carrier[row] != carrier or (c.position_m[row] != pose.translation_m[0]).any()
         if moved or (c.rotation[row] != pose.rotation[0]).any():
             c.agreed[row] = c.disputed[row] = 0
+            self._observed.pop(anchor.id, None)
         c.id[row] = np.frombuffer(anchor.id, np.uint8)
         c.level[row], c.position_m[row], c.rotation[row] = anchor.level, pose.translation_m[0], pose.rotation[0]
         c.quality[row], c.owner[row], c.expires_ms[row] = anchor.quality, owner, anchor.expires_ms
@@ -376,6 +381,7 @@ class AnchorBook:
         del self._row[identity]
         self._covariance.pop(identity, None)
         self._payload.pop(identity, None)
+        self._observed.pop(identity, None)
         self._pending.pop(row, None)
         if row != last:
             for name in _LAYOUT:
@@ -388,10 +394,33 @@ class AnchorBook:
         self._tier[last] = _PENDING
         self._tiers.pop(_CARRIED, None)
 
-    def observe(self, identity: bytes, agrees: bool) -> None:
-        """One observation more that agrees or does not. Raises NotFound."""
+    def observe(self, seen: Observed, agrees: bool) -> None:
+        """One observation more that agrees or does not; kept for refinement until newer ones take its place. Raises NotFound."""
+        row = self._of(seen.id)
         column = self._columns.agreed if agrees else self._columns.disputed
-        column[self._of(identity)] += 1
+        column[row] += 1
+        if self._columns.carrier[row] < 0:
+            kept = self._observed.setdefault(seen.id, [])
+            kept.append(seen)
+            del kept[:-MAX_KEPT]
+
+    def graph(self, most: int) -> tuple[list[Held], list[Observed]]:
+        """Anchors with observations that are kept, and those that they were seen from, in order of their ids, and these observations: at most `most` anchors.
+
+        What was seen from an anchor that is gone, or stands on something that moves, is left out.
+        """
+        rows: dict[bytes, int] = {}
+        found: list[Observed] = []
+        for identity in sorted(self._observed):
+            for seen in self._observed[identity]:
+                ends = [end for end in (seen.id, seen.seen_from) if end]
+                fit = all(end in self._row and self._columns.carrier[self._row[end]] < 0 for end in ends)
+                new = [end for end in ends if end not in rows]
+                if fit and len(rows) + len(new) <= most:
+                    rows |= {end: self._row[end] for end in new}
+                    found.append(seen)
+        ordered = np.array([rows[identity] for identity in sorted(rows)], np.int64)
+        return self._held(ordered, np.zeros(len(ordered))), found
 
     def move(self, identity: bytes, pose: Poses) -> None:
         """The refined pose of an anchor that stands still: its next version; its observations stay. Raises NotFound, InvalidInput for a carried one."""
@@ -460,7 +489,8 @@ class AnchorBook:
         columns = {name: np.ascontiguousarray(getattr(self._columns, name)[: self._n], dtype).tobytes() for name, (dtype, _) in _LAYOUT.items()}
         covariance = {key: self._covariance[key] for key in sorted(self._covariance)}
         payload = {key: self._payload[key] for key in sorted(self._payload)}
-        return msgspec.msgpack.encode(_Saved(columns, self._tag_sets, self._carriers, covariance, payload))
+        observed = {key: self._observed[key] for key in sorted(self._observed)}
+        return msgspec.msgpack.encode(_Saved(columns, self._tag_sets, self._carriers, covariance, payload, observed))
 
     @classmethod
     def load(cls, data: bytes) -> AnchorBook:
@@ -480,7 +510,7 @@ class AnchorBook:
         book._row = {raw[ID_BYTES * i : ID_BYTES * (i + 1)]: i for i in range(n)}
         book._expiring = [(int(room.expires_ms[row]), book.ids(np.array([row]))[0]) for row in np.flatnonzero(room.expires_ms[:n])]
         heapq.heapify(book._expiring)
-        book._covariance, book._payload = saved.covariance, saved.payload
+        book._covariance, book._payload, book._observed = saved.covariance, saved.payload, saved.observed
         book._tag_sets = saved.tag_sets
         book._tag_set = {tags: i for i, tags in enumerate(saved.tag_sets)}
         book._carriers = saved.carriers

@@ -13,7 +13,7 @@ from gateway import frames as f
 from gateway.auth import Identity
 
 ArFrame = (
-    f.HostAnchor | f.ResolveAnchors | f.AnchorsNear | f.ObserveAnchor | f.RemoveAnchors | f.CarryAnchors | f.SceneSync | f.SceneApply
+    f.HostAnchor | f.ResolveAnchors | f.AnchorsNear | f.ObserveAnchor | f.RemoveAnchors | f.CarryAnchors | f.GetAnchorGraph | f.RefineAnchors | f.SceneSync | f.SceneApply
 )  # fmt: skip
 
 
@@ -39,6 +39,10 @@ def ar_command(frame: ArFrame, identity: Identity, client: str, now_ms: int) -> 
             return m.RemoveAnchors(ids=frame.ids, subject=who, staff=staff)
         case f.CarryAnchors():
             return m.CarryAnchors(carrier=frame.carrier, level=frame.level, position_m=frame.position_m, rotation=frame.rotation)
+        case f.GetAnchorGraph():
+            return m.GetAnchorGraph()
+        case f.RefineAnchors():
+            return m.RefineAnchors(refined=frame.refined)
         case f.SceneSync():
             return m.SyncScene(seen=frame.seen)
         case f.SceneApply():

@@ -123,7 +123,11 @@ PERMITTED: Final[dict[Role, frozenset[type]]] = {
     | _SEES_ANCHORS
     | {f.ObserveAnchor, f.CarryAnchors}
     | {f.SetBays, f.OpenSource, f.CloseSource, f.Columns, f.Watermark, f.TopUps, f.Payments},
-    "operator": _EVERYONE | {f.GetZone, f.CreateOffer, f.EndOffer, f.SetBays, f.GetBooks, f.TopUps} | _TILL | _PLACES_ANCHORS | {f.CarryAnchors},
+    "operator": _EVERYONE
+    | {f.GetZone, f.CreateOffer, f.EndOffer, f.SetBays, f.GetBooks, f.TopUps}
+    | _TILL
+    | _PLACES_ANCHORS
+    | {f.CarryAnchors, f.GetAnchorGraph, f.RefineAnchors},
     "engineer": _EVERYONE | _SEES_ANCHORS | {f.GetZone, f.GetBooks},
 }
 """Role -> frames it may send. The only place where this is said."""

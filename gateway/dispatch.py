@@ -133,6 +133,8 @@ class Dispatch:
                 self._request(peer, frame.seq, self._noted(peer, frame, self._bays(peer, frame)), started)
             case f.HostAnchor() | f.ResolveAnchors() | f.AnchorsNear() | f.ObserveAnchor() | f.RemoveAnchors() | f.CarryAnchors():
                 self._request(peer, frame.seq, self._augmented(peer, frame), started)
+            case f.GetAnchorGraph() | f.RefineAnchors():
+                self._request(peer, frame.seq, self._augmented(peer, frame), started)
             case f.SceneSync() | f.SceneApply():
                 self._request(peer, frame.seq, self._augmented(peer, frame), started)
             case f.ScenePresence():
@@ -361,7 +363,10 @@ class Dispatch:
                 return f.Done(seq=seq)
             case f.HostAnchor() | f.ObserveAnchor():
                 return f.AnchorsAre(seq=seq, anchors=(await self._ask(peer, address, command, m.Anchors, seq)).anchors)
-            case f.ResolveAnchors() | f.AnchorsNear():
+            case f.GetAnchorGraph():
+                graph = await self._ask(peer, address, command, m.AnchorGraph)
+                return f.AnchorGraph(seq=seq, anchors=graph.anchors, seen=graph.seen)
+            case f.ResolveAnchors() | f.AnchorsNear() | f.RefineAnchors():  # a refinement sent again finds other versions, and moves nothing
                 return f.AnchorsAre(seq=seq, anchors=(await self._ask(peer, address, command, m.Anchors)).anchors)
             case _:
                 assert_never(frame)

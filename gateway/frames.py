@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from actors.messages import BayChange, Currency, Key, Money, Store
+from actors.messages import BayChange, Currency, Key, Money, Refined, Store
 from ar.anchors import MAX_RADIUS_M, Anchor, AnchorId, Held, Metres, Observed, Tags
 from spatial.offers import Offer
 
@@ -286,6 +286,21 @@ class CarryAnchors(_Frame, frozen=True, kw_only=True, tag="carry_anchors"):
     rotation: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
 
 
+class GetAnchorGraph(_Frame, frozen=True, kw_only=True, tag="get_anchor_graph"):
+    """Operators: anchors that were observed, and the observations, to refine them. Answered with AnchorGraph."""
+
+    seq: Seq
+    venue: Id
+
+
+class RefineAnchors(_Frame, frozen=True, kw_only=True, tag="refine_anchors"):
+    """Operators: refined poses, each found from a version of its anchor. One with another version by now stays. Answered with AnchorsAre: those that moved."""
+
+    seq: Seq
+    venue: Id
+    refined: Annotated[tuple[Refined, ...], msgspec.Meta(max_length=2_000)]
+
+
 class SceneSync(_Frame, frozen=True, kw_only=True, tag="scene_sync"):
     """What my replica lacks; `seen`: its version vector, by client. Answered with SceneDelta."""
 
@@ -447,7 +462,7 @@ ClientFrame = (
     Hello | Ping | WalkIn | Move | Leave | Ack | Pay | GetBalance
     | Transfer | GetStatement | Refund | Hold | Post | Void | GetTill
     | Subscribe | Unsubscribe | GetOffers | FindStores | Search | GetZone | GetClock
-    | HostAnchor | ResolveAnchors | AnchorsNear | ObserveAnchor | RemoveAnchors | CarryAnchors | SceneSync | SceneApply | ScenePresence
+    | HostAnchor | ResolveAnchors | AnchorsNear | ObserveAnchor | RemoveAnchors | CarryAnchors | GetAnchorGraph | RefineAnchors | SceneSync | SceneApply | ScenePresence
     | CreateOffer | EndOffer | SetBays | GetBooks | OpenSource | CloseSource | Columns | Watermark | TopUps | Payments
 )  # fmt: skip
 
@@ -707,6 +722,14 @@ class AnchorsAre(_Frame, frozen=True, kw_only=True, tag="anchors_are"):
     anchors: tuple[Held, ...]
 
 
+class AnchorGraph(_Frame, frozen=True, kw_only=True, tag="anchor_graph"):
+    """Every observation is between two of the anchors, or of one of them in the venue's frame."""
+
+    seq: Seq
+    anchors: tuple[Held, ...]
+    seen: tuple[Observed, ...]
+
+
 class AnchorsChanged(_Frame, frozen=True, kw_only=True, tag="anchors_changed"):
     """To readers of venue/<v>/anchors: ids (n, 16) bytes of anchors to resolve anew, or to forget."""
 
@@ -777,5 +800,5 @@ class Bye(_Frame, frozen=True, kw_only=True, tag="bye"):
 ServerFrame = (
     Welcome | Pong | Taken | Done | WalkedIn | Stores | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
     | Balance | Statement | Till | Books | Subscribed | Dots | Density | Stats | PaymentStats | OfferState | Parking
-    | AnchorsAre | AnchorsChanged | SceneDelta | SceneApplied | SceneEdits | PresenceIs | Error | Bye
+    | AnchorsAre | AnchorGraph | AnchorsChanged | SceneDelta | SceneApplied | SceneEdits | PresenceIs | Error | Bye
 )  # fmt: skip

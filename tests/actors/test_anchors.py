@@ -9,11 +9,12 @@ import pytest
 from actors.anchors import Anchors
 from actors.behaviour import Context, Decision
 from actors.events import AnchorsHosted, AnchorsRemoved
-from actors.messages import Anchors as AnchorsReply
 from actors.messages import (
+    AnchorGraph,
     CarryAnchors,
     Command,
     Done,
+    GetAnchorGraph,
     GetOffers,
     HostAnchors,
     NearAnchors,
@@ -24,6 +25,7 @@ from actors.messages import (
     RemoveAnchors,
     ResolveAnchors,
 )
+from actors.messages import Anchors as AnchorsReply
 from actors.system import Key
 from actors.topics import AnchorsChanged
 from actors.venue_book import VenueBook
@@ -151,6 +153,14 @@ def test_a_refined_pose_is_taken_once_and_not_over_a_newer_version() -> None:
     assert (moved, moved.version, moved.anchor.position_m) == (state.held(name(1)), 2, (0.5, 0.0, 1.5))
     assert decision.outbox == (("venue/parkside/anchors", AnchorsChanged(venue="parkside", what="moved", ids=name(1))),)
     assert when(state, refine) == Decision((), AnchorsReply(anchors=()))
+
+
+def test_what_was_observed_is_given_out_for_refinement() -> None:
+    state = AnchorBook()
+    when(state, host(anchor(1), anchor(2, 3.0)))
+    seen = Observed(id=name(2), position_m=(3.0, 0.0, 0.0), seen_from=name(1))
+    when(state, ObserveAnchors(seen=(seen,), subject=8, now_ms=NOW))
+    assert when(state, GetAnchorGraph()).reply == AnchorGraph(anchors=(state.held(name(1)), state.held(name(2))), seen=(seen,))
 
 
 @pytest.mark.parametrize(

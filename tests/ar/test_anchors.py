@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ar.anchors import ACCESS, EVERYTHING, TIER_ROWS, Anchor, AnchorBook, Held, Observed, Seeker, check_anchor, full_covariance
+from ar.anchor_refinement import refine_anchors
+from ar.anchors import ACCESS, EVERYTHING, MAX_KEPT, TIER_ROWS, Anchor, AnchorBook, Held, Observed, Seeker, check_anchor, full_covariance
 from ar.pose import Poses
 from esplanade.core.errors import InvalidInput, LimitExceeded, NotFound
 
@@ -29,6 +30,9 @@ def near(
     book: AnchorBook, x: float, y: float, radius_m: float = 20.0, k: int = 20, seeker: Seeker = EVERYTHING, level: int = 0, now_ms: int = NOW
 ) -> list[int]:
     return [int.from_bytes(held.anchor.id, "big") for held in book.near_one(level, x, y, radius_m, k, seeker, now_ms)]
+
+
+HERE = Observed(id=name(1), position_m=(0.0, 0.0, 1.5))
 
 
 class Twin:
@@ -122,7 +126,7 @@ def test_hundreds_resolve_in_one_call_in_the_order_asked_and_what_is_hidden_or_g
 def test_hosting_an_id_again_is_its_next_version_and_another_pose_begins_its_observations_anew() -> None:
     book = AnchorBook()
     book.put(anchor(1), 7)
-    book.observe(name(1), True)
+    book.observe(HERE, True)
     book.put(anchor(1, tags=("sale",)), 7)
     held = book.held(name(1))
     assert (held.version, held.agreed, held.anchor.tags) == (2, 1, ("sale",))
@@ -135,11 +139,11 @@ def test_quality_rises_with_every_observation_that_agrees_and_falls_with_every_o
     book.put(anchor(1, quality=0.5), 7)
     told = [book.quality(name(1))]
     for _ in range(5):
-        book.observe(name(1), book.agrees(Observed(id=name(1), position_m=(0.03, -0.02, 1.5))))
+        book.observe(HERE, book.agrees(Observed(id=name(1), position_m=(0.03, -0.02, 1.5))))
         told.append(book.quality(name(1)))
     assert told == sorted(set(told))
     assert told[-1] == pytest.approx(6 / 7)
-    book.observe(name(1), book.agrees(Observed(id=name(1), position_m=(0.4, 0.0, 1.5))))
+    book.observe(HERE, book.agrees(Observed(id=name(1), position_m=(0.4, 0.0, 1.5))))
     assert book.quality(name(1)) < told[-1]
     assert (book.held(name(1)).agreed, book.held(name(1)).disputed) == (5, 1)
 
@@ -182,7 +186,7 @@ def test_anchors_on_a_float_go_where_it_goes_and_to_another_level_with_a_lift() 
 def test_a_refined_pose_is_a_new_version_found_at_the_new_place() -> None:
     book = AnchorBook()
     book.put(anchor(1), 7)
-    book.observe(name(1), True)
+    book.observe(HERE, True)
     book.move(name(1), Poses.of([30.0, 0.0, 1.5], [0.0, 0.0, 0.0, 1.0]))
     assert near(book, 0.0, 0.0) == []
     assert near(book, 30.0, 0.0) == [1]
@@ -250,3 +254,44 @@ def test_radius_and_number_have_limits_and_carriers_too() -> None:
         book.carry(f"c{i}", 0, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
     with pytest.raises(LimitExceeded, match="1000 things that move"):
         book.room(anchor(1, carrier="one-more"))
+
+
+def test_observations_are_kept_for_refinement_the_newest_of_each_until_a_pose_is_hosted_anew() -> None:
+    book = AnchorBook()
+    for i in range(3):
+        book.put(anchor(i, float(i)), 7)
+    book.put(anchor(3, carrier="float"), 7)
+    for i in range(MAX_KEPT + 4):
+        book.observe(Observed(id=name(1), position_m=(float(i), 0.0, 0.0), seen_from=name(0)), True)
+    book.observe(Observed(id=name(2), position_m=(0.0, 0.0, 0.0), seen_from=name(3)), True)
+    book.observe(Observed(id=name(2), position_m=(2.0, 0.0, 1.5)), True)
+    book.observe(Observed(id=name(3), position_m=(2.0, 0.0, 1.5)), True)
+    anchors, seen = book.graph(10)
+    assert [held.anchor.id for held in anchors] == [name(0), name(1), name(2)]
+    assert [one.position_m[0] for one in seen] == [*map(float, range(4, MAX_KEPT + 4)), 2.0]
+    assert AnchorBook.load(book.save()).graph(10) == (anchors, seen)
+    assert [held.anchor.id for held in book.graph(2)[0]] == [name(0), name(1)]
+    book.put(anchor(1, 9.0), 7)
+    book.remove(name(2))
+    assert book.graph(10) == ([], [])
+
+
+def test_anchors_are_refined_from_what_was_seen_and_a_host_whom_others_contradict_is_told() -> None:
+    book = AnchorBook()
+    for i in range(5):
+        book.put(anchor(i, 2.0 * i + (0.6 if i == 3 else 0.0)), 7)
+    for i in range(5):
+        for j in range(5):
+            if i != j:
+                book.observe(Observed(id=name(j), position_m=(2.0 * (j - i), 0.0, 0.0), sigma_m=0.01, sigma_rad=0.01, seen_from=name(i)), True)
+    book.observe(Observed(id=name(0), position_m=(5.0, 0.0, 0.0), sigma_m=0.01, seen_from=name(1)), False)
+    anchors, seen = book.graph(100)
+    refined = refine_anchors(anchors, seen)
+    assert refined.astray == [name(3)]
+    assert [seen[row].position_m[0] for row in refined.disputed] == [5.0]
+    [(identity, version, pose)] = refined.moved
+    assert (identity, version) == (name(3), 1)
+    assert pose.translation_m[0] == pytest.approx([6.0, 0.0, 1.5], abs=0.005)
+    with pytest.raises(InvalidInput, match="not among the 1"):
+        refine_anchors(anchors[:1], seen)
+    assert refine_anchors([], []).moved == []

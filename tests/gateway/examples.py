@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from actors.messages import BayChange, Store
+from actors.messages import BayChange, Refined, Store
 from ar.anchors import Anchor, Held, Observed
 from ar.scene_ops import CREATE, SET, Dot, Op, encode
 from gateway import frames as f
@@ -64,6 +64,8 @@ CLIENT: tuple[f.ClientFrame, ...] = (
     f.ObserveAnchor(seq=33, venue="parkside", seen=Observed(id=KEY, position_m=(0.5, 0.0, 0.0), sigma_m=0.02, seen_from=KEY[::-1])),
     f.RemoveAnchors(seq=34, venue="parkside", ids=KEY),
     f.CarryAnchors(seq=35, venue="parkside", carrier="float-1", level=0, position_m=(4.0, 5.0, 0.0)),
+    f.GetAnchorGraph(seq=39, venue="parkside"),
+    f.RefineAnchors(seq=40, venue="parkside", refined=(Refined(KEY, 2, (12.52, 7.25, 1.5), (0.0, 0.0, 0.6, 0.8)),)),
     f.SceneSync(seq=36, venue="parkside", scene="hall", seen={"7:phone-1": 2}),
     f.SceneApply(seq=37, venue="parkside", scene="hall", ops=EDITS),
     f.ScenePresence(seq=38, venue="parkside", scene="hall", level=1, pose=POSE),
@@ -121,6 +123,7 @@ SERVER: tuple[f.ServerFrame, ...] = (
     f.OfferState(venue="parkside", offer=FLASH, ended=True),
     f.Parking(venue="parkside", total=200, free=37),
     f.AnchorsAre(seq=32, anchors=(Held(ANCHOR, 7, 2, 0.875, agreed=2, distance_m=3.25),)),
+    f.AnchorGraph(seq=39, anchors=(Held(ANCHOR, 7, 2, 0.875, agreed=2),), seen=(Observed(id=KEY, position_m=(12.52, 7.25, 1.5)),)),
     f.AnchorsChanged(venue="parkside", what="hosted", ids=KEY),
     f.SceneDelta(seq=36, ops=EDITS, whole=True),
     f.SceneApplied(seq=37, applied=2, known=0),

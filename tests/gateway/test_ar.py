@@ -7,8 +7,11 @@ import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
+from ar.anchor_refinement import refine_anchors
+from ar.anchors import Held, Observed
 from ar.scene import Scene
 from esplanade.core.errors import EsplanadeError
 from gateway.client import Client
@@ -60,6 +63,33 @@ async def test_what_one_hosts_another_finds_observes_and_is_told_of(mall: Mall) 
     assert (moving["anchor"]["level"], moving["anchor"]["position_m"]) == (1, [4.0, 9.0, 1.5])
     await host.request("remove_anchors", venue=VENUE, ids=name(1))
     assert await finder.resolve_anchors(VENUE, [name(1)]) == []
+
+
+async def test_an_operator_refines_anchors_from_what_was_seen_and_each_move_is_told_once(mall: Mall) -> None:
+    _, url = await mall.gateway()
+    operator, shopper = await mall.client(url, 1, "operator"), await mall.client(url, 8)
+    for i in range(4):
+        await operator.host_anchor(VENUE, anchor(i, 2.0 * i + (0.5 if i == 2 else 0.0)))
+    await operator.subscribe(f"venue/{VENUE}/anchors")
+    for i in range(4):
+        for j in range(4):
+            if i != j:
+                seen = {"id": name(j), "position_m": [2.0 * (j - i), 0.0, 0.0], "sigma_m": 0.01, "sigma_rad": 0.01, "seen_from": name(i)}
+                await shopper.request("observe_anchor", venue=VENUE, seen=seen)
+    graph = await operator.request("get_anchor_graph", venue=VENUE)
+    anchors, rows = msgspec.convert(graph["anchors"], list[Held]), msgspec.convert(graph["seen"], list[Observed])
+    found = refine_anchors(anchors, rows)
+    assert found.astray == [name(2)]
+    refined = [
+        {"id": i, "version": version, "position_m": pose.translation_m[0].tolist(), "rotation": pose.rotation[0].tolist()}
+        for i, version, pose in found.moved
+    ]
+    [moved] = (await operator.request("refine_anchors", venue=VENUE, refined=refined))["anchors"]
+    assert moved["anchor"]["position_m"][0] == pytest.approx(4.0, abs=0.01)
+    told = await operator.event("anchors_changed")
+    assert (told["what"], told["ids"]) == ("moved", name(2))
+    assert (await operator.request("refine_anchors", venue=VENUE, refined=refined))["anchors"] == []
+    assert await code_of(shopper, "get_anchor_graph") == "forbidden"
 
 
 async def test_a_request_about_anchors_that_breaks_a_rule_is_told_which(mall: Mall) -> None:

@@ -137,6 +137,8 @@ MATRIX = {  # frame -> roles that may; written out, so that a change of the tabl
     "observe_anchor": "guest shopper feed operator",
     "remove_anchors": "guest shopper operator",
     "carry_anchors": "feed operator",
+    "get_anchor_graph": "operator",
+    "refine_anchors": "operator",
     "scene_sync": "guest shopper feed operator engineer",
     "scene_apply": "guest shopper operator",
     "scene_presence": "guest shopper operator",
