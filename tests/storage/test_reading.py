@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from actors.events import TYPES, EventBody, Paid, encode_event
 from actors.messages import BayChange
+from ar.anchors import Anchor, Observed
 from esplanade.storage.journal import Append, Event, OutboxEntry
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.segment_codec import encode_events
@@ -138,6 +139,9 @@ def sample(kind: type[EventBody], shift: int) -> EventBody:
     by_type: dict[object, object] = {
         int: 2**40 + shift, str: f"text é {shift}", bytes: bytes(range(16 + shift)), bool: bool(shift), Offer: offer,
         tuple[BayChange, ...]: (BayChange("bay-0", True),) * shift, tuple[Offer, ...]: (offer,) * shift, tuple[str, ...]: ("EUR", "CHF")[:shift],
+        tuple[Anchor, ...]: (Anchor(bytes(16), 1, (1.5, -2.0, 0.25), tags=("art",), payload=b"x"),) * shift,
+        tuple[Observed, ...]: (Observed(bytes(16), (1.5, -2.0, 0.25), seen_from=bytes(16)),) * shift,
+        tuple[float, float, float]: (1.5, -2.0, 0.25), tuple[float, float, float, float]: (0.0, 0.0, 0.6, 0.8),
     }  # fmt: skip
     types = (field.type for field in msgspec.structs.fields(kind))
     return kind(*(by_type[get_args(found)[0] if get_origin(found) is Annotated else found] for found in types))
