@@ -12,6 +12,7 @@ from typing import Annotated, Final, get_args, get_type_hints
 import msgspec
 
 from actors.messages import BayChange, GateCount
+from ar.anchors import Anchor, Observed
 from esplanade.core.errors import Fault
 from esplanade.storage.sealing import ERASED_BYTES, SubjectSeal
 from spatial.drawn_zones import DrawnZone
@@ -394,9 +395,59 @@ class TakesDecided(_Body, frozen=True):
 TAKE_DONE: Final = 2
 
 
+# --- anchors ----------------------------------------------------------------------------------------------------------
+
+
+class AnchorsHosted(_Body, frozen=True):
+    owner: int
+    anchors: tuple[Anchor, ...]
+
+
+class AnchorsRemoved(_Body, frozen=True):
+    """ids (n, 16) bytes. `expired`: their time was over."""
+
+    ids: bytes
+    expired: bool
+
+
+class AnchorsObserved(_Body, frozen=True):
+    """n observations by `subject`; agreed (n,) u1: whether each says where its anchor was held to be."""
+
+    subject: int
+    seen: tuple[Observed, ...]
+    agreed: bytes
+
+
+class AnchorsCarried(_Body, frozen=True):
+    carrier: str
+    level: int
+    position_m: tuple[float, float, float]
+    rotation: tuple[float, float, float, float]
+
+
+class AnchorsRefined(_Body, frozen=True):
+    """n anchors were moved to refined poses: ids (n, 16) bytes, position (n, 3) and rotation (n, 4) f8."""
+
+    ids: bytes
+    position: bytes
+    rotation: bytes
+
+
+# --- scene ------------------------------------------------------------------------------------------------------------
+
+
+class SceneEdited(_Body, frozen=True):
+    """Operations that took effect (`ar.scene_ops`), at `now_ms` since 1970 by the clock that judged them."""
+
+    author: str
+    now_ms: int
+    ops: bytes
+
+
 EventBody = (
     Answered | ReminderSet | ReminderDropped | ReminderFired | OfferCreated | OfferEnded | BaysChanged | AccessChanged | ZoneDrawn | ZoneErased | TraitsSet | GatesCounted | CarsRecounted | QrScanned | ToppedUp | Paid
     | Transferred | HoldsExpired | TransfersSent | TransfersReceived | TransfersFinished | AccountsSet | DayClosed
+    | AnchorsHosted | AnchorsRemoved | AnchorsObserved | AnchorsCarried | AnchorsRefined | SceneEdited
     | VenueBound | SourceOpened | SourceClosed | TraitsAdopted | ZonesAdopted | ZonesCrossed | ZonesPending | OffersAdopted | Transitions | Dwelt | Pushed | Seen | Late
     | AllotmentOpened | TakesBegun | TakesDecided
 )  # fmt: skip
@@ -425,6 +476,12 @@ TYPES: Final[dict[str, type[EventBody]]] = {
     "transfers_finished.v1": TransfersFinished,
     "accounts_set.v1": AccountsSet,
     "day_closed.v1": DayClosed,
+    "anchors_hosted.v1": AnchorsHosted,
+    "anchors_removed.v1": AnchorsRemoved,
+    "anchors_observed.v1": AnchorsObserved,
+    "anchors_carried.v1": AnchorsCarried,
+    "anchors_refined.v1": AnchorsRefined,
+    "scene_edited.v1": SceneEdited,
     "venue_bound.v1": VenueBound,
     "source_opened.v1": SourceOpened,
     "source_closed.v1": SourceClosed,

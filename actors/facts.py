@@ -20,6 +20,11 @@ from actors.events import (
     AccessChanged,
     AccountsSet,
     AllotmentOpened,
+    AnchorsCarried,
+    AnchorsHosted,
+    AnchorsObserved,
+    AnchorsRefined,
+    AnchorsRemoved,
     Answered,
     BaysChanged,
     CarsRecounted,
@@ -38,6 +43,7 @@ from actors.events import (
     ReminderDropped,
     ReminderFired,
     ReminderSet,
+    SceneEdited,
     Seen,
     SourceClosed,
     SourceOpened,
@@ -59,6 +65,7 @@ from actors.events import (
     ZonesPending,
     decode_event,
 )
+from ar.scene_ops import decode
 from esplanade.core.ids import Address
 from esplanade.storage.journal import Event
 from spatial.drawn_zones import ZONE_KINDS
@@ -152,6 +159,17 @@ def facts_of(event: Event) -> list[Fact]:
             return [Fact(body.tick, f"wallet/{s}", event.type, f"{a} {body.currency} {k}") for s, a, k in credits]
         case Transferred() | HoldsExpired() | TransfersSent() | TransfersReceived() | TransfersFinished():
             return [Fact(NO_TICK, entity, event.type, key) for key in _hex(body.key)]
+        case SceneEdited():  # operations carry stamps of wall time: who edited, and how much, is the fact
+            return [Fact(NO_TICK, entity, event.type, f"{body.author} {len(decode(body.ops))}")]
+        case AnchorsHosted():
+            return [Fact(NO_TICK, entity, event.type, f"{body.owner} {one.id.hex()} {one.level} {one.position_m}") for one in body.anchors]
+        case AnchorsRemoved() | AnchorsRefined():
+            return [Fact(NO_TICK, entity, event.type, key) for key in _hex(body.ids)]
+        case AnchorsObserved():
+            told = zip(body.seen, body.agreed, strict=True)
+            return [Fact(NO_TICK, entity, event.type, f"{body.subject} {one.id.hex()} {agreed}") for one, agreed in told]
+        case AnchorsCarried():
+            return [Fact(NO_TICK, entity, event.type, f"{body.carrier} {body.level} {body.position_m} {body.rotation}")]
         case AccountsSet() | DayClosed():
             return [Fact(NO_TICK, entity, event.type, hashlib.blake2b(event.body, digest_size=16).hexdigest())]
         case QrScanned():

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import msgspec
 
+from ar.anchors import MAX_RADIUS_M, Anchor, AnchorId, Held, Metres, Observed, Tags
 from spatial.drawn_zones import DrawnZone
 from spatial.offers import Offer
 
@@ -374,12 +375,120 @@ class GetAllotment(_Tagged, frozen=True, kw_only=True, tag="get_allotment"):
     """Replies AllotmentState."""
 
 
+# --- anchors/<tenant>/<venue> -----------------------------------------------------------------------------------------
+
+
+class HostAnchors(_Tagged, frozen=True, kw_only=True, tag="host_anchors"):
+    """New anchors, or the next versions of ones that `owner` has hosted (staff: of any). All or none. Replies Anchors: as they are held now."""
+
+    anchors: Annotated[tuple[Anchor, ...], msgspec.Meta(min_length=1, max_length=1_000)]
+    owner: int
+    staff: bool = False
+    now_ms: int
+
+
+class ResolveAnchors(_Tagged, frozen=True, kw_only=True, tag="resolve_anchors"):
+    """ids (n, 16) bytes, n up to 1,000. Replies Anchors: those that are here and that `subject` may see, in their order."""
+
+    ids: bytes
+    subject: int
+    staff: bool = False
+    now_ms: int
+
+
+class NearAnchors(_Tagged, frozen=True, kw_only=True, tag="near_anchors"):
+    """The k nearest anchors that `subject` may see within a radius of a point of a level, or of the anchor `beside` (itself left out). Replies Anchors, nearest first.
+
+    `tags`: those that have all of them. `own`: only the subject's.
+    """
+
+    level: int = 0
+    x_m: float = 0.0
+    y_m: float = 0.0
+    beside: bytes = b""
+    radius_m: Annotated[float, msgspec.Meta(gt=0, le=MAX_RADIUS_M)]
+    k: Annotated[int, msgspec.Meta(ge=1, le=1_000)]
+    subject: int
+    staff: bool = False
+    tags: Tags = ()
+    own: bool = False
+    now_ms: int
+
+
+class ObserveAnchors(_Tagged, frozen=True, kw_only=True, tag="observe_anchors"):
+    """Where `subject` saw anchors that they may see. All or none. Replies Anchors with the quality now."""
+
+    seen: Annotated[tuple[Observed, ...], msgspec.Meta(min_length=1, max_length=1_000)]
+    subject: int
+    staff: bool = False
+    now_ms: int
+
+
+class RemoveAnchors(_Tagged, frozen=True, kw_only=True, tag="remove_anchors"):
+    """ids (n, 16) bytes of anchors of `subject` (staff: of any). Those that are not here are removed already. Replies Done."""
+
+    ids: bytes
+    subject: int
+    staff: bool = False
+
+
+class CarryAnchors(_Tagged, frozen=True, kw_only=True, tag="carry_anchors"):
+    """Where the thing that moves, `carrier`, is now: with it, every anchor on it. Replies Done."""
+
+    carrier: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    level: Annotated[int, msgspec.Meta(ge=0, le=254)]
+    position_m: tuple[Metres, Metres, Metres]
+    rotation: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
+
+
+class GetAnchorGraph(_Tagged, frozen=True, kw_only=True, tag="get_anchor_graph"):
+    """Anchors with observations, and these, for a refinement (`ar.anchor_refinement`). Replies AnchorGraph."""
+
+
+class Refined(msgspec.Struct, frozen=True):
+    """A pose for the anchor `id`, found from version `version` of it."""
+
+    id: AnchorId
+    version: int
+    position_m: tuple[Metres, Metres, Metres]
+    rotation: tuple[float, float, float, float]
+
+
+class RefineAnchors(_Tagged, frozen=True, kw_only=True, tag="refine_anchors"):
+    """Poses of a refined pose graph. An anchor that has another version by now, or stands on something that moves, stays. Replies Anchors: those that moved."""
+
+    refined: Annotated[tuple[Refined, ...], msgspec.Meta(max_length=2_000)]
+
+
+# --- scene/<tenant>/<venue>:<scene> -----------------------------------------------------------------------------------
+
+
+class EditScene(_Tagged, frozen=True, kw_only=True, tag="edit_scene"):
+    """Operations (`ar.scene_ops`) of the client `author`, whose subject is `subject`. All or none; those known already count for nothing. Replies SceneEdits.
+
+    The first edit of a scene that has none is for staff.
+    """
+
+    ops: bytes
+    author: str
+    subject: int
+    staff: bool = False
+    now_ms: int
+
+
+class SyncScene(_Tagged, frozen=True, kw_only=True, tag="sync_scene"):
+    """What a replica at the version vector `seen` lacks: a page of it. Replies SceneDelta."""
+
+    seen: dict[str, int]
+
+
 Command = (
     ScanQr | CreateOffer | EndOffer | GetOffers | SetBays | GetParking | FindStores | SearchStores | SetAccess | GetAccess | DrawZone | EraseZone | GetZones | SetTraits | Explain
     | Measure | GetHeat | CountGates | Recount | CompareParking | GetZone
     | TopUps | Payments | GetBalance | GetBooks
     | Transfers | SendTransfers | GetUnderWay | ReceiveTransfers | FinishTransfers | SetAccounts | CloseDay | GetAccount
     | OpenAllotment | Takes | DecideTakes | GetOpenTakes | GetAllotment
+    | HostAnchors | ResolveAnchors | NearAnchors | ObserveAnchors | RemoveAnchors | CarryAnchors | GetAnchorGraph | RefineAnchors | EditScene | SyncScene
     | Remind
 )  # fmt: skip
 
@@ -635,10 +744,36 @@ class AllotmentState(_Tagged, frozen=True, kw_only=True, tag="allotment_state"):
     under_way: int
 
 
+class Anchors(_Tagged, frozen=True, kw_only=True, tag="anchors"):
+    anchors: tuple[Held, ...]
+
+
+class AnchorGraph(_Tagged, frozen=True, kw_only=True, tag="anchor_graph"):
+    """At most 2,000 anchors; every observation is between two of them, or of one from the venue."""
+
+    anchors: tuple[Held, ...]
+    seen: tuple[Observed, ...]
+
+
+class SceneEdits(_Tagged, frozen=True, kw_only=True, tag="scene_edits"):
+    """Operations applied, and how many were known already."""
+
+    applied: int
+    known: int
+
+
+class SceneDelta(_Tagged, frozen=True, kw_only=True, tag="scene_delta"):
+    """Operations, causes first. `whole`: nothing is missing beyond them; else ask again."""
+
+    ops: bytes
+    whole: bool
+
+
 Reply = (
     Done | Rejected | Stores | WalkedIn | Access | Zones | Explanation | Measures | Heat | ParkingCompared | Offers | Parking | ZoneState | Settled | Balance | Books
     | UnderWay | Received | Accounts | DayClosing
     | Taken | Decided | OpenTakes | AllotmentState
+    | Anchors | AnchorGraph | SceneEdits | SceneDelta
 )  # fmt: skip
 
 TAKE_CODES = (

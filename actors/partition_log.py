@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from actors.allotment import Allotment
+from actors.anchors import Anchors
 from actors.behaviour import Behaviour
 from actors.entity import Entity, SavedEntity
 from actors.events import decode_event, encode_event
@@ -23,6 +24,7 @@ from actors.mall import Mall, MallState
 from actors.positions import HostSettings, PositionHost, Step
 from actors.reminders import Alarms
 from actors.requests import host_address
+from actors.scene import SceneActor
 from actors.session import Session
 from actors.traits import Traits
 from actors.venue_book import VenueBook
@@ -47,6 +49,8 @@ BEHAVIOURS: Final[Behaviours] = {
     "ledger": Ledger(),
     "session": Session(),
     "allotment": Allotment(),
+    "anchors": Anchors(),
+    "scene": SceneActor(),
 }
 
 

@@ -6,6 +6,9 @@ topic                       kind       body
 venue/<venue>/pushes        durable    PushBatch, one a tick that made pushes
 venue/<venue>/offers        durable    OfferChanged
 venue/<venue>/parking       durable    ParkingChanged
+venue/<venue>/anchors       durable    AnchorsChanged
+venue/<venue>/scene/<scene> durable    SceneChanged
+venue/<venue>/presence/<scene>  ephemeral  Presence, as clients say it (gateways publish it, no shard)
 venue/<venue>/clock         ephemeral  TickClosed, every tick; Rewind after a restart of the position host
 venue/<venue>/stats         ephemeral  VenueStats, 1 Hz
 venue/<venue>/dots/<level>  ephemeral  Dots, at the rate asked for by `System.watch`
@@ -15,6 +18,8 @@ payments                    ephemeral  PaymentStats, 1 Hz and shard
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import msgspec
 
@@ -127,7 +132,48 @@ class PaymentStats(_Body, frozen=True, kw_only=True, tag="payments"):
     volume: dict[str, int]
 
 
-Body = PushBatch | OfferChanged | ParkingChanged | TickClosed | Rewind | VenueStats | Dots | Density | ZoneCounts | PaymentStats
+class AnchorsChanged(_Body, frozen=True, kw_only=True, tag="anchors"):
+    """ids (n, 16) bytes: read them again to see them as they are now; who may not see one learns its id alone."""
+
+    venue: str
+    what: Literal["hosted", "moved", "removed", "expired"]
+    ids: bytes
+
+
+class SceneChanged(_Body, frozen=True, kw_only=True, tag="scene"):
+    """Operations (`ar.scene_ops`) that took effect in a scene."""
+
+    venue: str
+    scene: str
+    author: str
+    ops: bytes
+
+
+class Presence(_Body, frozen=True, kw_only=True, tag="presence"):
+    """Somebody looks at a scene: pose (7,) f4, position in metres and unit quaternion x, y, z, w, in the venue frame."""
+
+    venue: str
+    scene: str
+    client: str
+    level: int
+    pose: bytes
+
+
+Body = (
+    PushBatch
+    | OfferChanged
+    | ParkingChanged
+    | TickClosed
+    | Rewind
+    | VenueStats
+    | Dots
+    | Density
+    | ZoneCounts
+    | PaymentStats
+    | AnchorsChanged
+    | SceneChanged
+    | Presence
+)
 
 
 class Publication(msgspec.Struct, frozen=True):

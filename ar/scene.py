@@ -11,7 +11,7 @@ Owns what an operation does. Knows no wire, journal or clock: bytes come from `a
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -60,6 +60,15 @@ class Merged:
     applied: int
     known: int
     waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a batch would do: operations that can be applied now, in order; how many are known already; all that would wait then, older ones too."""
+
+    ready: list[Op]
+    known: int
+    waiting: dict[Dot, Op]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +161,22 @@ class Scene:
         """Winning values that are not None, by name."""
         found = {key: self.get(node, key) for key in sorted(self._values.get(node, {}))}
         return {key: value for key, value in found.items() if value is not None}
+
+    def above(self, node: Dot) -> Iterator[Dot]:
+        """The node, what it stands in, and so on up to the root; of what was deleted: where it was before. The root alone for a node that is not known."""
+        here, seen = node, {node}
+        while here != ROOT:
+            place = self._tree.get(here)
+            if place is None:
+                break
+            yield here
+            here = place.parent
+            if here == TRASH:
+                here = Dot(*msgspec.msgpack.decode(place.order, type=tuple[str, int])) if place.order else ROOT
+            if here in seen:  # a deleted node whose former parent went below it
+                break
+            seen.add(here)
+        yield ROOT
 
     def conflicts(self, node: Dot | None = None) -> list[Lost]:
         """What lost against concurrent writers and has not been settled since; of one node, or of all."""
@@ -268,7 +293,12 @@ class Scene:
         self._redo.clear()
 
     def _order(self, parent: Dot, after: Dot | None, last: bool, moving: Dot) -> bytes:
-        row = [n for n in self._show().get(parent, ()) if n != moving]
+        whole = self._show().get(parent, [])
+        if after is None and last:  # behind all others, which may be thousands: no need to look at them
+            row = whole[-2:] if whole[-1:] == [moving] else whole[-1:]
+            row = [n for n in row if n != moving]
+        else:
+            row = [n for n in whole if n != moving]
         if after is not None and after not in row:
             raise NotFound(f"sibling {after}: not a child of {parent}")
         at = row.index(after) + 1 if after is not None else len(row) if last else 0
@@ -301,6 +331,19 @@ class Scene:
 
     def delta(self, seen: Mapping[str, int]) -> bytes:
         """What a replica at `seen` lacks, causes first. Raises Conflict where it lags behind what was forgotten: it needs a snapshot."""
+        return encode(self._missing(seen))
+
+    def page(self, seen: Mapping[str, int], most_bytes: int) -> tuple[bytes, bool]:
+        """As `delta`, but about `most_bytes` of it at most, the oldest first; and whether that is all. One operation is given in any case."""
+        missing = self._missing(seen)
+        size = 0
+        for at, op in enumerate(missing):
+            size += op.weight()
+            if size > most_bytes and at:
+                return encode(missing[:at]), False
+        return encode(missing), True
+
+    def _missing(self, seen: Mapping[str, int]) -> list[Op]:
         start = len(self._arrived)
         missing = sum(n - seen.get(client, 0) for client, n in self._seen.items() if n > seen.get(client, 0))
         found: list[Op] = []
@@ -311,7 +354,8 @@ class Scene:
                 found.append(op)
         if len(found) < missing:
             raise Conflict(f"a replica that lacks {missing} operations, of which {missing - len(found)} were forgotten: load a snapshot")
-        return encode(reversed(found))
+        found.reverse()
+        return found
 
     def merge(self, data: bytes, *, now_ms: int, author: str | None = None) -> Merged:
         """Take a batch in. In any order and any number of times, the outcome is the same. Nothing is taken of a batch that breaks a rule.
@@ -319,18 +363,32 @@ class Scene:
         Raises InvalidInput (garbled, from the future, a stamp that goes back), Forbidden where an operation is not of `author` (given by a server
         that knows who sent the batch) or COLLECT of any other than the authority, LimitExceeded where too many wait for their causes.
         """
+        judged = self.judge(data, now_ms=now_ms, author=author)
+        self._waiting = judged.waiting
+        if judged.ready:
+            self._apply(judged.ready)
+        return Merged(len(judged.ready), judged.known, len(judged.waiting))
+
+    def judge(self, data: bytes, *, now_ms: int, author: str | None = None) -> Judged:
+        """What `merge` would do with a batch, without doing it. Raises as `merge`."""
         known, ready = 0, []
         seen, stamps = dict(self._seen), dict(self._stamps)
         queue: dict[Dot, Op] = {}
+        followed: Context = _NOTHING  # a context that is seen wholly; most operations of a batch share theirs
         for op in decode(data):
-            if author is not None and op.dot.client != author:
+            client, seq = op.dot
+            if author is not None and client != author:
                 raise Forbidden(f"operation {op.dot} sent by {author!r}: a client sends its own operations only")
             self._check(op, now_ms)
-            if op.dot.seq <= seen.get(op.dot.client, 0):
+            before = seen.get(client, 0)
+            if seq <= before:
                 known += 1
-            elif _follows(op, seen):
-                _checked_stamp(op, stamps)
-                seen[op.dot.client] = op.dot.seq
+            elif seq == before + 1 and (op.context is followed or _covers(seen, op.context)):
+                followed = op.context
+                if op.stamp <= stamps.get(client, 0):
+                    raise _goes_back(op)
+                stamps[client] = op.stamp
+                seen[client] = seq
                 ready.append(op)
             else:
                 queue[op.dot] = op
@@ -341,8 +399,10 @@ class Scene:
             for dot, op in list(waiting.items()):
                 if dot.seq <= seen.get(dot.client, 0):
                     del waiting[dot]
-                elif _follows(op, seen):
-                    _checked_stamp(op, stamps)
+                elif dot.seq == seen.get(dot.client, 0) + 1 and _covers(seen, op.context):
+                    if op.stamp <= stamps.get(dot.client, 0):
+                        raise _goes_back(op)
+                    stamps[dot.client] = op.stamp
                     seen[dot.client] = dot.seq
                     ready.append(op)
                     del waiting[dot]
@@ -351,10 +411,7 @@ class Scene:
             raise LimitExceeded(f"{len(waiting)} operations wait for their causes: at most {MAX_WAITING}; load a snapshot")
         if len(self._tree) + len(ready) > 2 * MAX_NODES:
             raise LimitExceeded(f"scene of {len(self._tree)} nodes and {len(ready)} operations more: at most {MAX_NODES} nodes")
-        self._waiting = waiting
-        if ready:
-            self._apply(ready)
-        return Merged(len(ready), known, len(waiting))
+        return Judged(ready, known, waiting)
 
     def _check(self, op: Op, now_ms: int) -> None:
         self._clock.check(op.stamp, now_ms)
@@ -367,23 +424,35 @@ class Scene:
 
     def _apply(self, ops: list[Op]) -> None:
         moves = []
+        seen, stamps, values = self._seen, self._stamps, self._values
         for op in ops:
             client = op.dot.client
-            self._seen[client] = op.dot.seq
-            self._stamps[client] = op.stamp
-            self._clock.see(op.stamp)
+            seen[client] = op.dot.seq
+            stamps[client] = op.stamp
             self._arrived.append(op)
             if op.kind <= MOVE:
                 moves.append(op)
             elif op.kind == SET:
-                if op.node not in self._gone:
-                    keys = self._values.setdefault(op.node, {})
-                    keys[op.key] = [other for other in keys.get(op.key, ()) if not op.saw(other.dot)] + [op]
+                if op.node in self._gone:
+                    continue
+                keys = values.get(op.node)
+                if keys is None:
+                    keys = values[op.node] = {}
+                others = keys.get(op.key)
+                if others is None:
+                    keys[op.key] = [op]
+                    continue
+                # Those stay that the author had not seen: `Op.saw`, written out, as it is what merging does most.
+                context = op.context
+                kept = [other for other in others if other.dot[0] != client and context.get(other.dot[0], 0) < other.dot[1]]
+                kept.append(op)
+                keys[op.key] = kept
             else:
                 self._place(moves)
                 moves = []
                 self._forget(op)
         self._place(moves)
+        self._clock.see(max((op.stamp for op in ops), default=0))
         if any(op.dot.client != self.client for op in ops):
             self._context = MappingProxyType({c: n for c, n in self._seen.items() if c != self.client})
 
@@ -405,7 +474,8 @@ class Scene:
             self._before.append(self._do(op))
             self._log.append(op)
             self._ranks.append(op.rank())
-        self._shown = None
+        if len(moves) > 1 or later or not self._reshow(moves[0], self._before[-1]):
+            self._shown = None
 
     def _do(self, op: Op) -> Place | bool | None:
         """The place before, None for none, False where the operation has no effect."""
@@ -461,6 +531,30 @@ class Scene:
             row.sort(key=lambda n: (self._tree[n].order, n))
         self._shown, self._shown_parent = shown, parents
         return shown
+
+    def _reshow(self, op: Op, before: Place | bool | None) -> bool:
+        """Bring what shows up to date after the newest of all moves, one that goes from nowhere or a living place to a living place. False where it is another."""
+        if self._shown is None or before is False:
+            return self._shown is not None
+        if not self._alive(op.parent) or (isinstance(before, Place) and not self._alive(before.parent)):
+            return False
+        shown, node = self._shown, op.node
+        if isinstance(before, Place):
+            row = shown[before.parent]
+            at = bisect_left(row, (before.order, node), key=lambda n: (before.order if n == node else self._tree[n].order, n))
+            del row[at]
+        insort(shown.setdefault(op.parent, []), node, key=lambda n: (self._tree[n].order, n))
+        self._shown_parent[node] = op.parent
+        return True
+
+    def _alive(self, node: Dot) -> bool:
+        """Whether a node stands in the tree itself, below the root: not in the trash, nor shown only because it was rescued from there."""
+        while node != ROOT:
+            place = self._tree.get(node)
+            if place is None:
+                return False
+            node = place.parent
+        return True
 
     def _rescued(self, raw: dict[Dot, list[Dot]]) -> list[Dot]:
         """Topmost nodes below a deleted one which its deleter had not seen there."""
@@ -563,8 +657,8 @@ class Scene:
         return msgspec.msgpack.encode(body)
 
     @classmethod
-    def load(cls, client: str, data: bytes, *, now_ms: int, authority: str = AUTHORITY) -> Scene:
-        """A replica of `client` from a snapshot. Raises InvalidInput where it is garbled or its hash differs."""
+    def load(cls, client: str, data: bytes, *, now_ms: int | None = None, authority: str = AUTHORITY) -> Scene:
+        """A replica of `client` from a snapshot. Raises InvalidInput where it is garbled, its hash differs or its clock is ahead of `now_ms` (None: it is our own)."""
         try:
             body = msgspec.msgpack.decode(data, type=_Snapshot)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
@@ -572,7 +666,8 @@ class Scene:
         if hashlib.sha256(body.ops).digest() != body.digest:
             raise InvalidInput("scene snapshot: the operations differ from their hash; fetch it again")
         scene = cls(client, authority=authority)
-        scene._clock.check(max(body.clock, 1), now_ms)
+        if now_ms is not None:
+            scene._clock.check(max(body.clock, 1), now_ms)
         scene._gone = {Dot(c, s): stamp for c, s, stamp in body.gone}
         ops = decode(body.ops)
         scene._apply([op for op in ops if op.kind != COLLECT])
@@ -583,11 +678,9 @@ class Scene:
         return scene
 
 
-def _follows(op: Op, seen: Mapping[str, int]) -> bool:
-    return op.dot.seq == seen.get(op.dot.client, 0) + 1 and all(seen.get(c, 0) >= n for c, n in op.context.items())
+def _covers(seen: Mapping[str, int], context: Context) -> bool:
+    return all(seen.get(client, 0) >= n for client, n in context.items())
 
 
-def _checked_stamp(op: Op, stamps: dict[str, int]) -> None:
-    if op.stamp <= stamps.get(op.dot.client, 0):
-        raise InvalidInput(f"operation {op.dot}: its stamp goes back; a client's stamps must grow")
-    stamps[op.dot.client] = op.stamp
+def _goes_back(op: Op) -> InvalidInput:
+    return InvalidInput(f"operation {op.dot}: its stamp goes back; a client's stamps must grow")

@@ -7,7 +7,6 @@ tables, stamps as steps from the last, a node only where it differs from the las
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -44,8 +43,7 @@ _VERSION: Final = 1
 Context = Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Op:
+class Op(msgspec.Struct, frozen=True, gc=False):
     """One operation. `context`: what its author had seen of others, by client; its own earlier operations are understood.
 
     CREATE and MOVE: `node` to `parent` at `order`. SET: `key` of `node` becomes `value`. COLLECT: `nodes` are forgotten, `value` is the stable stamp.
@@ -65,6 +63,11 @@ class Op:
     def saw(self, other: Dot) -> bool:
         """Whether the author had seen the operation of that name."""
         return other.seq < self.dot.seq if other.client == self.dot.client else self.context.get(other.client, 0) >= other.seq
+
+    def weight(self) -> int:
+        """About how many bytes it takes: what `encode` writes for its value, order and nodes, and a dozen for the rest."""
+        value = len(self.value) if isinstance(self.value, str | bytes) else 1 if type(self.value) is int else len(msgspec.msgpack.encode(self.value))
+        return 12 + value + len(self.order) + len(self.context) + 8 * len(self.nodes)
 
     def rank(self) -> tuple[int, str]:
         """The order of all operations, the same everywhere."""
@@ -103,7 +106,6 @@ def encode(ops: Iterable[Op]) -> bytes:
     names, keys, body = _Tables(), _Tables(), bytearray()
     names.of("")
     last = Op(ROOT, 0, {}, CREATE)
-    seqs: dict[str, int] = {}
     contexts: dict[str, Context] = {}
     count = 0
     for op in ops:
@@ -153,7 +155,6 @@ def encode(ops: Iterable[Op]) -> bytes:
             for node in op.nodes:
                 _dot(body, names, node)
         contexts[client] = op.context
-        seqs[client] = op.dot.seq
         last = op
     head = bytearray((_MAGIC, _VERSION))
     for table in (names, keys):
@@ -171,107 +172,157 @@ def _dot(out: bytearray, names: _Tables, dot: Dot) -> None:
     _varint(out, dot.seq)
 
 
-class _Reader:
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.at = 0
-
-    def varint(self) -> int:
-        value = shift = 0
-        while True:
-            if self.at >= len(self.data) or shift > 63:
-                raise InvalidInput(f"scene operations: cut off or garbled at byte {self.at} of {len(self.data)}")
-            byte = self.data[self.at]
-            self.at += 1
-            value |= (byte & 127) << shift
-            if byte < 128:
-                return value
-            shift += 7
-
-    def take(self, n: int, most: int, what: str) -> bytes:
-        if n > most:
-            raise InvalidInput(f"scene operations: {what} of {n} bytes: at most {most}")
-        if self.at + n > len(self.data):
-            raise InvalidInput(f"scene operations: cut off at byte {len(self.data)} within {what}")
-        self.at += n
-        return self.data[self.at - n : self.at]
-
-    def texts(self, most: int, what: str) -> list[str]:
-        count = self.varint()
-        if count > most:
-            raise InvalidInput(f"scene operations: {count} {what}s: at most {most}")
-        try:
-            return [self.take(self.varint(), MAX_NAME_BYTES, what).decode() for _ in range(count)]
-        except UnicodeDecodeError as error:
-            raise InvalidInput(f"scene operations: a {what} is no UTF-8") from error
-
-    def dot(self, names: list[str]) -> Dot:
-        return Dot(self.pick(names), self.varint())
-
-    def pick(self, table: list[str]) -> str:
-        i = self.varint()
-        if i >= len(table):
-            raise InvalidInput(f"scene operations: entry {i} of a table of {len(table)}")
-        return table[i]
+def _texts(data: bytes, at: int, most: int, what: str) -> tuple[list[str], int]:
+    """A table of texts from byte `at`, and the byte after it."""
+    count, at = _number(data, at)
+    if count > most:
+        raise InvalidInput(f"scene operations: {count} {what}s: at most {most}")
+    found = []
+    try:
+        for _ in range(count):
+            size = data[at]
+            at += 1
+            if size > 127:
+                size, at = _number(data, at - 1)
+            raw = data[at : at + size]
+            at += size
+            if size > MAX_NAME_BYTES or len(raw) < size:
+                raise _too_long(what, size, MAX_NAME_BYTES, len(data))
+            found.append(raw.decode())
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"scene operations: a {what} is no UTF-8") from error
+    return found, at
 
 
 def decode(data: bytes) -> list[Op]:
     """Operations of bytes. Raises InvalidInput for what is cut, garbled or over a limit; nothing is half taken."""
     if len(data) < 5 or data[0] != _MAGIC or data[1] != _VERSION:
         raise InvalidInput(f"scene operations: {len(data)} bytes beginning {data[:2].hex()}: must begin e501")
-    r = _Reader(data)
-    r.at = 2
-    names, keys = r.texts(MAX_CLIENTS, "client"), r.texts(MAX_OPS, "property name")
-    count = r.varint()
-    if count > MAX_OPS:
-        raise InvalidInput(f"scene operations: {count} in one batch: at most {MAX_OPS}; send several")
-    last = Op(ROOT, 0, {}, CREATE)
-    contexts: dict[str, Context] = {}
-    ops: list[Op] = []
-    for _ in range(count):
-        op = _decode_one(r, names, keys, last, contexts)
-        if not op.dot.client or op.dot.seq < 1 or op.stamp < 1:
-            raise InvalidInput(f"scene operation {op.dot} stamped {op.stamp}: must have a client, a count from 1 and a stamp above 0")
-        contexts[op.dot.client] = op.context
-        ops.append(op)
-        last = op
-    if r.at != len(data):
-        raise InvalidInput(f"scene operations: {len(data) - r.at} bytes after the last")
+    try:
+        names, at = _texts(data, 2, MAX_CLIENTS, "client")
+        keys, at = _texts(data, at, MAX_OPS, "property name")
+        count, at = _number(data, at)
+        if count > MAX_OPS:
+            raise InvalidInput(f"scene operations: {count} in one batch: at most {MAX_OPS}; send several")
+        ops, at = _read(data, at, count, names, keys)
+    except IndexError:
+        raise InvalidInput(f"scene operations: cut off at byte {len(data)}, or an entry beyond its table") from None
+    if at != len(data):
+        raise InvalidInput(f"scene operations: {len(data) - at} bytes after the last")
     return ops
 
 
-def _decode_one(r: _Reader, names: list[str], keys: list[str], last: Op, contexts: dict[str, Context]) -> Op:
-    flags = r.take(1, 1, "operation")[0]
-    kind = flags & 3
-    dot = Dot(last.dot.client, last.dot.seq + 1) if flags & _NEXT_DOT else r.dot(names)
-    context = contexts.get(dot.client, {})
-    if not flags & _SAME_CONTEXT:
-        grown = dict(context)
-        for _ in range(min(r.varint(), MAX_CLIENTS)):
-            client, n = r.dot(names)
-            grown[client] = n
-        context = grown
-    if flags & _NEXT_STAMP:
-        stamp = last.stamp + 1
-    else:
-        step = r.varint()
-        stamp = last.stamp + (-(step >> 1) if step & 1 else step >> 1)
-    node = last.node
-    if kind == CREATE:
-        node = dot
-    elif kind != COLLECT and not flags & _SAME_NODE:
-        node = r.dot(names)
-    if kind <= MOVE:
-        parent = last.parent if flags & _SAME_PARENT else r.dot(names)
-        return Op(dot, stamp, context, kind, node, parent, r.take(r.varint(), MAX_ORDER_BYTES, "order"))
-    if kind == SET:
-        key = r.pick(keys)
-        if flags & _SMALL:
-            return Op(dot, stamp, context, kind, node, key=key, value=r.take(1, 1, "value")[0])
-        try:
-            value = msgspec.msgpack.decode(r.take(r.varint(), MAX_VALUE_BYTES, "value"))
-        except msgspec.DecodeError as error:
-            raise InvalidInput(f"scene operation {dot}: its value is no MessagePack: {error}") from error
-        return Op(dot, stamp, context, kind, node, key=key, value=value)
-    stable = r.varint()
-    return Op(dot, stamp, context, kind, value=stable, nodes=tuple(r.dot(names) for _ in range(min(r.varint(), MAX_OPS))))
+def _read(data: bytes, at: int, count: int, names: list[str], keys: list[str]) -> tuple[list[Op], int]:
+    """`count` operations from byte `at`, and the byte after them. Raises InvalidInput, and IndexError where the bytes end or a table does.
+
+    One loop with everything at hand: half of merging is reading. Numbers of one byte, which most are, are read in place.
+    """
+    ops: list[Op] = []
+    contexts: dict[str, Context] = {}
+    client, seq, stamp, node, parent = "", 0, 0, ROOT, ROOT
+    unpack, new = msgspec.msgpack.decode, tuple.__new__  # Dot's own constructor takes twice as long
+    for _ in range(count):
+        flags = data[at]
+        kind = flags & 3
+        at += 1
+        if flags & _NEXT_DOT:
+            seq += 1
+        else:
+            number, at = _number(data, at)
+            client = names[number]
+            seq, at = _number(data, at)
+        dot = new(Dot, (client, seq))
+        context = contexts.get(client)
+        if context is None:
+            context = contexts[client] = {}
+        if not flags & _SAME_CONTEXT:
+            grown = dict(context)
+            number, at = _number(data, at)
+            for _ in range(min(number, MAX_CLIENTS)):
+                number, at = _number(data, at)
+                upto, at = _number(data, at)
+                grown[names[number]] = upto
+            context = contexts[client] = grown
+        if flags & _NEXT_STAMP:
+            stamp += 1
+        else:
+            step = data[at]
+            at += 1
+            if step > 127:
+                step, at = _number(data, at - 1)
+            stamp += -(step >> 1) if step & 1 else step >> 1
+        if not client or seq < 1 or stamp < 1:
+            raise InvalidInput(f"scene operation {dot} stamped {stamp}: must have a client, a count from 1 and a stamp above 0")
+        if kind == CREATE:
+            node = dot
+        elif kind != COLLECT and not flags & _SAME_NODE:
+            number, at = _number(data, at)
+            upto, at = _number(data, at)
+            node = Dot(names[number], upto)
+        if kind == SET:
+            number = data[at]
+            at += 1
+            if number > 127:
+                number, at = _number(data, at - 1)
+            key = keys[number]
+            if flags & _SMALL:
+                value: Value = data[at]
+                at += 1
+            else:
+                size = data[at]
+                at += 1
+                if size > 127:
+                    size, at = _number(data, at - 1)
+                raw = data[at : at + size]
+                at += size
+                if size > MAX_VALUE_BYTES or len(raw) < size:
+                    raise _too_long("value", size, MAX_VALUE_BYTES, len(data))
+                try:
+                    value = unpack(raw)
+                except msgspec.DecodeError as error:
+                    raise InvalidInput(f"scene operation {dot}: its value is no MessagePack: {error}") from error
+            parent = ROOT
+            ops.append(Op(dot, stamp, context, SET, node, ROOT, b"", key, value))
+        elif kind == COLLECT:
+            stable, at = _number(data, at)
+            number, at = _number(data, at)
+            gone = []
+            for _ in range(min(number, MAX_OPS)):
+                number, at = _number(data, at)
+                upto, at = _number(data, at)
+                gone.append(Dot(names[number], upto))
+            node, parent = ROOT, ROOT
+            ops.append(Op(dot, stamp, context, COLLECT, value=stable, nodes=tuple(gone)))
+        else:
+            if not flags & _SAME_PARENT:
+                number, at = _number(data, at)
+                upto, at = _number(data, at)
+                parent = Dot(names[number], upto)
+            size, at = _number(data, at)
+            order = data[at : at + size]
+            at += size
+            if size > MAX_ORDER_BYTES or len(order) < size:
+                raise _too_long("order", size, MAX_ORDER_BYTES, len(data))
+            ops.append(Op(dot, stamp, context, kind, node, parent, order))
+    return ops, at
+
+
+def _number(data: bytes, at: int) -> tuple[int, int]:
+    """A number and the byte after it."""
+    byte = data[at]
+    at += 1
+    if byte < 128:
+        return byte, at
+    value, shift = byte & 127, 7
+    while shift <= 63:
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+    raise InvalidInput(f"scene operations: garbled at byte {at} of {len(data)}")
+
+
+def _too_long(what: str, size: int, most: int, whole: int) -> InvalidInput:
+    return InvalidInput(f"scene operations: {what} of {size} bytes: at most {most}, within the {whole} of the batch")

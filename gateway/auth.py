@@ -115,7 +115,9 @@ _EVERYONE: Final[frozenset[type]] = frozenset(
         f.GetRoute, f.GetIsochrone, f.GetAccess,
     }
 )  # fmt: skip
-_SHOPPER: Final = _EVERYONE | {f.WalkIn, f.Move, f.Leave, f.Pay, f.GetBalance, f.Transfer, f.GetStatement, f.Buy, f.Explain}
+_SEES_ANCHORS: Final[frozenset[type]] = frozenset({f.ResolveAnchors, f.AnchorsNear, f.SceneSync})
+_PLACES_ANCHORS: Final[frozenset[type]] = _SEES_ANCHORS | {f.HostAnchor, f.ObserveAnchor, f.RemoveAnchors, f.SceneApply, f.ScenePresence}
+_SHOPPER: Final = _EVERYONE | _PLACES_ANCHORS | {f.WalkIn, f.Move, f.Leave, f.Pay, f.GetBalance, f.Transfer, f.GetStatement, f.Buy, f.Explain}
 
 _TILL: Final[frozenset[type]] = frozenset({f.GetStatement, f.Refund, f.Hold, f.Post, f.Void, f.GetTill, f.PutItem, f.Grant})
 
@@ -128,15 +130,23 @@ _VENUE: Final[frozenset[type]] = (
 PERMITTED: Final[dict[Role, frozenset[type]]] = {
     "guest": _SHOPPER,
     "shopper": _SHOPPER,
-    "feed": _EVERYONE | {f.SetTraits, f.CountGates, f.SetBays, f.OpenSource, f.CloseSource, f.Columns, f.Watermark, f.TopUps, f.Payments},
-    "operator": _EVERYONE | {f.GetZone, f.CreateOffer, f.EndOffer, f.SetBays, f.GetBooks, f.TopUps} | _TILL | _VENUE,
-    "engineer": _EVERYONE | {f.GetZone, f.GetZones, f.GetBooks} | _MEASURES,
+    "feed": _EVERYONE
+    | _SEES_ANCHORS
+    | {f.ObserveAnchor, f.CarryAnchors}
+    | {f.SetTraits, f.CountGates, f.SetBays, f.OpenSource, f.CloseSource, f.Columns, f.Watermark, f.TopUps, f.Payments},
+    "operator": _EVERYONE
+    | {f.GetZone, f.CreateOffer, f.EndOffer, f.SetBays, f.GetBooks, f.TopUps}
+    | _TILL
+    | _VENUE
+    | _PLACES_ANCHORS
+    | {f.CarryAnchors, f.GetAnchorGraph, f.RefineAnchors},
+    "engineer": _EVERYONE | _SEES_ANCHORS | {f.GetZone, f.GetZones, f.GetBooks} | _MEASURES,
 }
 """Role -> frames it may send. The only place where this is said."""
 
-Topic = Literal["dots", "density", "zone", "stats", "offers", "parking", "clock", "payments"]
+Topic = Literal["dots", "density", "zone", "stats", "offers", "parking", "clock", "payments", "anchors", "scene", "presence"]
 
-_PUBLIC_TOPICS: Final[frozenset[Topic]] = frozenset({"density", "stats", "offers", "parking", "clock"})
+_PUBLIC_TOPICS: Final[frozenset[Topic]] = frozenset({"density", "stats", "offers", "parking", "clock", "anchors", "scene", "presence"})
 
 READABLE: Final[dict[Role, frozenset[Topic]]] = {
     "guest": _PUBLIC_TOPICS,
@@ -152,7 +162,7 @@ SEES_SMALL_COUNTS: Final[frozenset[Role]] = frozenset({"operator", "engineer"})
 
 @dataclass(frozen=True, slots=True)
 class TopicName:
-    """A topic as clients name it: `payments`, `venue/<venue>/<kind>`, `venue/<venue>/<kind>/<level>` or `venue/<venue>/zone/<zone>`."""
+    """A topic as clients name it: `payments`, `venue/<venue>/<kind>`, `venue/<venue>/<kind>/<level>`, `venue/<venue>/zone/<zone>` or `venue/<venue>/<kind>/<scene>`."""
 
     kind: Topic
     venue: str | None
@@ -174,12 +184,16 @@ class TopicName:
             if len(parts) == 4 and kind == "zone":
                 check_name(parts[3], "zone")
                 return cls("zone", venue, None)
+            if len(parts) == 4 and kind in ("scene", "presence"):
+                check_name(parts[3], "scene")
+                return cls("scene" if kind == "scene" else "presence", venue, None)
             if len(parts) == 3:
-                for name in ("stats", "offers", "parking", "clock"):
+                for name in ("stats", "offers", "parking", "clock", "anchors"):
                     if kind == name:
                         return cls(name, venue, None)
         raise InvalidInput(
-            f"topic {text[:160]!r}: topics are payments, venue/<venue>/stats, .../offers, .../parking, .../clock, .../dots/<level>, .../density/<level>, .../zone/<zone>"
+            f"topic {text[:160]!r}: topics are payments, venue/<venue>/stats, .../offers, .../parking, .../clock, .../anchors, "
+            ".../dots/<level>, .../density/<level>, .../zone/<zone>, .../scene/<scene>, .../presence/<scene>"
         )
 
 

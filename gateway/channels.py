@@ -33,7 +33,7 @@ BACKOFF_S: Final = (0.1, 5.0)
 
 _PUBLICATION: Final = msgspec.msgpack.Decoder(t.Publication)
 _BODY: Final[msgspec.msgpack.Decoder[t.Body]] = msgspec.msgpack.Decoder(t.Body)
-_DURABLE: Final = frozenset({"pushes", "offers", "parking"})
+_DURABLE: Final = frozenset({"pushes", "offers", "parking", "anchors", "scene"})
 _BROKEN: Final = (msgspec.MsgspecError, ValueError, IndexError)
 """What a publication that does not hold together raises."""
 
@@ -172,6 +172,11 @@ class Channels:
                 await self._subscription.remove([channel.name])
                 if channel.name in self._channels:  # wanted again meanwhile
                     await self._subscription.add([channel.name])
+
+    async def announce(self, tenant: str, topic: str, body: t.Body) -> None:
+        """Publish on an ephemeral topic. Raises Unavailable."""
+        publication = t.Publication(topic, 0, 0, msgspec.msgpack.encode(body))
+        await self._broker.publish([(t.channel(tenant, topic), msgspec.msgpack.encode(publication))])
 
     # --- history ---
 

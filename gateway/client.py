@@ -19,6 +19,7 @@ from websockets.asyncio.client import connect as ws_connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.typing import Subprotocol
 
+from ar.scene import Scene
 from esplanade.core.errors import (
     Conflict,
     EsplanadeError,
@@ -59,6 +60,11 @@ def error_for(code: str, message: str) -> EsplanadeError:
     if kind is None:
         kind = _ERRORS[code] = type("Refused", (EsplanadeError,), {"code": code, "__doc__": f"refused: {code}"})
     return kind(message)
+
+
+ANCHORS_AT_ONCE: Final = 1_000
+EDIT_BYTES: Final = 8_000
+"""Operations of one scene_apply, about: within the message of a guest."""
 
 
 class Client:
@@ -259,6 +265,40 @@ class Client:
         """What the wallet can spend then."""
         balance: int = (await self.request("grant", item=item, key=key, subject=subject))["balance"]
         return balance
+
+    async def host_anchor(self, venue: str, anchor: Mapping[str, Any]) -> Frame:
+        """Keep an anchor (docs/protocol.md has its fields); under an id of ours that is there: its next version. Returns it as it is held."""
+        [held] = (await self.request("host_anchor", venue=venue, anchor=dict(anchor)))["anchors"]
+        return cast(Frame, held)
+
+    async def resolve_anchors(self, venue: str, ids: Sequence[bytes]) -> list[Frame]:
+        """Those of the ids that are there and that we may see, in their order; however many: asked for by the thousand."""
+        found: list[Frame] = []
+        for at in range(0, len(ids), ANCHORS_AT_ONCE):
+            found += (await self.request("resolve_anchors", venue=venue, ids=b"".join(ids[at : at + ANCHORS_AT_ONCE])))["anchors"]
+        return found
+
+    async def anchors_near(self, venue: str, level: int, x: float, y: float, *, radius_m: float = 20.0, k: int = 20, **more: Any) -> list[Frame]:
+        """Nearest first. `more`: `tags`, `own`."""
+        reply = await self.request("anchors_near", venue=venue, level=level, x=x, y=y, radius_m=radius_m, k=k, **more)
+        return list(reply["anchors"])
+
+    async def sync_scene(self, venue: str, scene: str, replica: Scene, *, sent: int, now_ms: int) -> int:
+        """Bring our replica and the scene together: take what others did, then send our own operations after the first `sent`. Returns how many of ours are durable there.
+
+        The replica's client must be `<subject>:<client id>` of this connection. Safe to repeat with the same `sent` whatever failed.
+        """
+        while True:
+            delta = await self.request("scene_sync", venue=venue, scene=scene, seen=dict(replica.ack().seen))
+            replica.merge(delta["ops"], now_ms=now_ms)
+            if delta["whole"]:
+                break
+        own = replica.ack().seen.get(replica.client, 0)
+        while sent < own:
+            ops, _ = replica.page(dict(replica.ack().seen) | {replica.client: sent}, EDIT_BYTES)
+            done = await self.request("scene_apply", venue=venue, scene=scene, ops=ops)
+            sent += done["applied"] + done["known"]
+        return sent
 
     async def subscribe(self, topic: str, *, rate_hz: float | None = None) -> None:
         """Subscribed again by itself after a reconnect."""

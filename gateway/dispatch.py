@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actors import messages as m
+from actors import topics as t
 from actors.system import Key, System, VenueClock
 from esplanade.core import tracing
 from esplanade.core.clock import SystemClock, ticks
@@ -23,6 +24,7 @@ from esplanade.core.ids import Address, check_name
 from esplanade.storage.audit import Detail
 from esplanade.storage.journal import Journal
 from gateway import frames as f
+from gateway.ar_frames import ArFrame, ar_address, ar_command
 from gateway.audit_trail import AuditTrail
 from gateway.auth import Identity
 from gateway.batching import MoveBatcher, PayBatcher, Payment, Tee, tee_rows
@@ -155,6 +157,14 @@ class Dispatch:
                 self._request(peer, frame.seq, self._noted(peer, frame, self._change_offer(peer, frame)), started)
             case f.SetBays():
                 self._request(peer, frame.seq, self._noted(peer, frame, self._bays(peer, frame)), started)
+            case f.HostAnchor() | f.ResolveAnchors() | f.AnchorsNear() | f.ObserveAnchor() | f.RemoveAnchors() | f.CarryAnchors():
+                self._request(peer, frame.seq, self._augmented(peer, frame), started)
+            case f.GetAnchorGraph() | f.RefineAnchors():
+                self._request(peer, frame.seq, self._augmented(peer, frame), started)
+            case f.SceneSync() | f.SceneApply():
+                self._request(peer, frame.seq, self._augmented(peer, frame), started)
+            case f.ScenePresence():
+                self._request(peer, frame.seq, self._present(peer, frame), started)
             case f.GetBooks():
                 self._request(peer, frame.seq, self._books(peer, frame), started)
             case f.Transfer() | f.GetStatement() | f.GetTill():
@@ -383,6 +393,42 @@ class Dispatch:
     async def _clock_of(self, peer: Peer, frame: f.GetClock) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         return clock_state(frame.seq, await self._system.clock(facts.tenant, facts.venue))
+
+    # --- anchors and scenes ---
+
+    async def _augmented(self, peer: Peer, frame: ArFrame) -> f.ServerFrame:
+        """Answer a frame about anchors or a scene of a venue that exists. Time is the gateway's: the shard reads no clock."""
+        identity, seq = peer.identity, frame.seq
+        await self._venues.get(identity.tenant, frame.venue)
+        address, command = ar_address(frame, identity.tenant), ar_command(frame, identity, client_of(peer), self._clock.unix_ms())
+        match frame:
+            case f.SceneSync():
+                delta = await self._ask(peer, address, command, m.SceneDelta)
+                return f.SceneDelta(seq=seq, ops=delta.ops, whole=delta.whole)
+            case f.SceneApply():  # an operation sent again changes nothing: it needs no key
+                edits = await self._ask(peer, address, command, m.SceneEdits)
+                return f.SceneApplied(seq=seq, applied=edits.applied, known=edits.known)
+            case f.RemoveAnchors() | f.CarryAnchors():
+                await self._ask(peer, address, command, m.Done)
+                return f.Done(seq=seq)
+            case f.HostAnchor() | f.ObserveAnchor():
+                return f.AnchorsAre(seq=seq, anchors=(await self._ask(peer, address, command, m.Anchors, seq)).anchors)
+            case f.GetAnchorGraph():
+                graph = await self._ask(peer, address, command, m.AnchorGraph)
+                return f.AnchorGraph(seq=seq, anchors=graph.anchors, seen=graph.seen)
+            case f.ResolveAnchors() | f.AnchorsNear() | f.RefineAnchors():  # a refinement sent again finds other versions, and moves nothing
+                return f.AnchorsAre(seq=seq, anchors=(await self._ask(peer, address, command, m.Anchors)).anchors)
+            case _:
+                assert_never(frame)
+
+    async def _present(self, peer: Peer, frame: f.ScenePresence) -> f.ServerFrame:
+        """Say to all who look at the scene where this client looks from: to whoever reads the topic now, and nothing is kept."""
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        facts.check_level(frame.level)
+        topic = f"venue/{frame.venue}/presence/{check_name(frame.scene, 'scene')}"
+        body = t.Presence(venue=frame.venue, scene=frame.scene, client=client_of(peer), level=frame.level, pose=frame.pose)
+        await self._hub.announce(peer.identity.tenant, topic, body)
+        return f.Done(seq=frame.seq)
 
     # --- operators ---
 

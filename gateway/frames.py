@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from actors.messages import BayChange, Currency, GateCount, Key, Money, Store
+from actors.messages import BayChange, Currency, GateCount, Key, Money, Refined, Store
+from ar.anchors import MAX_RADIUS_M, Anchor, AnchorId, Held, Metres, Observed, Tags
 from spatial.drawn_zones import DrawnZone
 from spatial.measures import Band
 from spatial.offers import Offer
@@ -376,6 +377,112 @@ class SetBays(_Frame, frozen=True, kw_only=True, tag="set_bays"):
     key: Key | None = None
 
 
+# anchors and scenes
+
+
+class HostAnchor(_Frame, frozen=True, kw_only=True, tag="host_anchor"):
+    """Keep an anchor for me under an id of my making; under an id of mine that is here: its next version. Answered with AnchorsAre."""
+
+    seq: Seq
+    venue: Id
+    anchor: Anchor
+
+
+class ResolveAnchors(_Frame, frozen=True, kw_only=True, tag="resolve_anchors"):
+    """ids: (n, 16) bytes, n up to 1,000. Answered with AnchorsAre: those that are here and that I may see, in their order."""
+
+    seq: Seq
+    venue: Id
+    ids: bytes
+
+
+class AnchorsNear(_Frame, frozen=True, kw_only=True, tag="anchors_near"):
+    """The `k` nearest anchors within `radius_m` of a point of a level (`level`, `x`, `y`), or of the anchor `beside`: nearest first. Answered with AnchorsAre."""
+
+    seq: Seq
+    venue: Id
+    level: LevelIndex | None = None
+    x: Coordinate | None = None
+    y: Coordinate | None = None
+    beside: AnchorId | None = None
+    radius_m: Annotated[float, msgspec.Meta(gt=0, le=MAX_RADIUS_M)] = 20.0
+    k: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 20
+    tags: Tags = ()
+    own: bool = False
+
+
+class ObserveAnchor(_Frame, frozen=True, kw_only=True, tag="observe_anchor"):
+    """Where I saw an anchor: in the venue's frame, or from another anchor. Answered with AnchorsAre: the anchor with its quality now."""
+
+    seq: Seq
+    venue: Id
+    seen: Observed
+
+
+class RemoveAnchors(_Frame, frozen=True, kw_only=True, tag="remove_anchors"):
+    """ids: (n, 16) bytes of anchors of mine, n up to 1,000; staff removes any. Answered with Done."""
+
+    seq: Seq
+    venue: Id
+    ids: bytes
+
+
+class CarryAnchors(_Frame, frozen=True, kw_only=True, tag="carry_anchors"):
+    """Operators and feeds: where the thing that moves, `carrier`, is now; anchors on it go with it. Answered with Done."""
+
+    seq: Seq
+    venue: Id
+    carrier: Id
+    level: LevelIndex
+    position_m: tuple[Metres, Metres, Metres]
+    rotation: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
+
+
+class GetAnchorGraph(_Frame, frozen=True, kw_only=True, tag="get_anchor_graph"):
+    """Operators: anchors that were observed, and the observations, to refine them. Answered with AnchorGraph."""
+
+    seq: Seq
+    venue: Id
+
+
+class RefineAnchors(_Frame, frozen=True, kw_only=True, tag="refine_anchors"):
+    """Operators: refined poses, each found from a version of its anchor. One with another version by now stays. Answered with AnchorsAre: those that moved."""
+
+    seq: Seq
+    venue: Id
+    refined: Annotated[tuple[Refined, ...], msgspec.Meta(max_length=2_000)]
+
+
+class SceneSync(_Frame, frozen=True, kw_only=True, tag="scene_sync"):
+    """What my replica lacks; `seen`: its version vector, by client. Answered with SceneDelta."""
+
+    seq: Seq
+    venue: Id
+    scene: Id
+    seen: Annotated[
+        dict[Annotated[str, msgspec.Meta(max_length=200)], Annotated[int, msgspec.Meta(ge=0, lt=2**53)]], msgspec.Meta(max_length=10_000)
+    ] = {}
+
+
+class SceneApply(_Frame, frozen=True, kw_only=True, tag="scene_apply"):
+    """Operations of mine (`ar/scene_ops.py`), made under the client name `<my subject>:<my client>`. All or none. Answered with SceneApplied: durable."""
+
+    seq: Seq
+    venue: Id
+    scene: Id
+    ops: bytes
+
+
+class ScenePresence(_Frame, frozen=True, kw_only=True, tag="scene_presence"):
+    """I look at a scene from here: pose (7,) f4, position in metres and unit quaternion x, y, z, w, in the venue frame. Answered with Done."""
+
+    seq: Seq
+    venue: Id
+    scene: Id
+    level: LevelIndex
+    pose: Annotated[bytes, msgspec.Meta(min_length=28, max_length=28)]
+
+
 class Refund(_Frame, frozen=True, kw_only=True, tag="refund"):
     """Operators: give back `amount` of what the row with key `original` moved; `subject`: whose wallet it was; `venue`: that of the till, if one was paid. Answered with Paid."""
 
@@ -550,6 +657,7 @@ ClientFrame = (
     | Transfer | GetStatement | Refund | Hold | Post | Void | GetTill | PutItem | GetItem | Buy | Grant
     | Subscribe | Unsubscribe | GetOffers | FindStores | Search | GetRoute | GetIsochrone | GetAccess | SetAccess | DrawZone | EraseZone | GetZones | SetTraits | Explain
     | Measure | GetHeat | CountGates | CompareParking | Recount | GetZone | GetClock
+    | HostAnchor | ResolveAnchors | AnchorsNear | ObserveAnchor | RemoveAnchors | CarryAnchors | GetAnchorGraph | RefineAnchors | SceneSync | SceneApply | ScenePresence
     | CreateOffer | EndOffer | SetBays | GetBooks | OpenSource | CloseSource | Columns | Watermark | TopUps | Payments
 )  # fmt: skip
 
@@ -971,6 +1079,68 @@ class Parking(_Frame, frozen=True, kw_only=True, tag="parking"):
     seq: Seq | None = None
 
 
+class AnchorsAre(_Frame, frozen=True, kw_only=True, tag="anchors_are"):
+    seq: Seq
+    anchors: tuple[Held, ...]
+
+
+class AnchorGraph(_Frame, frozen=True, kw_only=True, tag="anchor_graph"):
+    """Every observation is between two of the anchors, or of one of them in the venue's frame."""
+
+    seq: Seq
+    anchors: tuple[Held, ...]
+    seen: tuple[Observed, ...]
+
+
+class AnchorsChanged(_Frame, frozen=True, kw_only=True, tag="anchors_changed"):
+    """To readers of venue/<v>/anchors: ids (n, 16) bytes of anchors to resolve anew, or to forget."""
+
+    venue: str
+    what: Literal["hosted", "moved", "removed", "expired"]
+    ids: bytes
+
+
+class SceneDelta(_Frame, frozen=True, kw_only=True, tag="scene_delta"):
+    """Operations that the replica lacked, causes first. `whole` is false where there are more: sync again."""
+
+    seq: Seq
+    ops: bytes
+    whole: bool
+
+
+class SceneApplied(_Frame, frozen=True, kw_only=True, tag="scene_applied"):
+    """Operations applied, and how many were known before. Durable."""
+
+    seq: Seq
+    applied: int
+    known: int
+
+
+class SceneEdits(_Frame, frozen=True, kw_only=True, tag="scene_edits"):
+    """To readers of venue/<v>/scene/<s>: operations that took effect, in order; one's own come back too."""
+
+    venue: str
+    scene: str
+    author: str
+    ops: bytes
+
+
+class Present(msgspec.Struct, frozen=True):
+    """Who looks at a scene, and from where: pose (7,) f4."""
+
+    client: str
+    level: int
+    pose: bytes
+
+
+class PresenceIs(_Frame, frozen=True, kw_only=True, tag="presence_is"):
+    """To readers of venue/<v>/presence/<s>: all who said within the last seconds where they are."""
+
+    venue: str
+    scene: str
+    present: tuple[Present, ...]
+
+
 class Error(_Frame, frozen=True, kw_only=True, tag="error"):
     """`seq`: the request refused, if it was one. `retryable`: the same request, with the same key, may succeed later."""
 
@@ -991,5 +1161,6 @@ class Bye(_Frame, frozen=True, kw_only=True, tag="bye"):
 
 ServerFrame = (
     Welcome | Pong | Taken | Done | WalkedIn | Stores | Route | NoRoute | Isochrone | Access | Explained | Measures | Heat | ParkingCompared | ZoneList | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
-    | Balance | Statement | Till | Item | Bought | Books | Subscribed | Dots | Density | Zone | Stats | PaymentStats | OfferState | Parking | Error | Bye
+    | Balance | Statement | Till | Item | Bought | Books | Subscribed | Dots | Density | Zone | Stats | PaymentStats | OfferState | Parking
+    | AnchorsAre | AnchorGraph | AnchorsChanged | SceneDelta | SceneApplied | SceneEdits | PresenceIs | Error | Bye
 )  # fmt: skip

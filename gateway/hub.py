@@ -46,6 +46,12 @@ MAX_FEED_MEMORIES: Final = 64
 SLACK_S: Final = 0.002
 """A state may go out so much before its reader's next turn."""
 SHARD_FORGOTTEN_S: Final = 10.0
+PRESENT_S: Final = 5.0
+"""Who has not said for so long where they look from is not told as present."""
+MAX_PRESENT: Final = 256
+"""Of one scene; those beyond are not told."""
+STATELESS: Final = ("offers", "anchors", "scene")
+"""Topics whose newest publication is a change and no state."""
 ROOM_KINDS: Final = ("pushes", "offers", "clock")
 """What a room reads for itself: pushes to deliver, offers that end, ticks and rewinds."""
 
@@ -80,12 +86,14 @@ class _Reading:
 
 @dataclass(slots=True, eq=False)
 class _View:
-    """Clients' subscriptions to one channel. `fanout`: its newest state. `shards`: the newest word of each, of the payments topic."""
+    """Clients' subscriptions to one channel. `fanout`: its newest state. `shards`: the newest word of each, of the payments topic; `present`: of each client, of a
+    scene's presence."""
 
     channel: Channel
     readings: dict[Peer, _Reading] = field(default_factory=dict)
     fanout: Fanout | None = None
     shards: dict[str, tuple[float, t.PaymentStats]] = field(default_factory=dict)
+    present: dict[str, tuple[float, f.Present]] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -238,11 +246,15 @@ class Hub:
         member.topics[topic] = view
         self._rewatch.set()
 
+    async def announce(self, tenant: str, topic: str, body: t.Body) -> None:
+        """Publish on an ephemeral topic that gateways speak on themselves. Raises Unavailable while the broker is away."""
+        await self._channels.announce(tenant, topic, body)
+
     def latest(self, peer: Peer, topic: str) -> None:
         """Send the newest state of a topic, where one is known; changes of offers are no state."""
         member = self._members.get(peer)
         view = None if member is None else member.topics.get(topic)
-        if view is not None and view.fanout is not None and view.channel.kind != "offers":
+        if view is not None and view.fanout is not None and view.channel.kind not in STATELESS:
             self._offer(view, view.readings[peer], self._clock.monotonic_s())
 
     def part(self, peer: Peer, topic: str) -> None:
@@ -400,6 +412,13 @@ class Hub:
             for shard in [s for s, (at, _) in view.shards.items() if now - at > SHARD_FORGOTTEN_S]:
                 del view.shards[shard]
             view.fanout = Fanout(_sum_payments([stats for _, stats in view.shards.values()]))
+        elif isinstance(body, t.Presence):
+            for client in [c for c, (at, _) in view.present.items() if now - at > PRESENT_S]:
+                del view.present[client]
+            if body.client in view.present or len(view.present) < MAX_PRESENT:
+                view.present[body.client] = (now, f.Present(body.client, body.level, body.pose))
+            everyone = tuple(one for _, (_, one) in sorted(view.present.items()))
+            view.fanout = Fanout(f.PresenceIs(venue=body.venue, scene=body.scene, present=everyone))
         else:
             view.fanout = Fanout(frame_of(body))
         for reading in list(view.readings.values()):

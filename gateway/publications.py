@@ -53,6 +53,12 @@ def frame_of(body: t.Body) -> f.ServerFrame:
             return f.OfferState(venue=body.venue, offer=body.offer, ended=body.ended)
         case t.ParkingChanged():
             return f.Parking(venue=body.venue, total=body.total, free=body.free)
+        case t.AnchorsChanged():
+            return f.AnchorsChanged(venue=body.venue, what=body.what, ids=body.ids)
+        case t.SceneChanged():
+            return f.SceneEdits(venue=body.venue, scene=body.scene, author=body.author, ops=body.ops)
+        case t.Presence():
+            return f.PresenceIs(venue=body.venue, scene=body.scene, present=(f.Present(body.client, body.level, body.pose),))
         case t.PushBatch():
             raise ValueError(f"a push batch of venue {body.venue} on a topic that carries none")
     assert_never(body)

@@ -5,8 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from actors.events import EventBody, Late, Paid, Pushed, QrScanned, Seen, ToppedUp, Transitions, encode_event
+from actors.events import (
+    AnchorsObserved,
+    AnchorsRemoved,
+    EventBody,
+    Late,
+    Paid,
+    Pushed,
+    QrScanned,
+    SceneEdited,
+    Seen,
+    ToppedUp,
+    Transitions,
+    encode_event,
+)
 from actors.facts import NO_TICK, Fact, columns_of, facts_of, late_of
+from ar.anchors import Observed
+from ar.scene_ops import CREATE, Dot, Op, encode
 from esplanade.storage.journal import Event
 from tests.actors.parkside import keys, u2, u4
 
@@ -29,6 +44,15 @@ def stored(entity: str, body: EventBody) -> Event:
         ),
         (stored("ledger/demo/0", ToppedUp(9, "EUR", keys(1), u4(8), u4(250))), [Fact(9, "wallet/8", "topped_up.v1", f"250 EUR {keys(1).hex()}")]),
         (stored("session/demo/8", QrScanned("parkside", "north")), [Fact(NO_TICK, "session/8", "scan_qr.v1", "parkside north")]),
+        (
+            stored("anchors/demo/parkside", AnchorsObserved(7, (Observed(id=keys(1), position_m=(0.0, 0.0, 0.0)),), b"\1")),
+            [Fact(NO_TICK, "anchors/parkside", "anchors_observed.v1", f"7 {keys(1).hex()} 1")],
+        ),
+        (stored("anchors/demo/parkside", AnchorsRemoved(keys(1), True)), [Fact(NO_TICK, "anchors/parkside", "anchors_removed.v1", keys(1).hex())]),
+        (
+            stored("scene/demo/parkside:hall", SceneEdited("7:phone", 5, encode([Op(Dot("7:phone", 1), 1, {}, CREATE, Dot("7:phone", 1))]))),
+            [Fact(NO_TICK, "scene/parkside:hall", "scene_edited.v1", "7:phone 1")],
+        ),
         (stored("positions/demo/parkside", Seen(50, b"", b"", b"", b"", b"")), []),
     ],
 )

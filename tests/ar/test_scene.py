@@ -6,7 +6,7 @@ import os
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ar.ordering import between
@@ -146,6 +146,7 @@ def test_children_keep_the_order_they_were_put_in() -> None:
     assert a.children() == [first, second, third, zeroth]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=120))
 def test_there_is_always_an_order_key_between_two(inserts: list[tuple[int, int]]) -> None:
     row: list[bytes] = []
@@ -154,6 +155,36 @@ def test_there_is_always_an_order_key_between_two(inserts: list[tuple[int, int]]
         row.insert(i, between(row[i - 1] if i else b"", row[i] if i < len(row) else None, salt))
     assert row == sorted(row)
     assert len(set(row)) == len(row)
+
+
+def test_what_shows_after_each_edit_is_what_a_fresh_replica_shows() -> None:
+    chance = random.Random(8)
+    scene, other = Scene("a"), Scene("b")
+    for step in range(400):
+        nodes = list(scene.nodes())
+        roll = chance.random()
+        try:
+            if not nodes or roll < 0.35:
+                scene.create(chance.choice([ROOT, *nodes]), now_ms=NOW + step, last=chance.random() < 0.7)
+            elif roll < 0.75:
+                parent = chance.choice([ROOT, *nodes])
+                row = scene.children(parent)
+                node = chance.choice(nodes)
+                after = chance.choice(row) if row and chance.random() < 0.4 else None
+                scene.move(node, parent, now_ms=NOW + step, after=None if after == node else after, last=chance.random() < 0.5)
+            elif roll < 0.85:
+                scene.delete(chance.choice(nodes), now_ms=NOW + step)
+            elif roll < 0.9:
+                scene.undo(now_ms=NOW + step)
+            elif (theirs := list(other.nodes())) and roll < 0.97:
+                other.move(chance.choice(theirs), chance.choice([ROOT, *theirs]), now_ms=NOW + step)
+            else:
+                sync(scene, other)
+        except (InvalidInput, Conflict):
+            continue
+        fresh = Scene("c")
+        fresh.merge(scene.delta({}), now_ms=NOW + 60_000)
+        assert fresh.digest() == scene.digest(), step
 
 
 def test_a_thousand_appended_children_keep_short_keys() -> None:
@@ -211,6 +242,7 @@ def test_operations_out_of_order_wait_and_duplicates_count_for_nothing() -> None
     assert b.get(node, "n") == 1
 
 
+@settings(deadline=None)
 @given(st.integers(0, 400))
 def test_bytes_come_back_as_the_operations_they_were(seed: int) -> None:
     ops = decode(run(seed, steps=25)[0].delta({}))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from actors.messages import BayChange, GateCount, Store
+from actors.messages import BayChange, GateCount, Refined, Store
+from ar.anchors import Anchor, Held, Observed
+from ar.scene_ops import CREATE, SET, Dot, Op, encode
 from gateway import frames as f
 from spatial.drawn_zones import DrawnZone, Open, Polygon
 from spatial.offers import Everyone, Offer, Within
@@ -27,6 +29,16 @@ ZONE = DrawnZone(
     id="queue", name="Queue at the bakery", level=1, shape=Polygon(((((0.0, 0.0), (10.0, 0.0), (10.0, 8.0), (0.0, 8.0)),),)), dwell_s=30.0, margin_m=1.5,
     hours=(Open(0.0, 3600.0, 86_400.0),),
 )  # fmt: skip
+ANCHOR = Anchor(
+    id=KEY, level=1, position_m=(12.5, 7.25, 1.5), rotation=(0.0, 0.0, 0.6, 0.8), quality=0.75, tags=("art",), fragment=bytes(range(32)), payload=b"hall"
+)  # fmt: skip
+POSE = np.array([12.5, 7.25, 1.5, 0.0, 0.0, 0.6, 0.8], "<f4").tobytes()
+EDITS = encode(
+    [
+        Op(Dot("7:phone-1", 1), 1_700_000_000_000 << 16, {}, CREATE, Dot("7:phone-1", 1), order=b"\x80"),
+        Op(Dot("7:phone-1", 2), (1_700_000_000_000 << 16) + 1, {}, SET, Dot("7:phone-1", 1), key="colour", value="red"),
+    ]
+)
 
 CLIENT: tuple[f.ClientFrame, ...] = (
     f.Hello(client="phone-1", guest_of="demo", venue="parkside", resume=PLACE),
@@ -76,6 +88,17 @@ CLIENT: tuple[f.ClientFrame, ...] = (
     f.Recount(seq=43, venue="parkside", moving=2),
     f.GetZone(seq=11, venue="parkside", zone="u-12"),
     f.GetClock(seq=12, venue="parkside"),
+    f.HostAnchor(seq=30, venue="parkside", anchor=ANCHOR),
+    f.ResolveAnchors(seq=31, venue="parkside", ids=KEY + KEY[::-1]),
+    f.AnchorsNear(seq=32, venue="parkside", level=1, x=12.5, y=7.25, k=5, tags=("art",)),
+    f.ObserveAnchor(seq=33, venue="parkside", seen=Observed(id=KEY, position_m=(0.5, 0.0, 0.0), sigma_m=0.02, seen_from=KEY[::-1])),
+    f.RemoveAnchors(seq=34, venue="parkside", ids=KEY),
+    f.CarryAnchors(seq=35, venue="parkside", carrier="float-1", level=0, position_m=(4.0, 5.0, 0.0)),
+    f.GetAnchorGraph(seq=39, venue="parkside"),
+    f.RefineAnchors(seq=40, venue="parkside", refined=(Refined(KEY, 2, (12.52, 7.25, 1.5), (0.0, 0.0, 0.6, 0.8)),)),
+    f.SceneSync(seq=36, venue="parkside", scene="hall", seen={"7:phone-1": 2}),
+    f.SceneApply(seq=37, venue="parkside", scene="hall", ops=EDITS),
+    f.ScenePresence(seq=38, venue="parkside", scene="hall", level=1, pose=POSE),
     f.CreateOffer(seq=13, venue="parkside", offer=OFFER),
     f.EndOffer(seq=14, venue="parkside", offer="coffee", tick=700),
     f.SetBays(seq=15, venue="parkside", bays=(BayChange(unit_id="bay-1", occupied=True),)),
@@ -156,6 +179,13 @@ SERVER: tuple[f.ServerFrame, ...] = (
     f.PaymentStats(payments=12, refused=1, volume={"EUR": 5400}),
     f.OfferState(venue="parkside", offer=FLASH, ended=True),
     f.Parking(venue="parkside", total=200, free=37),
+    f.AnchorsAre(seq=32, anchors=(Held(ANCHOR, 7, 2, 0.875, agreed=2, distance_m=3.25),)),
+    f.AnchorGraph(seq=39, anchors=(Held(ANCHOR, 7, 2, 0.875, agreed=2),), seen=(Observed(id=KEY, position_m=(12.52, 7.25, 1.5)),)),
+    f.AnchorsChanged(venue="parkside", what="hosted", ids=KEY),
+    f.SceneDelta(seq=36, ops=EDITS, whole=True),
+    f.SceneApplied(seq=37, applied=2, known=0),
+    f.SceneEdits(venue="parkside", scene="hall", author="7:phone-1", ops=EDITS),
+    f.PresenceIs(venue="parkside", scene="hall", present=(f.Present("7:phone-1", 1, POSE),)),
     f.Error(code="invalid", message="level 9: venue parkside has levels 0 to 2", seq=3),
     f.Bye(code="unavailable", message="this gateway is going away: reconnect", reconnect=True, retry_after_s=1.5),
 )  # fmt: skip

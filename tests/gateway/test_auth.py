@@ -149,6 +149,17 @@ MATRIX = {  # frame -> roles that may; written out, so that a change of the tabl
     "explain": "guest shopper operator",
     "get_zone": "operator engineer",
     "get_clock": "guest shopper feed operator engineer",
+    "host_anchor": "guest shopper operator",
+    "resolve_anchors": "guest shopper feed operator engineer",
+    "anchors_near": "guest shopper feed operator engineer",
+    "observe_anchor": "guest shopper feed operator",
+    "remove_anchors": "guest shopper operator",
+    "carry_anchors": "feed operator",
+    "get_anchor_graph": "operator",
+    "refine_anchors": "operator",
+    "scene_sync": "guest shopper feed operator engineer",
+    "scene_apply": "guest shopper operator",
+    "scene_presence": "guest shopper operator",
     "create_offer": "operator",
     "end_offer": "operator",
     "set_bays": "feed operator",
@@ -184,6 +195,9 @@ def test_the_table_names_no_frame_that_is_not() -> None:
         ("venue/v/parking", "guest shopper feed operator engineer"),
         ("venue/v/offers", "guest shopper feed operator engineer"),
         ("venue/v/zone/queue:1", "operator engineer"),
+        ("venue/v/anchors", "guest shopper feed operator engineer"),
+        ("venue/v/scene/hall", "guest shopper feed operator engineer"),
+        ("venue/v/presence/hall", "guest shopper feed operator engineer"),
         ("payments", "operator engineer"),
     ],
 )
@@ -195,7 +209,7 @@ def test_each_role_may_read_exactly_its_topics(topic: str, roles: str) -> None:
 @pytest.mark.parametrize(
     "topic",
     ["", "venue", "venue/v", "venue/v/pushes", "venue/v/dots", "venue/v/dots/255", "venue/v/dots/01", "venue/v/dots/-1", "venue/v/dots/٣",
-     "venue//stats", "venue/a/b/stats", "venue/v/stats/0", "payments/x", "esp:other:payments", "venue/../stats"],
+     "venue//stats", "venue/a/b/stats", "venue/v/stats/0", "venue/v/scene", "venue/v/scene/", "venue/v/scene/a/b", "venue/v/anchors/0", "payments/x", "esp:other:payments", "venue/../stats"],
 )  # fmt: skip
 def test_what_is_no_topic_is_refused(topic: str) -> None:
     with pytest.raises(InvalidInput):

@@ -18,10 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from actors.events import TYPES, EventBody, Paid, encode_event
-from actors.messages import BayChange
+from actors.messages import BayChange, GateCount
+from ar.anchors import Anchor, Observed
 from esplanade.storage.journal import Append, Event, OutboxEntry
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.segment_codec import encode_events
+from spatial.drawn_zones import Circle, DrawnZone
 from spatial.offers import Inside, Offer, Within
 from tests.actors.parkside import keys, u2, u4
 
@@ -135,9 +137,14 @@ def test_bytes_that_are_no_msgpack_are_an_error(admin: psycopg.Connection, data:
 def sample(kind: type[EventBody], shift: int) -> EventBody:
     """An event with every field filled, by its type."""
     offer = Offer(id=f"o{shift}", unit_id="shop-00", title="Ten % off", audience=Within(2.5) if shift else Inside(), flash=bool(shift))
+    zone = DrawnZone(id=f"z{shift}", name="Queue", level=shift, shape=Circle(1.5, -2.0, 3.0))
     by_type: dict[object, object] = {
         int: 2**40 + shift, str: f"text é {shift}", bytes: bytes(range(16 + shift)), bool: bool(shift), Offer: offer,
         tuple[BayChange, ...]: (BayChange("bay-0", True),) * shift, tuple[Offer, ...]: (offer,) * shift, tuple[str, ...]: ("EUR", "CHF")[:shift],
+        tuple[Anchor, ...]: (Anchor(bytes(16), 1, (1.5, -2.0, 0.25), tags=("art",), payload=b"x"),) * shift,
+        tuple[Observed, ...]: (Observed(bytes(16), (1.5, -2.0, 0.25), seen_from=bytes(16)),) * shift,
+        DrawnZone: zone, tuple[DrawnZone, ...]: (zone,) * shift, tuple[GateCount, ...]: (GateCount("north", 3, 120, 80),) * shift,
+        tuple[float, float, float]: (1.5, -2.0, 0.25), tuple[float, float, float, float]: (0.0, 0.0, 0.6, 0.8),
     }  # fmt: skip
     types = (field.type for field in msgspec.structs.fields(kind))
     return kind(*(by_type[get_args(found)[0] if get_origin(found) is Annotated else found] for found in types))

@@ -192,6 +192,22 @@ AS $$
         WHEN 'reminder_set.v1' THEN 'name due_ms period_ms payload'
         WHEN 'reminder_dropped.v1' THEN 'name'
         WHEN 'reminder_fired.v1' THEN 'name due_ms next_ms'
+        WHEN 'access_changed.v1' THEN 'closed opened'
+        WHEN 'zone_drawn.v1' THEN 'tick zone'
+        WHEN 'zone_erased.v1' THEN 'tick zone_id'
+        WHEN 'traits_set.v1' THEN 'subject segments language'
+        WHEN 'gates_counted.v1' THEN 'counts inside'
+        WHEN 'cars_recounted.v1' THEN 'inside'
+        WHEN 'anchors_hosted.v1' THEN 'owner anchors'
+        WHEN 'anchors_removed.v1' THEN 'ids expired'
+        WHEN 'anchors_observed.v1' THEN 'subject seen agreed'
+        WHEN 'anchors_carried.v1' THEN 'carrier level position_m rotation'
+        WHEN 'anchors_refined.v1' THEN 'ids position rotation'
+        WHEN 'scene_edited.v1' THEN 'author now_ms ops'
+        WHEN 'traits_adopted.v1' THEN 'tick subject segments languages spoken'
+        WHEN 'zones_adopted.v1' THEN 'tick drawn erased'
+        WHEN 'zones_crossed.v1' THEN 'tick zones kind zone subject confidence'
+        WHEN 'zones_pending.v1' THEN 'tick zones zone subject since'
     END, ' ')
 $$;
 

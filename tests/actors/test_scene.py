@@ -1,0 +1,250 @@
+"""A scene as given, when, then; and through a shard that is killed amid edits."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from actors.behaviour import Context, Decision
+from actors.events import SceneEdited
+from actors.messages import EditScene, Rejected, SceneDelta, SceneEdits, SyncScene
+from actors.scene import MAX_EDIT_OPS, SceneActor
+from actors.topics import SceneChanged
+from ar.scene import Scene
+from ar.scene_ops import ROOT, Dot
+from ar.scene_rights import EDITORS
+from esplanade.core.errors import Unavailable
+from esplanade.core.ids import Address
+from tests.actors.stage import stage
+
+NOW = 1_700_000_000_000
+ADDRESS = Address("scene", "demo", "parkside:hall")
+CONTEXT = Context(address=ADDRESS)
+
+
+def edit(replica: Scene, since: dict[str, int], *, staff: bool = False, subject: int = 7, now_ms: int = NOW) -> EditScene:
+    return EditScene(ops=replica.delta(since), author=replica.client, subject=subject, staff=staff, now_ms=now_ms)
+
+
+def when(state: Scene, command: EditScene | SyncScene) -> Decision:
+    before = state.snapshot()
+    decision = SceneActor().decide(state, command, CONTEXT)
+    assert isinstance(decision, Decision), decision
+    assert state.snapshot() == before, "decide leaves the state as it finds it"
+    for event in decision.events:
+        SceneActor().apply(state, event)
+    return decision
+
+
+def refused(state: Scene, command: EditScene | SyncScene) -> str:
+    before = state.snapshot()
+    decision = SceneActor().decide(state, command, CONTEXT)
+    assert isinstance(decision, Rejected)
+    assert state.snapshot() == before
+    return decision.code
+
+
+def opened() -> tuple[Scene, Scene, Dot]:
+    """A scene with one node, made by an operator, and the operator's replica."""
+    state, staff = Scene("server"), Scene("1:desk")
+    node = staff.create(now_ms=NOW)
+    when(state, edit(staff, {}, staff=True, subject=1))
+    return state, staff, node
+
+
+def visitor(state: Scene, name: str = "7:phone") -> Scene:
+    replica = Scene(name)
+    replica.merge(state.delta({}), now_ms=NOW)
+    return replica
+
+
+def test_an_edit_takes_effect_is_told_and_counts_once() -> None:
+    state, _, node = opened()
+    phone = visitor(state)
+    since = dict(phone.ack().seen)
+    phone.set(node, "colour", "red", now_ms=NOW)
+    command = edit(phone, since)
+    decision = when(state, command)
+    assert decision.reply == SceneEdits(applied=1, known=0)
+    assert state.get(node, "colour") == "red"
+    [(topic, body)] = decision.outbox
+    assert topic == "venue/parkside/scene/hall"
+    assert body == SceneChanged(venue="parkside", scene="hall", author="7:phone", ops=command.ops)
+    assert when(state, command) == Decision((), SceneEdits(applied=0, known=1))
+
+
+def test_the_journal_holds_what_is_new_of_a_batch() -> None:
+    state, _, node = opened()
+    phone = visitor(state)
+    since = dict(phone.ack().seen)
+    phone.set(node, "a", 1, now_ms=NOW)
+    when(state, edit(phone, since))
+    phone.set(node, "b", 2, now_ms=NOW)
+    decision = when(state, edit(phone, since))
+    assert decision.reply == SceneEdits(applied=1, known=1)
+    [event] = decision.events
+    assert isinstance(event, SceneEdited)
+    assert len(event.ops) < len(phone.delta(since))
+
+
+def test_folding_the_events_gives_the_same_bytes_after_a_snapshot_too() -> None:
+    actor, chance = SceneActor(), random.Random(4)
+    state, staff, _ = opened()
+    events = []
+    replicas = [staff, *(visitor(state, f"{i}:phone") for i in range(2, 5))]
+    middle = b""
+    for step in range(60):
+        replica = chance.choice(replicas)
+        replica.merge(state.delta(replica.ack().seen), now_ms=NOW + step)
+        since = dict(replica.ack().seen)
+        nodes = list(replica.nodes())
+        if chance.random() < 0.4:
+            replica.create(chance.choice([ROOT, *nodes]), now_ms=NOW + step)
+        else:
+            replica.set(chance.choice(nodes), "n", step, now_ms=NOW + step)
+        events += when(state, edit(replica, since, staff=True, now_ms=NOW + step)).events
+        if step == 30:
+            middle, at = actor.save(state), len(events)
+    folded = actor.load(middle)
+    for event in events[at:]:
+        folded = actor.apply(folded, event)
+    assert actor.save(folded) == actor.save(state)
+
+
+def test_the_first_edit_is_for_staff() -> None:
+    phone = Scene("7:phone")
+    phone.create(now_ms=NOW)
+    assert refused(Scene("server"), edit(phone, {})) == "scene_not_found"
+
+
+def test_a_forged_client_a_stamp_from_the_future_and_garbage_are_refused() -> None:
+    state, _, node = opened()
+    phone = visitor(state)
+    since = dict(phone.ack().seen)
+    phone.set(node, "colour", "red", now_ms=NOW + 120_000)
+    assert refused(state, edit(phone, since)) == "invalid_edit"
+    forged = EditScene(ops=phone.delta(since), author="8:phone", subject=8, now_ms=NOW + 120_000)
+    assert refused(state, forged) == "edit_forbidden"
+    assert refused(state, EditScene(ops=b"\xe5\x01garbage", author="7:phone", subject=7, now_ms=NOW)) == "invalid_edit"
+
+
+def test_what_builds_on_operations_that_the_scene_has_not_seen_is_refused() -> None:
+    state, _, node = opened()
+    phone = visitor(state)
+    since = dict(phone.ack().seen)
+    phone.set(node, "a", 1, now_ms=NOW)
+    half = dict(phone.ack().seen)
+    phone.set(node, "a", 2, now_ms=NOW)
+    assert refused(state, edit(phone, half)) == "causes_missing"
+    assert when(state, edit(phone, since)).reply == SceneEdits(applied=2, known=0)
+
+
+def test_an_edit_has_a_limit_of_operations() -> None:
+    state, _, node = opened()
+    phone = visitor(state)
+    since = dict(phone.ack().seen)
+    for i in range(MAX_EDIT_OPS + 1):
+        phone.set(node, "n", i % 200, now_ms=NOW)
+    assert refused(state, edit(phone, since)) == "edit_too_large"
+
+
+def test_listed_editors_hold_for_all_below_and_nobody_else_takes_them_over() -> None:
+    state, staff, stand = opened()
+    since = dict(staff.ack().seen)
+    lamp = staff.create(stand, now_ms=NOW)
+    staff.set(stand, EDITORS, [7], now_ms=NOW)
+    when(state, edit(staff, since, staff=True, subject=1))
+
+    def tried(subject: int, act: str) -> str | None:
+        phone = visitor(state, f"{subject}:phone")
+        since = dict(phone.ack().seen)
+        own = phone.create(now_ms=NOW)
+        match act:
+            case "set":
+                phone.set(lamp, "on", True, now_ms=NOW)
+            case "move in":
+                phone.move(own, lamp, now_ms=NOW)
+            case "move out":
+                phone.move(lamp, ROOT, now_ms=NOW)
+            case "create":
+                phone.create(lamp, now_ms=NOW)
+            case "delete":
+                phone.delete(stand, now_ms=NOW)
+            case "take over":
+                phone.set(stand, EDITORS, [subject], now_ms=NOW)
+            case "root":
+                phone.set(ROOT, EDITORS, [subject], now_ms=NOW)
+            case "own":
+                phone.set(own, EDITORS, [subject], now_ms=NOW)
+        decision = SceneActor().decide(state, edit(phone, since, subject=subject), CONTEXT)
+        return decision.code if isinstance(decision, Rejected) else None
+
+    for act in ("set", "move in", "move out", "create", "delete", "take over"):
+        assert tried(8, act) == "edit_forbidden", act
+    for act in ("set", "move in", "move out", "create", "delete"):
+        assert tried(7, act) is None, act
+    assert tried(7, "take over") == "edit_forbidden", "it was staff who made it"
+    assert tried(7, "root") == "edit_forbidden"
+    assert tried(8, "own") is None
+    bad = visitor(state, "1:desk2")
+    since = dict(bad.ack().seen)
+    bad.set(stand, EDITORS, ["7"], now_ms=NOW)
+    assert refused(state, edit(bad, since, staff=True, subject=1)) == "invalid_edit"
+
+
+def test_a_replica_far_behind_syncs_by_pages() -> None:
+    state, staff, node = opened()
+    for i in range(30):
+        since = dict(staff.ack().seen)
+        staff.set(node, f"k{i}", "x" * 60_000, now_ms=NOW)
+        when(state, edit(staff, since, staff=True, subject=1))
+    late, pages = Scene("9:phone"), 0
+    while True:
+        delta = when(state, SyncScene(seen=dict(late.ack().seen))).reply
+        assert isinstance(delta, SceneDelta)
+        late.merge(delta.ops, now_ms=NOW)
+        pages += 1
+        if delta.whole:
+            break
+    assert pages == 2
+    assert late.digest() == state.digest()
+
+
+def test_a_version_vector_has_a_limit() -> None:
+    assert refused(Scene("server"), SyncScene(seen={str(i): 1 for i in range(10_001)})) == "invalid_edit"
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_acked_edit_is_lost_when_the_shard_is_killed_amid_edits(seed: int) -> None:
+    chance = random.Random(seed)
+    async with stage() as at:
+        staff = Scene("1:desk")
+        staff.create(now_ms=NOW)
+        await at.system.ask(ADDRESS, edit(staff, {}, staff=True))
+        replicas = [Scene(f"{i}:phone") for i in range(2, 5)]
+        acked: dict[str, int] = {}
+        sent: dict[str, int] = {}
+        for step in range(80):
+            replica = chance.choice(replicas)
+            delta = await at.system.ask(ADDRESS, SyncScene(seen=dict(replica.ack().seen)))
+            assert isinstance(delta, SceneDelta)
+            replica.merge(delta.ops, now_ms=NOW + step)
+            since = dict(replica.ack().seen) | {replica.client: acked.get(replica.client, 0)}
+            replica.create(now_ms=NOW + step)
+            replica.set(chance.choice(list(replica.nodes())), "n", step, now_ms=NOW + step)
+            sent[replica.client] = replica.ack().seen[replica.client]
+            try:
+                await at.system.ask(ADDRESS, edit(replica, since, now_ms=NOW + step))
+                acked[replica.client] = sent[replica.client]
+            except Unavailable:
+                pass
+            if chance.random() < 0.1:
+                await at.restart()
+                await at.settle()
+        delta = await at.system.ask(ADDRESS, SyncScene(seen={}))
+        assert isinstance(delta, SceneDelta)
+        there = Scene("9:reader")
+        there.merge(delta.ops, now_ms=NOW + 1000)
+        assert {client: there.ack().seen.get(client, 0) for client in acked} == acked
+        assert sum(acked.values()) > 50
