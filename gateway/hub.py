@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import OrderedDict, deque
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -25,6 +26,7 @@ from esplanade.storage.journal import Journal
 from gateway import frames as f
 from gateway.auth import SEES_SMALL_COUNTS, TopicName
 from gateway.channels import At, Channel, Channels
+from gateway.codec import Codec, Format
 from gateway.interest import SubjectSet
 from gateway.metrics import GatewayMetrics
 from gateway.publications import Fanout, frame_of, push_columns, pushes_of
@@ -68,6 +70,27 @@ class Peer(Protocol):
         ...
 
 
+ToAll = Callable[[Collection[Peer], list[bytes], Codec], None]
+"""Writes encoded frames to peers of one format; never waits."""
+
+
+def one_by_one(peers: Collection[Peer], frames: list[bytes], codec: Codec) -> None:
+    """The plain `ToAll`."""
+    for peer in peers:
+        for frame in frames:
+            peer.write(frame)
+
+
+@dataclass(slots=True, eq=False)
+class _Cohort:
+    """Readers of a durable channel to whom a publication is the same bytes. `frames`: those of this turn of the loop, not yet written."""
+
+    codec: Codec
+    full: bool
+    peers: dict[Peer, None] = field(default_factory=dict)
+    frames: list[bytes] = field(default_factory=list)
+
+
 @dataclass(slots=True, eq=False)
 class _Reading:
     """A client's subscription to a topic."""
@@ -84,6 +107,7 @@ class _View:
 
     channel: Channel
     readings: dict[Peer, _Reading] = field(default_factory=dict)
+    cohorts: dict[tuple[Format, bool], _Cohort] = field(default_factory=dict)
     fanout: Fanout | None = None
     shards: dict[str, tuple[float, t.PaymentStats]] = field(default_factory=dict)
 
@@ -118,8 +142,11 @@ class _Membership:
 class Hub:
     """One a process."""
 
-    def __init__(self, *, system: System, journal: Journal, broker: Broker, clock: SystemClock, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self, *, system: System, journal: Journal, broker: Broker, clock: SystemClock, metrics: GatewayMetrics, to_all: ToAll = one_by_one
+    ) -> None:
         self._system = system
+        self._to_all = to_all
         self._clock = clock
         self._metrics = metrics
         self._channels = Channels(journal=journal, broker=broker, clock=clock, metrics=metrics, listener=self)
@@ -132,6 +159,7 @@ class Hub:
         self._flush_handle: asyncio.TimerHandle | None = None
         self._waiting: set[_Reading] = set()
         self._view_of: dict[_Reading, _View] = {}
+        self._turn: list[_View] = []
         self._rewatch = asyncio.Event()
 
     # --- life ---
@@ -234,6 +262,8 @@ class Hub:
             view = self._views[used[0]] = _View(used[0])
         reading = _Reading(peer, 1.0 / rate_hz, self._clock.monotonic_s())
         view.readings[peer] = reading
+        if view.channel.durable:
+            self._into_cohort(view, peer)
         self._view_of[reading] = view
         member.topics[topic] = view
         self._rewatch.set()
@@ -278,8 +308,21 @@ class Hub:
             self._members.pop(peer, None)
         return peer.session.state == "closed" or self._members.get(peer) is not member
 
+    def _into_cohort(self, view: _View, peer: Peer) -> None:
+        self._hand_out(view)  # what was published before it came is not for it
+        key = (peer.session.codec.format, self._full(peer))
+        cohort = view.cohorts.get(key)
+        if cohort is None:
+            cohort = view.cohorts[key] = _Cohort(peer.session.codec, key[1])
+        cohort.peers[peer] = None
+
     def _forget(self, view: _View, peer: Peer) -> None:
         reading = view.readings.pop(peer)
+        for key, cohort in list(view.cohorts.items()):
+            if peer in cohort.peers:
+                del cohort.peers[peer]
+                if not cohort.peers:
+                    del view.cohorts[key]
         self._waiting.discard(reading)
         del self._view_of[reading]
         self._channels.unuse([view.channel])
@@ -319,8 +362,28 @@ class Hub:
         view = self._views.get(channel)
         if view is not None:
             view.fanout = Fanout(frame_of(body))
-            for peer in list(view.readings):
-                peer.write(view.fanout.encoded(peer.session.codec, full=self._full(peer)))
+            full = False
+            for cohort in view.cohorts.values():
+                cohort.frames.append(view.fanout.encoded(cohort.codec, full=cohort.full))
+                full = full or len(cohort.frames) >= f.MAX_BATCH
+            if full:
+                self._hand_out(view)
+            elif view.cohorts and view not in self._turn:
+                if not self._turn:
+                    asyncio.get_running_loop().call_soon(self._end_turn)
+                self._turn.append(view)
+
+    def _end_turn(self) -> None:
+        """Publications that came in one turn of the loop go out in one message."""
+        views, self._turn = self._turn, []
+        for view in views:
+            self._hand_out(view)
+
+    def _hand_out(self, view: _View) -> None:
+        for cohort in list(view.cohorts.values()):
+            if cohort.frames:
+                frames, cohort.frames = cohort.frames, []
+                self._to_all(list(cohort.peers), frames, cohort.codec)
 
     def gap(self, channel: Channel) -> None:
         room = self._room_of(channel)

@@ -1,7 +1,7 @@
 """The WebSocket server: sockets, and nothing that could be decided without one.
 
 A thin shell around `Session` (rules), `Hub` (publications) and `Dispatch` (requests). Writes never wait: frames of one loop turn leave as one message,
-and a reader whose unsent bytes pass its role's limit is disconnected.
+made once for all connections that get the same, and a reader whose unsent bytes pass its role's limit is disconnected.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import contextlib
 import http
 import logging
 import socket
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, assert_never
+from collections.abc import Collection, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, assert_never, cast
 from urllib.parse import urlsplit
 
-from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
+from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response as HttpResponse
+from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from actors.system import System
@@ -33,20 +34,20 @@ from gateway import frames as f
 from gateway.audit_trail import AuditTrail
 from gateway.auth import Identity, Signer, Verifier
 from gateway.batching import Tee
-from gateway.codec import FORMATS
+from gateway.codec import FORMATS, Codec
 from gateway.codes import CloseCode
 from gateway.dispatch import Dispatch, error_frame, who_is
 from gateway.hub import Hub
+from gateway.hub import Peer as HubPeer
 from gateway.limits import TokenBucket
 from gateway.metrics import METRICS_PREFIX, METRICS_TTL_S, GatewayMetrics, GaugeName
+from gateway.outbound import Wire, wire_of
 from gateway.session import Action, Authenticate, Close, Join, Part, Probe, Request, Send, Session
 from gateway.venues import VenueCache
 
 _log = logging.getLogger("esplanade.gateway.server")
 
 POLL_S: Final = 1.0
-JOIN_BYTES: Final = 1024 * 1024
-"""Frames are joined into one message up to about this size."""
 SOCKET_SLACK: Final = 2
 """A message above its limit gets Bye and a code; above this many times the limit the socket is closed (1009) without being read."""
 LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -72,21 +73,17 @@ class GatewaySettings:
     known_tenants_s: float = 30.0
 
 
-@dataclass(slots=True)
-class _Outbox:
-    frames: list[bytes] = field(default_factory=list)
-    bytes: int = 0
-    scheduled: bool = False
-
-
 class Connection:
     """A WebSocket with its session; the `Peer` of hub and dispatch."""
 
+    __slots__ = ("_abandoned_seen", "_resent_seen", "_server", "_ws", "queued", "queued_bytes", "session")
+
     def __init__(self, server: GatewayServer, ws: ServerConnection, session: Session) -> None:
         self.session = session
+        self.queued: list[bytes] = []
+        self.queued_bytes = 0
         self._server = server
         self._ws = ws
-        self._outbox = _Outbox()
         self._abandoned_seen = 0
         self._resent_seen = 0
 
@@ -111,44 +108,39 @@ class Connection:
         self.write(self.session.codec.encode(frame))
 
     def write(self, encoded: bytes) -> None:
-        outbox = self._outbox
-        outbox.frames.append(encoded)
-        outbox.bytes += len(encoded)
-        if not outbox.scheduled:
-            outbox.scheduled = True
-            asyncio.get_running_loop().call_soon(self.flush)
+        if not self.queued:
+            self._server.wake(self)
+        self.queued.append(encoded)
+        self.queued_bytes += len(encoded)
 
     def backlog(self) -> int:
-        return self._ws.transport.get_write_buffer_size() + self._outbox.bytes
+        return self._ws.transport.get_write_buffer_size() + self.queued_bytes
 
     def flush(self) -> None:
         """Write what is queued, frames joined; disconnect a reader that is too far behind."""
-        outbox = self._outbox
-        outbox.scheduled = False
-        frames, outbox.frames, outbox.bytes = outbox.frames, [], 0
+        frames = self.queued
         if not frames:
             return
+        self.queued, self.queued_bytes = [], 0
+        if not self.is_behind():
+            self._server.count_out(self.transmit(self._server.joined(frames, self.session.codec)))
+
+    def is_behind(self) -> bool:
+        """Whether more bytes are unsent than its role may have; the session is ended then."""
         behind = self._ws.transport.get_write_buffer_size()
         limit = self.session.limits.high_bytes
-        if behind > limit and self.session.state != "closed":
-            message = f"{behind} bytes unsent, at most {limit}: read faster, or ask for lower rates"
-            self.perform(self.session.end(CloseCode.SLOW, message, code="limit"))
-            return
-        metrics = self._server.metrics
-        codec = self.session.codec
-        start, size = 0, 0
-        for i, frame in enumerate(frames):
-            if i > start and (i - start >= f.MAX_BATCH or size + len(frame) > JOIN_BYTES):
-                self._transmit(codec.join(frames[start:i]))
-                start, size = i, 0
-            size += len(frame)
-        self._transmit(codec.join(frames[start:]))
-        metrics.count("esplanade_gateway_frames_out_total", len(frames))
+        if behind <= limit or self.session.state == "closed":
+            return False
+        message = f"{behind} bytes unsent, at most {limit}: read faster, or ask for lower rates"
+        self.perform(self.session.end(CloseCode.SLOW, message, code="limit"))
+        return True
 
-    def _transmit(self, message: bytes) -> None:
-        self._server.metrics.count("esplanade_gateway_messages_out_total")
-        self._server.metrics.count("esplanade_gateway_bytes_out_total", len(message))
-        broadcast((self._ws,), message.decode() if self.session.codec.text else message)
+    def transmit(self, wire: Wire) -> Wire:
+        """Past the library, whose own way costs more than the system call: under its conditions, an open connection and no message half sent."""
+        ws = self._ws
+        if ws.protocol.state is State.OPEN and ws.send_in_progress is None:
+            ws.transport.write(wire.data)
+        return wire
 
     # --- what the session says ---
 
@@ -265,7 +257,7 @@ class GatewayServer:
         self.audit = AuditTrail(audit, clock, self.metrics, run=audit_run) if audit is not None else None
         self.settings = settings or GatewaySettings()
         self.venues = VenueCache(catalogue, clock)
-        self.hub = Hub(system=system, journal=journal, broker=broker, clock=clock, metrics=self.metrics)
+        self.hub = Hub(system=system, journal=journal, broker=broker, clock=clock, metrics=self.metrics, to_all=self._to_all)
         self.dispatch = Dispatch(
             system=system, venues=self.venues, hub=self.hub, journal=journal, clock=clock, metrics=self.metrics, tee=tee, audit=self.audit
         )
@@ -274,6 +266,8 @@ class GatewayServer:
         self._verifier = verifier
         self._signer = signer
         self._connections: set[Connection] = set()
+        self._woken: list[Connection] = []
+        self._joined: tuple[list[bytes], Codec, Wire] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: Server | None = None
         self._sessions = 0
@@ -354,6 +348,47 @@ class GatewayServer:
     @property
     def connections(self) -> int:
         return len(self._connections)
+
+    # --- out ---
+
+    def wake(self, connection: Connection) -> None:
+        """It has something to write: at the end of this turn of the loop."""
+        if not self._woken:
+            asyncio.get_running_loop().call_soon(self._flush_woken)
+        self._woken.append(connection)
+
+    def _flush_woken(self) -> None:
+        woken, self._woken = self._woken, []
+        for connection in woken:
+            connection.flush()
+        self._joined = None
+
+    def joined(self, frames: list[bytes], codec: Codec) -> Wire:
+        """The messages of these frames; not made again where the connection before had the same ones."""
+        if self._joined is None or self._joined[1] is not codec or self._joined[0] != frames:
+            self._joined = (frames, codec, wire_of(frames, codec))
+        return self._joined[2]
+
+    def _to_all(self, peers: Collection[HubPeer], frames: list[bytes], codec: Codec) -> None:
+        """The hub's `ToAll`. The system call is most of the cost, so nothing else may be: what is queued for a connection goes first, with these behind it."""
+        wire = wire_of(frames, codec)
+        data, written = wire.data, 0
+        for connection in cast("Collection[Connection]", peers):  # the hub knows no others here
+            ws = connection._ws
+            if connection.queued:
+                for frame in frames:
+                    connection.write(frame)
+            elif ws.transport.get_write_buffer_size() and connection.is_behind():
+                continue
+            elif ws.protocol.state is State.OPEN and ws.send_in_progress is None:
+                ws.transport.write(data)
+                written += 1
+        self.count_out(wire, written)
+
+    def count_out(self, wire: Wire, times: int = 1) -> None:
+        self.metrics.count("esplanade_gateway_frames_out_total", wire.frames * times)
+        self.metrics.count("esplanade_gateway_messages_out_total", wire.messages * times)
+        self.metrics.count("esplanade_gateway_bytes_out_total", wire.payload_bytes * times)
 
     # --- connections ---
 
