@@ -24,15 +24,12 @@ from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 from actors import topics as t
 from actors.local_system import LocalSystem
-from benchmarks.socket_readers import Readers, stamp
+from benchmarks.socket_readers import Readers, now_us, stamped
 from esplanade.core.clock import RealClock
 from esplanade.storage.journal import Append, OutboxEntry
 from esplanade.storage.memory import MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore
 from gateway.auth import Signer, Verifier
-from gateway.codec import MSGPACK
-from gateway.publications import frame_of
 from gateway.server import GatewayServer, GatewaySettings
-from spatial.offers import Everyone, Offer
 from spatial.venue import Level, Origin, Venue
 
 BYTES: Final = 128
@@ -40,20 +37,13 @@ TICK_S: Final = 0.05
 TICKS: Final = 40
 """Ticks of one window."""
 SEED: Final = b"k" * 32
-TOPIC: Final = "venue/v/offers"
+VENUE: Final = "v" * 63
+"""So long that a frame has 128 bytes, give or take those of its offset."""
+TOPIC: Final = f"venue/{VENUE}/parking"
 
 
-def _frame(padding: int) -> t.OfferChanged:
-    text = stamp().decode() + "x" * padding
-    return t.OfferChanged(venue="v", offer=Offer(id="o", unit_id="u", title="", text=text, audience=Everyone()), ended=False)
-
-
-def _padding() -> int:
-    """So that the frame has BYTES bytes on the wire."""
-    bare = len(MSGPACK.encode(frame_of(_frame(0))))
-    if bare > BYTES:
-        raise AssertionError(f"the frame has {bare} bytes without padding, more than {BYTES}")
-    return next(n for n in range(BYTES) if len(MSGPACK.encode(frame_of(_frame(n)))) == BYTES)
+def _body() -> t.ParkingChanged:
+    return t.ParkingChanged(venue=VENUE, total=now_us(), free=1)
 
 
 class _Ours:
@@ -63,13 +53,12 @@ class _Ours:
         await catalogue.add_tenant("bench", "Bench")
         square = ((((0.0, 0.0), (9.0, 0.0), (9.0, 9.0), (0.0, 9.0)),),)
         level = Level(id="l0", ordinal=0, name="Ground", short_name="0", outline=square)
-        venue = Venue(id="v", name="V", kind="mall", origin=Origin(lat_deg=0, lon_deg=0), levels=(level,), units=(), openings=(), occupants=())
+        venue = Venue(id=VENUE, name="V", kind="mall", origin=Origin(lat_deg=0, lon_deg=0), levels=(level,), units=(), openings=(), occupants=())
         await catalogue.put_venue("bench", venue.model_dump_json().encode())
         self._journal = MemoryJournal(MemoryStore(clock))
         self._broker = MemoryBroker(MemoryHub(clock))
         [lease] = await self._journal.acquire([0], "bench", ttl_ms=3_600_000)
         self._epoch = lease.epoch
-        self._padding = _padding()
         signer = Signer(SEED)
         server = GatewayServer(
             LocalSystem([]), self._journal, self._broker, catalogue, Verifier(signer.public_key), signer, clock, GatewaySettings(max_connections=20_000)
@@ -78,7 +67,7 @@ class _Ours:
         return await server.start()
 
     async def publish(self, publications: int) -> None:
-        bodies = [_frame(self._padding) for _ in range(publications)]
+        bodies = [_body() for _ in range(publications)]
         append = Append("bench", 0, self._epoch, (await self._journal.heads(0)).get("bench", 0) + 1, ())
         entries = await self._journal.flush([append], [OutboxEntry("bench", TOPIC, msgspec.msgpack.encode(body)) for body in bodies])
         await self._broker.publish(
@@ -102,7 +91,7 @@ class _Peer:
 
     async def publish(self, publications: int) -> None:
         for _ in range(publications):
-            broadcast(self._connections, stamp().ljust(BYTES, b"x"))
+            broadcast(self._connections, stamped(BYTES))
 
 
 def _serve(kind: str, pipe: Connection) -> None:

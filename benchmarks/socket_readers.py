@@ -1,7 +1,7 @@
 """Many WebSocket clients in one process, cheap enough to leave the server the bottleneck: raw sockets, epoll, and counting. Used by `fanout` and `connections`.
 
 A client's frames are masked with zeros, which the protocol allows and which spares the masking. What arrives is not decoded: publications carry the mark
-`STAMP` and the microsecond they were made at, and those are counted.
+`STAMP` and the microsecond they were made at (as a frame `parking` does, of which `total` is that number), and those are counted.
 """
 
 from __future__ import annotations
@@ -15,15 +15,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-STAMP = b"stamp:"
-DIGITS = 16
+STAMP = b"total\xcf"
+"""The key `total` of a msgpack map, and that a u8 follows."""
+LATER = 2**40
 CHUNK = 64
 """Connections opened at once."""
 
 
-def stamp() -> bytes:
-    """The mark and the time by the monotonic clock, which all processes of a machine share."""
-    return STAMP + b"%0*d" % (DIGITS, time.monotonic_ns() // 1000)
+def now_us() -> int:
+    """Microseconds of the monotonic clock, which all processes of a machine share; large enough for a u8 in msgpack."""
+    return LATER + time.monotonic_ns() // 1000
+
+
+def stamped(n_bytes: int) -> bytes:
+    """So many bytes with the mark and the time."""
+    return (STAMP + now_us().to_bytes(8, "big")).ljust(n_bytes, b"x")
 
 
 def masked(payload: bytes, *, text: bool = False) -> bytes:
@@ -74,8 +80,8 @@ class Readers:
                 if count:
                     found += count
                     at = data.rfind(STAMP) + len(STAMP)
-                    if at + DIGITS <= len(data):
-                        after_ms[(time.monotonic_ns() // 1000 - int(data[at : at + DIGITS])) // 1000] += count
+                    if at + 8 <= len(data):
+                        after_ms[(now_us() - int.from_bytes(data[at : at + 8], "big")) // 1000] += count
                 self._tail[fd] = data[-keep:]
         return found, after_ms
 

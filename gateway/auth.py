@@ -109,7 +109,9 @@ class Verifier:
 
 # --- permissions ------------------------------------------------------------------------------------------------------
 
-_EVERYONE: Final[frozenset[type]] = frozenset({f.Hello, f.Ping, f.Subscribe, f.Unsubscribe, f.GetOffers, f.FindStores, f.Search, f.GetClock, f.Ack})
+_EVERYONE: Final[frozenset[type]] = frozenset(
+    {f.Hello, f.Ping, f.Subscribe, f.Unsubscribe, f.GetOffers, f.FindStores, f.Search, f.GetClock, f.Ack, f.Saw, f.Renew}
+)
 _SHOPPER: Final = _EVERYONE | {f.WalkIn, f.Move, f.Leave, f.Pay, f.GetBalance, f.Transfer, f.GetStatement}
 
 _TILL: Final[frozenset[type]] = frozenset({f.GetStatement, f.Refund, f.Hold, f.Post, f.Void, f.GetTill})
@@ -124,6 +126,9 @@ PERMITTED: Final[dict[Role, frozenset[type]]] = {
 """Role -> frames it may send. The only place where this is said."""
 
 Topic = Literal["dots", "density", "stats", "offers", "parking", "clock", "payments"]
+
+DURABLE: Final[frozenset[Topic]] = frozenset({"offers", "parking"})
+"""Topics whose every publication arrives, and that can be resumed."""
 
 _PUBLIC_TOPICS: Final[frozenset[Topic]] = frozenset({"density", "stats", "offers", "parking", "clock"})
 

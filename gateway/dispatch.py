@@ -143,7 +143,7 @@ class Dispatch:
                 self._request(peer, frame.seq, self._noted(peer, frame, self._top_ups(peer, frame)), started)
             case f.Payments():
                 self._request(peer, frame.seq, self._payments(peer, frame), started)
-            case f.Hello() | f.Ack() | f.Subscribe() | f.Unsubscribe():
+            case f.Hello() | f.Ack() | f.Subscribe() | f.Unsubscribe() | f.Saw() | f.Renew():
                 raise Fault(f"frame {type(frame).__name__} reached dispatch: the session and the hub own it")
             case _:
                 assert_never(frame)

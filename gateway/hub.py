@@ -31,6 +31,7 @@ from gateway.interest import SubjectSet
 from gateway.metrics import GatewayMetrics
 from gateway.publications import Fanout, frame_of, push_columns, pushes_of
 from gateway.session import Action, Session
+from gateway.viewport import Picture, Viewport
 
 _log = logging.getLogger("esplanade.gateway.hub")
 
@@ -93,22 +94,25 @@ class _Cohort:
 
 @dataclass(slots=True, eq=False)
 class _Reading:
-    """A client's subscription to a topic."""
+    """A client's subscription to a topic. `viewport`: what of it the client looks at; None: the whole."""
 
     peer: Peer
     interval_s: float
     due: float
     waiting: bool = False
+    viewport: Viewport | None = None
 
 
 @dataclass(slots=True, eq=False)
 class _View:
-    """Clients' subscriptions to one channel. `fanout`: its newest state. `shards`: the newest word of each, of the payments topic."""
+    """Clients' subscriptions to one channel. `fanout`: its newest state; `picture`: the same for who looks at a part, made when first one does.
+    `shards`: the newest word of each, of the payments topic."""
 
     channel: Channel
     readings: dict[Peer, _Reading] = field(default_factory=dict)
     cohorts: dict[tuple[Format, bool], _Cohort] = field(default_factory=dict)
     fanout: Fanout | None = None
+    picture: Picture | None = None
     shards: dict[str, tuple[float, t.PaymentStats]] = field(default_factory=dict)
 
 
@@ -131,6 +135,14 @@ class _Room:
     @property
     def pushes(self) -> Channel:
         return self.channels[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """`place`: where a durable topic stood when its reader was taken in. `missed`: what it asked to have again, None where that was not asked or cannot be had."""
+
+    place: f.Place | None = None
+    missed: tuple[f.ServerFrame, ...] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -245,31 +257,70 @@ class Hub:
         member = self._members[peer]
         member.rooms[venue].feeds[peer].mark(subject)
 
-    async def join(self, peer: Peer, *, tenant: str, topic: str, name: TopicName, rate_hz: float) -> None:
-        """Subscribe a client; returns when the subscription is in force (or will be when the broker is back)."""
+    async def join(
+        self,
+        peer: Peer,
+        *,
+        tenant: str,
+        topic: str,
+        name: TopicName,
+        rate_hz: float,
+        view: f.View | None = None,
+        bytes_per_s: int | None = None,
+        resume: f.Place | None = None,
+    ) -> Joined:
+        """Subscribe a client, or let one that is subscribed look elsewhere; returns when the subscription is in force (or will be when the broker is back).
+
+        `missed` is of the time of return: live publications after it reach the peer, none twice, if it is written before the loop turns.
+        """
         member = self._members.setdefault(peer, _Membership())
-        view = member.topics.get(topic)
-        if view is not None:
-            view.readings[peer].interval_s = 1.0 / rate_hz
+        held = member.topics.get(topic)
+        if held is not None and resume is None:
+            reading = held.readings[peer]
+            reading.interval_s = 1.0 / rate_hz
+            _look(reading, view, bytes_per_s)
             self._rewatch.set()
-            return
+            return Joined(_place(held.channel))
         used = await self._channels.use(tenant, [(topic, name.kind, name.venue)])
+        channel = used[0]
+        missed: tuple[f.ServerFrame, ...] | None = None
+        try:
+            if resume is not None:
+                found = await self._channels.between(channel, (resume.epoch, resume.offset), limit=MAX_RESUME)
+                missed = None if found is None else tuple(frame_of(body, f.Place(*at)) for at, body in found)
+        except BaseException:
+            self._channels.unuse(used)
+            raise
+        # No await from here on.
         if topic in member.topics or self._gone(peer, member):  # joined twice at once, or gone meanwhile
             self._channels.unuse(used)
-            return
-        view = self._views.get(used[0])
-        if view is None:
-            view = self._views[used[0]] = _View(used[0])
+            return Joined(_place(channel))
+        view_of = self._views.get(channel)
+        if view_of is None:
+            view_of = self._views[channel] = _View(channel)
         reading = _Reading(peer, 1.0 / rate_hz, self._clock.monotonic_s())
-        view.readings[peer] = reading
-        if view.channel.durable:
-            self._into_cohort(view, peer)
-        self._view_of[reading] = view
-        member.topics[topic] = view
+        _look(reading, view, bytes_per_s)
+        view_of.readings[peer] = reading
+        if channel.durable:
+            self._into_cohort(view_of, peer)
+        self._view_of[reading] = view_of
+        member.topics[topic] = view_of
         self._rewatch.set()
+        return Joined(_place(channel), missed)
+
+    def saw(self, peer: Peer, topic: str, number: int) -> None:
+        """The client has drawn a frame of what it looks at."""
+        member = self._members.get(peer)
+        view = None if member is None else member.topics.get(topic)
+        reading = None if view is None else view.readings[peer]
+        if view is not None and reading is not None and reading.viewport is not None:
+            full = reading.viewport.is_full
+            reading.viewport.saw(number)
+            if full and view.fanout is not None and not reading.viewport.is_full and reading.due <= self._clock.monotonic_s():
+                self._offer(view, reading, self._clock.monotonic_s())
 
     def latest(self, peer: Peer, topic: str) -> None:
-        """Send the newest state of a topic, where one is known; changes of offers are no state."""
+        """Send the newest state of a topic, where one is known; changes of offers are no state. What was waiting in this turn of the loop is part of it."""
         member = self._members.get(peer)
         view = None if member is None else member.topics.get(topic)
         if view is not None and view.fanout is not None and view.channel.kind != "offers":
@@ -361,7 +412,7 @@ class Hub:
                     peer.session.offer_ended(room.venue, body.offer.id)
         view = self._views.get(channel)
         if view is not None:
-            view.fanout = Fanout(frame_of(body))
+            view.fanout = Fanout(frame_of(body, f.Place(*at)))
             full = False
             for cohort in view.cohorts.values():
                 cohort.frames.append(view.fanout.encoded(cohort.codec, full=cohort.full))
@@ -465,6 +516,7 @@ class Hub:
             view.fanout = Fanout(_sum_payments([stats for _, stats in view.shards.values()]))
         else:
             view.fanout = Fanout(frame_of(body))
+            view.picture = None
         for reading in list(view.readings.values()):
             if reading.due <= now + SLACK_S:
                 self._offer(view, reading, now)
@@ -483,9 +535,30 @@ class Hub:
             reading.due = now + reading.interval_s
             self._wait(reading)
             return
+        if reading.viewport is not None:
+            self._offer_view(view, reading, reading.viewport, now)
+            return
         reading.waiting = False
         self._waiting.discard(reading)
         peer.write(view.fanout.encoded(peer.session.codec, full=self._full(peer)))
+
+    def _offer_view(self, view: _View, reading: _Reading, viewport: Viewport, now: float) -> None:
+        """Send what changed in the rectangle, unless the client has enough to draw; a frame above the allowance puts the next one off."""
+        reading.waiting = False
+        self._waiting.discard(reading)
+        if viewport.is_full:
+            self._metrics.count("esplanade_gateway_conflated_total", label="unseen")
+            return
+        if view.picture is None:
+            assert view.fanout is not None
+            assert isinstance(view.fanout.frame, f.Dots)
+            view.picture = Picture(view.fanout.frame)
+        frame = viewport.frame(view.picture, interval_s=reading.interval_s)
+        if frame is not None:
+            encoded = reading.peer.session.codec.encode(frame)
+            if viewport.bytes_per_s is not None:
+                reading.due = max(reading.due, now + len(encoded) / viewport.bytes_per_s)
+            reading.peer.write(encoded)
 
     def _wait(self, reading: _Reading) -> None:
         reading.waiting = True
@@ -556,6 +629,19 @@ class Hub:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_S):  # not wait_for: before Python 3.12 it can swallow the cancellation by `stop`
                     await self._rewatch.wait()
+
+
+def _look(reading: _Reading, view: f.View | None, bytes_per_s: int | None) -> None:
+    if view is None:
+        reading.viewport = None
+    elif reading.viewport is None:
+        reading.viewport = Viewport(view, bytes_per_s=bytes_per_s)
+    else:
+        reading.viewport.look(view, bytes_per_s=bytes_per_s)
+
+
+def _place(channel: Channel) -> f.Place | None:
+    return None if channel.head is None else f.Place(*channel.head)
 
 
 def _sum_payments(stats: list[t.PaymentStats]) -> f.PaymentStats:

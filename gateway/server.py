@@ -42,7 +42,7 @@ from gateway.hub import Peer as HubPeer
 from gateway.limits import TokenBucket
 from gateway.metrics import METRICS_PREFIX, METRICS_TTL_S, GatewayMetrics, GaugeName
 from gateway.outbound import Wire, wire_of
-from gateway.session import Action, Authenticate, Close, Join, Part, Probe, Request, Send, Session
+from gateway.session import Action, Authenticate, Close, Join, Looked, Part, Probe, Request, Send, Session, Verify
 from gateway.venues import VenueCache
 
 _log = logging.getLogger("esplanade.gateway.server")
@@ -156,6 +156,10 @@ class Connection:
                 case Part():
                     self._server.hub.part(self, action.topic)
                     self.send(f.Done(seq=action.seq))
+                case Looked():
+                    self._server.hub.saw(self, action.topic, action.number)
+                case Verify():
+                    self.renew(action)
                 case Probe():
                     self._server.spawn(self._probe())
                 case Close():
@@ -174,7 +178,16 @@ class Connection:
                 facts = await self._server.venues.get(tenant, action.name.venue)
                 if action.name.level is not None:
                     facts.check_level(action.name.level)
-            await self._server.hub.join(self, tenant=tenant, topic=action.topic, name=action.name, rate_hz=action.rate_hz)
+            joined = await self._server.hub.join(
+                self,
+                tenant=tenant,
+                topic=action.topic,
+                name=action.name,
+                rate_hz=action.rate_hz,
+                view=action.view,
+                bytes_per_s=action.bytes_per_s,
+                resume=action.resume,
+            )
         except EsplanadeError as error:
             self.session.topics.pop(action.topic, None)
             self.send(error_frame(error, action.seq))
@@ -185,8 +198,29 @@ class Connection:
             self._server.hub.part(self, action.topic)
             self.send(f.Subscribed(seq=action.seq, topic=action.topic))
         else:
-            self.send(f.Subscribed(seq=action.seq, topic=action.topic))
-            self._server.hub.latest(self, action.topic)
+            # No await since the hub took it in: what was missed goes out before anything that is published from now on.
+            self.send(
+                f.Subscribed(
+                    seq=action.seq,
+                    topic=action.topic,
+                    place=joined.place if joined.missed is None else action.resume,
+                    resumed=joined.missed is not None,
+                )
+            )
+            for frame in joined.missed or ():
+                self.send(frame)
+            if joined.missed is None:
+                self._server.hub.latest(self, action.topic)
+
+    def renew(self, action: Verify) -> None:
+        try:
+            identity = self._server.verified(action.token)
+        except Unauthenticated as error:
+            self._server.note_refusal(self.identity.tenant, who_is(self.identity), "renew", self.origin, error.code, error.message)
+            self.send(error_frame(error, action.seq))
+        else:
+            self.perform(self.session.renew(identity, action.seq))
+        self.session.answered()
 
     async def _probe(self) -> None:
         with contextlib.suppress(ConnectionClosed):
@@ -446,7 +480,7 @@ class GatewayServer:
         token: str | None = None
         try:
             if hello.token is not None:
-                identity = self._verifier.verify(hello.token, self.clock.unix_ms() / 1000)
+                identity = self.verified(hello.token)
             elif hello.guest_of is not None:
                 identity, token = await self._guest(hello.guest_of)
             else:
@@ -486,6 +520,10 @@ class GatewayServer:
         if hello.venue is not None and history:
             self.hub.replay(connection, hello.venue, history)
         connection.perform(actions[1:])
+
+    def verified(self, token: str) -> Identity:
+        """Raises Unauthenticated."""
+        return self._verifier.verify(token, self.clock.unix_ms() / 1000)
 
     async def _guest(self, tenant: str) -> tuple[Identity, str]:
         now = self.clock.monotonic_s()

@@ -125,6 +125,8 @@ MATRIX = {  # frame -> roles that may; written out, so that a change of the tabl
     "void": "operator",
     "get_till": "operator",
     "subscribe": "guest shopper feed operator engineer",
+    "saw": "guest shopper feed operator engineer",
+    "renew": "guest shopper feed operator engineer",
     "unsubscribe": "guest shopper feed operator engineer",
     "get_offers": "guest shopper feed operator engineer",
     "find_stores": "guest shopper feed operator engineer",
