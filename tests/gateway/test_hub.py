@@ -514,6 +514,17 @@ async def test_a_durable_topic_is_resumed_after_its_place_once_and_in_order(worl
     assert joined.missed is not None
 
 
+async def test_a_publication_that_cannot_be_read_stands_in_the_way_of_no_resume(world: World) -> None:
+    """It raised out of the resume, and the subscription was never answered."""
+    await world.durable("venue/v/parking", free(1), publish=False)
+    await world.durable("venue/v/parking", cast(t.Body, {"t": "parking", "venue": 5}), publish=False)
+    await world.durable("venue/v/parking", free(3), publish=False)
+    reader = Reader(1)
+    await world.join(reader, "venue/v/parking", 2.0, resume=f.Place(1, 0))
+    assert [frame["free"] for frame in reader.frames] == [1, 3]
+    assert world.metrics.value("esplanade_gateway_unreadable_publications_total") == 1
+
+
 @pytest.mark.parametrize("place", [f.Place(1, 99), f.Place(9, 1), f.Place(0, 7)])
 async def test_a_place_that_never_was_is_not_resumed_and_the_topic_goes_on(world: World, place: f.Place) -> None:
     await world.durable("venue/v/parking", free(1), publish=False)
