@@ -489,6 +489,49 @@ async def test_a_connection_lost_comes_back_and_resumes_exactly(mall: Mall) -> N
     assert seven.duplicate_pushes == 0
 
 
+async def test_offers_go_on_after_a_lost_connection_where_they_were(mall: Mall) -> None:
+    server, url = await mall.gateway()
+    operator, seven = await mall.client(url, 2, "operator"), await mall.client(url, 7, ttl_s=60)
+    assert seven.welcome["expires_ms"] < mall.clock.unix_ms() + 61_000
+    await seven.subscribe(f"venue/{VENUE}/offers")
+    await operator.request("create_offer", venue=VENUE, offer={**OFFER, "id": "o0"})
+    assert (await seven.event("offer_state"))["offer"]["id"] == "o0"
+    with pytest.raises(Forbidden):
+        await seven.renew(mall.token(8))
+    with pytest.raises(Unauthenticated):
+        await seven.renew(mall.token(7)[:-2])
+    await seven.renew(mall.token(7))  # the connection below is made with it
+    [connection] = [c for c in server._connections if c.identity.subject == 7]
+    connection._ws.transport.abort()
+    await until(lambda: server.hub.subscriptions() == 0)
+    for i in (1, 2):
+        await operator.request("create_offer", venue=VENUE, offer={**OFFER, "id": f"o{i}"})
+    again = [(await seven.event("offer_state"))["offer"]["id"] for _ in range(2)]
+    await operator.request("create_offer", venue=VENUE, offer={**OFFER, "id": "o3"})
+    assert [*again, (await seven.event("offer_state"))["offer"]["id"]] == ["o1", "o2", "o3"]
+
+
+async def test_an_operator_looks_at_a_part_of_a_level(mall: Mall) -> None:
+    _, url = await mall.gateway()
+    operator, walker, stander = await mall.client(url, 1, "operator"), await mall.client(url, 5), await mall.client(url, 6)
+    await walker.move(VENUE, 0, 5.0, 5.0, ack=True)
+    await stander.move(VENUE, 0, 30.0, 25.0, ack=True)
+    topic = f"venue/{VENUE}/dots/0"
+    await operator.subscribe(topic, rate_hz=10, view=(0, 0, 20, 20), bytes_per_s=100_000)
+    first = await operator.event("dots_view")
+    while not first["pseudonym"]:  # the host may not have closed the tick yet
+        first = await operator.event("dots_view")
+    assert (len(first["pseudonym"]), first["x0_m"] + np.frombuffer(first["x"], "<u2")[0] * first["step_m"]) == (4, pytest.approx(5.0))
+    await operator.saw(topic, first["number"])
+    await walker.leave(VENUE)
+    assert (await operator.event("dots_view"))["left"] == first["pseudonym"]
+    await operator.subscribe(topic, rate_hz=10, view=(20, 0, 40, 30))
+    other = await operator.event("dots_view")
+    assert other["pseudonym"] not in (b"", first["pseudonym"])
+    with pytest.raises(InvalidInput, match="view of"):
+        await operator.subscribe(topic, view=(5, 0, 5, 9))
+
+
 async def test_requests_in_flight_survive_a_lost_connection(mall: Mall) -> None:
     server, url = await mall.gateway()
     operator = await mall.client(url, 2, "operator")
