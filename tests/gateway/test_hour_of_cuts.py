@@ -17,7 +17,7 @@ import pytest
 from actors import topics as t
 from gateway import frames as f
 from spatial.offers import Everyone, Offer
-from tests.gateway.test_hub import OFFERS, TOPIC, Reader, World
+from tests.gateway.test_hub import OFFERS, Reader, World
 
 HOUR_S = 3600.0
 ME = 7
@@ -142,9 +142,7 @@ def test_an_hour_of_cuts_loses_nothing_and_doubles_nothing(seed: int) -> None:
         assert phone.told_it_cannot == 0
         assert phone.cuts > 100
         assert phone.offers == published
-        first = {push: None for push in phone.pushes}
-        assert [push for push in first if push.startswith("a.")] == pushed
-        assert len(phone.pushes) == len(pushed), "on one connection after another, with the place said, not even the wire doubles"
+        assert phone.pushes == pushed  # on the wire already, though a client removes what comes twice by its id
 
     simulated(main)
 
