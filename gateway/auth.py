@@ -1,4 +1,4 @@
-"""Who a connection is and what it may do: EdDSA tokens in, an `Identity` out, and the one table of permissions.
+"""Who a connection is: EdDSA tokens in, an `Identity` out; and the topics, as clients name them. What it may do is `gateway.permissions`'.
 
 Never reads a clock (the time is passed in) and never takes the tenant from anywhere but a verified token.
 """
@@ -6,17 +6,15 @@ Never reads a clock (the time is passed in) and never takes the tenant from anyw
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from esplanade.core.errors import InvalidInput, Unauthenticated
 from esplanade.core.ids import check_name
-from gateway import frames as f
+from gateway.permissions import ROLES, Role, Topic
 
-Role = Literal["guest", "shopper", "feed", "operator", "engineer"]
-ROLES: Final[tuple[Role, ...]] = get_args(Role)
 AUDIENCE: Final = "esplanade"
 SIGNING_KEY_NAME: Final = "token-signing-key"
 """Name of the secret in the catalogue: 32 bytes, the seed of the Ed25519 key."""
@@ -107,41 +105,10 @@ class Verifier:
         return Identity(int(subject), tenant, role, source, float(expires))
 
 
-# --- permissions ------------------------------------------------------------------------------------------------------
-
-_EVERYONE: Final[frozenset[type]] = frozenset(
-    {f.Hello, f.Ping, f.Subscribe, f.Unsubscribe, f.GetOffers, f.FindStores, f.Search, f.GetClock, f.Ack, f.Saw, f.Renew}
-)
-_SHOPPER: Final = _EVERYONE | {f.WalkIn, f.Move, f.Leave, f.Pay, f.GetBalance, f.Transfer, f.GetStatement}
-
-_TILL: Final[frozenset[type]] = frozenset({f.GetStatement, f.Refund, f.Hold, f.Post, f.Void, f.GetTill})
-
-PERMITTED: Final[dict[Role, frozenset[type]]] = {
-    "guest": _SHOPPER,
-    "shopper": _SHOPPER,
-    "feed": _EVERYONE | {f.SetBays, f.OpenSource, f.CloseSource, f.Columns, f.Watermark, f.TopUps, f.Payments},
-    "operator": _EVERYONE | {f.GetZone, f.CreateOffer, f.EndOffer, f.SetBays, f.GetBooks, f.TopUps} | _TILL,
-    "engineer": _EVERYONE | {f.GetZone, f.GetBooks},
-}
-"""Role -> frames it may send. The only place where this is said."""
-
-Topic = Literal["dots", "density", "stats", "offers", "parking", "clock", "payments"]
+# --- topics -----------------------------------------------------------------------------------------------------------
 
 DURABLE: Final[frozenset[Topic]] = frozenset({"offers", "parking"})
 """Topics whose every publication arrives, and that can be resumed."""
-
-_PUBLIC_TOPICS: Final[frozenset[Topic]] = frozenset({"density", "stats", "offers", "parking", "clock"})
-
-READABLE: Final[dict[Role, frozenset[Topic]]] = {
-    "guest": _PUBLIC_TOPICS,
-    "shopper": _PUBLIC_TOPICS,
-    "feed": _PUBLIC_TOPICS,
-    "operator": _PUBLIC_TOPICS | {"dots", "payments"},
-    "engineer": _PUBLIC_TOPICS | {"payments"},
-}
-"""Role -> topics it may subscribe to. Guests, shoppers and feeds get density and stats with small counts blanked (`gateway.hub`)."""
-
-SEES_SMALL_COUNTS: Final[frozenset[Role]] = frozenset({"operator", "engineer"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +139,3 @@ class TopicName:
         raise InvalidInput(
             f"topic {text[:160]!r}: topics are payments, venue/<venue>/stats, .../offers, .../parking, .../clock, .../dots/<level>, .../density/<level>"
         )
-
-
-def permits(role: Role, frame: type, topic: TopicName | None = None) -> bool:
-    """Whether a role may send this kind of frame; for Subscribe, whether it may read the topic too."""
-    if frame not in PERMITTED[role]:
-        return False
-    return topic is None or topic.kind in READABLE[role]

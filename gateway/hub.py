@@ -24,11 +24,12 @@ from esplanade.core.errors import EsplanadeError, LimitExceeded
 from esplanade.storage.broker import Broker
 from esplanade.storage.journal import Journal
 from gateway import frames as f
-from gateway.auth import SEES_SMALL_COUNTS, TopicName
+from gateway.auth import TopicName
 from gateway.channels import At, Channel, Channels
 from gateway.codec import Codec, Format
 from gateway.interest import SubjectSet
 from gateway.metrics import GatewayMetrics
+from gateway.permissions import holds
 from gateway.publications import Fanout, frame_of, push_columns, pushes_of
 from gateway.session import Action, Session
 from gateway.viewport import Picture, Viewport
@@ -608,7 +609,7 @@ class Hub:
     @staticmethod
     def _full(peer: Peer) -> bool:
         identity = peer.session.identity
-        return identity is not None and identity.role in SEES_SMALL_COUNTS
+        return identity is not None and holds(identity.role, "counts.read")
 
     async def _watch(self) -> None:
         while True:

@@ -16,10 +16,11 @@ from typing import Final, Literal
 
 from esplanade.core.errors import EsplanadeError, InvalidInput
 from gateway import frames as f
-from gateway.auth import DURABLE, Identity, TopicName, permits
+from gateway.auth import DURABLE, Identity, TopicName
 from gateway.codec import CODECS, Format, Unreadable
 from gateway.codes import CloseCode
 from gateway.limits import LIMITS, RoleLimits, TokenBucket
+from gateway.permissions import permits
 from gateway.viewport import check_view
 
 HEARTBEAT_S: Final = 30.0
@@ -206,7 +207,7 @@ class Session:
                 _check_subscription(frame, topic)
             except EsplanadeError as error:
                 return [self._error("invalid", str(error), seq)]
-        if not permits(self.identity.role, type(frame), topic):
+        if not permits(self.identity.role, type(frame), None if topic is None else topic.kind):
             what = f"topic {frame.topic}" if isinstance(frame, f.Subscribe) else f"frame {_op(frame)!r}"
             return [self._error("forbidden", f"{what} is not for role {self.identity.role!r}: sign in with a role that may", seq)]
         if isinstance(frame, f.Ack):

@@ -15,8 +15,9 @@ from esplanade.core.clock import RealClock
 from esplanade.core.errors import Unavailable
 from esplanade.core.ids import Address
 from esplanade.storage.memory import MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore
-from gateway.auth import Role, Signer, Verifier
+from gateway.auth import Signer, Verifier
 from gateway.client import Client
+from gateway.permissions import Role
 from gateway.server import GatewayServer, GatewaySettings
 from spatial.columns import PositionColumns
 from spatial.offers import Offer, Within

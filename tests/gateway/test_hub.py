@@ -20,9 +20,10 @@ from esplanade.storage.memory import MemoryBroker, MemoryHub, MemoryJournal, Mem
 from gateway import channels as channels_module
 from gateway import frames as f
 from gateway import hub as hub_module
-from gateway.auth import Identity, Role, TopicName
+from gateway.auth import Identity, TopicName
 from gateway.hub import Hub, Joined
 from gateway.metrics import GatewayMetrics
+from gateway.permissions import Role
 from gateway.session import Action, Send, Session
 from spatial.offers import Everyone, Offer
 from tests.gateway.mall import until

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from gateway import frames as f
 from gateway import session as s
-from gateway.auth import ROLES, Identity, Role, permits
+from gateway.auth import Identity
 from gateway.codes import CloseCode
 from gateway.limits import LIMITS
+from gateway.permissions import ROLES, Role, permits
 from tests.gateway.examples import CLIENT
 
 FAR = 1e12

@@ -12,9 +12,9 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import CollectorRegistry
 
 from esplanade.core.errors import EsplanadeError, Forbidden, InvalidInput, NotFound, Unavailable
-from gateway.auth import Role
 from gateway.client import Client
 from gateway.metrics import Scrape, Snapshot
+from gateway.permissions import Role
 from tests.actors.parkside import document, keys, u2, u4
 from tests.gateway.mall import TILL, VENUE, Mall, running_mall
 
