@@ -19,63 +19,35 @@ from multiprocessing.connection import Connection
 from typing import Any, Final
 
 import msgpack
-import msgspec
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 from actors import topics as t
-from actors.local_system import LocalSystem
+from benchmarks.gateway_host import SEED, TENANT, GatewayHost
 from benchmarks.socket_readers import Readers, now_us, stamped
-from esplanade.core.clock import RealClock
-from esplanade.storage.journal import Append, OutboxEntry
-from esplanade.storage.memory import MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore
-from gateway.auth import Signer, Verifier
-from gateway.server import GatewayServer, GatewaySettings
-from spatial.venue import Level, Origin, Venue
+from gateway.auth import Signer
 
 BYTES: Final = 128
 TICK_S: Final = 0.05
 TICKS: Final = 40
 """Ticks of one window."""
-SEED: Final = b"k" * 32
 VENUE: Final = "v" * 63
 """So long that a frame has 128 bytes, give or take those of its offset."""
 TOPIC: Final = f"venue/{VENUE}/parking"
 
 
-def _body() -> t.ParkingChanged:
+def _body() -> t.Body:
     return t.ParkingChanged(venue=VENUE, total=now_us(), free=1)
 
 
 class _Ours:
+    def __init__(self) -> None:
+        self._host = GatewayHost(VENUE)
+
     async def start(self) -> int:
-        clock = RealClock()
-        catalogue = MemoryCatalogue(clock)
-        await catalogue.add_tenant("bench", "Bench")
-        square = ((((0.0, 0.0), (9.0, 0.0), (9.0, 9.0), (0.0, 9.0)),),)
-        level = Level(id="l0", ordinal=0, name="Ground", short_name="0", outline=square)
-        venue = Venue(id=VENUE, name="V", kind="mall", origin=Origin(lat_deg=0, lon_deg=0), levels=(level,), units=(), openings=(), occupants=())
-        await catalogue.put_venue("bench", venue.model_dump_json().encode())
-        self._journal = MemoryJournal(MemoryStore(clock))
-        self._broker = MemoryBroker(MemoryHub(clock))
-        [lease] = await self._journal.acquire([0], "bench", ttl_ms=3_600_000)
-        self._epoch = lease.epoch
-        signer = Signer(SEED)
-        server = GatewayServer(
-            LocalSystem([]), self._journal, self._broker, catalogue, Verifier(signer.public_key), signer, clock, GatewaySettings(max_connections=20_000)
-        )  # fmt: skip
-        self._server = server
-        return await server.start()
+        return await self._host.start()
 
     async def publish(self, publications: int) -> None:
-        bodies = [_body() for _ in range(publications)]
-        append = Append("bench", 0, self._epoch, (await self._journal.heads(0)).get("bench", 0) + 1, ())
-        entries = await self._journal.flush([append], [OutboxEntry("bench", TOPIC, msgspec.msgpack.encode(body)) for body in bodies])
-        await self._broker.publish(
-            [
-                (t.channel("bench", TOPIC), msgspec.msgpack.encode(t.Publication(TOPIC, entry.epoch, entry.offset, msgspec.msgpack.encode(body))))
-                for body, entry in zip(bodies, entries, strict=True)
-            ]
-        )
+        await self._host.publish(TOPIC, [_body() for _ in range(publications)])
 
 
 class _Peer:
@@ -122,7 +94,7 @@ def _read(ports: tuple[int, int], n: int, pipe: Connection) -> None:
     subscribe = {"op": "subscribe", "seq": 1, "topic": TOPIC}
 
     def hello(i: int) -> bytes:
-        token = signer.issue(i, "bench", "shopper", None, 3600, now)
+        token = signer.issue(i, TENANT, "shopper", None, 3600, now)
         return bytes(msgpack.packb([{"op": "hello", "client": f"c{i}", "token": token}, subscribe]))
 
     sets = {

@@ -19,7 +19,7 @@ STAMP = b"total\xcf"
 """The key `total` of a msgpack map, and that a u8 follows."""
 LATER = 2**40
 CHUNK = 64
-"""Connections opened at once."""
+"""Connections opened at once, where nothing else is said."""
 
 
 def now_us() -> int:
@@ -47,14 +47,22 @@ class Readers:
     """`n` connections to one server. `first`: what client i says once connected; `reply`: bytes that end the server's answer to it."""
 
     def __init__(
-        self, port: int, n: int, *, first: Callable[[int], bytes | None], reply: bytes, subprotocol: str | None, hosts: Sequence[str] = ("127.0.0.1",)
+        self,
+        port: int,
+        n: int,
+        *,
+        first: Callable[[int], bytes | None],
+        reply: bytes,
+        subprotocol: str | None,
+        hosts: Sequence[str] = ("127.0.0.1",),
+        chunk: int = CHUNK,
     ) -> None:
         self.sockets: list[socket.socket] = []
         self._epoll = select.epoll()
         self._by_fd: dict[int, socket.socket] = {}
         self._tail: dict[int, bytes] = {}
-        for start in range(0, n, CHUNK):
-            self.sockets += _opened(port, range(start, min(n, start + CHUNK)), first, reply, subprotocol, hosts)
+        for start in range(0, n, chunk):
+            self.sockets += _opened(port, range(start, min(n, start + chunk)), first, reply, subprotocol, hosts)
         for one in self.sockets:
             one.setblocking(False)
             self._by_fd[one.fileno()] = one

@@ -50,6 +50,8 @@ _log = logging.getLogger("esplanade.gateway.server")
 POLL_S: Final = 1.0
 SOCKET_SLACK: Final = 2
 """A message above its limit gets Bye and a code; above this many times the limit the socket is closed (1009) without being read."""
+BACKLOG: Final = 4096
+"""Connections that wait to be accepted. With asyncio's 100 the kernel dropped the others of a reconnect storm, each for a second or more."""
 LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 PATHS: Final = frozenset({"/", "/v1/ws"})
 
@@ -329,6 +331,7 @@ class GatewayServer:
             close_timeout=self.settings.close_timeout_s,
             ping_interval=None,
             server_header=None,
+            backlog=BACKLOG,
         )
         await self.hub.start()
         if self.audit is not None:
