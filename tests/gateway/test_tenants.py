@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -12,6 +12,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import CollectorRegistry
 
 from esplanade.core.errors import EsplanadeError, Forbidden, InvalidInput, NotFound, Unavailable
+from gateway import frames as f
 from gateway.client import Client
 from gateway.metrics import Scrape, Snapshot
 from gateway.permissions import Role
@@ -37,6 +38,11 @@ PROBES: list[tuple[Role, str, dict[str, Any]]] = [
     ("operator", "create_offer", {"offer": OFFER}),
     ("operator", "end_offer", {"offer": "books", "tick": 1}),
     ("operator", "set_bays", {"bays": []}),
+    ("operator", "hold", {"key": b"k" * 16, "subject": 5, "unit": TILL, "amount": 5, "currency": "EUR", "expires_ms": 2**52}),
+    ("operator", "post", {"key": b"k" * 16, "subject": 5, "hold": b"h" * 16, "currency": "EUR"}),
+    ("operator", "void", {"key": b"k" * 16, "subject": 5, "hold": b"h" * 16, "currency": "EUR"}),
+    ("operator", "refund", {"key": b"k" * 16, "subject": 5, "original": b"o" * 16, "amount": 5, "currency": "EUR"}),
+    ("operator", "get_till", {"unit": TILL}),
     ("feed", "set_bays", {"bays": []}),
     ("feed", "open_source", {"source": "sim", "first_tick": 0}),
     ("feed", "close_source", {"source": "sim"}),
@@ -52,6 +58,11 @@ async def mall() -> AsyncIterator[Mall]:
     async with running_mall() as running:
         await running.catalogue.put_venue("other", document())  # the same id as a venue of demo
         yield running
+
+
+def test_every_frame_that_names_a_venue_is_probed() -> None:
+    naming = {kind.__struct_config__.tag for kind in get_args(f.ClientFrame) if "venue" in kind.__struct_fields__}
+    assert naming - {"hello", "watermark"} == {op for _, op, _ in PROBES}, "hello is probed below; a watermark is not answered"
 
 
 async def test_no_role_reaches_a_venue_of_another_tenant(mall: Mall) -> None:
