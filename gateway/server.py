@@ -11,13 +11,15 @@ import contextlib
 import http
 import logging
 import socket
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, assert_never, cast
 from urllib.parse import urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode as WsClose
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response as HttpResponse
 from websockets.protocol import State
@@ -75,12 +77,53 @@ class GatewaySettings:
     known_tenants_s: float = 30.0
 
 
+class DirectConnection(ServerConnection):
+    """Hands a message over in the turn of the loop that reads it. The library's queue, and the task that waits on it, cost more than the rest of a small request.
+
+    What comes before there is somebody to take it is kept, MAX_BATCH messages at most. The protocol bounds a message's size, in fragments too.
+    """
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._take: Callable[[bytes, bool], None] | None = None
+        self._early: list[tuple[bytes, bool]] = []
+        self._partial: bytearray | None = None
+        self._text = False
+
+    def hand_to(self, take: Callable[[bytes, bool], None]) -> None:
+        """From now on `take(data, is_text)` gets every message, first those that are here."""
+        early, self._early = self._early, []
+        self._take = take
+        for data, text in early:
+            take(data, text)
+
+    def process_event(self, event: Any) -> None:
+        if self.request is None or not isinstance(event, Frame) or event.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            super().process_event(event)
+            return
+        if event.opcode is not Opcode.CONT:
+            self._text = event.opcode is Opcode.TEXT
+            self._partial = None if event.fin else bytearray()
+        data = bytes(event.data)
+        if self._partial is not None:
+            self._partial += data
+            if not event.fin:
+                return
+            data, self._partial = bytes(self._partial), None
+        if self._take is not None:
+            self._take(data, self._text)
+        elif len(self._early) < f.MAX_BATCH:
+            self._early.append((data, self._text))
+        else:
+            self.transport.abort()  # no client says so much before it is heard
+
+
 class Connection:
     """A WebSocket with its session; the `Peer` of hub and dispatch."""
 
     __slots__ = ("_abandoned_seen", "_resent_seen", "_server", "_ws", "queued", "queued_bytes", "session")
 
-    def __init__(self, server: GatewayServer, ws: ServerConnection, session: Session) -> None:
+    def __init__(self, server: GatewayServer, ws: DirectConnection, session: Session) -> None:
         self.session = session
         self.queued: list[bytes] = []
         self.queued_bytes = 0
@@ -238,23 +281,33 @@ class Connection:
 
     async def run(self) -> None:
         server, session = self._server, self.session
-        metrics, clock = server.metrics, server.clock
         try:
-            async for message in self._ws:
-                metrics.count("esplanade_gateway_messages_in_total")
-                metrics.count("esplanade_gateway_bytes_in_total", len(message))
-                self.perform(session.receive(message, clock.monotonic_s()))
-                if session.state == "closed":
-                    break
-            if session.state == "closed":
-                await self._ws.wait_closed()
-        except ConnectionClosed:
-            pass
+            self._ws.hand_to(self._take)
+            await self._ws.wait_closed()
         finally:
             if session.state != "closed":
-                metrics.count("esplanade_gateway_disconnects_total", label=str(self._ws.close_code or 1006))
+                server.metrics.count("esplanade_gateway_disconnects_total", label=str(self._ws.close_code or 1006))
             session.lost()
             server.hub.drop(self)
+
+    def _take(self, data: bytes, text: bool) -> None:
+        if self.session.state == "closed":
+            return
+        metrics = self._server.metrics
+        metrics.count("esplanade_gateway_messages_in_total")
+        metrics.count("esplanade_gateway_bytes_in_total", len(data))
+        try:
+            message = data.decode() if text else data
+        except UnicodeDecodeError:  # as RFC 6455 has it, section 8.1
+            metrics.count("esplanade_gateway_disconnects_total", label=str(int(WsClose.INVALID_DATA)))
+            self.session.lost()
+            self._server.spawn(self._ws.close(WsClose.INVALID_DATA, "text that is not UTF-8"))
+            return
+        try:
+            self.perform(self.session.receive(message, self._server.clock.monotonic_s()))
+        except Exception:
+            _log.exception("message_failed")
+            self.perform(self.session.end(CloseCode.FAULT, "a message failed inside the server; it is logged", code="fault", retry_after_s=1.0))
 
     def poll(self, now: float, unix_s: float) -> None:
         session = self.session
@@ -332,6 +385,7 @@ class GatewayServer:
             ping_interval=None,
             server_header=None,
             backlog=BACKLOG,
+            create_connection=DirectConnection,
         )
         await self.hub.start()
         if self.audit is not None:
@@ -460,6 +514,7 @@ class GatewayServer:
         return not self._loopback and name is not None and name == urlsplit(f"//{host}").hostname
 
     async def _connected(self, ws: ServerConnection) -> None:
+        assert isinstance(ws, DirectConnection)
         self._sessions += 1
         sock = ws.transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):

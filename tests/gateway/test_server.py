@@ -15,6 +15,7 @@ from websockets.asyncio.client import connect as ws_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
+from benchmarks.socket_readers import masked
 from esplanade.core.errors import Conflict, Forbidden, InvalidInput, LimitExceeded, NotFound, Unauthenticated, Unavailable
 from gateway import frames as f
 from gateway import session as session_module
@@ -250,6 +251,40 @@ async def test_oversize_and_garbage_end_one_connection_and_no_other(mall: Mall) 
     assert code == CloseCode.GARBAGE
     assert sum(frame["op"] == "error" for frame in frames) == session_module.STRIKES
     assert (await neighbour.request("ping"))["op"] == "pong"
+
+
+async def test_a_message_in_fragments_and_what_comes_with_the_handshake_are_read(mall: Mall) -> None:
+    _, url = await mall.gateway()
+    hello = {"op": "hello", "client": "c", "token": mall.token(9)}
+    packed = msgpack.packb(hello)
+    ws = await raw(url)
+    await ws.send([packed[:3], b"", packed[3:]])
+    assert msgpack.unpackb(await ws.recv())["op"] == "welcome"
+    await ws.send([packed[:1]] * 3 + [packed])
+    assert msgpack.unpackb(await ws.recv())["code"] == "invalid"
+    await ws.close()
+
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.split(":")[2].split("/")[0]))
+    writer.write(
+        b"GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: esplanade.v1.msgpack\r\n\r\n"
+    )
+    for frame in (hello, {"op": "ping", "seq": 1}, {"op": "ping", "seq": 2}):
+        writer.write(masked(msgpack.packb(frame)))
+    async with asyncio.timeout(20):
+        answered = await reader.readuntil(b"\xa3seq\x02")
+    assert [answered.count(op) for op in (b"welcome", b"pong")] == [1, 2]
+    writer.close()
+
+
+async def test_text_that_is_not_utf_8_ends_the_connection_as_the_standard_says(mall: Mall) -> None:
+    server, url = await mall.gateway()
+    ws = await raw(url, json_text=True)
+    await ws.send(b'{"op": "hello", "client": "\xff"}', text=True)
+    with pytest.raises(ConnectionClosed):
+        await ws.recv()
+    assert ws.close_code == 1007
+    await until(lambda: server.connections == 0)
 
 
 async def test_a_flood_is_refused_and_ended_and_a_neighbour_is_served(mall: Mall) -> None:
