@@ -53,8 +53,13 @@ def _crop(dots: f.Dots) -> f.Dots:
 
 
 def run(*, n: int = 20_000, repeats: int = 5) -> None:
-    ours, exact, tight, whole, inside = [], [], [], [], []
-    one_ms, each_of_hundred_ms = [], []
+    ours: list[float] = []
+    exact: list[float] = []
+    tight: list[float] = []
+    whole: list[float] = []
+    inside: list[int] = []
+    one_ms: list[float] = []
+    each_of_hundred_ms: list[float] = []
     for seed in range(repeats):
         viewport = Viewport(FRONT, bytes_per_s=None)
         sums = np.zeros(4)

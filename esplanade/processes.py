@@ -315,6 +315,8 @@ class ApiProcess:
             profile=self._system.profile,
             audit=self._audit,
             own_metrics=metrics,
+            system=self._system,
+            journal=journal,
         )
         with taking_port("API", "ESPLANADE_API_PORT", config.host, config.api_port):
             self._server = await serve_api(app, config.host, config.api_port)

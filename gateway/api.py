@@ -30,14 +30,20 @@ from prometheus_client.registry import CollectorRegistry
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from actors.system import System
 from esplanade.core.clock import SystemClock
-from esplanade.core.errors import EsplanadeError, Forbidden, NotFound, Unauthenticated
+from esplanade.core.errors import EsplanadeError, Forbidden, LimitExceeded, NotFound, Unauthenticated
 from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
+from esplanade.storage.journal import Journal
 from gateway.audit_trail import AuditTrail
 from gateway.auth import Identity, Signer, Verifier
+from gateway.dispatch import Dispatch
+from gateway.hub import Hub
 from gateway.metrics import METRICS_PREFIX, GatewayMetrics, Scrape, Snapshot
 from gateway.permissions import Resource, permits
+from gateway.rest import Desk, Refusal, routes
+from gateway.venues import VenueCache
 
 Check = Callable[[], Awaitable[str | None]]
 """None when ready, else what is not ready and why."""
@@ -87,10 +93,13 @@ def build_api(
     profile: Callable[[], Awaitable[Sequence[dict[str, object]]]] | None = None,
     audit: AuditTrail | None = None,
     own_metrics: GatewayMetrics | None = None,
+    system: System | None = None,
+    journal: Journal | None = None,
 ) -> FastAPI:
     """The application. `checks`: by the name that /readyz says (postgres, redis, shards, gateways). `profile`: `System.profile`, for /metrics.
 
-    `audit`: tokens issued and refused are noted there; it counts in `own_metrics`, told at /metrics as process `api`.
+    `audit`: tokens issued and refused, and what operators do, are noted there; it counts in `own_metrics`, told at /metrics as process `api`.
+    `system` and `journal`, together: REST for what frames can do (`gateway.rest`); without them there is none.
     """
     app = FastAPI(title="Esplanade", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     documents = _Documents(catalogue)
@@ -105,7 +114,12 @@ def build_api(
 
     @app.exception_handler(EsplanadeError)
     async def ours(_: Request, error: EsplanadeError) -> JSONResponse:
-        answer = problem(STATUS.get(error.code, 500), error.code, error.message)
+        refused = isinstance(error, Refusal) and error.code not in STATUS and error.code != "fault"
+        answer = problem(
+            409 if refused else STATUS.get(error.code, 500), error.code, error.message
+        )  # a rule of the service's own: as things stand, no
+        if isinstance(error, LimitExceeded):
+            answer.headers["Retry-After"] = "1"
         if isinstance(error, Unauthenticated):
             answer.headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, section 11.6.1
         return answer
@@ -237,6 +251,16 @@ def build_api(
         _check_local(request, settings.allowed_hosts)
         if wanted.tenant not in await catalogue.tenants():
             raise NotFound(f"tenant {wanted.tenant!r}: there is none of this id")
+
+    if system is not None and journal is not None:
+        counted = own_metrics or GatewayMetrics()
+        known = VenueCache(catalogue, clock)
+        hub = Hub(
+            system=system, journal=journal, broker=broker, clock=clock, metrics=counted
+        )  # never started: no connection is here, ticks are asked of the system
+        dispatch = Dispatch(system=system, venues=known, hub=hub, journal=journal, clock=clock, metrics=counted, tee=None, audit=audit)
+        desk = Desk(dispatch=dispatch, clock=clock, verify=lambda token: verifier.verify(token, clock.unix_ms() / 1000))
+        app.include_router(routes(desk))
 
     @app.get("/{path:path}", include_in_schema=False)
     async def files(path: str) -> Response:

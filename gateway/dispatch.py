@@ -30,6 +30,7 @@ from gateway.hub import Hub
 from gateway.hub import Peer as HubPeer
 from gateway.metrics import GatewayMetrics
 from gateway.money import MoneyDesk
+from gateway.session import Session
 from gateway.stale_reads import Read, StaleReads
 from gateway.venues import VenueCache, VenueFacts
 from spatial.columns import LEFT, PositionColumns
@@ -44,16 +45,31 @@ MAX_TASKS: Final = 50_000
 COORDINATE_M: Final = 1e6
 
 R = TypeVar("R")
+Rest = f.GetOffers | f.GetZone | f.GetClock | f.GetBalance | f.GetBooks | f.GetStatement | f.Pay | f.CreateOffer | f.EndOffer
+"""Frames that may come by HTTP (`gateway.rest`)."""
 
 
-class Peer(HubPeer, Protocol):
+class Caller(Protocol):
+    """Who asks, by whichever door. `origin`: where they connect from."""
+
+    @property
+    def session(self) -> Session: ...
+
     @property
     def identity(self) -> Identity: ...
 
     @property
-    def origin(self) -> str:
-        """Where the client connects from."""
-        ...
+    def origin(self) -> str: ...
+
+
+class Peer(HubPeer, Protocol):
+    """A connection that asks."""
+
+    @property
+    def identity(self) -> Identity: ...
+
+    @property
+    def origin(self) -> str: ...
 
     def send(self, frame: f.ServerFrame) -> None: ...
 
@@ -148,6 +164,35 @@ class Dispatch:
             case _:
                 assert_never(frame)
 
+    async def answer(self, caller: Caller, frame: Rest) -> f.ServerFrame:
+        """The answer to a permitted frame that came by another door than a connection; a behaviour's rejection as an Error. Raises what the system raises."""
+        self._metrics.count("esplanade_gateway_frames_in_total", label=str(frame.__struct_config__.tag))
+        try:
+            return await self._work_of(caller, frame)
+        except _Refused as refused:
+            return error_frame(refused, frame.seq)
+
+    async def _work_of(self, caller: Caller, frame: Rest) -> f.ServerFrame:
+        match frame:
+            case f.GetOffers():
+                return await self._offers(caller, frame)
+            case f.GetZone():
+                return await self._zone(caller, frame)
+            case f.GetClock():
+                return await self._clock_of(caller, frame)
+            case f.GetBalance():
+                return await self._balance(caller, frame)
+            case f.GetBooks():
+                return await self._books(caller, frame)
+            case f.GetStatement():
+                return await self._money.answer(caller.identity, frame)
+            case f.Pay():
+                return await self._pay(caller, frame)
+            case f.CreateOffer() | f.EndOffer():
+                return await self._noted(caller, frame, self._change_offer(caller, frame))
+            case _:
+                assert_never(frame)
+
     async def stop(self, timeout_s: float = 2.0) -> None:
         """Wait a while for what is in flight, then give up."""
         if self._tasks:
@@ -199,7 +244,7 @@ class Dispatch:
             peer.send(reply)
         self._metrics.observe(self._clock.monotonic_s() - started)
 
-    async def _ask(self, peer: Peer, address: Address, command: m.Command, kind: type[R], seq: int | None = None, public: bytes | None = None) -> R:
+    async def _ask(self, peer: Caller, address: Address, command: m.Command, kind: type[R], seq: int | None = None, public: bytes | None = None) -> R:
         """The entity's reply, of the kind it must be. A rejection is raised as `_Refused`. `public`: the frame's own key, which takes the place of its `seq`."""
         if public is not None:
             own = hashlib.blake2b(public, key=peer.identity.subject.to_bytes(4, "little"), digest_size=16).digest()  # nobody meets another's keys
@@ -280,7 +325,7 @@ class Dispatch:
         except EsplanadeError as error:
             self._finish(peer, error_frame(error, frame.seq), started)
 
-    async def _pay(self, peer: Peer, frame: f.Pay) -> f.ServerFrame:
+    async def _pay(self, peer: Caller, frame: f.Pay) -> f.ServerFrame:
         identity = peer.identity
         facts = await self._venues.get(identity.tenant, frame.venue)
         unit = facts.units.get(frame.unit)
@@ -302,12 +347,12 @@ class Dispatch:
         tick = self._hub.tick(tenant, venue)
         return tick if tick is not None else (await self._system.clock(tenant, venue)).tick
 
-    async def _balance(self, peer: Peer, frame: f.GetBalance) -> f.ServerFrame:
+    async def _balance(self, peer: Caller, frame: f.GetBalance) -> f.ServerFrame:
         subject = peer.identity.subject
         reply = await self._read(ledger_of(peer.identity.tenant, subject), m.GetBalance(subject=subject), m.Balance, frame.stale_ms)
         return f.Balance(seq=frame.seq, balances=reply.balances, held=reply.held)
 
-    async def _offers(self, peer: Peer, frame: f.GetOffers) -> f.ServerFrame:
+    async def _offers(self, peer: Caller, frame: f.GetOffers) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         tick = await self._tick(facts.tenant, facts.venue)
         tick -= tick % max(1, ticks(frame.stale_ms / 1000))  # so that readers of one period ask the same
@@ -330,13 +375,13 @@ class Dispatch:
             raise InvalidInput(f"search with level, x, y = {where}: give all three, or none")
         return f.Stores(seq=frame.seq, stores=(await self._ask(peer, facts.address, command, m.Stores)).stores)
 
-    async def _clock_of(self, peer: Peer, frame: f.GetClock) -> f.ServerFrame:
+    async def _clock_of(self, peer: Caller, frame: f.GetClock) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         return clock_state(frame.seq, await self._system.clock(facts.tenant, facts.venue))
 
     # --- operators ---
 
-    async def _noted(self, peer: Peer, frame: Act, work: Coroutine[Any, Any, f.ServerFrame]) -> f.ServerFrame:
+    async def _noted(self, peer: Caller, frame: Act, work: Coroutine[Any, Any, f.ServerFrame]) -> f.ServerFrame:
         """The answer; where an operator asked, the act and its outcome are noted for the audit trail. Feeds do the same all day and are not."""
         if self._audit is None or peer.identity.role != "operator":
             return await work
@@ -355,7 +400,7 @@ class Dispatch:
                 tenant=identity.tenant, who=who_is(identity), what=what, target=target, origin=peer.origin, outcome=outcome, detail=detail
             )  # fmt: skip
 
-    async def _zone(self, peer: Peer, frame: f.GetZone) -> f.ServerFrame:
+    async def _zone(self, peer: Caller, frame: f.GetZone) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         if frame.zone not in facts.units and frame.zone not in facts.zones:
             raise NotFound(f"zone {frame.zone!r}: venue {frame.venue} has no unit or zone of this id")
@@ -371,7 +416,7 @@ class Dispatch:
             stayed_s=reply.stayed_s,
         )
 
-    async def _change_offer(self, peer: Peer, frame: f.CreateOffer | f.EndOffer) -> f.ServerFrame:
+    async def _change_offer(self, peer: Caller, frame: f.CreateOffer | f.EndOffer) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         command: m.Command
         if isinstance(frame, f.CreateOffer):
@@ -389,7 +434,7 @@ class Dispatch:
         reply = await self._ask(peer, facts.address, m.SetBays(bays=frame.bays), m.Parking, frame.seq, frame.key)
         return f.Parking(seq=frame.seq, venue=frame.venue, total=reply.total, free=reply.free)
 
-    async def _books(self, peer: Peer, frame: f.GetBooks) -> f.ServerFrame:
+    async def _books(self, peer: Caller, frame: f.GetBooks) -> f.ServerFrame:
         tenant = peer.identity.tenant
         parts = await asyncio.gather(
             *(self._read(Address("ledger", tenant, str(i)), m.GetBooks(), m.Books, frame.stale_ms) for i in range(m.LEDGERS))
@@ -555,7 +600,7 @@ def who_is(identity: Identity) -> str:
     return f"{identity.role}:{identity.subject}"
 
 
-def client_of(peer: Peer) -> str:
+def client_of(peer: Caller) -> str:
     """The client part of an idempotency key: the person and their device."""
     return f"{peer.identity.subject}:{peer.session.client}"
 
