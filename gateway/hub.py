@@ -317,15 +317,26 @@ class Hub:
         if view is not None and reading is not None and reading.viewport is not None:
             full = reading.viewport.is_full
             reading.viewport.saw(number)
-            if full and view.fanout is not None and not reading.viewport.is_full and reading.due <= self._clock.monotonic_s():
-                self._offer(view, reading, self._clock.monotonic_s())
+            if full and view.fanout is not None and not reading.viewport.is_full:
+                self._offer_when_due(view, reading)
 
     def latest(self, peer: Peer, topic: str) -> None:
         """Send the newest state of a topic, where one is known; changes of offers are no state. What was waiting in this turn of the loop is part of it."""
         member = self._members.get(peer)
         view = None if member is None else member.topics.get(topic)
         if view is not None and view.fanout is not None and view.channel.kind != "offers":
-            self._offer(view, view.readings[peer], self._clock.monotonic_s())
+            reading = view.readings[peer]
+            if reading.viewport is not None and reading.viewport.bytes_per_s is not None:
+                self._offer_when_due(view, reading)  # looking elsewhere all the time is within the allowance too
+            else:
+                self._offer(view, reading, self._clock.monotonic_s())
+
+    def _offer_when_due(self, view: _View, reading: _Reading) -> None:
+        now = self._clock.monotonic_s()
+        if reading.due <= now + SLACK_S:
+            self._offer(view, reading, now)
+        else:
+            self._wait(reading)
 
     def part(self, peer: Peer, topic: str) -> None:
         member = self._members.get(peer)

@@ -47,10 +47,12 @@ class Picture:
 
     def __init__(self, dots: f.Dots) -> None:
         self.venue, self.level, self.tick = dots.venue, dots.level, dots.tick
-        names, first = np.unique(np.frombuffer(dots.pseudonym, "<u4"), return_index=True)
-        self._name: _Name = names
-        self._x: _Float = np.frombuffer(dots.x, "<f4")[first]
-        self._y: _Float = np.frombuffer(dots.y, "<f4")[first]
+        self._name: _Name = np.frombuffer(dots.pseudonym, "<u4")
+        self._x: _Float = np.frombuffer(dots.x, "<f4")
+        self._y: _Float = np.frombuffer(dots.y, "<f4")
+        if not (self._name[1:] > self._name[:-1]).all():  # two people of one pseudonym are one
+            self._name, first = np.unique(self._name, return_index=True)
+            self._x, self._y = self._x[first], self._y[first]
         self._cells: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], float, float, float, int, int] | None = None
 
     def __len__(self) -> int:
@@ -121,15 +123,12 @@ class Viewport:
         near, clusters, cluster_m = self._detail(x_m, y_m, interval_s)
         origin = (self.view.x0 // ORIGIN_M * ORIGIN_M, self.view.y0 // ORIGIN_M * ORIGIN_M)
         name, x, y = name[near], _steps(x_m[near], origin[0]), _steps(y_m[near], origin[1])
-        whole = origin != self._origin
-        if whole:
-            self._name, self._x, self._y = name[:0], x[:0], y[:0]
         columns = (_steps(clusters[0], origin[0]).tobytes(), _steps(clusters[1], origin[1]).tobytes(), clusters[2].astype("<u2").tobytes())
-        at = np.minimum(np.searchsorted(self._name, name), max(0, len(self._name) - 1))
-        told = self._name[at] == name if len(self._name) else np.zeros(len(name), np.bool_)
-        if len(self._name):
-            told &= (self._x[at] == x) & (self._y[at] == y)
-        left = self._name[~np.isin(self._name, name, assume_unique=True)]
+        told, left = self._held(name, x, y)
+        # From anew where steps are counted from elsewhere, or where who left and who came would take more bytes than everyone.
+        whole = origin != self._origin or 4 * len(left) + ROW_BYTES * int((~told).sum()) > ROW_BYTES * len(name) > 0
+        if whole:
+            told, left = np.zeros(len(name), np.bool_), self._name[:0]
         if not whole and told.all() and not len(left) and columns == self._clusters:
             return None
         self._origin, self._name, self._x, self._y, self._clusters = origin, name, x, y, columns
@@ -140,6 +139,14 @@ class Viewport:
             pseudonym=name[new].astype("<u4").tobytes(), x=x[new].astype("<u2").tobytes(), y=y[new].astype("<u2").tobytes(),
             left=left.astype("<u4").tobytes(), cluster_m=cluster_m, cluster_x=columns[0], cluster_y=columns[1], cluster_count=columns[2],
         )  # fmt: skip
+
+    def _held(self, name: _Name, x: _Step, y: _Step) -> tuple[npt.NDArray[np.bool_], _Name]:
+        """(which of these the client holds at this very place, whom it holds who is not among these)."""
+        if not len(self._name):
+            return np.zeros(len(name), np.bool_), self._name
+        at = np.minimum(np.searchsorted(self._name, name), len(self._name) - 1)
+        told = (self._name[at] == name) & (self._x[at] == x) & (self._y[at] == y)
+        return told, self._name[~np.isin(self._name, name, assume_unique=True)]
 
     def _detail(
         self, x_m: _Float, y_m: _Float, interval_s: float
@@ -160,17 +167,20 @@ class Viewport:
         while int((far < share).sum()) > rows // 2 and share > 0.01:
             share *= 0.75
         near = far < share if share > 0.01 else np.zeros(len(x_m), np.bool_)
-        x, y = x_m[~near], y_m[~near]
+        x, y = x_m[~near].astype(np.float64), y_m[~near].astype(np.float64)
         size = 2.0
+        while (view.x1 - view.x0) * (view.y1 - view.y0) > 2 * rows * size * size:  # with four times as many cells as clusters, most would be too many
+            size *= 2
         while True:
-            cells, count = np.unique(np.stack((x // size, y // size)), axis=1, return_counts=True)
+            col, row = np.floor(x / size).astype(np.int64), np.floor(y / size).astype(np.int64)
+            col0, row0, rows_of = int(col.min()), int(row.min()), int(row.max() - row.min()) + 1
+            cell, count = np.unique((col - col0) * rows_of + row - row0, return_counts=True)
             if len(count) <= rows // 2 or size > MAX_SIDE_M:
                 break
             size *= 2
-        middle = (cells + 0.5) * size
-        middle[0] = np.clip(middle[0], view.x0, view.x1)
-        middle[1] = np.clip(middle[1], view.y0, view.y1)
-        return near, (middle[0].astype(np.float32), middle[1].astype(np.float32), np.minimum(count, 65_535)), size
+        middle_x = np.clip((cell // rows_of + col0 + 0.5) * size, view.x0, view.x1)
+        middle_y = np.clip((cell % rows_of + row0 + 0.5) * size, view.y0, view.y1)
+        return near, (middle_x.astype(np.float32), middle_y.astype(np.float32), np.minimum(count, 65_535)), size
 
 
 def _steps(place_m: _Float, origin_m: float) -> _Step:
