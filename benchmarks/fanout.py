@@ -28,7 +28,7 @@ from gateway.auth import Signer
 
 BYTES: Final = 128
 TICK_S: Final = 0.05
-TICKS: Final = 40
+TICKS: Final = 20
 """Ticks of one window."""
 VENUE: Final = "v" * 63
 """So long that a frame has 128 bytes, give or take those of its offset."""
