@@ -108,6 +108,7 @@ class Cluster:
             raise
         self._ray = ray_node.result()
         console = console_dir(settings)
+        at_home = settings.embedded and settings.host in ("127.0.0.1", "::1", "localhost")
         config = ServiceConfig(
             postgres_url=self._node.postgres_url,
             redis_url=self._node.redis_url,
@@ -116,9 +117,8 @@ class Cluster:
             host=settings.host,
             gateway_port=settings.gateway_port or free_port(settings.host),
             api_port=settings.api_port or free_port(settings.host),
-            local_sign_in=settings.local_sign_in
-            if settings.local_sign_in is not None
-            else settings.embedded and settings.host in ("127.0.0.1", "::1", "localhost"),
+            local_sign_in=at_home if settings.local_sign_in is None else settings.local_sign_in,
+            public_venues=at_home if settings.public_venues is None else settings.public_venues,
             allowed_origins=settings.allowed_origins,
             console=str(console) if (console / "index.html").is_file() else None,
             max_connections=settings.max_connections,

@@ -72,6 +72,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     tick_deadline_s: float
     outbox_keep_s: float = 86_400.0
     master_key: bytes | None = None
+    public_venues: bool = False
 
     @property
     def ws_url(self) -> str:
@@ -311,6 +312,7 @@ class ApiProcess:
             settings=ApiSettings(
                 ws_url=config.ws_url,
                 local_sign_in=config.local_sign_in,
+                public_venues=config.public_venues,
                 console=Path(config.console) if config.console else None,
                 console_missing="script/console could not build it when this was set up",
             ),
@@ -318,6 +320,8 @@ class ApiProcess:
             profile=self._system.profile,
             audit=self._audit,
             own_metrics=metrics,
+            system=self._system,
+            journal=journal,
         )
         with taking_port("API", "ESPLANADE_API_PORT", config.host, config.api_port):
             self._server = await serve_api(app, config.host, config.api_port)

@@ -62,6 +62,10 @@ class Settings(BaseSettings):
         None,
         description="Whether the console on this machine may sign in without an account; by default only when everything is embedded and on loopback.",
     )
+    public_venues: bool | None = Field(
+        None,
+        description="Whether every tenant's venues may be listed and read without a token; by default only when everything is embedded and on loopback.",
+    )
     allowed_origins: tuple[str, ...] = Field((), description="Origins of pages that may open a WebSocket, beside the API's own address.")
     max_connections: Annotated[int, Field(ge=1, le=20_000)] = Field(9_500, description="WebSocket connections a gateway admits.")
     console_dir: Path | None = Field(None, description="Built console to serve; by default console/dist beside the source.")

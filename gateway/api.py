@@ -1,5 +1,7 @@
 """The HTTP side, a process of its own: health, metrics, venue documents, local sign-in, and the console's files.
 
+Who may have what is asked of `gateway.permissions`, like every frame; the tenant is the token's.
+
 Holds no state of the service and no socket of a client. Every dependency is passed in as an async check or a store.
 """
 
@@ -28,13 +30,20 @@ from prometheus_client.registry import CollectorRegistry
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from actors.system import System
 from esplanade.core.clock import SystemClock
-from esplanade.core.errors import EsplanadeError, Forbidden, NotFound, Unauthenticated
+from esplanade.core.errors import EsplanadeError, Forbidden, LimitExceeded, NotFound, Unauthenticated
 from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
+from esplanade.storage.journal import Journal
 from gateway.audit_trail import AuditTrail
-from gateway.auth import Signer, Verifier
+from gateway.auth import Identity, Signer, Verifier
+from gateway.dispatch import Dispatch
+from gateway.hub import Hub
 from gateway.metrics import METRICS_PREFIX, GatewayMetrics, Scrape, Snapshot
+from gateway.permissions import Resource, permits
+from gateway.rest import Desk, Refusal, routes
+from gateway.venues import VenueCache
 
 Check = Callable[[], Awaitable[str | None]]
 """None when ready, else what is not ready and why."""
@@ -54,11 +63,13 @@ _HASHED: Final = re.compile(r"-[A-Za-z0-9_-]{8,}\.[a-z0-9]+$")
 
 @dataclass(frozen=True, slots=True)
 class ApiSettings:
-    """ws_url: the gateway's address as browsers reach it. local_sign_in: only when embedded and on loopback. console: the built console, if there is one;
+    """ws_url: the gateway's address as browsers reach it. local_sign_in: only when embedded and on loopback. public_venues: all tenants' venues may be listed and
+    read without a token. console: the built console, if there is one;
     console_missing: why not, for people. allowed_hosts: names the local sign-in accepts beside localhost."""
 
     ws_url: str
     local_sign_in: bool = False
+    public_venues: bool = False
     console: Path | None = None
     console_missing: str = "it was not built"
     allowed_hosts: tuple[str, ...] = ()
@@ -82,13 +93,17 @@ def build_api(
     profile: Callable[[], Awaitable[Sequence[dict[str, object]]]] | None = None,
     audit: AuditTrail | None = None,
     own_metrics: GatewayMetrics | None = None,
+    system: System | None = None,
+    journal: Journal | None = None,
 ) -> FastAPI:
     """The application. `checks`: by the name that /readyz says (postgres, redis, shards, gateways). `profile`: `System.profile`, for /metrics.
 
-    `audit`: tokens issued and refused are noted there; it counts in `own_metrics`, told at /metrics as process `api`.
+    `audit`: tokens issued and refused, and what operators do, are noted there; it counts in `own_metrics`, told at /metrics as process `api`.
+    `system` and `journal`, together: REST for what frames can do (`gateway.rest`); without them there is none.
     """
     app = FastAPI(title="Esplanade", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     documents = _Documents(catalogue)
+    verifier = Verifier(signer.public_key)
 
     @app.middleware("http")
     async def secure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -99,7 +114,15 @@ def build_api(
 
     @app.exception_handler(EsplanadeError)
     async def ours(_: Request, error: EsplanadeError) -> JSONResponse:
-        return problem(STATUS.get(error.code, 500), error.code, error.message)
+        refused = isinstance(error, Refusal) and error.code not in STATUS and error.code != "fault"
+        answer = problem(
+            409 if refused else STATUS.get(error.code, 500), error.code, error.message
+        )  # a rule of the service's own: as things stand, no
+        if isinstance(error, LimitExceeded):
+            answer.headers["Retry-After"] = "1"
+        if isinstance(error, Unauthenticated):
+            answer.headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, section 11.6.1
+        return answer
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
@@ -151,11 +174,8 @@ def build_api(
 
     def _profile_reader(request: Request) -> str | None:
         """The tenant whose actors may be told; None: all."""
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            identity = Verifier(signer.public_key).verify(token.strip(), clock.unix_ms() / 1000)
-            if identity.role not in ("operator", "engineer"):
-                raise Forbidden(f"role {identity.role}: the profile is for operators and engineers; sign in as one")
+        identity = asking(request, "GET /v1/profile")
+        if identity is not None:
             return identity.tenant
         if not settings.local_sign_in:
             raise Unauthenticated(
@@ -164,13 +184,35 @@ def build_api(
         _check_local(request, settings.allowed_hosts)
         return None
 
+    def asking(request: Request, resource: Resource) -> Identity | None:
+        """Whose token the request bears, where that may have the resource; None without one: the resource says whether a stranger may. Raises Unauthenticated, Forbidden."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        identity = verifier.verify(token.strip(), clock.unix_ms() / 1000)
+        if not permits(identity.role, resource):
+            raise Forbidden(f"{resource} is not for role {identity.role!r}: sign in with a role that may (docs/permissions.md)")
+        return identity
+
+    async def readable_venues(request: Request, resource: Resource) -> str | None:
+        """The tenant whose venues the request may read; None: all. Raises Unauthenticated."""
+        if settings.public_venues:
+            return None
+        identity = asking(request, resource)
+        if identity is None:
+            raise Unauthenticated("venues are not public here (public_venues is off): send Authorization: Bearer <token> of their tenant")
+        return identity.tenant
+
     @app.get("/v1/venues")
-    async def venues() -> list[dict[str, str]]:
-        return await _lines(catalogue)
+    async def venues(request: Request) -> list[dict[str, str]]:
+        return await _lines(catalogue, await readable_venues(request, "GET /v1/venues"))
 
     @app.get("/v1/venues/{tenant}/{venue}")
     async def venue(tenant: str, venue: str, request: Request) -> Response:
         """The venue document as imported; ETag is its SHA-256."""
+        readable = await readable_venues(request, "GET /v1/venues/{tenant}/{venue}")
+        if readable not in (None, tenant):
+            raise no_venue(tenant, venue)  # not even that it exists there
         digest, plain, packed = await documents.get(tenant, venue)
         headers = {"ETag": f'"{digest}"', "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
         if f'"{digest}"' in request.headers.get("if-none-match", ""):
@@ -182,7 +224,8 @@ def build_api(
     @app.get("/v1/console")
     async def console() -> dict[str, Any]:
         """What the console needs to begin."""
-        return {"ws_url": settings.ws_url, "local_sign_in": settings.local_sign_in, "venues": await _lines(catalogue)}
+        lines = await _lines(catalogue, None) if settings.public_venues else []
+        return {"ws_url": settings.ws_url, "local_sign_in": settings.local_sign_in, "venues": lines}
 
     @app.post("/v1/local/token")
     async def local_token(wanted: LocalToken, request: Request) -> dict[str, Any]:
@@ -208,6 +251,16 @@ def build_api(
         _check_local(request, settings.allowed_hosts)
         if wanted.tenant not in await catalogue.tenants():
             raise NotFound(f"tenant {wanted.tenant!r}: there is none of this id")
+
+    if system is not None and journal is not None:
+        counted = own_metrics or GatewayMetrics()
+        known = VenueCache(catalogue, clock)
+        hub = Hub(
+            system=system, journal=journal, broker=broker, clock=clock, metrics=counted
+        )  # never started: no connection is here, ticks are asked of the system
+        dispatch = Dispatch(system=system, venues=known, hub=hub, journal=journal, clock=clock, metrics=counted, tee=None, audit=audit)
+        desk = Desk(dispatch=dispatch, clock=clock, verify=lambda token: verifier.verify(token, clock.unix_ms() / 1000))
+        app.include_router(routes(desk))
 
     @app.get("/{path:path}", include_in_schema=False)
     async def files(path: str) -> Response:
@@ -255,8 +308,12 @@ async def _checked(check: Check) -> str | None:
         return f"{type(error).__name__}: {error}"
 
 
-async def _lines(catalogue: Catalogue) -> list[dict[str, str]]:
-    return [{"tenant": entry.tenant, "id": entry.venue, "name": entry.name, "kind": entry.kind} for entry in await catalogue.venues()]
+async def _lines(catalogue: Catalogue, tenant: str | None) -> list[dict[str, str]]:
+    return [{"tenant": entry.tenant, "id": entry.venue, "name": entry.name, "kind": entry.kind} for entry in await catalogue.venues(tenant)]
+
+
+def no_venue(tenant: str, venue: str) -> NotFound:
+    return NotFound(f"venue {tenant}/{venue}: there is none of this id; /v1/venues lists them")
 
 
 class _Documents:
@@ -270,7 +327,7 @@ class _Documents:
         """(digest, document, gzip of it). Raises NotFound."""
         digest = next((entry.digest for entry in await self._catalogue.venues(tenant) if entry.venue == venue), None)
         if digest is None:
-            raise NotFound(f"venue {tenant}/{venue}: there is none of this id; /v1/venues lists them")
+            raise no_venue(tenant, venue)
         held = self._cache.get((tenant, venue))
         if held is None or held[0] != digest:
             plain = await self._catalogue.venue(tenant, venue)

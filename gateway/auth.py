@@ -1,4 +1,4 @@
-"""Who a connection is and what it may do: EdDSA tokens in, an `Identity` out, and the one table of permissions.
+"""Who a connection is: EdDSA tokens in, an `Identity` out; and the topics, as clients name them. What it may do is `gateway.permissions`'.
 
 Never reads a clock (the time is passed in) and never takes the tenant from anywhere but a verified token.
 """
@@ -6,17 +6,15 @@ Never reads a clock (the time is passed in) and never takes the tenant from anyw
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from esplanade.core.errors import InvalidInput, Unauthenticated
 from esplanade.core.ids import check_name
-from gateway import frames as f
+from gateway.permissions import ROLES, Role, Topic
 
-Role = Literal["guest", "shopper", "feed", "operator", "engineer"]
-ROLES: Final[tuple[Role, ...]] = get_args(Role)
 AUDIENCE: Final = "esplanade"
 SIGNING_KEY_NAME: Final = "token-signing-key"
 """Name of the secret in the catalogue: 32 bytes, the seed of the Ed25519 key."""
@@ -107,57 +105,10 @@ class Verifier:
         return Identity(int(subject), tenant, role, source, float(expires))
 
 
-# --- permissions ------------------------------------------------------------------------------------------------------
+# --- topics -----------------------------------------------------------------------------------------------------------
 
-_EVERYONE: Final[frozenset[type]] = frozenset(
-    {
-        f.Hello, f.Ping, f.Subscribe, f.Unsubscribe, f.GetOffers, f.FindStores, f.Search, f.GetClock, f.GetItem, f.Ack,
-        f.GetRoute, f.GetIsochrone, f.GetAccess,
-    }
-)  # fmt: skip
-_SEES_ANCHORS: Final[frozenset[type]] = frozenset({f.ResolveAnchors, f.AnchorsNear, f.SceneSync})
-_PLACES_ANCHORS: Final[frozenset[type]] = _SEES_ANCHORS | {f.HostAnchor, f.ObserveAnchor, f.RemoveAnchors, f.SceneApply, f.ScenePresence}
-_SHOPPER: Final = _EVERYONE | _PLACES_ANCHORS | {f.WalkIn, f.Move, f.Leave, f.Pay, f.GetBalance, f.Transfer, f.GetStatement, f.Buy, f.Explain}
-
-_TILL: Final[frozenset[type]] = frozenset({f.GetStatement, f.Refund, f.Hold, f.Post, f.Void, f.GetTill, f.PutItem, f.Grant})
-
-_MEASURES: Final[frozenset[type]] = frozenset({f.Measure, f.GetHeat, f.CompareParking})
-_VENUE: Final[frozenset[type]] = (
-    frozenset({f.SetAccess, f.DrawZone, f.EraseZone, f.GetZones, f.SetTraits, f.Explain, f.CountGates, f.Recount}) | _MEASURES
-)
-"""What an operator does to a venue beside its offers and bays."""
-
-PERMITTED: Final[dict[Role, frozenset[type]]] = {
-    "guest": _SHOPPER,
-    "shopper": _SHOPPER,
-    "feed": _EVERYONE
-    | _SEES_ANCHORS
-    | {f.ObserveAnchor, f.CarryAnchors}
-    | {f.SetTraits, f.CountGates, f.SetBays, f.OpenSource, f.CloseSource, f.Columns, f.Watermark, f.TopUps, f.Payments},
-    "operator": _EVERYONE
-    | {f.GetZone, f.CreateOffer, f.EndOffer, f.SetBays, f.GetBooks, f.TopUps}
-    | _TILL
-    | _VENUE
-    | _PLACES_ANCHORS
-    | {f.CarryAnchors, f.GetAnchorGraph, f.RefineAnchors},
-    "engineer": _EVERYONE | _SEES_ANCHORS | {f.GetZone, f.GetZones, f.GetBooks} | _MEASURES,
-}
-"""Role -> frames it may send. The only place where this is said."""
-
-Topic = Literal["dots", "density", "zone", "stats", "offers", "parking", "clock", "payments", "anchors", "scene", "presence"]
-
-_PUBLIC_TOPICS: Final[frozenset[Topic]] = frozenset({"density", "stats", "offers", "parking", "clock", "anchors", "scene", "presence"})
-
-READABLE: Final[dict[Role, frozenset[Topic]]] = {
-    "guest": _PUBLIC_TOPICS,
-    "shopper": _PUBLIC_TOPICS,
-    "feed": _PUBLIC_TOPICS,
-    "operator": _PUBLIC_TOPICS | {"dots", "zone", "payments"},
-    "engineer": _PUBLIC_TOPICS | {"zone", "payments"},
-}
-"""Role -> topics it may subscribe to. Guests, shoppers and feeds get density and stats with small counts blanked (`gateway.hub`)."""
-
-SEES_SMALL_COUNTS: Final[frozenset[Role]] = frozenset({"operator", "engineer"})
+DURABLE: Final[frozenset[Topic]] = frozenset({"offers", "parking"})
+"""Topics whose every publication arrives, and that can be resumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +146,3 @@ class TopicName:
             f"topic {text[:160]!r}: topics are payments, venue/<venue>/stats, .../offers, .../parking, .../clock, .../anchors, "
             ".../dots/<level>, .../density/<level>, .../zone/<zone>, .../scene/<scene>, .../presence/<scene>"
         )
-
-
-def permits(role: Role, frame: type, topic: TopicName | None = None) -> bool:
-    """Whether a role may send this kind of frame; for Subscribe, whether it may read the topic too."""
-    if frame not in PERMITTED[role]:
-        return False
-    return topic is None or topic.kind in READABLE[role]

@@ -196,7 +196,11 @@ class Channels:
                 page = await self._journal.published(channel.tenant, channel.topic, epoch=after[0], after=after[1], limit=PAGE)
             except NotFound:
                 return None
-            found += [((entry.epoch, entry.offset), _BODY.decode(entry.body)) for entry in page]
+            for entry in page:
+                try:
+                    found.append(((entry.epoch, entry.offset), _BODY.decode(entry.body)))
+                except _BROKEN as error:  # passed over, as it was when it was new
+                    self._unreadable(channel, error)
             if page:
                 after = (page[-1].epoch, page[-1].offset)
             elif after[0] < channel.head[0]:

@@ -49,6 +49,9 @@ ACK_S: Final = 0.1
 """Pushes of so long are acked in one frame; a server that sends a thousand at once need not read an ack between any two."""
 BACKOFF_S: Final = (0.1, 5.0)
 
+_TOPIC_OF: Final = {"offer_state": "offers", "parking": "parking"}
+"""Frames of durable topics, which say their place."""
+
 _ERRORS: Final[dict[str, type[EsplanadeError]]] = {
     kind.code: kind for kind in (InvalidInput, NotFound, Forbidden, Unauthenticated, Conflict, LimitExceeded, Unavailable, Fenced, Fault)
 }
@@ -92,6 +95,7 @@ class Client:
         self._pending: dict[int, tuple[asyncio.Future[Frame], Frame]] = {}
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._topics: dict[str, Frame] = {}
+        self._places: dict[str, Frame] = {}
         self._events: deque[Frame] = deque()
         self._arrived = asyncio.Event()
         self._seen: OrderedDict[str, None] = OrderedDict()
@@ -163,11 +167,11 @@ class Client:
         return reply
 
     async def send(self, op: str, **fields: Any) -> int | None:
-        """Send a frame whose answer nobody waits for; an Error to it comes as an event. Returns its seq (None for ack and watermark)."""
+        """Send a frame whose answer nobody waits for; an Error to it comes as an event. Returns its seq (None for ack, saw and watermark)."""
         self._check()
         frame: Frame = {"op": op, **fields}
         seq: int | None = None
-        if op not in ("ack", "watermark"):
+        if op not in ("ack", "watermark", "saw"):
             seq = frame["seq"] = self.next_seq()
         await self._write(frame)
         return seq
@@ -300,15 +304,35 @@ class Client:
             sent += done["applied"] + done["known"]
         return sent
 
-    async def subscribe(self, topic: str, *, rate_hz: float | None = None) -> None:
-        """Subscribed again by itself after a reconnect."""
-        fields: Frame = {"topic": topic} if rate_hz is None else {"topic": topic, "rate_hz": rate_hz}
-        await self.request("subscribe", **fields)
+    async def subscribe(
+        self, topic: str, *, rate_hz: float | None = None, view: Sequence[float] | None = None, bytes_per_s: int | None = None
+    ) -> Frame:  # fmt: skip
+        """Subscribed again by itself after a reconnect, offers and parking from where they were: `{"op": "_not_resumed", "topic": ...}` comes as an event where that
+        cannot be had. `view`: (x0, y0, x1, y1) of a topic of dots, metres; again with another one to look elsewhere."""
+        fields: Frame = {"topic": topic}
+        if rate_hz is not None:
+            fields["rate_hz"] = rate_hz
+        if view is not None:
+            fields["view"] = dict(zip(("x0", "y0", "x1", "y1"), view, strict=True))
+        if bytes_per_s is not None:
+            fields["bytes_per_s"] = bytes_per_s
+        reply = await self.request("subscribe", **fields)
         self._topics[topic] = fields
+        return reply
 
     async def unsubscribe(self, topic: str) -> None:
         self._topics.pop(topic, None)
         await self.request("unsubscribe", topic=topic)
+        self._places.pop(topic, None)
+
+    async def saw(self, topic: str, number: int) -> None:
+        """Say that frame `number` of a view is drawn: from then on no more than a few come before the next is."""
+        await self.send("saw", topic=topic, number=number)
+
+    async def renew(self, token: str) -> None:
+        """Go on with a fresh token, on this connection and those after it."""
+        await self.request("renew", token=token)
+        self._hello["token"] = token
 
     async def ack(self, *pushes: str) -> None:
         for start in range(0, len(pushes), BATCH):
@@ -470,7 +494,10 @@ class Client:
                     break
                 wait_s = min(2 * wait_s, BACKOFF_S[1])
                 continue
-            again: list[Frame] = [{"op": "subscribe", "seq": self.next_seq(), **fields} for fields in self._topics.values()]
+            again: list[Frame] = [
+                {"op": "subscribe", "seq": self.next_seq(), **fields, **({"resume": self._places[topic]} if topic in self._places else {})}
+                for topic, fields in self._topics.items()
+            ]
             again += [frame for _, frame in self._pending.values()]
             await self.send_many(again)
             return ws
@@ -488,6 +515,8 @@ class Client:
 
     def _receive(self, frame: Frame) -> None:
         seq = frame.get("seq")
+        if frame["op"] == "subscribed":
+            self._subscribed(frame)
         if seq is not None:
             waiting = self._pending.get(seq)
             if waiting is not None:
@@ -502,7 +531,16 @@ class Client:
                 self._hello["resume"] = frame["place"]
             if op == "push" and self._repeated(str(frame["id"])):
                 return
+        elif op in _TOPIC_OF and "place" in frame:
+            self._places[f"venue/{frame['venue']}/{_TOPIC_OF[op]}"] = frame["place"]
         self._emit(frame)
+
+    def _subscribed(self, frame: Frame) -> None:
+        topic = frame["topic"]
+        if topic in self._places and not frame.get("resumed", False) and frame["seq"] not in self._pending:
+            self._emit({"op": "_not_resumed", "topic": topic})
+        if "place" in frame:
+            self._places[topic] = frame["place"]
 
     def _repeated(self, push: str) -> bool:
         """Whether this push was here before; acks it either way, where asked to."""

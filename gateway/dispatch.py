@@ -33,6 +33,7 @@ from gateway.hub import Peer as HubPeer
 from gateway.items import ItemDesk
 from gateway.metrics import GatewayMetrics
 from gateway.money import MoneyDesk
+from gateway.session import Session
 from gateway.stale_reads import Read, StaleReads
 from gateway.venues import VenueCache, VenueFacts
 from gateway.wayfinding import Wayfinder
@@ -50,16 +51,31 @@ MAX_TASKS: Final = 50_000
 COORDINATE_M: Final = 1e6
 
 R = TypeVar("R")
+Rest = f.GetOffers | f.GetZone | f.GetClock | f.GetBalance | f.GetBooks | f.GetStatement | f.Pay | f.CreateOffer | f.EndOffer
+"""Frames that may come by HTTP (`gateway.rest`)."""
 
 
-class Peer(HubPeer, Protocol):
+class Caller(Protocol):
+    """Who asks, by whichever door. `origin`: where they connect from."""
+
+    @property
+    def session(self) -> Session: ...
+
     @property
     def identity(self) -> Identity: ...
 
     @property
-    def origin(self) -> str:
-        """Where the client connects from."""
-        ...
+    def origin(self) -> str: ...
+
+
+class Peer(HubPeer, Protocol):
+    """A connection that asks."""
+
+    @property
+    def identity(self) -> Identity: ...
+
+    @property
+    def origin(self) -> str: ...
 
     def send(self, frame: f.ServerFrame) -> None: ...
 
@@ -183,8 +199,37 @@ class Dispatch:
                 self._request(peer, frame.seq, self._noted(peer, frame, self._top_ups(peer, frame)), started)
             case f.Payments():
                 self._request(peer, frame.seq, self._payments(peer, frame), started)
-            case f.Hello() | f.Ack() | f.Subscribe() | f.Unsubscribe():
+            case f.Hello() | f.Ack() | f.Subscribe() | f.Unsubscribe() | f.Saw() | f.Renew():
                 raise Fault(f"frame {type(frame).__name__} reached dispatch: the session and the hub own it")
+            case _:
+                assert_never(frame)
+
+    async def answer(self, caller: Caller, frame: Rest) -> f.ServerFrame:
+        """The answer to a permitted frame that came by another door than a connection; a behaviour's rejection as an Error. Raises what the system raises."""
+        self._metrics.count("esplanade_gateway_frames_in_total", label=str(frame.__struct_config__.tag))
+        try:
+            return await self._work_of(caller, frame)
+        except _Refused as refused:
+            return error_frame(refused, frame.seq)
+
+    async def _work_of(self, caller: Caller, frame: Rest) -> f.ServerFrame:
+        match frame:
+            case f.GetOffers():
+                return await self._offers(caller, frame)
+            case f.GetZone():
+                return await self._zone(caller, frame)
+            case f.GetClock():
+                return await self._clock_of(caller, frame)
+            case f.GetBalance():
+                return await self._balance(caller, frame)
+            case f.GetBooks():
+                return await self._books(caller, frame)
+            case f.GetStatement():
+                return await self._money.answer(caller.identity, frame)
+            case f.Pay():
+                return await self._pay(caller, frame)
+            case f.CreateOffer() | f.EndOffer():
+                return await self._noted(caller, frame, self._change_offer(caller, frame))
             case _:
                 assert_never(frame)
 
@@ -240,7 +285,7 @@ class Dispatch:
             peer.send(reply)
         self._metrics.observe(self._clock.monotonic_s() - started)
 
-    async def _ask(self, peer: Peer, address: Address, command: m.Command, kind: type[R], seq: int | None = None, public: bytes | None = None) -> R:
+    async def _ask(self, peer: Caller, address: Address, command: m.Command, kind: type[R], seq: int | None = None, public: bytes | None = None) -> R:
         """The entity's reply, of the kind it must be. A rejection is raised as `_Refused`. `public`: the frame's own key, which takes the place of its `seq`."""
         if public is not None:
             own = hashlib.blake2b(public, key=peer.identity.subject.to_bytes(4, "little"), digest_size=16).digest()  # nobody meets another's keys
@@ -321,7 +366,7 @@ class Dispatch:
         except EsplanadeError as error:
             self._finish(peer, error_frame(error, frame.seq), started)
 
-    async def _pay(self, peer: Peer, frame: f.Pay) -> f.ServerFrame:
+    async def _pay(self, peer: Caller, frame: f.Pay) -> f.ServerFrame:
         identity = peer.identity
         facts = await self._venues.get(identity.tenant, frame.venue)
         unit = facts.units.get(frame.unit)
@@ -343,12 +388,12 @@ class Dispatch:
         tick = self._hub.tick(tenant, venue)
         return tick if tick is not None else (await self._system.clock(tenant, venue)).tick
 
-    async def _balance(self, peer: Peer, frame: f.GetBalance) -> f.ServerFrame:
+    async def _balance(self, peer: Caller, frame: f.GetBalance) -> f.ServerFrame:
         subject = peer.identity.subject
         reply = await self._read(ledger_of(peer.identity.tenant, subject), m.GetBalance(subject=subject), m.Balance, frame.stale_ms)
         return f.Balance(seq=frame.seq, balances=reply.balances, held=reply.held)
 
-    async def _offers(self, peer: Peer, frame: f.GetOffers) -> f.ServerFrame:
+    async def _offers(self, peer: Caller, frame: f.GetOffers) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         tick = await self._tick(facts.tenant, facts.venue)
         tick -= tick % max(1, ticks(frame.stale_ms / 1000))  # so that readers of one period ask the same
@@ -371,7 +416,7 @@ class Dispatch:
             raise InvalidInput(f"search with level, x, y = {where}: give all three, or none")
         return f.Stores(seq=frame.seq, stores=(await self._ask(peer, facts.address, command, m.Stores)).stores)
 
-    async def _way(self, peer: Peer, frame: f.GetRoute | f.GetIsochrone) -> f.ServerFrame:
+    async def _way(self, peer: Caller, frame: f.GetRoute | f.GetIsochrone) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         mine = peer.identity.subject if frame.start is None else None
         now = await self._ask(peer, facts.address, m.GetAccess(subject=mine), m.Access)
@@ -381,7 +426,7 @@ class Dispatch:
             return await self._ways.route(facts, frame, here, closed)
         return await self._ways.isochrone(facts, frame, here, closed)
 
-    async def _access(self, peer: Peer, frame: f.GetAccess | f.SetAccess) -> f.ServerFrame:
+    async def _access(self, peer: Caller, frame: f.GetAccess | f.SetAccess) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         if isinstance(frame, f.GetAccess):
             now = await self._ask(peer, facts.address, m.GetAccess(), m.Access)
@@ -390,7 +435,7 @@ class Dispatch:
             now = await self._ask(peer, facts.address, command, m.Access, frame.seq, frame.key)
         return f.Access(seq=frame.seq, venue=frame.venue, closed=now.closed)
 
-    async def _clock_of(self, peer: Peer, frame: f.GetClock) -> f.ServerFrame:
+    async def _clock_of(self, peer: Caller, frame: f.GetClock) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         return clock_state(frame.seq, await self._system.clock(facts.tenant, facts.venue))
 
@@ -432,7 +477,7 @@ class Dispatch:
 
     # --- operators ---
 
-    async def _noted(self, peer: Peer, frame: Act, work: Coroutine[Any, Any, f.ServerFrame]) -> f.ServerFrame:
+    async def _noted(self, peer: Caller, frame: Act, work: Coroutine[Any, Any, f.ServerFrame]) -> f.ServerFrame:
         """The answer; where an operator asked, the act and its outcome are noted for the audit trail. Feeds do the same all day and are not."""
         if self._audit is None or peer.identity.role != "operator":
             return await work
@@ -451,7 +496,7 @@ class Dispatch:
                 tenant=identity.tenant, who=who_is(identity), what=what, target=target, origin=peer.origin, outcome=outcome, detail=detail
             )  # fmt: skip
 
-    async def _zone(self, peer: Peer, frame: f.GetZone) -> f.ServerFrame:
+    async def _zone(self, peer: Caller, frame: f.GetZone) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         address = Address("zone", facts.tenant, f"{facts.venue}:{check_name(frame.zone, 'zone')}")
         try:
@@ -470,19 +515,19 @@ class Dispatch:
             ground_m2=reply.ground_m2,
         )
 
-    async def _draw(self, peer: Peer, frame: f.DrawZone | f.EraseZone) -> f.ServerFrame:
+    async def _draw(self, peer: Caller, frame: f.DrawZone | f.EraseZone) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         command: m.Command = m.DrawZone(zone=frame.zone) if isinstance(frame, f.DrawZone) else m.EraseZone(zone_id=frame.zone)
         await self._ask(peer, facts.address, command, m.Done, frame.seq, frame.key)
         return f.Done(seq=frame.seq)
 
-    async def _traits(self, peer: Peer, frame: f.SetTraits) -> f.ServerFrame:
+    async def _traits(self, peer: Caller, frame: f.SetTraits) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         command = m.SetTraits(subject=frame.subject, segments=frame.segments, language=frame.language)
         await self._ask(peer, facts.address, command, m.Done, frame.seq, frame.key)
         return f.Done(seq=frame.seq)
 
-    async def _explain(self, peer: Peer, frame: f.Explain) -> f.ServerFrame:
+    async def _explain(self, peer: Caller, frame: f.Explain) -> f.ServerFrame:
         mine = peer.identity.subject
         subject = mine if frame.subject is None else frame.subject
         if subject != mine and peer.identity.role != "operator":
@@ -494,7 +539,7 @@ class Dispatch:
             tick=None if told.tick < 0 else told.tick,
         )  # fmt: skip
 
-    async def _measure(self, peer: Peer, frame: f.Measure | f.GetHeat) -> f.ServerFrame:
+    async def _measure(self, peer: Caller, frame: f.Measure | f.GetHeat) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         if isinstance(frame, f.GetHeat):
             facts.check_level(frame.level)
@@ -511,7 +556,7 @@ class Dispatch:
             exits_per_min=told.exits_per_min, stays_s=told.stays_s, stays=told.stays,
         )  # fmt: skip
 
-    async def _car_park(self, peer: Peer, frame: f.CountGates | f.CompareParking | f.Recount) -> f.ServerFrame:
+    async def _car_park(self, peer: Caller, frame: f.CountGates | f.CompareParking | f.Recount) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         match frame:
             case f.CountGates():
@@ -524,13 +569,13 @@ class Dispatch:
                 assert_never(frame)
         return f.ParkingCompared(seq=frame.seq, venue=frame.venue, total=told.total, taken=told.taken, inside=told.inside, drift=told.drift)
 
-    async def _zones(self, peer: Peer, frame: f.GetZones) -> f.ServerFrame:
+    async def _zones(self, peer: Caller, frame: f.GetZones) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         box = frame.box
         command = m.GetZones() if box is None else m.GetZones(level=box.level, box=(box.x0, box.y0, box.x1, box.y1))
         return f.ZoneList(seq=frame.seq, zones=(await self._ask(peer, facts.address, command, m.Zones)).zones)
 
-    async def _change_offer(self, peer: Peer, frame: f.CreateOffer | f.EndOffer) -> f.ServerFrame:
+    async def _change_offer(self, peer: Caller, frame: f.CreateOffer | f.EndOffer) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         command: m.Command
         if isinstance(frame, f.CreateOffer):
@@ -548,7 +593,7 @@ class Dispatch:
         reply = await self._ask(peer, facts.address, m.SetBays(bays=frame.bays), m.Parking, frame.seq, frame.key)
         return f.Parking(seq=frame.seq, venue=frame.venue, total=reply.total, free=reply.free)
 
-    async def _books(self, peer: Peer, frame: f.GetBooks) -> f.ServerFrame:
+    async def _books(self, peer: Caller, frame: f.GetBooks) -> f.ServerFrame:
         tenant = peer.identity.tenant
         parts = await asyncio.gather(
             *(self._read(Address("ledger", tenant, str(i)), m.GetBooks(), m.Books, frame.stale_ms) for i in range(m.LEDGERS))
@@ -751,7 +796,7 @@ def who_is(identity: Identity) -> str:
     return f"{identity.role}:{identity.subject}"
 
 
-def client_of(peer: Peer) -> str:
+def client_of(peer: Caller) -> str:
     """The client part of an idempotency key: the person and their device."""
     return f"{peer.identity.subject}:{peer.session.client}"
 

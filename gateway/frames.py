@@ -148,18 +148,48 @@ class GetStatement(_Frame, frozen=True, kw_only=True, tag="statement"):
     limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 100
 
 
+class View(msgspec.Struct, frozen=True):
+    """A rectangle of a level, metres, venue frame: its lower edges counted in, its upper ones not."""
+
+    x0: Coordinate
+    y0: Coordinate
+    x1: Coordinate
+    y1: Coordinate
+
+
 class Subscribe(_Frame, frozen=True, kw_only=True, tag="subscribe"):
     """Topics: venue/<v>/dots/<level> (operators), venue/<v>/density/<level>, venue/<v>/stats, venue/<v>/offers, venue/<v>/parking, venue/<v>/clock,
-    payments (operators). `rate_hz` bounds ephemeral topics (default 2, at most 10). A session's pushes come without subscribing."""
+    payments (operators). `rate_hz` bounds ephemeral topics (default 2, at most 10). A session's pushes come without subscribing.
+
+    `view`: of dots, this rectangle only, as DotsView, in at most `bytes_per_s`; again with another view to look elsewhere.
+    `resume`: of offers and parking, what came after this place is sent first, or Subscribed says `resumed: false`.
+    """
 
     seq: Seq
     topic: Id
     rate_hz: Annotated[float, msgspec.Meta(ge=0.1, le=10)] | None = None
+    view: View | None = None
+    bytes_per_s: Annotated[int, msgspec.Meta(ge=500, le=100_000_000)] | None = None
+    resume: Place | None = None
 
 
 class Unsubscribe(_Frame, frozen=True, kw_only=True, tag="unsubscribe"):
     seq: Seq
     topic: Id
+
+
+class Saw(_Frame, frozen=True, kw_only=True, tag="saw"):
+    """I have drawn DotsView `number` of this topic. Who says so is never more than a few frames behind. Not answered."""
+
+    topic: Id
+    number: Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
+
+
+class Renew(_Frame, frozen=True, kw_only=True, tag="renew"):
+    """Go on with this token, which is for the same person, tenant, role and source. Answered with Done."""
+
+    seq: Seq
+    token: str
 
 
 class GetOffers(_Frame, frozen=True, kw_only=True, tag="get_offers"):
@@ -655,7 +685,7 @@ class Payments(_Frame, frozen=True, kw_only=True, tag="payments"):
 ClientFrame = (
     Hello | Ping | WalkIn | Move | Leave | Ack | Pay | GetBalance
     | Transfer | GetStatement | Refund | Hold | Post | Void | GetTill | PutItem | GetItem | Buy | Grant
-    | Subscribe | Unsubscribe | GetOffers | FindStores | Search | GetRoute | GetIsochrone | GetAccess | SetAccess | DrawZone | EraseZone | GetZones | SetTraits | Explain
+    | Subscribe | Unsubscribe | Saw | Renew | GetOffers | FindStores | Search | GetRoute | GetIsochrone | GetAccess | SetAccess | DrawZone | EraseZone | GetZones | SetTraits | Explain
     | Measure | GetHeat | CountGates | CompareParking | Recount | GetZone | GetClock
     | HostAnchor | ResolveAnchors | AnchorsNear | ObserveAnchor | RemoveAnchors | CarryAnchors | GetAnchorGraph | RefineAnchors | SceneSync | SceneApply | ScenePresence
     | CreateOffer | EndOffer | SetBays | GetBooks | OpenSource | CloseSource | Columns | Watermark | TopUps | Payments
@@ -672,7 +702,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Welcome(_Frame, frozen=True, kw_only=True, tag="welcome"):
-    """`token` is given to guests: present it at the next hello to stay the same person. `now_ms`: the server's clock, for skew."""
+    """`token` is given to guests: present it at the next hello to stay the same person. `now_ms`: the server's clock, for skew. `expires_ms`: when the token ends: `renew` before."""
 
     session: str
     subject: int
@@ -683,6 +713,7 @@ class Welcome(_Frame, frozen=True, kw_only=True, tag="welcome"):
     limits: Limits
     resumed: bool = False
     token: str | None = None
+    expires_ms: int | None = None
 
 
 class Pong(_Frame, frozen=True, kw_only=True, tag="pong"):
@@ -1001,8 +1032,12 @@ class Books(_Frame, frozen=True, kw_only=True, tag="books"):
 
 
 class Subscribed(_Frame, frozen=True, kw_only=True, tag="subscribed"):
+    """`place`: of a durable topic; what follows comes after it. `resumed`: that is the place asked for; else ask for the state anew, what was missed cannot be had."""
+
     seq: Seq
     topic: str
+    place: Place | None = None
+    resumed: bool = False
 
 
 class Dots(_Frame, frozen=True, kw_only=True, tag="dots"):
@@ -1014,6 +1049,28 @@ class Dots(_Frame, frozen=True, kw_only=True, tag="dots"):
     pseudonym: bytes
     x: bytes
     y: bytes
+
+
+class DotsView(_Frame, frozen=True, kw_only=True, tag="dots_view"):
+    """Operators: what changed in the rectangle looked at: who came or moved: pseudonym (n,) u4, x, y (n,) u2, steps of `step_m` from `x0_m`, `y0_m`;
+    who left: (m,) u4. `whole`: forget whom you held. Clusters of people too many to be told, all of them each time: middle x, y and count (k,) u2."""
+
+    venue: str
+    level: int
+    tick: int
+    number: int
+    x0_m: float
+    y0_m: float
+    step_m: float
+    pseudonym: bytes
+    x: bytes
+    y: bytes
+    left: bytes = b""
+    whole: bool = False
+    cluster_m: float = 0.0
+    cluster_x: bytes = b""
+    cluster_y: bytes = b""
+    cluster_count: bytes = b""
 
 
 class Density(_Frame, frozen=True, kw_only=True, tag="density"):
@@ -1067,16 +1124,22 @@ class PaymentStats(_Frame, frozen=True, kw_only=True, tag="payment_stats"):
 
 
 class OfferState(_Frame, frozen=True, kw_only=True, tag="offer_state"):
+    """`place`: where to resume."""
+
     venue: str
     offer: Offer
     ended: bool
+    place: Place | None = None
 
 
 class Parking(_Frame, frozen=True, kw_only=True, tag="parking"):
+    """`place`: where to resume; not in answers."""
+
     venue: str
     total: int
     free: int
     seq: Seq | None = None
+    place: Place | None = None
 
 
 class AnchorsAre(_Frame, frozen=True, kw_only=True, tag="anchors_are"):
@@ -1161,6 +1224,6 @@ class Bye(_Frame, frozen=True, kw_only=True, tag="bye"):
 
 ServerFrame = (
     Welcome | Pong | Taken | Done | WalkedIn | Stores | Route | NoRoute | Isochrone | Access | Explained | Measures | Heat | ParkingCompared | ZoneList | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
-    | Balance | Statement | Till | Item | Bought | Books | Subscribed | Dots | Density | Zone | Stats | PaymentStats | OfferState | Parking
+    | Balance | Statement | Till | Item | Bought | Books | Subscribed | Dots | DotsView | Density | Zone | Stats | PaymentStats | OfferState | Parking
     | AnchorsAre | AnchorGraph | AnchorsChanged | SceneDelta | SceneApplied | SceneEdits | PresenceIs | Error | Bye
 )  # fmt: skip

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import OrderedDict, deque
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -23,12 +24,15 @@ from esplanade.core.errors import EsplanadeError, LimitExceeded
 from esplanade.storage.broker import Broker
 from esplanade.storage.journal import Journal
 from gateway import frames as f
-from gateway.auth import SEES_SMALL_COUNTS, TopicName
+from gateway.auth import TopicName
 from gateway.channels import At, Channel, Channels
+from gateway.codec import Codec, Format
 from gateway.interest import SubjectSet
 from gateway.metrics import GatewayMetrics
+from gateway.permissions import holds
 from gateway.publications import Fanout, frame_of, push_columns, pushes_of
 from gateway.session import Action, Session
+from gateway.viewport import Picture, Viewport
 
 _log = logging.getLogger("esplanade.gateway.hub")
 
@@ -74,24 +78,48 @@ class Peer(Protocol):
         ...
 
 
+ToAll = Callable[[Collection[Peer], list[bytes], Codec], None]
+"""Writes encoded frames to peers of one format; never waits."""
+
+
+def one_by_one(peers: Collection[Peer], frames: list[bytes], codec: Codec) -> None:
+    """The plain `ToAll`."""
+    for peer in peers:
+        for frame in frames:
+            peer.write(frame)
+
+
+@dataclass(slots=True, eq=False)
+class _Cohort:
+    """Readers of a durable channel to whom a publication is the same bytes. `frames`: those of this turn of the loop, not yet written."""
+
+    codec: Codec
+    full: bool
+    peers: dict[Peer, None] = field(default_factory=dict)
+    frames: list[bytes] = field(default_factory=list)
+
+
 @dataclass(slots=True, eq=False)
 class _Reading:
-    """A client's subscription to a topic."""
+    """A client's subscription to a topic. `viewport`: what of it the client looks at; None: the whole."""
 
     peer: Peer
     interval_s: float
     due: float
     waiting: bool = False
+    viewport: Viewport | None = None
 
 
 @dataclass(slots=True, eq=False)
 class _View:
-    """Clients' subscriptions to one channel. `fanout`: its newest state. `shards`: the newest word of each, of the payments topic; `present`: of each client, of a
-    scene's presence."""
+    """Clients' subscriptions to one channel. `fanout`: its newest state; `picture`: the same for who looks at a part, made when first one does.
+    `shards`: the newest word of each, of the payments topic; `present`: of each client, of a scene's presence."""
 
     channel: Channel
     readings: dict[Peer, _Reading] = field(default_factory=dict)
+    cohorts: dict[tuple[Format, bool], _Cohort] = field(default_factory=dict)
     fanout: Fanout | None = None
+    picture: Picture | None = None
     shards: dict[str, tuple[float, t.PaymentStats]] = field(default_factory=dict)
     present: dict[str, tuple[float, f.Present]] = field(default_factory=dict)
 
@@ -117,6 +145,14 @@ class _Room:
         return self.channels[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """`place`: where a durable topic stood when its reader was taken in. `missed`: what it asked to have again, None where that was not asked or cannot be had."""
+
+    place: f.Place | None = None
+    missed: tuple[f.ServerFrame, ...] | None = None
+
+
 @dataclass(slots=True, eq=False)
 class _Membership:
     rooms: dict[str, _Room] = field(default_factory=dict)
@@ -126,8 +162,11 @@ class _Membership:
 class Hub:
     """One a process."""
 
-    def __init__(self, *, system: System, journal: Journal, broker: Broker, clock: SystemClock, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self, *, system: System, journal: Journal, broker: Broker, clock: SystemClock, metrics: GatewayMetrics, to_all: ToAll = one_by_one
+    ) -> None:
         self._system = system
+        self._to_all = to_all
         self._clock = clock
         self._metrics = metrics
         self._channels = Channels(journal=journal, broker=broker, clock=clock, metrics=metrics, listener=self)
@@ -140,6 +179,7 @@ class Hub:
         self._flush_handle: asyncio.TimerHandle | None = None
         self._waiting: set[_Reading] = set()
         self._view_of: dict[_Reading, _View] = {}
+        self._turn: list[_View] = []
         self._rewatch = asyncio.Event()
 
     # --- life ---
@@ -225,37 +265,89 @@ class Hub:
         member = self._members[peer]
         member.rooms[venue].feeds[peer].mark(subject)
 
-    async def join(self, peer: Peer, *, tenant: str, topic: str, name: TopicName, rate_hz: float) -> None:
-        """Subscribe a client; returns when the subscription is in force (or will be when the broker is back)."""
+    async def join(
+        self,
+        peer: Peer,
+        *,
+        tenant: str,
+        topic: str,
+        name: TopicName,
+        rate_hz: float,
+        view: f.View | None = None,
+        bytes_per_s: int | None = None,
+        resume: f.Place | None = None,
+    ) -> Joined:
+        """Subscribe a client, or let one that is subscribed look elsewhere; returns when the subscription is in force (or will be when the broker is back).
+
+        `missed` is of the time of return: live publications after it reach the peer, none twice, if it is written before the loop turns.
+        """
         member = self._members.setdefault(peer, _Membership())
-        view = member.topics.get(topic)
-        if view is not None:
-            view.readings[peer].interval_s = 1.0 / rate_hz
+        held = member.topics.get(topic)
+        if held is not None and resume is None:
+            reading = held.readings[peer]
+            reading.interval_s = 1.0 / rate_hz
+            _look(reading, view, bytes_per_s)
             self._rewatch.set()
-            return
+            return Joined(_place(held.channel))
         used = await self._channels.use(tenant, [(topic, name.kind, name.venue)])
+        channel = used[0]
+        missed: tuple[f.ServerFrame, ...] | None = None
+        try:
+            if resume is not None:
+                found = await self._channels.between(channel, (resume.epoch, resume.offset), limit=MAX_RESUME)
+                missed = None if found is None else tuple(frame_of(body, f.Place(*at)) for at, body in found)
+        except BaseException:
+            self._channels.unuse(used)
+            raise
+        # No await from here on.
         if topic in member.topics or self._gone(peer, member):  # joined twice at once, or gone meanwhile
             self._channels.unuse(used)
-            return
-        view = self._views.get(used[0])
-        if view is None:
-            view = self._views[used[0]] = _View(used[0])
+            return Joined(_place(channel))
+        view_of = self._views.get(channel)
+        if view_of is None:
+            view_of = self._views[channel] = _View(channel)
         reading = _Reading(peer, 1.0 / rate_hz, self._clock.monotonic_s())
-        view.readings[peer] = reading
-        self._view_of[reading] = view
-        member.topics[topic] = view
+        _look(reading, view, bytes_per_s)
+        view_of.readings[peer] = reading
+        if channel.durable:
+            self._into_cohort(view_of, peer)
+        self._view_of[reading] = view_of
+        member.topics[topic] = view_of
         self._rewatch.set()
+        return Joined(_place(channel), missed)
+
+    def saw(self, peer: Peer, topic: str, number: int) -> None:
+        """The client has drawn a frame of what it looks at."""
+        member = self._members.get(peer)
+        view = None if member is None else member.topics.get(topic)
+        reading = None if view is None else view.readings[peer]
+        if view is not None and reading is not None and reading.viewport is not None:
+            full = reading.viewport.is_full
+            reading.viewport.saw(number)
+            if full and view.fanout is not None and not reading.viewport.is_full:
+                self._offer_when_due(view, reading)
 
     async def announce(self, tenant: str, topic: str, body: t.Body) -> None:
         """Publish on an ephemeral topic that gateways speak on themselves. Raises Unavailable while the broker is away."""
         await self._channels.announce(tenant, topic, body)
 
     def latest(self, peer: Peer, topic: str) -> None:
-        """Send the newest state of a topic, where one is known; changes of offers are no state."""
+        """Send the newest state of a topic, where one is known; changes of offers are no state. What was waiting in this turn of the loop is part of it."""
         member = self._members.get(peer)
         view = None if member is None else member.topics.get(topic)
         if view is not None and view.fanout is not None and view.channel.kind not in STATELESS:
-            self._offer(view, view.readings[peer], self._clock.monotonic_s())
+            reading = view.readings[peer]
+            if reading.viewport is not None and reading.viewport.bytes_per_s is not None:
+                self._offer_when_due(view, reading)  # looking elsewhere all the time is within the allowance too
+            else:
+                self._offer(view, reading, self._clock.monotonic_s())
+
+    def _offer_when_due(self, view: _View, reading: _Reading) -> None:
+        now = self._clock.monotonic_s()
+        if reading.due <= now + SLACK_S:
+            self._offer(view, reading, now)
+        else:
+            self._wait(reading)
 
     def part(self, peer: Peer, topic: str) -> None:
         member = self._members.get(peer)
@@ -290,8 +382,21 @@ class Hub:
             self._members.pop(peer, None)
         return peer.session.state == "closed" or self._members.get(peer) is not member
 
+    def _into_cohort(self, view: _View, peer: Peer) -> None:
+        self._hand_out(view)  # what was published before it came is not for it
+        key = (peer.session.codec.format, self._full(peer))
+        cohort = view.cohorts.get(key)
+        if cohort is None:
+            cohort = view.cohorts[key] = _Cohort(peer.session.codec, key[1])
+        cohort.peers[peer] = None
+
     def _forget(self, view: _View, peer: Peer) -> None:
         reading = view.readings.pop(peer)
+        for key, cohort in list(view.cohorts.items()):
+            if peer in cohort.peers:
+                del cohort.peers[peer]
+                if not cohort.peers:
+                    del view.cohorts[key]
         self._waiting.discard(reading)
         del self._view_of[reading]
         self._channels.unuse([view.channel])
@@ -330,9 +435,29 @@ class Hub:
                     peer.session.offer_ended(room.venue, body.offer.id)
         view = self._views.get(channel)
         if view is not None:
-            view.fanout = Fanout(frame_of(body))
-            for peer in list(view.readings):
-                peer.write(view.fanout.encoded(peer.session.codec, full=self._full(peer)))
+            view.fanout = Fanout(frame_of(body, f.Place(*at)))
+            full = False
+            for cohort in view.cohorts.values():
+                cohort.frames.append(view.fanout.encoded(cohort.codec, full=cohort.full))
+                full = full or len(cohort.frames) >= f.MAX_BATCH
+            if full:
+                self._hand_out(view)
+            elif view.cohorts and view not in self._turn:
+                if not self._turn:
+                    asyncio.get_running_loop().call_soon(self._end_turn)
+                self._turn.append(view)
+
+    def _end_turn(self) -> None:
+        """Publications that came in one turn of the loop go out in one message."""
+        views, self._turn = self._turn, []
+        for view in views:
+            self._hand_out(view)
+
+    def _hand_out(self, view: _View) -> None:
+        for cohort in list(view.cohorts.values()):
+            if cohort.frames:
+                frames, cohort.frames = cohort.frames, []
+                self._to_all(list(cohort.peers), frames, cohort.codec)
 
     def gap(self, channel: Channel) -> None:
         room = self._room_of(channel)
@@ -421,6 +546,7 @@ class Hub:
             view.fanout = Fanout(f.PresenceIs(venue=body.venue, scene=body.scene, present=everyone))
         else:
             view.fanout = Fanout(frame_of(body))
+            view.picture = None
         for reading in list(view.readings.values()):
             if reading.due <= now + SLACK_S:
                 self._offer(view, reading, now)
@@ -439,9 +565,30 @@ class Hub:
             reading.due = now + reading.interval_s
             self._wait(reading)
             return
+        if reading.viewport is not None:
+            self._offer_view(view, reading, reading.viewport, now)
+            return
         reading.waiting = False
         self._waiting.discard(reading)
         peer.write(view.fanout.encoded(peer.session.codec, full=self._full(peer)))
+
+    def _offer_view(self, view: _View, reading: _Reading, viewport: Viewport, now: float) -> None:
+        """Send what changed in the rectangle, unless the client has enough to draw; a frame above the allowance puts the next one off."""
+        reading.waiting = False
+        self._waiting.discard(reading)
+        if viewport.is_full:
+            self._metrics.count("esplanade_gateway_conflated_total", label="unseen")
+            return
+        if view.picture is None:
+            assert view.fanout is not None
+            assert isinstance(view.fanout.frame, f.Dots)
+            view.picture = Picture(view.fanout.frame)
+        frame = viewport.frame(view.picture, interval_s=reading.interval_s)
+        if frame is not None:
+            encoded = reading.peer.session.codec.encode(frame)
+            if viewport.bytes_per_s is not None:
+                reading.due = max(reading.due, now + len(encoded) / viewport.bytes_per_s)
+            reading.peer.write(encoded)
 
     def _wait(self, reading: _Reading) -> None:
         reading.waiting = True
@@ -491,7 +638,7 @@ class Hub:
     @staticmethod
     def _full(peer: Peer) -> bool:
         identity = peer.session.identity
-        return identity is not None and identity.role in SEES_SMALL_COUNTS
+        return identity is not None and holds(identity.role, "counts.read")
 
     async def _watch(self) -> None:
         while True:
@@ -512,6 +659,19 @@ class Hub:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_S):  # not wait_for: before Python 3.12 it can swallow the cancellation by `stop`
                     await self._rewatch.wait()
+
+
+def _look(reading: _Reading, view: f.View | None, bytes_per_s: int | None) -> None:
+    if view is None:
+        reading.viewport = None
+    elif reading.viewport is None:
+        reading.viewport = Viewport(view, bytes_per_s=bytes_per_s)
+    else:
+        reading.viewport.look(view, bytes_per_s=bytes_per_s)
+
+
+def _place(channel: Channel) -> f.Place | None:
+    return None if channel.head is None else f.Place(*channel.head)
 
 
 def _sum_payments(stats: list[t.PaymentStats]) -> f.PaymentStats:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.auth import Role
 from gateway.frames import MAX_GUEST_MESSAGE_BYTES, MAX_MESSAGE_BYTES
+from gateway.permissions import Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from esplanade.core.ids import Address
 from esplanade.storage.journal import Journal
 from gateway import frames as f
 from gateway.auth import Identity
+from gateway.permissions import holds
 from gateway.venues import VenueCache
 
 MAX_STATEMENTS: Final = 4
@@ -128,7 +129,7 @@ class MoneyDesk:
 
     async def _statement(self, identity: Identity, frame: f.GetStatement) -> f.ServerFrame:
         subject = identity.subject if frame.subject is None else frame.subject
-        if subject != identity.subject and identity.role != "operator":
+        if subject != identity.subject and not holds(identity.role, "wallets.read"):
             raise Forbidden(f"statement of {subject}: a {identity.role} reads their own; leave `subject` out")
         reader = (identity.tenant, identity.subject)
         if reader in self._reading or len(self._reading) >= MAX_STATEMENTS:

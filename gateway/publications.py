@@ -22,8 +22,8 @@ SMALL: Final = 3
 """Counts below this read 0 for everyone but operators and engineers."""
 
 
-def frame_of(body: t.Body) -> f.ServerFrame:
-    """The frame of an ephemeral or broadcast publication; push batches go by `pushes_of` and `push_columns`."""
+def frame_of(body: t.Body, place: f.Place | None = None) -> f.ServerFrame:
+    """The frame of an ephemeral or broadcast publication, and of a durable one at its place; push batches go by `pushes_of` and `push_columns`."""
     match body:
         case t.TickClosed():
             return f.Closed(venue=body.venue, tick=body.tick, epoch=body.epoch, late_rows=body.late_rows)
@@ -50,9 +50,9 @@ def frame_of(body: t.Body) -> f.ServerFrame:
         case t.PaymentStats():
             return f.PaymentStats(payments=body.payments, refused=body.refused, volume=body.volume)
         case t.OfferChanged():
-            return f.OfferState(venue=body.venue, offer=body.offer, ended=body.ended)
+            return f.OfferState(venue=body.venue, offer=body.offer, ended=body.ended, place=place)
         case t.ParkingChanged():
-            return f.Parking(venue=body.venue, total=body.total, free=body.free)
+            return f.Parking(venue=body.venue, total=body.total, free=body.free, place=place)
         case t.AnchorsChanged():
             return f.AnchorsChanged(venue=body.venue, what=body.what, ids=body.ids)
         case t.SceneChanged():

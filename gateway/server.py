@@ -1,7 +1,7 @@
 """The WebSocket server: sockets, and nothing that could be decided without one.
 
 A thin shell around `Session` (rules), `Hub` (publications) and `Dispatch` (requests). Writes never wait: frames of one loop turn leave as one message,
-and a reader whose unsent bytes pass its role's limit is disconnected.
+made once for all connections that get the same, and a reader whose unsent bytes pass its role's limit is disconnected.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ import contextlib
 import http
 import logging
 import socket
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, assert_never
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, assert_never, cast
 from urllib.parse import urlsplit
 
-from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
+from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode as WsClose
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response as HttpResponse
+from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from actors.system import System
@@ -33,22 +36,24 @@ from gateway import frames as f
 from gateway.audit_trail import AuditTrail
 from gateway.auth import Identity, Signer, Verifier
 from gateway.batching import Tee
-from gateway.codec import FORMATS
+from gateway.codec import FORMATS, Codec
 from gateway.codes import CloseCode
 from gateway.dispatch import Dispatch, error_frame, who_is
 from gateway.hub import Hub
+from gateway.hub import Peer as HubPeer
 from gateway.limits import TokenBucket
 from gateway.metrics import METRICS_PREFIX, METRICS_TTL_S, GatewayMetrics, GaugeName
-from gateway.session import Action, Authenticate, Close, Join, Part, Probe, Request, Send, Session
+from gateway.outbound import Wire, wire_of
+from gateway.session import Action, Authenticate, Close, Join, Looked, Part, Probe, Request, Send, Session, Verify
 from gateway.venues import VenueCache
 
 _log = logging.getLogger("esplanade.gateway.server")
 
 POLL_S: Final = 1.0
-JOIN_BYTES: Final = 1024 * 1024
-"""Frames are joined into one message up to about this size."""
 SOCKET_SLACK: Final = 2
 """A message above its limit gets Bye and a code; above this many times the limit the socket is closed (1009) without being read."""
+BACKLOG: Final = 4096
+"""Connections that wait to be accepted. With asyncio's 100 the kernel dropped the others of a reconnect storm, each for a second or more."""
 LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 PATHS: Final = frozenset({"/", "/v1/ws"})
 
@@ -72,21 +77,58 @@ class GatewaySettings:
     known_tenants_s: float = 30.0
 
 
-@dataclass(slots=True)
-class _Outbox:
-    frames: list[bytes] = field(default_factory=list)
-    bytes: int = 0
-    scheduled: bool = False
+class DirectConnection(ServerConnection):
+    """Hands a message over in the turn of the loop that reads it. The library's queue, and the task that waits on it, cost more than the rest of a small request.
+
+    What comes before there is somebody to take it is kept, MAX_BATCH messages at most. The protocol bounds a message's size, in fragments too.
+    """
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._take: Callable[[bytes, bool], None] | None = None
+        self._early: list[tuple[bytes, bool]] = []
+        self._partial: bytearray | None = None
+        self._text = False
+
+    def hand_to(self, take: Callable[[bytes, bool], None]) -> None:
+        """From now on `take(data, is_text)` gets every message, first those that are here."""
+        early, self._early = self._early, []
+        self._take = take
+        for data, text in early:
+            take(data, text)
+
+    def process_event(self, event: Any) -> None:
+        if self.request is None or not isinstance(event, Frame) or event.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            super().process_event(event)
+            return
+        if event.opcode is not Opcode.CONT:
+            self._text = event.opcode is Opcode.TEXT
+            self._partial = None if event.fin else bytearray()
+        data = bytes(event.data)
+        if self._partial is not None:
+            self._partial += data
+            if not event.fin:
+                return
+            data, self._partial = bytes(self._partial), None
+        if self._take is not None:
+            self._take(data, self._text)
+        elif len(self._early) < f.MAX_BATCH:
+            self._early.append((data, self._text))
+        else:
+            self.transport.abort()  # no client says so much before it is heard
 
 
 class Connection:
     """A WebSocket with its session; the `Peer` of hub and dispatch."""
 
-    def __init__(self, server: GatewayServer, ws: ServerConnection, session: Session) -> None:
+    __slots__ = ("_abandoned_seen", "_resent_seen", "_server", "_ws", "queued", "queued_bytes", "session")
+
+    def __init__(self, server: GatewayServer, ws: DirectConnection, session: Session) -> None:
         self.session = session
+        self.queued: list[bytes] = []
+        self.queued_bytes = 0
         self._server = server
         self._ws = ws
-        self._outbox = _Outbox()
         self._abandoned_seen = 0
         self._resent_seen = 0
 
@@ -111,44 +153,39 @@ class Connection:
         self.write(self.session.codec.encode(frame))
 
     def write(self, encoded: bytes) -> None:
-        outbox = self._outbox
-        outbox.frames.append(encoded)
-        outbox.bytes += len(encoded)
-        if not outbox.scheduled:
-            outbox.scheduled = True
-            asyncio.get_running_loop().call_soon(self.flush)
+        if not self.queued:
+            self._server.wake(self)
+        self.queued.append(encoded)
+        self.queued_bytes += len(encoded)
 
     def backlog(self) -> int:
-        return self._ws.transport.get_write_buffer_size() + self._outbox.bytes
+        return self._ws.transport.get_write_buffer_size() + self.queued_bytes
 
     def flush(self) -> None:
         """Write what is queued, frames joined; disconnect a reader that is too far behind."""
-        outbox = self._outbox
-        outbox.scheduled = False
-        frames, outbox.frames, outbox.bytes = outbox.frames, [], 0
+        frames = self.queued
         if not frames:
             return
+        self.queued, self.queued_bytes = [], 0
+        if not self.is_behind():
+            self._server.count_out(self.transmit(self._server.joined(frames, self.session.codec)))
+
+    def is_behind(self) -> bool:
+        """Whether more bytes are unsent than its role may have; the session is ended then."""
         behind = self._ws.transport.get_write_buffer_size()
         limit = self.session.limits.high_bytes
-        if behind > limit and self.session.state != "closed":
-            message = f"{behind} bytes unsent, at most {limit}: read faster, or ask for lower rates"
-            self.perform(self.session.end(CloseCode.SLOW, message, code="limit"))
-            return
-        metrics = self._server.metrics
-        codec = self.session.codec
-        start, size = 0, 0
-        for i, frame in enumerate(frames):
-            if i > start and (i - start >= f.MAX_BATCH or size + len(frame) > JOIN_BYTES):
-                self._transmit(codec.join(frames[start:i]))
-                start, size = i, 0
-            size += len(frame)
-        self._transmit(codec.join(frames[start:]))
-        metrics.count("esplanade_gateway_frames_out_total", len(frames))
+        if behind <= limit or self.session.state == "closed":
+            return False
+        message = f"{behind} bytes unsent, at most {limit}: read faster, or ask for lower rates"
+        self.perform(self.session.end(CloseCode.SLOW, message, code="limit"))
+        return True
 
-    def _transmit(self, message: bytes) -> None:
-        self._server.metrics.count("esplanade_gateway_messages_out_total")
-        self._server.metrics.count("esplanade_gateway_bytes_out_total", len(message))
-        broadcast((self._ws,), message.decode() if self.session.codec.text else message)
+    def transmit(self, wire: Wire) -> Wire:
+        """Past the library, whose own way costs more than the system call: under its conditions, an open connection and no message half sent."""
+        ws = self._ws
+        if ws.protocol.state is State.OPEN and ws.send_in_progress is None:
+            ws.transport.write(wire.data)
+        return wire
 
     # --- what the session says ---
 
@@ -164,6 +201,10 @@ class Connection:
                 case Part():
                     self._server.hub.part(self, action.topic)
                     self.send(f.Done(seq=action.seq))
+                case Looked():
+                    self._server.hub.saw(self, action.topic, action.number)
+                case Verify():
+                    self.renew(action)
                 case Probe():
                     self._server.spawn(self._probe())
                 case Close():
@@ -182,7 +223,16 @@ class Connection:
                 facts = await self._server.venues.get(tenant, action.name.venue)
                 if action.name.level is not None:
                     facts.check_level(action.name.level)
-            await self._server.hub.join(self, tenant=tenant, topic=action.topic, name=action.name, rate_hz=action.rate_hz)
+            joined = await self._server.hub.join(
+                self,
+                tenant=tenant,
+                topic=action.topic,
+                name=action.name,
+                rate_hz=action.rate_hz,
+                view=action.view,
+                bytes_per_s=action.bytes_per_s,
+                resume=action.resume,
+            )
         except EsplanadeError as error:
             self.session.topics.pop(action.topic, None)
             self.send(error_frame(error, action.seq))
@@ -193,8 +243,29 @@ class Connection:
             self._server.hub.part(self, action.topic)
             self.send(f.Subscribed(seq=action.seq, topic=action.topic))
         else:
-            self.send(f.Subscribed(seq=action.seq, topic=action.topic))
-            self._server.hub.latest(self, action.topic)
+            # No await since the hub took it in: what was missed goes out before anything that is published from now on.
+            self.send(
+                f.Subscribed(
+                    seq=action.seq,
+                    topic=action.topic,
+                    place=joined.place if joined.missed is None else action.resume,
+                    resumed=joined.missed is not None,
+                )
+            )
+            for frame in joined.missed or ():
+                self.send(frame)
+            if joined.missed is None:
+                self._server.hub.latest(self, action.topic)
+
+    def renew(self, action: Verify) -> None:
+        try:
+            identity = self._server.verified(action.token)
+        except Unauthenticated as error:
+            self._server.note_refusal(self.identity.tenant, who_is(self.identity), "renew", self.origin, error.code, error.message)
+            self.send(error_frame(error, action.seq))
+        else:
+            self.perform(self.session.renew(identity, action.seq))
+        self.session.answered()
 
     async def _probe(self) -> None:
         with contextlib.suppress(ConnectionClosed):
@@ -210,23 +281,33 @@ class Connection:
 
     async def run(self) -> None:
         server, session = self._server, self.session
-        metrics, clock = server.metrics, server.clock
         try:
-            async for message in self._ws:
-                metrics.count("esplanade_gateway_messages_in_total")
-                metrics.count("esplanade_gateway_bytes_in_total", len(message))
-                self.perform(session.receive(message, clock.monotonic_s()))
-                if session.state == "closed":
-                    break
-            if session.state == "closed":
-                await self._ws.wait_closed()
-        except ConnectionClosed:
-            pass
+            self._ws.hand_to(self._take)
+            await self._ws.wait_closed()
         finally:
             if session.state != "closed":
-                metrics.count("esplanade_gateway_disconnects_total", label=str(self._ws.close_code or 1006))
+                server.metrics.count("esplanade_gateway_disconnects_total", label=str(self._ws.close_code or 1006))
             session.lost()
             server.hub.drop(self)
+
+    def _take(self, data: bytes, text: bool) -> None:
+        if self.session.state == "closed":
+            return
+        metrics = self._server.metrics
+        metrics.count("esplanade_gateway_messages_in_total")
+        metrics.count("esplanade_gateway_bytes_in_total", len(data))
+        try:
+            message = data.decode() if text else data
+        except UnicodeDecodeError:  # as RFC 6455 has it, section 8.1
+            metrics.count("esplanade_gateway_disconnects_total", label=str(int(WsClose.INVALID_DATA)))
+            self.session.lost()
+            self._server.spawn(self._ws.close(WsClose.INVALID_DATA, "text that is not UTF-8"))
+            return
+        try:
+            self.perform(self.session.receive(message, self._server.clock.monotonic_s()))
+        except Exception:
+            _log.exception("message_failed")
+            self.perform(self.session.end(CloseCode.FAULT, "a message failed inside the server; it is logged", code="fault", retry_after_s=1.0))
 
     def poll(self, now: float, unix_s: float) -> None:
         session = self.session
@@ -265,7 +346,7 @@ class GatewayServer:
         self.audit = AuditTrail(audit, clock, self.metrics, run=audit_run) if audit is not None else None
         self.settings = settings or GatewaySettings()
         self.venues = VenueCache(catalogue, clock)
-        self.hub = Hub(system=system, journal=journal, broker=broker, clock=clock, metrics=self.metrics)
+        self.hub = Hub(system=system, journal=journal, broker=broker, clock=clock, metrics=self.metrics, to_all=self._to_all)
         self.dispatch = Dispatch(
             system=system, venues=self.venues, hub=self.hub, journal=journal, clock=clock, metrics=self.metrics, tee=tee, audit=self.audit
         )
@@ -274,6 +355,8 @@ class GatewayServer:
         self._verifier = verifier
         self._signer = signer
         self._connections: set[Connection] = set()
+        self._woken: list[Connection] = []
+        self._joined: tuple[list[bytes], Codec, Wire] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: Server | None = None
         self._sessions = 0
@@ -301,6 +384,8 @@ class GatewayServer:
             close_timeout=self.settings.close_timeout_s,
             ping_interval=None,
             server_header=None,
+            backlog=BACKLOG,
+            create_connection=DirectConnection,
         )
         await self.hub.start()
         if self.audit is not None:
@@ -355,6 +440,47 @@ class GatewayServer:
     def connections(self) -> int:
         return len(self._connections)
 
+    # --- out ---
+
+    def wake(self, connection: Connection) -> None:
+        """It has something to write: at the end of this turn of the loop."""
+        if not self._woken:
+            asyncio.get_running_loop().call_soon(self._flush_woken)
+        self._woken.append(connection)
+
+    def _flush_woken(self) -> None:
+        woken, self._woken = self._woken, []
+        for connection in woken:
+            connection.flush()
+        self._joined = None
+
+    def joined(self, frames: list[bytes], codec: Codec) -> Wire:
+        """The messages of these frames; not made again where the connection before had the same ones."""
+        if self._joined is None or self._joined[1] is not codec or self._joined[0] != frames:
+            self._joined = (frames, codec, wire_of(frames, codec))
+        return self._joined[2]
+
+    def _to_all(self, peers: Collection[HubPeer], frames: list[bytes], codec: Codec) -> None:
+        """The hub's `ToAll`. The system call is most of the cost, so nothing else may be: what is queued for a connection goes first, with these behind it."""
+        wire = wire_of(frames, codec)
+        data, written = wire.data, 0
+        for connection in cast("Collection[Connection]", peers):  # the hub knows no others here
+            ws = connection._ws
+            if connection.queued:
+                for frame in frames:
+                    connection.write(frame)
+            elif ws.transport.get_write_buffer_size() and connection.is_behind():
+                continue
+            elif ws.protocol.state is State.OPEN and ws.send_in_progress is None:
+                ws.transport.write(data)
+                written += 1
+        self.count_out(wire, written)
+
+    def count_out(self, wire: Wire, times: int = 1) -> None:
+        self.metrics.count("esplanade_gateway_frames_out_total", wire.frames * times)
+        self.metrics.count("esplanade_gateway_messages_out_total", wire.messages * times)
+        self.metrics.count("esplanade_gateway_bytes_out_total", wire.payload_bytes * times)
+
     # --- connections ---
 
     def _checked(self, ws: ServerConnection, request: HttpRequest) -> HttpResponse | None:
@@ -388,6 +514,7 @@ class GatewayServer:
         return not self._loopback and name is not None and name == urlsplit(f"//{host}").hostname
 
     async def _connected(self, ws: ServerConnection) -> None:
+        assert isinstance(ws, DirectConnection)
         self._sessions += 1
         sock = ws.transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
@@ -411,7 +538,7 @@ class GatewayServer:
         token: str | None = None
         try:
             if hello.token is not None:
-                identity = self._verifier.verify(hello.token, self.clock.unix_ms() / 1000)
+                identity = self.verified(hello.token)
             elif hello.guest_of is not None:
                 identity, token = await self._guest(hello.guest_of)
             else:
@@ -451,6 +578,10 @@ class GatewayServer:
         if hello.venue is not None and history:
             self.hub.replay(connection, hello.venue, history)
         connection.perform(actions[1:])
+
+    def verified(self, token: str) -> Identity:
+        """Raises Unauthenticated."""
+        return self._verifier.verify(token, self.clock.unix_ms() / 1000)
 
     async def _guest(self, tenant: str) -> tuple[Identity, str]:
         now = self.clock.monotonic_s()

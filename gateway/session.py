@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from esplanade.core.errors import EsplanadeError, InvalidInput
 from gateway import frames as f
-from gateway.auth import Identity, TopicName, permits
+from gateway.auth import DURABLE, Identity, TopicName
 from gateway.codec import CODECS, Format, Unreadable
 from gateway.codes import CloseCode
 from gateway.limits import LIMITS, RoleLimits, TokenBucket
+from gateway.permissions import permits
+from gateway.viewport import check_view
 
 HEARTBEAT_S: Final = 30.0
 """After this silence the server probes (a WebSocket ping); after twice this silence it disconnects."""
@@ -62,12 +65,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Subscribe to a topic at most `rate_hz` a second, then answer `seq` with Subscribed."""
+    """Subscribe to a topic at most `rate_hz` a second, then answer `seq` with Subscribed and what was missed since `resume`."""
 
     seq: int
     topic: str
     name: TopicName
     rate_hz: float
+    view: f.View | None = None
+    bytes_per_s: int | None = None
+    resume: f.Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,22 @@ class Part:
 
     seq: int
     topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The client has drawn a frame of its view."""
+
+    topic: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Check the token, then call `Session.renew`, or answer `seq` with the error; then `Session.answered`."""
+
+    seq: int
+    token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +113,10 @@ class Close:
     reason: str
 
 
-Action = Send | Authenticate | Request | Join | Part | Probe | Close
+Action = Send | Authenticate | Request | Join | Part | Looked | Verify | Probe | Close
 State = Literal["new", "joining", "open", "closed"]
 
-UNANSWERED: Final = (f.Ack, f.Watermark)
+UNANSWERED: Final = (f.Ack, f.Watermark, f.Saw)
 
 
 @dataclass(slots=True)
@@ -182,9 +204,10 @@ class Session:
         if isinstance(frame, f.Subscribe):
             try:
                 topic = TopicName.parse(frame.topic)
-            except Exception as error:
+                _check_subscription(frame, topic)
+            except EsplanadeError as error:
                 return [self._error("invalid", str(error), seq)]
-        if not permits(self.identity.role, type(frame), topic):
+        if not permits(self.identity.role, type(frame), None if topic is None else topic.kind):
             what = f"topic {frame.topic}" if isinstance(frame, f.Subscribe) else f"frame {_op(frame)!r}"
             return [self._error("forbidden", f"{what} is not for role {self.identity.role!r}: sign in with a role that may", seq)]
         if isinstance(frame, f.Ack):
@@ -197,20 +220,35 @@ class Session:
                 return [self._error("limit", f"{len(self.topics)} topics: at most {self.limits.subscriptions}; unsubscribe from one first", seq)]
             rate = 2.0 if frame.rate_hz is None else frame.rate_hz
             self.topics[frame.topic] = rate
-            return [Join(frame.seq, frame.topic, topic, rate)]
+            return [Join(frame.seq, frame.topic, topic, rate, frame.view, frame.bytes_per_s, frame.resume)]
         if isinstance(frame, f.Unsubscribe):
             self.topics.pop(frame.topic, None)
             return [Part(frame.seq, frame.topic)]
+        if isinstance(frame, f.Saw):
+            return [Looked(frame.topic, frame.number)]
         if not isinstance(frame, f.Watermark):
             if self.in_flight >= self.limits.requests:
                 message = f"{self.in_flight} requests unanswered: at most {self.limits.requests} at once; wait for answers"
                 return [self._error("limit", message, seq, retryable=True)]
             self.in_flight += 1
+        if isinstance(frame, f.Renew):
+            return [Verify(frame.seq, frame.token)]
         return [Request(frame)]
 
     def answered(self) -> None:
         """A Request got its answer (or its end)."""
         self.in_flight -= 1
+
+    def renew(self, identity: Identity, seq: int) -> list[Action]:
+        """A token that verified: it goes on under it, if it is the same person's, for the same tenant, role and source."""
+        held = self.identity
+        if self.state != "open" or held is None:
+            return []
+        if replace(identity, expires_unix_s=held.expires_unix_s) != held:
+            message = f"a token of subject {identity.subject}, role {identity.role!r}: this session is another's; reconnect to be someone else"
+            return [self._error("forbidden", message, seq)]
+        self.identity = replace(held, expires_unix_s=max(held.expires_unix_s, identity.expires_unix_s))
+        return [Send(f.Done(seq=seq))]
 
     # --- joining ---
 
@@ -232,6 +270,7 @@ class Session:
             limits=f.Limits(self.limits.message_bytes, self.limits.frames_per_s, self.limits.subscriptions),
             resumed=resumed,
             token=token,
+            expires_ms=round(identity.expires_unix_s * 1000),
         )
         actions: list[Action] = [Send(welcome)]
         while self._held and self.state == "open":
@@ -336,13 +375,25 @@ class Session:
             message = f"{self.refused_for_rate} frames above {self.limits.frames_per_s:g} a second: slow down, then reconnect"
             return self.end(CloseCode.FLOOD, message, code="limit", retry_after_s=math.ceil(self.limits.burst / self.limits.frames_per_s))
         seq = item.seq if isinstance(item, Unreadable) else _seq(item)
-        if isinstance(item, (f.Ack, f.Watermark)):
+        if isinstance(item, UNANSWERED):
             return [self._error("limit", f"{_op(item)} dropped: more than {self.limits.frames_per_s:g} frames a second", None, retryable=True)]
         return [self._error("limit", f"more than {self.limits.frames_per_s:g} frames a second: send again later", seq, retryable=True)]
 
     @staticmethod
     def _error(code: str, message: str, seq: int | None, *, retryable: bool = False) -> Send:
         return Send(f.Error(code=code, message=message, retryable=retryable, seq=seq))
+
+
+def _check_subscription(frame: f.Subscribe, topic: TopicName) -> None:
+    """Raises InvalidInput where the topic has no views, or nothing to resume."""
+    if frame.view is not None:
+        if topic.kind != "dots":
+            raise InvalidInput(f"topic {frame.topic} with a view: only venue/<venue>/dots/<level> has views; leave `view` out")
+        check_view(frame.view)
+    elif frame.bytes_per_s is not None:
+        raise InvalidInput(f"topic {frame.topic} with bytes_per_s {frame.bytes_per_s} and no view: what is within so many bytes is a view; give one")
+    if frame.resume is not None and topic.kind not in DURABLE:
+        raise InvalidInput(f"topic {frame.topic} with resume: its newest state is all there is; leave `resume` out")
 
 
 def _op(frame: f.ClientFrame) -> str:

@@ -24,8 +24,12 @@ async function getJson<T>(path: string, init?: RequestInit): Promise<T> {
 }
 
 export const consoleInfo = (): Promise<ConsoleInfo> => getJson("v1/console");
-export const venueDocument = async (tenant: string, venue: string): Promise<VenueDocument> =>
-  completeVenue(await getJson(`v1/venues/${encodeURIComponent(tenant)}/${encodeURIComponent(venue)}`));
+/** With the token of this tab, where it has one: venues may not be public. */
+export async function venueDocument(tenant: string, venue: string): Promise<VenueDocument> {
+  const token = memory.get(`operator.${tenant}.token`) ?? memory.get(`shopper.${tenant}.token`);
+  const init = token === undefined ? undefined : { headers: { authorization: `Bearer ${token}` } };
+  return completeVenue(await getJson(`v1/venues/${encodeURIComponent(tenant)}/${encodeURIComponent(venue)}`, init));
+}
 
 export async function localToken(role: "operator" | "shopper", tenant: string): Promise<string> {
   const init = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ role, tenant }) };

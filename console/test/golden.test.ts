@@ -23,7 +23,7 @@ const jsonable = (value: unknown): unknown => {
 
 const SERVER: ServerFrame["op"][] = [
   "welcome", "pong", "taken", "done", "walked_in", "stores", "offer_list", "zone_state", "clock_state", "push", "closed", "rewind", "paid",
-  "balance_is", "statement_is", "till_is", "books", "subscribed", "dots", "density", "stats", "payment_stats", "offer_state", "parking", "error", "bye",
+  "balance_is", "statement_is", "till_is", "books", "subscribed", "dots", "dots_view", "density", "stats", "payment_stats", "offer_state", "parking", "error", "bye",
 ]; // biome-ignore format: a list of names
 
 describe("golden frames", () => {

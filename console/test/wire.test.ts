@@ -159,6 +159,24 @@ describe("a lost connection", () => {
     world.socket.say(welcome({ resumed: true }));
     expect(world.socket.last("subscribe")).toMatchObject({ topic: "venue/v/stats", rate_hz: 1 });
   });
+  it("goes on in a durable topic where it was, and says what cannot be had", async () => {
+    const missed: string[] = [];
+    const { world, wire } = await live({ onMissed: (topic) => missed.push(topic) });
+    wire.subscribe("venue/v/offers");
+    const first = world.socket.last("subscribe");
+    expect(first?.resume).toBeUndefined();
+    world.socket.say({ op: "subscribed", seq: first?.seq, topic: "venue/v/offers", place: { epoch: 1, offset: 4 } });
+    world.socket.say({ op: "offer_state", venue: "v", offer: {}, ended: false, place: { epoch: 1, offset: 5 } });
+    for (const resumed of [true, undefined]) {
+      await reconnect(world);
+      world.socket.say(welcome());
+      const again = world.socket.last("subscribe");
+      expect(again?.resume).toEqual({ epoch: 1, offset: 5 });
+      world.socket.say({ op: "subscribed", seq: again?.seq, topic: "venue/v/offers", place: { epoch: 1, offset: 5 }, resumed });
+      await settle();
+    }
+    expect(missed).toEqual(["venue/v/offers"]);
+  });
   it("sends unanswered requests again under the same seq", async () => {
     const { world, wire } = await live();
     const answer = wire.request("balance", {});

@@ -173,7 +173,7 @@ class House:
         self._port = await self._gateway.start()
         self._back = self._new_gateway("feed")
         self._back_port = await self._back.start()
-        settings = ApiSettings(ws_url=f"ws://127.0.0.1:{self._port}/v1/ws", local_sign_in=True, console=CONSOLE)
+        settings = ApiSettings(ws_url=f"ws://127.0.0.1:{self._port}/v1/ws", local_sign_in=True, public_venues=True, console=CONSOLE)
         app = build_api(
             catalogue=self._catalogue, broker=MemoryBroker(self._hub), signer=self._signer, clock=clock, settings=settings, checks={}
         )  # fmt: skip

@@ -62,6 +62,8 @@ CLIENT: tuple[f.ClientFrame, ...] = (
     f.Grant(seq=33, item="welcome", key=KEY, subject=3),
     f.Subscribe(seq=7, topic="venue/parkside/density/1", rate_hz=2.0),
     f.Unsubscribe(seq=8, topic="venue/parkside/density/1"),
+    f.Saw(topic="venue/parkside/dots/0", number=17),
+    f.Renew(seq=30, token="eyJ..."),
     f.GetOffers(seq=9, venue="parkside"),
     f.FindStores(seq=10, venue="parkside", level=1, x=12.5, y=7.25, k=3),
     f.Search(seq=29, venue="parkside", text="Kafehaus", level=1, x=12.5, y=7.25, k=3),
@@ -167,6 +169,12 @@ SERVER: tuple[f.ServerFrame, ...] = (
     ),
     f.Subscribed(seq=7, topic="venue/parkside/density/1"),
     f.Dots(venue="parkside", level=0, tick=610, pseudonym=SUBJECTS, x=XS, y=YS),
+    f.DotsView(
+        venue="parkside", level=0, tick=610, number=17, x0_m=0.0, y0_m=-512.0, step_m=0.05, pseudonym=SUBJECTS,
+        x=np.array([30, 1240], "<u2").tobytes(), y=np.array([10_195, 10_240], "<u2").tobytes(), left=np.array([9], "<u4").tobytes(), whole=True,
+        cluster_m=8.0, cluster_x=np.array([80], "<u2").tobytes(), cluster_y=np.array([10_320], "<u2").tobytes(),
+        cluster_count=np.array([12], "<u2").tobytes(),
+    ),
     f.Density(
         venue="parkside", level=1, tick=610, x0_m=-10.0, y0_m=0.0, cell_m=5.0, cols=2, rows=2, count=np.array([0, 3, 12, 0], "<u2").tobytes()
     ),

@@ -16,8 +16,9 @@ from esplanade.core.clock import RealClock
 from esplanade.core.errors import Unavailable
 from esplanade.core.ids import Address
 from esplanade.storage.memory import MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore
-from gateway.auth import Role, Signer, Verifier
+from gateway.auth import Signer, Verifier
 from gateway.client import Client
+from gateway.permissions import Role
 from gateway.server import GatewayServer, GatewaySettings
 from spatial.columns import PositionColumns
 from spatial.offers import Offer, Within
@@ -109,10 +110,12 @@ class Mall:
         self._exits.push_async_callback(server.stop)
         return server, f"ws://127.0.0.1:{port}/v1/ws"
 
-    async def client(self, url: str, subject: int, role: Role = "shopper", *, source: str | None = None, tenant: str = "demo", **more: Any) -> Client:
+    async def client(
+        self, url: str, subject: int, role: Role = "shopper", *, source: str | None = None, tenant: str = "demo", ttl_s: float = 600, **more: Any
+    ) -> Client:
         """A client with a token, closed at the end."""
         more.setdefault("client", f"{role}-{subject}")
-        client = await Client.connect(url, token=self.token(subject, role, source=source, tenant=tenant), **more)
+        client = await Client.connect(url, token=self.token(subject, role, source=source, tenant=tenant, ttl_s=ttl_s), **more)
         self._exits.push_async_callback(client.close)
         return client
 

@@ -22,6 +22,7 @@ from gateway.api import LOCAL_SUBJECT, ApiSettings, Check, build_api, gateways_c
 from gateway.audit_trail import AuditTrail
 from gateway.auth import Signer, Verifier
 from gateway.metrics import METRICS_PREFIX, GatewayMetrics
+from gateway.permissions import ROLES
 from tests.actors.parkside import document
 from tests.actors.stage import stage
 
@@ -56,7 +57,7 @@ class Api:
 
 @pytest.fixture
 async def api() -> AsyncIterator[tuple[Api, httpx.AsyncClient]]:
-    made = Api(local_sign_in=True)
+    made = Api(local_sign_in=True, public_venues=True)
     async with await made.client() as client:
         yield made, client
 
@@ -107,6 +108,27 @@ async def test_venues_are_listed_and_their_documents_served_once(api: Both) -> N
     async with client.stream("GET", "/v1/venues/demo/parkside", headers={"accept-encoding": "gzip"}) as packed:
         assert packed.headers["content-encoding"] == "gzip"
         assert gzip.decompress(b"".join([part async for part in packed.aiter_raw()])) == document()
+
+
+async def test_without_the_setting_venues_are_for_tokens_of_their_tenant() -> None:
+    """A stranger could list every tenant's venues, and read their documents."""
+    made = Api()
+    async with await made.client() as client:
+        await made.catalogue.add_tenant("other", "Other")
+        await made.catalogue.put_venue("other", document(venue_id="elsewhere"))
+        for path in ("/v1/venues", "/v1/venues/demo/parkside", "/v1/venues/demo/nowhere"):
+            reply = await client.get(path)
+            assert (reply.status_code, reply.json()["code"], reply.headers["www-authenticate"]) == (401, "unauthenticated", "Bearer")
+        assert (await client.get("/v1/console")).json()["venues"] == []
+        for role in ROLES:
+            token = SIGNER.issue(1, "demo", role, None, 60, made.clock.unix_ms() / 1000)
+            headers = {"authorization": f"Bearer {token}"}
+            assert [line["id"] for line in (await client.get("/v1/venues", headers=headers)).json()] == ["parkside"]
+            assert (await client.get("/v1/venues/demo/parkside", headers=headers)).status_code == 200
+            theirs, none = [await client.get(f"/v1/venues/other/{venue}", headers=headers) for venue in ("elsewhere", "nowhere")]
+            assert theirs.status_code == none.status_code == 404
+            assert theirs.json()["detail"].replace("elsewhere", "nowhere") == none.json()["detail"], "not even that it exists there"
+        assert (await client.get("/v1/venues", headers={"authorization": "Bearer nonsense"})).status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/v1/venues/demo/nowhere", "/v1/venues/other/parkside", "/v1/nothing", "/v1/venues/demo/../../x"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 from typing import Any, get_args
 
 import jwt
@@ -12,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from esplanade.core.errors import InvalidInput, Unauthenticated
 from gateway import frames as f
-from gateway.auth import PERMITTED, READABLE, ROLES, Signer, Topic, TopicName, Verifier, permits
+from gateway.auth import Signer, TopicName, Verifier
+from gateway.permissions import GRANTED, NEEDS, RESOURCE_NEEDS, ROLES, TOPIC_NEEDS, Permission, Resource, Topic, matrix, permits
 
 NOW = 1_700_000_000.0
 SIGNER = Signer(b"k" * 32)
@@ -129,6 +131,8 @@ MATRIX = {  # frame -> roles that may; written out, so that a change of the tabl
     "buy": "guest shopper",
     "grant": "operator",
     "subscribe": "guest shopper feed operator engineer",
+    "saw": "guest shopper feed operator engineer",
+    "renew": "guest shopper feed operator engineer",
     "unsubscribe": "guest shopper feed operator engineer",
     "get_offers": "guest shopper feed operator engineer",
     "find_stores": "guest shopper feed operator engineer",
@@ -181,8 +185,34 @@ def test_each_role_may_send_exactly_its_frames(role: Any, frame: type) -> None:
 
 
 def test_the_table_names_no_frame_that_is_not() -> None:
-    assert set().union(*PERMITTED.values()) == set(EVERY_FRAME)
-    assert set().union(*READABLE.values()) == set(get_args(Topic))
+    assert set(NEEDS) == set(EVERY_FRAME)
+    assert set(TOPIC_NEEDS) == set(get_args(Topic))
+    assert set(RESOURCE_NEEDS) == set(get_args(Resource))
+    permissions = set(get_args(Permission))
+    assert len(permissions) == 14
+    assert set().union(*GRANTED.values()) == permissions, "each is somebody's"
+    assert set().union(*NEEDS.values(), TOPIC_NEEDS.values(), RESOURCE_NEEDS.values()) == permissions, "each is of use"
+
+
+def test_what_no_table_knows_nobody_may() -> None:
+    class Unknown:
+        pass
+
+    assert not any(permits(role, Unknown) for role in ROLES)
+
+
+@pytest.mark.parametrize(("resource", "roles"), [
+    ("GET /v1/venues", "guest shopper feed operator engineer"),
+    ("GET /v1/venues/{tenant}/{venue}", "guest shopper feed operator engineer"),
+    ("GET /v1/profile", "operator engineer"),
+])  # fmt: skip
+def test_each_role_may_ask_for_exactly_its_resources(resource: Any, roles: str) -> None:
+    assert [role for role in ROLES if permits(role, resource)] == roles.split()
+
+
+def test_the_matrix_is_published_as_it_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "permissions.md").read_text()
+    assert matrix() in page, "write docs/permissions.md anew from `python -m gateway.permissions`"
 
 
 @pytest.mark.parametrize(
@@ -203,7 +233,7 @@ def test_the_table_names_no_frame_that_is_not() -> None:
 )
 def test_each_role_may_read_exactly_its_topics(topic: str, roles: str) -> None:
     name = TopicName.parse(topic)
-    assert [role for role in ROLES if permits(role, f.Subscribe, name)] == [role for role in ROLES if role in roles.split()]
+    assert [role for role in ROLES if permits(role, f.Subscribe, name.kind)] == [role for role in ROLES if role in roles.split()]
 
 
 @pytest.mark.parametrize(

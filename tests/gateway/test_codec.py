@@ -9,9 +9,14 @@ from typing import Any, get_args
 import msgpack
 import msgspec
 import pytest
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State
+from websockets.uri import parse_uri
 
 from gateway import frames as f
-from gateway.codec import JSON, MSGPACK, Unreadable
+from gateway.codec import JSON, MSGPACK, Codec, Unreadable
+from gateway.outbound import wire_of
 from tests.gateway.examples import CLIENT, SERVER
 from tests.gateway.make_golden import FOLDER, golden
 
@@ -125,3 +130,30 @@ def test_the_union_stays_one_tagged_union() -> None:
     msgspec.msgpack.Decoder(f.ServerFrame)
     tags = [t.__struct_config__.tag for t in (*get_args(f.ClientFrame), *get_args(f.ServerFrame))]
     assert len(tags) == len(set(tags))
+
+
+# --- what goes over the socket ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codec", [MSGPACK, JSON], ids=["msgpack", "json"])
+@pytest.mark.parametrize("sizes", [[0], [125 - 20], [126], [70_000], [40] * 300, [600_000] * 3], ids=str)
+def test_another_implementation_reads_the_messages_of_a_turn(codec: Codec, sizes: list[int]) -> None:
+    """`websockets`' own parser, as a client, finds every frame once and in order."""
+    frames = [f.Error(code="x", message="m" * size, seq=i + 1) for i, size in enumerate(sizes)]
+    wire = wire_of([codec.encode(frame) for frame in frames], codec)
+    client = ClientProtocol(parse_uri("ws://localhost/"), max_size=None)
+    client.state = State.OPEN
+    client.parser = client.parse()
+    next(client.parser)
+    client.receive_data(wire.data)
+    messages = [event for event in client.events_received() if isinstance(event, Frame)]
+    assert len(messages) == wire.messages
+    assert {message.opcode for message in messages} == {Opcode.TEXT if codec.text else Opcode.BINARY}
+    assert sum(len(message.data) for message in messages) == wire.payload_bytes
+    found: list[Any] = []
+    for message in messages:
+        read = json.loads(message.data) if codec.text else msgpack.unpackb(bytes(message.data))
+        assert not isinstance(read, list) or len(read) <= f.MAX_BATCH
+        found += read if isinstance(read, list) else [read]
+    assert [frame["seq"] for frame in found] == list(range(1, len(frames) + 1))
+    assert wire.frames == len(frames)

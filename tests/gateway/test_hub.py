@@ -20,9 +20,10 @@ from esplanade.storage.memory import MemoryBroker, MemoryHub, MemoryJournal, Mem
 from gateway import channels as channels_module
 from gateway import frames as f
 from gateway import hub as hub_module
-from gateway.auth import Identity, Role, TopicName
-from gateway.hub import Hub
+from gateway.auth import Identity, TopicName
+from gateway.hub import Hub, Joined
 from gateway.metrics import GatewayMetrics
+from gateway.permissions import Role
 from gateway.session import Action, Send, Session
 from spatial.offers import Everyone, Offer
 from tests.gateway.mall import until
@@ -116,8 +117,11 @@ class World:
             self.hub.replay(reader, "v", history)
         return history is not None
 
-    async def join(self, reader: Reader, topic: str, rate_hz: float) -> None:
-        await self.hub.join(reader, tenant="demo", topic=topic, name=TopicName.parse(topic), rate_hz=rate_hz)
+    async def join(self, reader: Reader, topic: str, rate_hz: float, **more: Any) -> Joined:
+        joined = await self.hub.join(reader, tenant="demo", topic=topic, name=TopicName.parse(topic), rate_hz=rate_hz, **more)
+        for frame in joined.missed or ():
+            reader.write(reader.session.codec.encode(frame))
+        return joined
 
 
 async def settle() -> None:
@@ -487,3 +491,131 @@ async def test_unsubscribing_ends_it(world: World) -> None:
     await world.publish("venue/v/stats", stats(1))
     assert reader.frames == []
     assert world.hub.subscriptions() == 0
+
+
+# --- topics resumed ---------------------------------------------------------------------------------------------------
+
+
+def free(n: int) -> t.ParkingChanged:
+    return t.ParkingChanged(venue="v", total=9, free=n)
+
+
+async def test_a_durable_topic_is_resumed_after_its_place_once_and_in_order(world: World) -> None:
+    first = Reader(1)
+    assert (await world.join(first, "venue/v/parking", 2.0)).place == f.Place(1, 0)
+    for n in range(1, 4):
+        await world.durable("venue/v/parking", free(n))
+    assert [(frame["free"], frame["place"]) for frame in first.frames] == [(n, {"epoch": 1, "offset": n}) for n in range(1, 4)]
+    world.hub.drop(first)
+    await world.durable("venue/v/parking", free(4), publish=False)
+    again = Reader(1)
+    joined = await world.join(again, "venue/v/parking", 2.0, resume=f.Place(1, 2))
+    await world.durable("venue/v/parking", free(5))
+    assert [frame["free"] for frame in again.frames] == [3, 4, 5]
+    assert joined.missed is not None
+
+
+async def test_a_publication_that_cannot_be_read_stands_in_the_way_of_no_resume(world: World) -> None:
+    """It raised out of the resume, and the subscription was never answered."""
+    await world.durable("venue/v/parking", free(1), publish=False)
+    await world.durable("venue/v/parking", cast(t.Body, {"t": "parking", "venue": 5}), publish=False)
+    await world.durable("venue/v/parking", free(3), publish=False)
+    reader = Reader(1)
+    await world.join(reader, "venue/v/parking", 2.0, resume=f.Place(1, 0))
+    assert [frame["free"] for frame in reader.frames] == [1, 3]
+    assert world.metrics.value("esplanade_gateway_unreadable_publications_total") == 1
+
+
+@pytest.mark.parametrize("place", [f.Place(1, 99), f.Place(9, 1), f.Place(0, 7)])
+async def test_a_place_that_never_was_is_not_resumed_and_the_topic_goes_on(world: World, place: f.Place) -> None:
+    await world.durable("venue/v/parking", free(1), publish=False)
+    reader = Reader(1)
+    joined = await world.join(reader, "venue/v/parking", 2.0, resume=place)
+    assert (joined.missed, joined.place) == (None, f.Place(1, 1))
+    await world.durable("venue/v/parking", free(2))
+    assert [frame["free"] for frame in reader.frames] == [2]
+
+
+async def test_what_comes_in_one_turn_goes_out_together_and_not_to_who_comes_after(world: World) -> None:
+    early, late = Reader(1), Reader(2)
+    written: list[tuple[int, int]] = []
+
+    def to_all(peers: Any, frames: list[bytes], codec: Any) -> None:
+        written.append((len(peers), len(frames)))
+        hub_module.one_by_one(peers, frames, codec)
+
+    world.hub._to_all = to_all
+    await world.join(early, "venue/v/parking", 2.0)
+    await world.join(late, "venue/v/offers", 2.0)  # opens nothing anew below
+    channel = world.hub._channels.find("demo", "venue/v/parking")
+    assert channel is not None
+    for n in (1, 2, 3):
+        world.hub.durable(channel, (1, n), free(n))
+    assert early.frames == []
+    await world.join(late, "venue/v/parking", 2.0)
+    world.hub.durable(channel, (1, 4), free(4))
+    await settle()
+    assert ([frame["free"] for frame in early.frames], [frame["free"] for frame in late.frames]) == ([1, 2, 3, 4], [4])
+    assert written == [(1, 3), (2, 1)]
+
+
+# --- views ------------------------------------------------------------------------------------------------------------
+
+DOTS = "venue/v/dots/0"
+
+
+def people(tick: int, *places: tuple[int, float, float]) -> t.Dots:
+    columns = list(zip(*sorted(places), strict=True))
+    return t.Dots(
+        venue="v", level=0, tick=tick, pseudonym=np.array(columns[0], "<u4").tobytes(), x=np.array(columns[1], "<f4").tobytes(),
+        y=np.array(columns[2], "<f4").tobytes(),
+    )  # fmt: skip
+
+
+async def test_who_looks_at_a_part_is_told_what_changes_in_it(world: World) -> None:
+    whole, part = Reader(1, "operator"), Reader(2, "operator")
+    await world.join(whole, DOTS, 10.0)
+    await world.join(part, DOTS, 10.0, view=f.View(0, 0, 10, 10))
+    for tick, x in enumerate((1.0, 1.0, 2.0, 20.0)):
+        await world.publish(DOTS, people(tick, (1, x, 1.0), (2, 5.0, 5.0), (3, 50.0, 5.0)))
+        world.clock.advance(0.1)
+    assert whole.ticks("dots") == [0, 1, 2, 3]
+    assert part.ticks("dots_view") == [0, 2, 3]
+    assert [np.frombuffer(frame["pseudonym"], "<u4").tolist() for frame in part.frames] == [[1, 2], [1], []]
+    assert [np.frombuffer(frame.get("left", b""), "<u4").tolist() for frame in part.frames] == [[], [], [1]]
+    await world.join(part, DOTS, 10.0, view=f.View(0, 0, 60, 10))
+    world.hub.latest(part, DOTS)
+    assert np.frombuffer(part.frames[-1]["pseudonym"], "<u4").tolist() == [1, 3]
+    await world.join(part, DOTS, 10.0)
+    world.hub.latest(part, DOTS)
+    assert part.frames[-1]["op"] == "dots"
+
+
+async def test_who_draws_slowly_gets_the_present_when_it_has_drawn(world: World) -> None:
+    reader = Reader(1, "operator")
+    await world.join(reader, DOTS, 10.0, view=f.View(0, 0, 100, 10))
+    await world.publish(DOTS, people(0, (1, 0.0, 1.0)))
+    world.hub.saw(reader, DOTS, 1)
+    for tick in range(1, 20):
+        world.clock.advance(0.1)
+        await world.publish(DOTS, people(tick, (1, tick, 1.0)))
+    assert reader.ticks("dots_view") == [0, 1, 2, 3, 4]
+    world.clock.advance(0.1)
+    world.hub.saw(reader, DOTS, 5)
+    assert reader.ticks("dots_view")[-1] == 19
+    assert world.metrics.value("esplanade_gateway_conflated_total", "unseen") == 15
+    world.hub.saw(reader, "venue/v/stats", 5)  # not subscribed: nothing to say
+
+
+async def test_a_frame_above_the_allowance_puts_the_next_one_off(world: World) -> None:
+    reader = Reader(1, "operator")
+    await world.join(reader, DOTS, 10.0, view=f.View(0, 0, 100, 100), bytes_per_s=500)
+    rng = np.random.default_rng(1)
+    for tick in range(100):
+        places = rng.uniform(0, 100, (500, 2))
+        await world.publish(DOTS, people(tick, *((i, float(x), float(y)) for i, (x, y) in enumerate(places))))
+        world.clock.advance(0.1)
+    sent = sum(len(msgpack.packb(frame)) for frame in reader.frames)
+    largest = max(len(msgpack.packb(frame)) for frame in reader.frames)
+    assert sent <= 500 * 10 + largest
+    assert len(reader.frames) > 5

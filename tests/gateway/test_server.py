@@ -15,6 +15,7 @@ from websockets.asyncio.client import connect as ws_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
+from benchmarks.socket_readers import masked
 from esplanade.core.errors import Conflict, Forbidden, InvalidInput, LimitExceeded, NotFound, Unauthenticated, Unavailable
 from gateway import frames as f
 from gateway import session as session_module
@@ -252,6 +253,40 @@ async def test_oversize_and_garbage_end_one_connection_and_no_other(mall: Mall) 
     assert (await neighbour.request("ping"))["op"] == "pong"
 
 
+async def test_a_message_in_fragments_and_what_comes_with_the_handshake_are_read(mall: Mall) -> None:
+    _, url = await mall.gateway()
+    hello = {"op": "hello", "client": "c", "token": mall.token(9)}
+    packed = msgpack.packb(hello)
+    ws = await raw(url)
+    await ws.send([packed[:3], b"", packed[3:]])
+    assert msgpack.unpackb(await ws.recv())["op"] == "welcome"
+    await ws.send([packed[:1]] * 3 + [packed])
+    assert msgpack.unpackb(await ws.recv())["code"] == "invalid"
+    await ws.close()
+
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.split(":")[2].split("/")[0]))
+    writer.write(
+        b"GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: esplanade.v1.msgpack\r\n\r\n"
+    )
+    for frame in (hello, {"op": "ping", "seq": 1}, {"op": "ping", "seq": 2}):
+        writer.write(masked(msgpack.packb(frame)))
+    async with asyncio.timeout(20):
+        answered = await reader.readuntil(b"\xa3seq\x02")
+    assert [answered.count(op) for op in (b"welcome", b"pong")] == [1, 2]
+    writer.close()
+
+
+async def test_text_that_is_not_utf_8_ends_the_connection_as_the_standard_says(mall: Mall) -> None:
+    server, url = await mall.gateway()
+    ws = await raw(url, json_text=True)
+    await ws.send(b'{"op": "hello", "client": "\xff"}', text=True)
+    with pytest.raises(ConnectionClosed):
+        await ws.recv()
+    assert ws.close_code == 1007
+    await until(lambda: server.connections == 0)
+
+
 async def test_a_flood_is_refused_and_ended_and_a_neighbour_is_served(mall: Mall) -> None:
     server, url = await mall.gateway()
     neighbour = await mall.client(url, 6)
@@ -487,6 +522,49 @@ async def test_a_connection_lost_comes_back_and_resumes_exactly(mall: Mall) -> N
     seen += [(await seven.event("push"))["id"] for _ in range(3)]
     assert seen == [f"o{i}.7.{t}" for t in (tick - 4, tick - 2, tick) for i in range(3)]
     assert seven.duplicate_pushes == 0
+
+
+async def test_offers_go_on_after_a_lost_connection_where_they_were(mall: Mall) -> None:
+    server, url = await mall.gateway()
+    operator, seven = await mall.client(url, 2, "operator"), await mall.client(url, 7, ttl_s=60)
+    assert seven.welcome["expires_ms"] < mall.clock.unix_ms() + 61_000
+    await seven.subscribe(f"venue/{VENUE}/offers")
+    await operator.request("create_offer", venue=VENUE, offer={**OFFER, "id": "o0"})
+    assert (await seven.event("offer_state"))["offer"]["id"] == "o0"
+    with pytest.raises(Forbidden):
+        await seven.renew(mall.token(8))
+    with pytest.raises(Unauthenticated):
+        await seven.renew(mall.token(7)[:-2])
+    await seven.renew(mall.token(7))  # the connection below is made with it
+    [connection] = [c for c in server._connections if c.identity.subject == 7]
+    connection._ws.transport.abort()
+    await until(lambda: server.hub.subscriptions() == 0)
+    for i in (1, 2):
+        await operator.request("create_offer", venue=VENUE, offer={**OFFER, "id": f"o{i}"})
+    again = [(await seven.event("offer_state"))["offer"]["id"] for _ in range(2)]
+    await operator.request("create_offer", venue=VENUE, offer={**OFFER, "id": "o3"})
+    assert [*again, (await seven.event("offer_state"))["offer"]["id"]] == ["o1", "o2", "o3"]
+
+
+async def test_an_operator_looks_at_a_part_of_a_level(mall: Mall) -> None:
+    _, url = await mall.gateway()
+    operator, walker, stander = await mall.client(url, 1, "operator"), await mall.client(url, 5), await mall.client(url, 6)
+    await walker.move(VENUE, 0, 5.0, 5.0, ack=True)
+    await stander.move(VENUE, 0, 30.0, 25.0, ack=True)
+    topic = f"venue/{VENUE}/dots/0"
+    await operator.subscribe(topic, rate_hz=10, view=(0, 0, 20, 20), bytes_per_s=100_000)
+    first = await operator.event("dots_view")
+    while not first["pseudonym"]:  # the host may not have closed the tick yet
+        first = await operator.event("dots_view")
+    assert (len(first["pseudonym"]), first["x0_m"] + np.frombuffer(first["x"], "<u2")[0] * first["step_m"]) == (4, pytest.approx(5.0))
+    await operator.saw(topic, first["number"])
+    await walker.leave(VENUE)
+    assert (await operator.event("dots_view"))["left"] == first["pseudonym"]
+    await operator.subscribe(topic, rate_hz=10, view=(20, 0, 40, 30))
+    other = await operator.event("dots_view")
+    assert other["pseudonym"] not in (b"", first["pseudonym"])
+    with pytest.raises(InvalidInput, match="view of"):
+        await operator.subscribe(topic, view=(5, 0, 5, 9))
 
 
 async def test_requests_in_flight_survive_a_lost_connection(mall: Mall) -> None:

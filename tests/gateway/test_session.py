@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from gateway import frames as f
 from gateway import session as s
-from gateway.auth import ROLES, Identity, Role, permits
+from gateway.auth import Identity
 from gateway.codes import CloseCode
 from gateway.limits import LIMITS
+from gateway.permissions import ROLES, Role, permits
 from tests.gateway.examples import CLIENT
 
 FAR = 1e12
@@ -340,3 +341,57 @@ def test_whatever_comes_the_session_stays_within_its_actions(role: Role, sent: l
                 session.codec.encode(action.frame)
         assert 0 <= session.in_flight <= session.limits.requests
         assert len(session.topics) <= session.limits.subscriptions
+
+
+# --- a fresh token, and views -----------------------------------------------------------------------------------------
+
+
+def test_a_fresh_token_prolongs_the_session_and_never_shortens_it() -> None:
+    session = opened(expires=100.0)
+    assert session.receive(pack({"op": "renew", "seq": 1, "token": "t"}), 1.0) == [s.Verify(1, "t")]
+    assert frames_sent(session.renew(Identity(7, "demo", "shopper", None, 500.0), 1)) == [f.Done(seq=1)]
+    session.answered()
+    assert session.in_flight == 0
+    assert frames_sent(session.renew(Identity(7, "demo", "shopper", None, 50.0), 2)) == [f.Done(seq=2)]
+    session.heard(490.0)
+    assert session.poll(490.0, 499.0) == []
+    assert closing(session.poll(491.0, 500.0)) is CloseCode.EXPIRED
+    assert session.renew(Identity(7, "demo", "shopper", None, 900.0), 3) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [Identity(8, "demo", "shopper", None, 500.0), Identity(7, "other", "shopper", None, 500.0), Identity(7, "demo", "operator", None, 500.0),
+     Identity(7, "demo", "shopper", "crowd", 500.0)],
+)  # fmt: skip
+def test_a_token_of_somebody_else_renews_nothing(other: Identity) -> None:
+    session = opened(expires=100.0)
+    assert error_of(session.renew(other, 1)).code == "forbidden"
+    assert closing(session.poll(1.0, 100.0)) is CloseCode.EXPIRED
+
+
+VIEW = {"x0": 0, "y0": 0, "x1": 10, "y1": 10}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"topic": "venue/v/density/0", "view": VIEW}, {"topic": "venue/v/dots/0", "view": VIEW | {"x1": 0}}, {"topic": "venue/v/dots/0", "bytes_per_s": 5000},
+     {"topic": "venue/v/dots/0", "view": VIEW, "bytes_per_s": 1}, {"topic": "venue/v/stats", "resume": [1, 2]}, {"topic": "venue/v/dots/0", "view": {"x0": 1}},
+     {"topic": "venue/v/stats", "resume": {"epoch": 1, "offset": 2}}],
+)  # fmt: skip
+def test_a_subscription_that_makes_no_sense_is_refused(more: dict[str, Any]) -> None:
+    session = opened("operator")
+    assert error_of(session.receive(pack({"op": "subscribe", "seq": 1, **more}), 1.0)).code == "invalid"
+    assert session.topics == {}
+
+
+def test_a_view_a_place_and_what_was_drawn_are_handed_on() -> None:
+    session = opened("operator")
+    [view] = session.receive(pack({"op": "subscribe", "seq": 1, "topic": "venue/v/dots/0", "view": VIEW, "bytes_per_s": 5000}), 1.0)
+    assert isinstance(view, s.Join)
+    assert (view.view, view.bytes_per_s) == (f.View(0, 0, 10, 10), 5000)
+    [place] = session.receive(pack({"op": "subscribe", "seq": 2, "topic": "venue/v/offers", "resume": {"epoch": 1, "offset": 2}}), 1.0)
+    assert isinstance(place, s.Join)
+    assert place.resume == f.Place(1, 2)
+    assert session.receive(pack({"op": "saw", "topic": "venue/v/dots/0", "number": 3}), 1.0) == [s.Looked("venue/v/dots/0", 3)]
+    assert session.in_flight == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -12,10 +12,12 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import CollectorRegistry
 
 from esplanade.core.errors import EsplanadeError, Forbidden, InvalidInput, NotFound, Unavailable
-from gateway.auth import Role
+from gateway import frames as f
 from gateway.client import Client
 from gateway.metrics import Scrape, Snapshot
+from gateway.permissions import ROLES, Role, permits
 from tests.actors.parkside import document, keys, u2, u4
+from tests.gateway.examples import CLIENT
 from tests.gateway.mall import TILL, VENUE, Mall, running_mall
 
 pytestmark = pytest.mark.services
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.services
 THEIRS = "elsewhere"
 OFFER = {"id": "books", "unit_id": TILL, "title": "Books", "audience": {"type": "within", "radius_m": 5.0}}
 COLUMNS = {"tick": 0, "subject": u4(1), "level": b"\0", "x": b"\0\0\0\0", "y": b"\0\0\0\0"}
+UNANSWERED = {"watermark"}
 PROBES: list[tuple[Role, str, dict[str, Any]]] = [
     ("guest", "walk_in", {"location": "north_entrance"}),
     ("shopper", "move", {"level": 0, "x": 1.0, "y": 1.0, "ack": True}),
@@ -37,12 +40,24 @@ PROBES: list[tuple[Role, str, dict[str, Any]]] = [
     ("operator", "create_offer", {"offer": OFFER}),
     ("operator", "end_offer", {"offer": "books", "tick": 1}),
     ("operator", "set_bays", {"bays": []}),
+    ("operator", "hold", {"key": b"k" * 16, "subject": 5, "unit": TILL, "amount": 5, "currency": "EUR", "expires_ms": 2**52}),
+    ("operator", "post", {"key": b"k" * 16, "subject": 5, "hold": b"h" * 16, "currency": "EUR"}),
+    ("operator", "void", {"key": b"k" * 16, "subject": 5, "hold": b"h" * 16, "currency": "EUR"}),
+    ("operator", "refund", {"key": b"k" * 16, "subject": 5, "original": b"o" * 16, "amount": 5, "currency": "EUR"}),
+    ("operator", "get_till", {"unit": TILL}),
+    ("operator", "explain", {"offer": "books", "subject": 5}),
     ("feed", "set_bays", {"bays": []}),
     ("feed", "open_source", {"source": "sim", "first_tick": 0}),
     ("feed", "close_source", {"source": "sim"}),
     ("feed", "columns", {"source": "sim", **COLUMNS}),
     ("feed", "payments", {"tick": 0, "key": keys(1), "subject": u4(1), "unit": u2(0), "amount": u4(1), "currency": "EUR"}),
 ]
+_WRITTEN = {op for _, op, _ in PROBES}
+for _frame in CLIENT:  # every other frame that names a venue, as its example has it, from a role that may send it (people are limited to twenty a second)
+    _raw = msgspec.msgpack.decode(msgspec.msgpack.encode(_frame))
+    if "venue" in _frame.__struct_fields__ and _raw["op"] not in _WRITTEN | UNANSWERED | {"hello"}:
+        _role = next(role for role in reversed(ROLES) if permits(role, type(_frame)))
+        PROBES.append((_role, _raw["op"], {key: value for key, value in _raw.items() if key not in ("op", "seq", "venue")}))
 CRAFTED = ("other/elsewhere", "../other/elsewhere", "elsewhere:front", "elsewhere%2F", "Elsewhere", "positions/other/elsewhere", "")
 TOPICS = ("stats", "density/0", "dots/0", "offers", "parking", "clock", "pushes", "transitions")
 
@@ -52,6 +67,11 @@ async def mall() -> AsyncIterator[Mall]:
     async with running_mall() as running:
         await running.catalogue.put_venue("other", document())  # the same id as a venue of demo
         yield running
+
+
+def test_every_frame_that_names_a_venue_is_probed() -> None:
+    naming = {kind.__struct_config__.tag for kind in get_args(f.ClientFrame) if "venue" in kind.__struct_fields__}
+    assert naming - UNANSWERED - {"hello"} == {op for _, op, _ in PROBES}, "hello is probed below"
 
 
 async def test_no_role_reaches_a_venue_of_another_tenant(mall: Mall) -> None:

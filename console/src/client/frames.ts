@@ -9,6 +9,8 @@ export const MAX_BATCH = 256;
 export const TICK_S = 0.1;
 
 /** A position in a durable topic: resume after it. */
+/** A rectangle of a level, metres. */
+export type View = { x0: number; y0: number; x1: number; y1: number };
 export type Place = { epoch: number; offset: number };
 
 export type Audience = { type: "within"; radius_m: number } | { type: "inside" } | { type: "everyone" };
@@ -64,7 +66,7 @@ export type Requests = {
   get_item: [{ item: string }, ItemIs];
   buy: [{ item: string; key: Uint8Array; count?: number }, Bought];
   grant: [{ item: string; key: Uint8Array; subject: number }, Bought];
-  subscribe: [{ topic: string; rate_hz?: number }, Subscribed];
+  subscribe: [{ topic: string; rate_hz?: number; view?: View; bytes_per_s?: number; resume?: Place }, Subscribed];
   unsubscribe: [{ topic: string }, Done];
   get_offers: [{ venue: string; stale_ms?: number }, OfferList];
   find_stores: [{ venue: string; level: number; x: number; y: number; k?: number }, Stores];
@@ -92,6 +94,7 @@ export type Welcome = {
   limits: { message_bytes: number; frames_per_s: number; subscriptions: number };
   resumed?: boolean;
   token?: string;
+  expires_ms?: number;
 };
 export type Pong = { op: "pong"; seq: number; now_ms: number };
 export type Taken = { op: "taken"; seq: number };
@@ -173,7 +176,26 @@ export type Books = {
   payments: number;
   top_ups: number;
 };
-export type Subscribed = { op: "subscribed"; seq: number; topic: string };
+export type Subscribed = { op: "subscribed"; seq: number; topic: string; place?: Place; resumed?: boolean };
+export type DotsViewFrame = {
+  op: "dots_view";
+  venue: string;
+  level: number;
+  tick: number;
+  number: number;
+  x0_m: number;
+  y0_m: number;
+  step_m: number;
+  pseudonym: Uint8Array;
+  x: Uint8Array;
+  y: Uint8Array;
+  left?: Uint8Array;
+  whole?: boolean;
+  cluster_m?: number;
+  cluster_x?: Uint8Array;
+  cluster_y?: Uint8Array;
+  cluster_count?: Uint8Array;
+};
 export type DotsFrame = { op: "dots"; venue: string; level: number; tick: number; pseudonym: Uint8Array; x: Uint8Array; y: Uint8Array };
 export type DensityFrame = {
   op: "density";
@@ -200,8 +222,8 @@ export type Stats = {
   zones: Record<string, number>;
 };
 export type PaymentStats = { op: "payment_stats"; payments: number; refused: number; volume: Record<string, number> };
-export type OfferState = { op: "offer_state"; venue: string; offer: Offer; ended: boolean };
-export type Parking = { op: "parking"; venue: string; total: number; free: number; seq?: number };
+export type OfferState = { op: "offer_state"; venue: string; offer: Offer; ended: boolean; place?: Place };
+export type Parking = { op: "parking"; venue: string; total: number; free: number; seq?: number; place?: Place };
 export type ErrorFrame = { op: "error"; code: string; message: string; retryable?: boolean; seq?: number };
 export type Bye = { op: "bye"; code: string; message: string; reconnect: boolean; retry_after_s?: number };
 
@@ -227,6 +249,7 @@ export type ServerFrame =
   | Books
   | Subscribed
   | DotsFrame
+  | DotsViewFrame
   | DensityFrame
   | Stats
   | PaymentStats

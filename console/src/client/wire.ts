@@ -73,6 +73,8 @@ export type Options = {
   onState: (state: WireState) => void;
   /** Called with each new place among the pushes, and with the guest's token: what a reload needs to go on as the same person. */
   onPlace?: (place: Place) => void;
+  /** What came on this topic while away cannot be had: ask for its state anew. */
+  onMissed?: (topic: string) => void;
   onToken?: (token: string) => void;
   surroundings?: Surroundings;
 };
@@ -102,6 +104,8 @@ export class Wire {
   readonly #handlers = new Map<ServerOp, Set<Handler>>();
   readonly #pending = new Map<number, Pending>();
   readonly #topics = new Map<string, number | undefined>();
+  /** Where each durable topic is: after a reconnection it goes on from there. */
+  readonly #places = new Map<string, Place>();
   readonly #seen = new Seen();
   #socket: SocketLike | undefined;
   #seq = 0;
@@ -159,6 +163,7 @@ export class Wire {
     if (this.#state.kind === "live") this.#subscribe(topic, rateHz);
     return () => {
       if (!this.#topics.delete(topic)) return;
+      this.#places.delete(topic);
       if (this.#state.kind === "live") this.#ask("unsubscribe", { topic }, false).catch(() => undefined);
     };
   }
@@ -285,8 +290,9 @@ export class Wire {
     if (welcome.token !== undefined) this.#o.onToken?.(welcome.token);
     this.#become({ kind: "live", welcome });
     this.#keepAlive(welcome.heartbeat_s);
+    const waiting = [...this.#pending];
     for (const [topic, rate] of this.#topics) this.#subscribe(topic, rate);
-    for (const [seq, pending] of [...this.#pending]) {
+    for (const [seq, pending] of waiting) {
       if (pending.again) this.#write(pending.bytes);
       else this.#fail(seq, new RequestError("unavailable", "the connection was lost before the answer", true));
     }
@@ -332,8 +338,12 @@ export class Wire {
   }
 
   #subscribe(topic: string, rateHz: number | undefined): void {
-    const body = rateHz === undefined ? { topic } : { topic, rate_hz: rateHz };
-    this.#ask("subscribe", body, false).catch((error: RequestError) => {
+    const resume = this.#places.get(topic);
+    const body = { topic, ...(rateHz === undefined ? {} : { rate_hz: rateHz }), ...(resume === undefined ? {} : { resume }) };
+    const asked = this.#ask("subscribe", body, false).then((frame) => {
+      if (resume !== undefined && frame.op === "subscribed" && frame.resumed !== true) this.#o.onMissed?.(topic);
+    });
+    asked.catch((error: RequestError) => {
       if (!error.retryable) this.#emit({ op: "error", code: error.code, message: error.message, retryable: false });
     });
   }
@@ -376,6 +386,7 @@ export class Wire {
         } else this.#emit(frame);
         return;
     }
+    this.#keepPlace(frame);
     const seq = "seq" in frame ? frame.seq : undefined;
     const pending = seq === undefined ? undefined : this.#pending.get(seq);
     if (seq !== undefined && pending !== undefined) {
@@ -384,6 +395,12 @@ export class Wire {
       pending.resolve(frame);
     }
     this.#emit(frame);
+  }
+
+  #keepPlace(frame: ServerFrame): void {
+    if (frame.op === "subscribed" && frame.place !== undefined && this.#topics.has(frame.topic)) this.#places.set(frame.topic, frame.place);
+    if (frame.op === "offer_state" && frame.place !== undefined) this.#places.set(`venue/${frame.venue}/offers`, frame.place);
+    if (frame.op === "parking" && frame.place !== undefined) this.#places.set(`venue/${frame.venue}/parking`, frame.place);
   }
 
   #push(push: Push): void {

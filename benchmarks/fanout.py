@@ -1,0 +1,201 @@
+"""Deliveries a server CPU-second: one topic of the gateway to 5,000 authenticated clients; the peer is bare `websockets.broadcast` to as many.
+
+Both servers run on one core (the same), the clients on another; windows of both in turn. Ours has every check on: session, token, role, limits, metrics, back pressure, and the
+publication travels from journal and broker (in memory) through the hub. 128 B a publication, a tick each 50 ms, with one publication and with four in it. The peer says as many
+publications in as many calls. Latency is from before the publication is made until the client has read it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import multiprocessing as mp
+import os
+import statistics
+import time
+from collections import Counter
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+import msgpack
+from websockets.asyncio.server import ServerConnection, broadcast, serve
+
+from actors import topics as t
+from benchmarks.gateway_host import SEED, TENANT, GatewayHost
+from benchmarks.socket_readers import Readers, now_us, stamped
+from gateway.auth import Signer
+
+BYTES: Final = 128
+TICK_S: Final = 0.05
+TICKS: Final = 20
+"""Ticks of one window."""
+VENUE: Final = "v" * 63
+"""So long that a frame has 128 bytes, give or take those of its offset."""
+TOPIC: Final = f"venue/{VENUE}/parking"
+
+
+def _body() -> t.Body:
+    return t.ParkingChanged(venue=VENUE, total=now_us(), free=1)
+
+
+class _Ours:
+    def __init__(self) -> None:
+        self._host = GatewayHost(VENUE)
+
+    async def start(self) -> int:
+        return await self._host.start()
+
+    async def publish(self, publications: int) -> None:
+        await self._host.publish(TOPIC, [_body() for _ in range(publications)])
+
+
+class _Peer:
+    async def start(self) -> int:
+        self._connections: set[ServerConnection] = set()
+
+        async def connected(ws: ServerConnection) -> None:
+            self._connections.add(ws)
+            await ws.wait_closed()
+
+        self._server = await serve(connected, "127.0.0.1", 0, compression=None, ping_interval=None)
+        return int(next(iter(self._server.sockets)).getsockname()[1])
+
+    async def publish(self, publications: int) -> None:
+        for _ in range(publications):
+            broadcast(self._connections, stamped(BYTES))
+
+
+def _serve(kind: str, pipe: Connection) -> None:
+    os.sched_setaffinity(0, {0})
+
+    async def main() -> None:
+        server = _Ours() if kind == "ours" else _Peer()
+        pipe.send(await server.start())
+        while True:
+            order: int | None = await asyncio.to_thread(pipe.recv)
+            if order is None:
+                os._exit(0)
+            gc.collect()
+            gc.freeze()
+            began, cpu = time.monotonic(), time.process_time()
+            for i in range(TICKS):
+                await asyncio.sleep(max(0.0, began + i * TICK_S - time.monotonic()))
+                await server.publish(order)
+            await asyncio.sleep(0.5)
+            pipe.send((time.process_time() - cpu, time.monotonic() - began - 0.5))
+
+    asyncio.run(main())
+
+
+def _read(ports: tuple[int, int], n: int, pipe: Connection) -> None:
+    os.sched_setaffinity(0, {1})
+    signer, now = Signer(SEED), time.time()
+    subscribe = {"op": "subscribe", "seq": 1, "topic": TOPIC}
+
+    def hello(i: int) -> bytes:
+        token = signer.issue(i, TENANT, "shopper", None, 3600, now)
+        return bytes(msgpack.packb([{"op": "hello", "client": f"c{i}", "token": token}, subscribe]))
+
+    sets = {
+        "ours": Readers(ports[0], n, first=hello, reply=b"subscribed", subprotocol="esplanade.v1.msgpack"),
+        "peer": Readers(ports[1], n, first=lambda i: None, reply=b"", subprotocol=None),
+    }
+    gc.freeze()
+    gc.disable()
+    pipe.send(None)
+    while (order := pipe.recv()) is not None:
+        kind, publications = order
+        if kind == "ours":
+            sets[kind].say(msgpack.packb({"op": "ack", "pushes": []}))  # a sign of life: nobody is probed in the middle of a window
+            time.sleep(0.5)
+        pipe.send(None)
+        pipe.send(sets[kind].read(publications, timeout_s=60))
+
+
+def _window(kind: str, server: Connection, readers: Connection, n: int, publications: int) -> tuple[float, float, float, Counter[int]]:
+    """(deliveries a CPU-second, deliveries a second, CPU of a core, deliveries by milliseconds)."""
+    wanted = n * TICKS * publications
+    readers.send((kind, wanted))
+    readers.recv()
+    server.send(publications)
+    found, after_ms = readers.recv()
+    cpu_s, wall_s = server.recv()
+    if found != wanted:
+        raise AssertionError(f"{kind}: {found} of {wanted} publications delivered")
+    return wanted / cpu_s, wanted / wall_s, cpu_s / wall_s, after_ms
+
+
+def _percentile(after_ms: Counter[int], part: float) -> int:
+    left = part * after_ms.total()
+    for ms in sorted(after_ms):
+        left -= after_ms[ms]
+        if left <= 0:
+            return ms
+    return max(after_ms)
+
+
+def run(*, n: int = 5_000, repeats: int = 5) -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        raise SystemExit("two cores are needed: one for the server, one for its clients")
+    context = mp.get_context("spawn")
+    pipes: dict[str, Connection] = {}
+    processes = []
+    ports: dict[str, int] = {}
+    try:
+        for kind in ("ours", "peer"):
+            pipes[kind], theirs = context.Pipe()
+            processes.append(context.Process(target=_serve, args=(kind, theirs), daemon=True))
+            processes[-1].start()
+            theirs.close()  # so that its end is heard
+            ports[kind] = pipes[kind].recv()
+        readers, theirs = context.Pipe()
+        processes.append(context.Process(target=_read, args=((ports["ours"], ports["peer"]), n, theirs), daemon=True))
+        processes[-1].start()
+        theirs.close()
+        readers.recv()
+        results: dict[str, Any] = {}
+        for publications in (1, 4):
+            figures: dict[str, list[float]] = {"ours": [], "peer": []}
+            late: dict[str, Counter[int]] = {"ours": Counter(), "peer": Counter()}
+            cpus: list[float] = []
+            for i in range(-1, repeats):
+                for kind in ("ours", "peer"):
+                    rate, _, cpu, after_ms = _window(kind, pipes[kind], readers, n, publications)
+                    if i >= 0:
+                        figures[kind].append(rate)
+                        late[kind] += after_ms
+                        if kind == "ours":
+                            cpus.append(cpu)
+                print(f"fanout x{publications} {i + 1}/{repeats}: ours {rate_of(figures['ours'])}, peer {rate_of(figures['peer'])}", flush=True)
+            ours, peer = statistics.median(figures["ours"]), statistics.median(figures["peer"])
+            over = sum(count for ms, count in late["ours"].items() if ms >= 50)
+            results[f"x{publications}"] = {
+                "ours": round(ours), "peer": round(peer), "ratio": round(ours / peer, 2), "cpu_of_a_core": round(statistics.median(cpus), 2),
+                "p50_ms": _percentile(late["ours"], 0.5), "p99_ms": _percentile(late["ours"], 0.99), "max_ms": max(late["ours"]),
+                "later_than_50_ms": over, "of": late["ours"].total(), "peer_p99_ms": _percentile(late["peer"], 0.99), "peer_max_ms": max(late["peer"]),
+            }  # fmt: skip
+        base = results["x1"]["peer"]
+        print(
+            json.dumps(
+                {
+                    "name": "fanout",
+                    "n": n,
+                    "unit": "deliveries/server CPU-second",
+                    "bytes": BYTES,
+                    "tick_ms": round(TICK_S * 1000),
+                    "ours": results["x1"]["ours"],
+                    "peer": base,
+                    "ratio": results["x1"]["ratio"],
+                    "ratio_of_four_to_peer_of_one": round(results["x4"]["ours"] / base, 2),
+                    **results,
+                }
+            )
+        )
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def rate_of(figures: list[float]) -> str:
+    return f"{figures[-1]:,.0f}/CPU-s" if figures else "warm"

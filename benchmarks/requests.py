@@ -1,0 +1,252 @@
+"""Acknowledged requests a second, socket to shard and back: 1,000 connections with one request each under way, and with 16 a message; the peer is an echo by bare `websockets`.
+
+The gateway runs with every check on, its shard is a Ray process on the embedded PostgreSQL; clients, gateway and shard share the machine's cores. Requests are `get_zone` of operators (a
+turn each, nothing journalled), and `pay` of 2,000 shoppers (journalled before it is answered; more of them, since a shopper may send 20 frames a second). The peer answers as many
+bytes for as many, from no state at all: what the sockets alone allow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import multiprocessing as mp
+import os
+import select
+import shutil
+import statistics
+import struct
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final
+
+import msgpack
+import numpy as np
+from websockets.asyncio.server import ServerConnection, serve
+
+from actors import messages as m
+from actors.directory import Directory, decode_leases
+from actors.ray_system import RaySystem, spawn, start_ray
+from benchmarks.gateway_host import SEED, TENANT
+from benchmarks.socket_readers import Readers, masked
+from esplanade.core.clock import RealClock
+from esplanade.core.ids import PARTITIONS, Address
+from esplanade.processes import ServiceConfig
+from esplanade.storage.embedded import start_postgres, start_redis
+from esplanade.storage.postgres import PostgresJournal
+from esplanade.storage.postgres_catalogue import PostgresCatalogue
+from esplanade.storage.postgres_migrate import migrate
+from esplanade.storage.redis import RedisBroker
+from gateway.auth import Signer, Verifier
+from gateway.permissions import Role
+from gateway.server import GatewayServer, GatewaySettings
+from tests.actors.parkside import document
+
+VENUE: Final = "parkside"
+SEQ: Final = struct.pack(">BI", 0xCE, 0xCAFEBABE)
+KEY: Final = bytes([0xEE]) * 16
+PAYERS: Final = 2_000
+WINDOW_S: Final = 4.0
+FUNDS: Final = 10**9
+ANSWER: Final = b"\xa3seq"
+"""Every answer holds the key `seq` once."""
+
+
+class _Load:
+    """Connections that each send a message, wait for all its answers, and send the next."""
+
+    def __init__(self, port: int, n: int, *, role: Role, frame: dict[str, Any], batch: int, ours: bool) -> None:
+        signer, now = Signer(SEED), time.time()
+
+        def hello(i: int) -> bytes:
+            return bytes(msgpack.packb({"op": "hello", "client": f"{role}-{batch}-{i}", "token": signer.issue(i, TENANT, role, None, 3600, now)}))
+
+        if ours:
+            readers = Readers(port, n, first=hello, reply=b"welcome", subprotocol="esplanade.v1.msgpack")
+        else:
+            readers = Readers(port, n, first=lambda i: None, reply=b"", subprotocol=None)
+        self._sockets = readers.sockets
+        packed = msgpack.packb(frame)
+        self._head, self._tail = packed.split(SEQ)
+        self._batch = batch
+        self._seq = [0] * n
+        self._made = 0
+        self._epoll = select.epoll()
+        self._index = {one.fileno(): i for i, one in enumerate(self._sockets)}
+        for one in self._sockets:
+            self._epoll.register(one.fileno(), select.EPOLLIN)
+
+    def _message(self, i: int) -> bytes:
+        frames = []
+        for _ in range(self._batch):
+            self._seq[i] += 1
+            self._made += 1
+            frame = self._head + struct.pack(">BI", 0xCE, self._seq[i]) + self._tail
+            frames.append(frame.replace(KEY, struct.pack("<IIQ", i, self._seq[i], self._batch)))
+        return masked(frames[0] if self._batch == 1 else struct.pack(">BH", 0xDC, self._batch) + b"".join(frames))
+
+    def run(self, window_s: float) -> tuple[float, float, int]:
+        """(answers a second, median milliseconds to an answer, errors among them)."""
+        waiting = [self._batch] * len(self._sockets)
+        tails = [b""] * len(self._sockets)
+        sent_at = [0.0] * len(self._sockets)
+        answers = errors = 0
+        delays: list[float] = []
+        began = time.monotonic()
+        for i, one in enumerate(self._sockets):
+            sent_at[i] = time.monotonic()
+            one.send(self._message(i))
+        left = len(self._sockets)
+        while left:
+            for fd, _ in self._epoll.poll(5.0) or self._stuck(waiting):
+                i = self._index[fd]
+                data = tails[i] + self._sockets[i].recv(65_536)
+                count = data.count(ANSWER)
+                tails[i] = data[-3:]
+                errors += data.count(b"\xa5error")
+                answers += count
+                waiting[i] -= count
+                if waiting[i] <= 0:
+                    now = time.monotonic()
+                    delays.append(now - sent_at[i])
+                    if now - began < window_s:
+                        waiting[i] = self._batch
+                        sent_at[i] = now
+                        self._sockets[i].send(self._message(i))
+                    else:
+                        left -= 1
+        return answers / (time.monotonic() - began), 1000 * statistics.median(delays), errors
+
+    @staticmethod
+    def _stuck(waiting: list[int]) -> list[tuple[int, int]]:
+        raise AssertionError(f"{sum(1 for left in waiting if left > 0)} connections wait for answers that do not come")
+
+    def close(self) -> None:
+        for one in self._sockets:
+            one.close()
+        self._epoll.close()
+
+
+_ZONE: Final = {"op": "get_zone", "seq": 0xCAFEBABE, "venue": VENUE, "zone": "front"}
+_PAY: Final = {"op": "pay", "seq": 0xCAFEBABE, "venue": VENUE, "key": KEY, "unit": "shop-00", "amount": 1, "currency": "EUR"}
+
+
+def _generate(ports: dict[str, int], n: int, pipe: Connection) -> None:
+    gc.disable()
+    while (order := pipe.recv()) is not None:
+        kind, batch = order
+        if kind == "pay":
+            load = _Load(ports["ours"], PAYERS, role="shopper", frame=_PAY, batch=batch, ours=True)
+        else:
+            load = _Load(ports[kind], n, role="operator", frame=_ZONE, batch=batch, ours=kind == "ours")
+        load.run(0.5)
+        time.sleep(3.0)  # buckets of the roles' limits are full again
+        pipe.send(load.run(WINDOW_S))
+        load.close()
+
+
+def _echo(pipe: Connection) -> None:
+    async def main() -> None:
+        async def connected(ws: ServerConnection) -> None:
+            async for message in ws:
+                await ws.send(message)
+
+        server = await serve(connected, "127.0.0.1", 0, compression=None, ping_interval=None)
+        pipe.send(int(next(iter(server.sockets)).getsockname()[1]))
+        await asyncio.to_thread(pipe.recv)
+        os._exit(0)
+
+    asyncio.run(main())
+
+
+async def _ask(pipe: Connection, order: tuple[str, int]) -> tuple[float, float, int]:
+    pipe.send(order)
+    rate, delay_ms, errors = await asyncio.to_thread(pipe.recv)
+    if errors:
+        print(f"{order}: {errors} errors", flush=True)
+    return rate, delay_ms, errors
+
+
+async def _measure(urls: tuple[str, str], n: int, repeats: int) -> dict[str, object]:
+    config = ServiceConfig(
+        postgres_url=urls[0], redis_url=urls[1], shards=1, spares=0, host="127.0.0.1", gateway_port=0, api_port=0, local_sign_in=False,
+        allowed_origins=(), console=None, max_connections=1, lease_ttl_s=60.0, tick_deadline_s=10.0,
+    )  # fmt: skip
+    clock = RealClock()
+    journal, catalogue = await PostgresJournal.open(urls[0]), await PostgresCatalogue.open(urls[0])
+    broker = await RedisBroker.open(urls[1])
+    await catalogue.add_tenant(TENANT, "Bench")
+    await catalogue.put_venue(TENANT, document())
+    process = spawn("esplanade.processes:ShardProcess", "shard-0", config, 0)
+    await process.started()
+    directory = Directory()
+    directory.adopt(decode_leases(await process.call("take", list(range(PARTITIONS)))))
+    system = RaySystem(directory)
+    for ledger in range(m.LEDGERS):
+        subject = np.arange(ledger, PAYERS, m.LEDGERS, dtype="<u4")
+        keys = b"".join(struct.pack("<QQ", 2**63 + ledger, int(one)) for one in subject)
+        top_up = m.TopUps(tick=0, key=keys, subject=subject.tobytes(), amount=np.full(len(subject), FUNDS, "<u4").tobytes(), currency="EUR")
+        await system.ask(Address("ledger", TENANT, str(ledger)), top_up, deadline_s=120)
+    signer = Signer(SEED)
+    server = GatewayServer(
+        system, journal, broker, catalogue, Verifier(signer.public_key), signer, clock, GatewaySettings(max_connections=20_000)
+    )  # fmt: skip
+    ports = {"ours": await server.start()}
+    context = mp.get_context("spawn")
+    echo, theirs = context.Pipe()
+    processes = [context.Process(target=_echo, args=(theirs,), daemon=True)]
+    processes[0].start()
+    ports["peer"] = await asyncio.to_thread(echo.recv)
+    pipe, theirs = context.Pipe()
+    processes.append(context.Process(target=_generate, args=(ports, n, theirs), daemon=True))
+    processes[1].start()
+    theirs.close()
+    gc.collect()
+    gc.freeze()
+    figures: dict[str, list[tuple[float, float, int]]] = {}
+    try:
+        for i in range(repeats):
+            for name, order in (
+                ("x1", ("ours", 1)),
+                ("peer_x1", ("peer", 1)),
+                ("x16", ("ours", 16)),
+                ("peer_x16", ("peer", 16)),
+                ("pay", ("pay", 1)),
+            ):
+                figures.setdefault(name, []).append(await _ask(pipe, order))
+            print(f"requests {i + 1}/{repeats}: " + ", ".join(f"{name} {figures[name][-1][0]:,.0f}/s" for name in figures), flush=True)
+    finally:
+        for one in processes:
+            one.kill()
+        await server.stop()
+        await process.stop()
+        for store in (broker, catalogue, journal):
+            await store.close()
+    rate = {name: statistics.median(one[0] for one in series) for name, series in figures.items()}
+    return {
+        "name": "requests", "n": n, "ours": round(rate["x1"]), "peer": round(rate["peer_x1"]), "unit": "requests/s", "ratio": round(rate["x1"] / rate["peer_x1"], 3),
+        "sixteen_a_message": round(rate["x16"]), "peer_sixteen": round(rate["peer_x16"]), "payments": round(rate["pay"]), "payers": PAYERS,
+        "errors": sum(one[2] for series in figures.values() for one in series),
+        "answered_after_ms": {name: round(statistics.median(one[1] for one in series), 1) for name, series in figures.items()},
+    }  # fmt: skip
+
+
+def run(*, n: int = 1_000, repeats: int = 5) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="esplanade-bench-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    servers: list[Any] = []
+    try:
+        servers += [start_postgres(folder), start_redis(folder)]
+        migrate(servers[0].url)
+        node = start_ray(processes=1)
+        try:
+            result = asyncio.run(_measure((servers[0].url, servers[1].url), n, repeats))
+        finally:
+            node.stop()
+    finally:
+        for server in servers:
+            server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+    print(json.dumps(result), flush=True)

@@ -1,0 +1,196 @@
+"""Who may do what: fourteen permissions, the roles that hold them, and what each frame, topic and HTTP resource needs. The only place where this is said.
+
+`permits` is asked by the session for frames and topics and by the API for its resources. docs/permissions.md is written from these tables:
+`python -m gateway.permissions`, and a test holds it to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal, get_args
+
+from gateway import frames as f
+
+Role = Literal["guest", "shopper", "feed", "operator", "engineer"]
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
+
+Permission = Literal[
+    "venue.read",
+    "presence.tell",
+    "wallet.use",
+    "wallets.read",
+    "money.adjust",
+    "money.issue",
+    "books.read",
+    "venue.write",
+    "sensors.write",
+    "content.write",
+    "counts.read",
+    "dots.read",
+    "source.drive",
+    "profile.read",
+]
+WHAT: Final[Mapping[Permission, str]] = {
+    "venue.read": "the venue, its stores, offers, clock and public counts",
+    "presence.tell": "say where oneself is",
+    "wallet.use": "one's own wallet: pay, send, read",
+    "wallets.read": "wallets of others and tills",
+    "money.adjust": "hold, post, void and refund for others",
+    "money.issue": "credit wallets from outside",
+    "books.read": "the tenant's books and payment figures",
+    "venue.write": "what is in force in the venue: offers, items for sale, drawn zones, closed ways; people's reasons and refined anchors",
+    "sensors.write": "parking bays, gates, and what is known of people",
+    "content.write": "anchors and scenes",
+    "counts.read": "counts of zones, and small counts",
+    "dots.read": "people as dots, under pseudonyms",
+    "source.drive": "drive a venue's clock; positions and payments of many",
+    "profile.read": "what the tenant's actors cost",
+}
+
+Topic = Literal["dots", "density", "zone", "stats", "offers", "parking", "clock", "payments", "anchors", "scene", "presence"]
+Resource = Literal["GET /v1/venues", "GET /v1/venues/{tenant}/{venue}", "GET /v1/profile"]
+
+_SHOPPER: Final[frozenset[Permission]] = frozenset({"venue.read", "presence.tell", "wallet.use", "content.write"})
+
+GRANTED: Final[Mapping[Role, frozenset[Permission]]] = {
+    "guest": _SHOPPER,
+    "shopper": _SHOPPER,
+    "feed": frozenset({"venue.read", "sensors.write", "source.drive", "money.issue"}),
+    "operator": frozenset(
+        {
+            "venue.read",
+            "venue.write",
+            "sensors.write",
+            "content.write",
+            "counts.read",
+            "dots.read",
+            "books.read",
+            "wallets.read",
+            "money.adjust",
+            "money.issue",
+            "profile.read",
+        }
+    ),
+    "engineer": frozenset({"venue.read", "counts.read", "books.read", "profile.read"}),
+}
+
+_SESSION: Final[frozenset[Permission]] = frozenset()
+
+NEEDS: Final[Mapping[type, frozenset[Permission]]] = {
+    f.Hello: _SESSION,
+    f.Renew: _SESSION,
+    f.Ping: _SESSION,
+    f.Ack: _SESSION,
+    f.Subscribe: _SESSION,  # and what its topic needs
+    f.Unsubscribe: _SESSION,
+    f.Saw: _SESSION,
+    f.GetOffers: frozenset({"venue.read"}),
+    f.FindStores: frozenset({"venue.read"}),
+    f.Search: frozenset({"venue.read"}),
+    f.GetClock: frozenset({"venue.read"}),
+    f.GetItem: frozenset({"venue.read"}),
+    f.GetRoute: frozenset({"venue.read"}),
+    f.GetIsochrone: frozenset({"venue.read"}),
+    f.GetAccess: frozenset({"venue.read"}),
+    f.ResolveAnchors: frozenset({"venue.read"}),
+    f.AnchorsNear: frozenset({"venue.read"}),
+    f.SceneSync: frozenset({"venue.read"}),
+    f.WalkIn: frozenset({"presence.tell"}),
+    f.Move: frozenset({"presence.tell"}),
+    f.Leave: frozenset({"presence.tell"}),
+    f.Pay: frozenset({"wallet.use"}),
+    f.Buy: frozenset({"wallet.use"}),
+    f.GetBalance: frozenset({"wallet.use"}),
+    f.Transfer: frozenset({"wallet.use"}),
+    f.GetStatement: frozenset({"wallet.use", "wallets.read"}),  # whose: checked against the subject
+    f.GetTill: frozenset({"wallets.read"}),
+    f.Refund: frozenset({"money.adjust"}),
+    f.Grant: frozenset({"money.adjust"}),
+    f.Hold: frozenset({"money.adjust"}),
+    f.Post: frozenset({"money.adjust"}),
+    f.Void: frozenset({"money.adjust"}),
+    f.TopUps: frozenset({"money.issue"}),
+    f.Payments: frozenset({"source.drive"}),
+    f.GetBooks: frozenset({"books.read"}),
+    f.CreateOffer: frozenset({"venue.write"}),
+    f.EndOffer: frozenset({"venue.write"}),
+    f.PutItem: frozenset({"venue.write"}),
+    f.SetAccess: frozenset({"venue.write"}),
+    f.DrawZone: frozenset({"venue.write"}),
+    f.EraseZone: frozenset({"venue.write"}),
+    f.Recount: frozenset({"venue.write"}),
+    f.GetAnchorGraph: frozenset({"venue.write"}),
+    f.RefineAnchors: frozenset({"venue.write"}),
+    f.CarryAnchors: frozenset({"venue.write", "source.drive"}),
+    f.Explain: frozenset({"presence.tell", "venue.write"}),  # whose: checked against the subject
+    f.SetBays: frozenset({"sensors.write"}),
+    f.SetTraits: frozenset({"sensors.write"}),
+    f.CountGates: frozenset({"sensors.write"}),
+    f.HostAnchor: frozenset({"content.write"}),
+    f.RemoveAnchors: frozenset({"content.write"}),
+    f.SceneApply: frozenset({"content.write"}),
+    f.ScenePresence: frozenset({"content.write"}),
+    f.ObserveAnchor: frozenset({"content.write", "source.drive"}),
+    f.GetZone: frozenset({"counts.read"}),
+    f.GetZones: frozenset({"counts.read"}),
+    f.Measure: frozenset({"counts.read"}),
+    f.GetHeat: frozenset({"counts.read"}),
+    f.CompareParking: frozenset({"counts.read"}),
+    f.OpenSource: frozenset({"source.drive"}),
+    f.CloseSource: frozenset({"source.drive"}),
+    f.Columns: frozenset({"source.drive"}),
+    f.Watermark: frozenset({"source.drive"}),
+}
+"""Frame -> permissions any of which is enough; none: every session may."""
+
+TOPIC_NEEDS: Final[Mapping[Topic, Permission]] = {
+    "dots": "dots.read",
+    "density": "venue.read",
+    "stats": "venue.read",
+    "offers": "venue.read",
+    "parking": "venue.read",
+    "clock": "venue.read",
+    "zone": "counts.read",
+    "anchors": "venue.read",
+    "scene": "venue.read",
+    "presence": "venue.read",
+    "payments": "books.read",
+}
+
+RESOURCE_NEEDS: Final[Mapping[Resource, Permission]] = {
+    "GET /v1/venues": "venue.read",
+    "GET /v1/venues/{tenant}/{venue}": "venue.read",
+    "GET /v1/profile": "profile.read",
+}
+
+
+def holds(role: Role, permission: Permission) -> bool:
+    return permission in GRANTED[role]
+
+
+def permits(role: Role, operation: type | Resource, topic: Topic | None = None) -> bool:
+    """Whether a role may send this kind of frame (for Subscribe: and read the topic), or ask for this resource. What is in no table nobody may."""
+    if isinstance(operation, str):
+        return RESOURCE_NEEDS[operation] in GRANTED[role]
+    needs = NEEDS.get(operation)
+    if needs is None or (needs and not needs & GRANTED[role]):
+        return False
+    return topic is None or TOPIC_NEEDS[topic] in GRANTED[role]
+
+
+def matrix() -> str:
+    """The tables, as docs/permissions.md has them."""
+    head = "| permission | " + " | ".join(ROLES) + " | what | frames, topics, resources |\n| --- |" + " :-: |" * len(ROLES) + " --- | --- |\n"
+    rows = []
+    for permission in get_args(Permission):
+        frames = [f"`{kind.__struct_config__.tag}`" for kind, needs in NEEDS.items() if permission in needs]  # type: ignore[attr-defined]
+        topics = [f"`.../{topic}`" if topic != "payments" else "`payments`" for topic, need in TOPIC_NEEDS.items() if need == permission]
+        resources = [f"`{resource}`" for resource, need in RESOURCE_NEEDS.items() if need == permission]
+        marks = " | ".join("x" if holds(role, permission) else " " for role in ROLES)
+        rows.append(f"| `{permission}` | {marks} | {WHAT[permission]} | {' '.join([*frames, *topics, *resources])} |")
+    everyone = " ".join(f"`{kind.__struct_config__.tag}`" for kind, needs in NEEDS.items() if not needs)  # type: ignore[attr-defined]
+    return head + "\n".join(rows) + f"\n\nEvery session may send {everyone}.\n"
+
+
+if __name__ == "__main__":
+    print(matrix(), end="")
