@@ -1,0 +1,139 @@
+"""The crowd engine: agent-steps a second against JuPedSim in one room; a million on a festival ground; 25,000 in a real mall of four levels.
+
+Three rooms of 20,000 people with walls and pillars, at 0.5, 2 and 4 persons/m2, collision-free speed model with the same parameters, places and step (0.05 s)
+on both sides, in turn. ESPLANADE_JUPEDSIM_PYTHON names an interpreter that has JuPedSim; without it ours runs alone and the ratio is left out. The mall needs
+ESPLANADE_DATA. `--n` sets the people of the rooms.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import statistics
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import shapely
+from shapely.geometry import Polygon, box
+
+from benchmarks.harness import compare
+from simulation.floor import Floor
+from simulation.walkers import Goal, Walkers
+
+STEP_S = 0.05
+RADIUS_M = 0.2
+TIME_GAP_S = 1.0
+PEER = "ESPLANADE_JUPEDSIM_PYTHON"
+
+
+def room(area_m2: float) -> tuple[Polygon, Polygon]:
+    """A square room with a pillar of 1 m every 10 m and three walls with two gaps of 8 m each; and the exit along its east side."""
+    side = math.sqrt(area_m2)
+    inner = side - 4.0
+    things = [box(x - 0.5, y - 0.5, x + 0.5, y + 0.5) for x in np.arange(5, inner - 3, 10) for y in np.arange(5, side - 3, 10)]
+    for k in range(1, 4):
+        x = round(inner * k / 4 / 10) * 10.0
+        for lo, hi in ((3.0, side / 3 - 4), (side / 3 + 4, 2 * side / 3 - 4), (2 * side / 3 + 4, side - 3.0)):
+            things.append(box(x - 0.15, lo, x + 0.15, hi))
+    walkable = box(0, 0, side, side).difference(shapely.union_all(things))
+    assert isinstance(walkable, Polygon)
+    return walkable, box(side - 1.5, 0.5, side - 0.5, side - 0.5)
+
+
+def stand(walkable: Polygon, keep_off: Polygon, n: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """(n, 2) places on a jittered triangular grid as wide as n allow, bodies clear of walls and of each other."""
+    free = walkable.difference(keep_off.buffer(0.5)).buffer(-RADIUS_M - 0.02)
+    shapely.prepare(free)
+    ax, ay, bx, by = free.bounds
+    pitch = math.sqrt(free.area / (0.866 * n))
+    while True:
+        rows = np.arange(ay, by, 0.866 * pitch)
+        x, y = np.meshgrid(np.arange(ax, bx, pitch), rows)
+        x[1::2] += 0.5 * pitch
+        x, y = x.ravel(), y.ravel()
+        jitter = 0.3 * (pitch - 2 * RADIUS_M - 0.02)
+        x, y = x + rng.uniform(-jitter, jitter, len(x)), y + rng.uniform(-jitter, jitter, len(y))
+        ok = np.flatnonzero(shapely.contains_xy(free, x, y))
+        if len(ok) >= n:
+            chosen = np.sort(rng.choice(ok, n, replace=False))
+            return np.column_stack([x[chosen], y[chosen]])
+        pitch *= 0.995
+
+
+class Peer:
+    """JuPedSim in its own process."""
+
+    def __init__(self, python: str, walkable: Polygon, exits: list[Polygon], bodies: list[list[float]]) -> None:
+        script = Path(__file__).with_name("jupedsim_peer.py")
+        self._process = subprocess.Popen([python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={"PATH": os.environ["PATH"]})
+        crowd = {
+            "room": list(walkable.exterior.coords)[:-1], "holes": [list(ring.coords)[:-1] for ring in walkable.interiors],
+            "exits": [list(area.exterior.coords)[:-1] for area in exits], "bodies": bodies, "step_s": STEP_S, "radius_m": RADIUS_M, "time_gap_s": TIME_GAP_S,
+        }  # fmt: skip
+        self.version = str(self.ask(crowd)["version"])
+
+    def ask(self, what: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(what) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"JuPedSim's process ended with {self._process.wait()}; its words are above")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+
+
+def _timed(walkers: Walkers, steps: int) -> float:
+    """Agent-steps a second."""
+    bodies = len(walkers)
+    began = time.perf_counter()
+    walkers.step(steps)
+    return bodies * steps / (time.perf_counter() - began)
+
+
+def _room(n: int, density: float, repeats: int, python: str | None) -> dict[str, object]:
+    rng = np.random.default_rng(11)
+    walkable, way_out = room(n / density)
+    place = stand(walkable, way_out, n, rng)
+    speed = np.clip(rng.normal(1.34, 0.26, n), 0.5, 2.0)
+    walkers = Walkers(Floor.of([walkable]), [Goal("east", 0, way_out)], step_s=STEP_S)
+    walkers.add(place[:, 0], place[:, 1], goal=0, speed_mps=speed, radius_m=RADIUS_M)
+    name = f"crowd_{density:g}_per_m2"
+    walkers.step(2)
+    if python is None:
+        figures = [_timed(walkers, 40) for _ in range(repeats)]
+        result: dict[str, object] = {"name": name, "n": n, "ours": round(statistics.median(figures)), "unit": "agent-steps/s"}
+    else:
+        peer = Peer(python, walkable, [way_out], [[x, y, v, 0] for (x, y), v in zip(place.tolist(), speed.tolist(), strict=True)])
+        peer.ask({"steps": 2})
+
+        def theirs() -> float:
+            answer = peer.ask({"steps": 8})
+            return float(answer["bodies"] * 8 / answer["seconds"])
+
+        result = compare(name, n=n, ours=lambda: _timed(walkers, 40), peer=theirs, unit="agent-steps/s", higher_is_better=True, repeats=repeats)
+        result["peer_version"] = peer.version
+        peer.close()
+    overlap = walkers.overlap_m()
+    return result | {"overlap_m": round(overlap[0], 4), "wall_overlap_m": round(overlap[1], 4), "threads": numba.get_num_threads()}
+
+
+def run(*, n: int = 20_000, repeats: int = 5) -> None:
+    python = os.environ.get(PEER)
+    if python is None:
+        print(f"no peer: {PEER} names no interpreter with jupedsim; ours runs alone", flush=True)
+    more = {f"rooms_{density:g}": _room(n, density, repeats, python) for density in (0.5, 2.0, 4.0)}
+    print(json.dumps({"name": "crowd", "n": n, **more, "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}))
