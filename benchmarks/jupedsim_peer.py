@@ -30,7 +30,12 @@ def main() -> None:
     ids = [
         simulation.add_agent(
             jupedsim.CollisionFreeSpeedModelAgentParameters(
-                position=(x, y), time_gap=crowd["time_gap_s"], desired_speed=speed, radius=crowd["radius_m"], journey_id=journeys[goal], stage_id=exits[goal]
+                position=(x, y),
+                time_gap=crowd["time_gap_s"],
+                desired_speed=speed,
+                radius=crowd["radius_m"],
+                journey_id=journeys[goal],
+                stage_id=exits[goal],
             )
         )
         for x, y, speed, goal in crowd["bodies"]

@@ -126,7 +126,9 @@ class Floor:
             rows = np.flatnonzero(level_of == slope.level)
             shapely.prepare(slope.area)
             pace[rows[shapely.intersects_xy(slope.area, x[rows], y[rows])]] = slope.factor
-        ends = [(_nearest(h.id, h.from_level, h.from_m, level_of, x, y, cell_m), _nearest(h.id, h.to_level, h.to_m, level_of, x, y, cell_m)) for h in hops]
+        ends = [
+            (_nearest(h.id, h.from_level, h.from_m, level_of, x, y, cell_m), _nearest(h.id, h.to_level, h.to_m, level_of, x, y, cell_m)) for h in hops
+        ]
         return cls(
             x0, y0, cell_m, nx, ny, levels, cid, raster, x, y, links, clearance, spare, pace, walls, wall_level, *near,
             np.array([a for a, _ in ends], np.int32), np.array([b for _, b in ends], np.int32), np.array([h.seconds for h in hops], np.float64),
@@ -193,7 +195,9 @@ def _check(walkable: Sequence[BaseGeometry], cell_m: float, hops: Sequence[Hop],
         if not (0 <= hop.from_level < len(walkable) and 0 <= hop.to_level < len(walkable)):
             raise InvalidInput(f"hop {hop.id}: from level {hop.from_level} to {hop.to_level}; there are levels 0 to {len(walkable) - 1}")
         if not (0 <= hop.seconds < 3600 and hop.every_s > 0 and hop.room_for >= 1):
-            raise InvalidInput(f"hop {hop.id}: {hop.seconds} s, one every {hop.every_s} s, room for {hop.room_for}; times below an hour, room for one at least")
+            raise InvalidInput(
+                f"hop {hop.id}: {hop.seconds} s, one every {hop.every_s} s, room for {hop.room_for}; times below an hour, room for one at least"
+            )
     for slope in slopes:
         if not 0.05 <= slope.factor <= 3.0 or not 0 <= slope.level < len(walkable):
             raise InvalidInput(f"slope of level {slope.level}: factor {slope.factor}; must be 0.05 to 3, on one of {len(walkable)} levels")

@@ -10,7 +10,12 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 from esplanade.core.errors import InvalidInput
+
+F8 = npt.NDArray[np.float64]
 
 NEGLIGIBLE: Final = 1e-4
 """A repulsion below this, relative to the wish to walk on, is left out: it turns nobody by more than 0.006 degrees."""
@@ -36,6 +41,10 @@ class CollisionFreeSpeed:
     def reach_m(self) -> float:
         """Gaps beyond this repel nobody."""
         return self.range_m * math.log(max(1.0, self.repulsion / NEGLIGIBLE))
+
+    def repulsion_at(self, gap_m: F8) -> F8:
+        """What turns the wish away across gaps between bodies, relative to the wish."""
+        return self.repulsion * np.exp(-gap_m / self.range_m)
 
     def headway_s(self) -> float:
         """Gaps beyond the desired speed times this slow nobody."""
@@ -67,6 +76,9 @@ class AnticipationVelocity:
         """Gaps beyond this repel nobody: two who come at each other at 2 m/s foresee a gap shorter by 4 m/s times the anticipation time; 2 m/s are kept."""
         return self.range_m * math.log(max(1.0, 2.0 * self.repulsion / NEGLIGIBLE)) + 2.0 * self.anticipation_s
 
+    def repulsion_at(self, gap_m: F8) -> F8:
+        return self.repulsion * np.exp(-gap_m / self.range_m)
+
     def headway_s(self) -> float:
         return self.time_gap_s
 
@@ -93,6 +105,10 @@ class SocialForce:
     def reach_m(self) -> float:
         return self.range_m * math.log(self.strength_n / self.mass_kg / NEGLIGIBLE)
 
+    def repulsion_at(self, gap_m: F8) -> F8:
+        """Newtons between bodies."""
+        return self.strength_n * np.exp(-gap_m / self.range_m)
+
     def headway_s(self) -> float:
         return 0.0
 
@@ -111,4 +127,6 @@ def check_model(model: Model, step_s: float) -> None:
     if not all(0 < number < math.inf for number in used):
         raise InvalidInput(f"{model}: every parameter must be finite and above 0")
     if model.kind != SOCIAL_FORCE and step_s > 0.5 * used[0]:
-        raise InvalidInput(f"{type(model).__name__}: a step of {step_s} s with a time gap of {used[0]} s; at most half of it, people would step over gaps")
+        raise InvalidInput(
+            f"{type(model).__name__}: a step of {step_s} s with a time gap of {used[0]} s; at most half of it, people would step over gaps"
+        )

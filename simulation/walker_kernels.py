@@ -28,7 +28,8 @@ CHUNK = 512
 STRIPES = 16  # chunks are dealt out in turn, so that a dense part of the ground does not fall to one thread
 OVERLAP_M = 0.01  # bodies go into each other by this much at most, past the end of a thin wall too:
 WALL_OVERLAP_M = 0.005
-NEAR_WALLS = 64
+NEAR_WALLS = 256
+FALL_FROM_M = 0.02  # tables of repulsion begin at an overlap of so much
 
 
 class Cells(NamedTuple):
@@ -106,109 +107,131 @@ def counting_sort(key: I4, start: I4, order: I4) -> None:
     start[len(start) - 1] = len(key)
 
 
-@njit(cache=True, nogil=True)
-def cell_at(px: float, py: float, level: int, old: int, plan: Any, walls: F8) -> Any:
+@njit(cache=True, nogil=True, error_model="numpy")
+def cell_at(
+    px: float, py: float, level: int, old: int, cid: I4, cx: F8, cy: F8, near_start: I4, near_item: I4, x0: float, y0: float, size: float, nx: int, ny: int, walls: F8
+) -> Any:  # fmt: skip
     """The free cell a body stands on: of the cell it is in and the eight around it, the nearest whose centre it sees; `old` where it sees none."""
-    col, row = int((px - plan.x0) / plan.cell), int((py - plan.y0) / plan.cell)
-    if not (0 <= col < plan.nx and 0 <= row < plan.ny):
+    col, row = int((px - x0) / size), int((py - y0) / size)
+    if not (0 <= col < nx and 0 <= row < ny):
         return old
-    g = (level * plan.ny + row) * plan.nx + col
-    c = plan.cid[g]
+    g = (level * ny + row) * nx + col
+    c = cid[g]
     if c == old and c >= 0:
         return c
-    if c >= 0 and not blocked(px, py, plan.x[c], plan.y[c], g, walls, plan.near_start, plan.near_item):
+    if c >= 0 and not blocked(px, py, cx[c], cy[c], g, walls, near_start, near_item):
         return c
     best, best_d = old, 1e18
-    for r in range(max(0, row - 1), min(plan.ny, row + 2)):
-        for q in range(max(0, col - 1), min(plan.nx, col + 2)):
-            b = plan.cid[(level * plan.ny + r) * plan.nx + q]
+    for r in range(max(0, row - 1), min(ny, row + 2)):
+        for q in range(max(0, col - 1), min(nx, col + 2)):
+            b = cid[(level * ny + r) * nx + q]
             if b >= 0:
-                d = (plan.x[b] - px) ** 2 + (plan.y[b] - py) ** 2
-                if d < best_d and not blocked(px, py, plan.x[b], plan.y[b], g, walls, plan.near_start, plan.near_item):
+                d = (cx[b] - px) ** 2 + (cy[b] - py) ** 2
+                if d < best_d and not blocked(px, py, cx[b], cy[b], g, walls, near_start, near_item):
                     best, best_d = b, d
     return best
 
 
-@njit(cache=True, nogil=True)
-def limited(
-    ux: float, uy: float, px: float, py: float, r: float, found: int, dx: F8, dy: F8, dist: F8, touch: F8, near: int, wall: I4, walls: F8
-) -> Any:
+@njit(cache=True, nogil=True, error_model="numpy")
+def falloff(gap: float, fall: F8, per_m: float) -> float:
+    """The repulsion across a gap, metres, from its table: entry k is for a gap of k / per_m - FALL_FROM_M; straight between entries, nothing beyond the last."""
+    at = (gap + FALL_FROM_M) * per_m
+    if at < 0.0:
+        return float(fall[0])
+    k = int(at)
+    if k >= len(fall) - 1:
+        return 0.0
+    return float(fall[k] + (at - k) * (fall[k + 1] - fall[k]))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def limited(ux: float, uy: float, r: float, found: int, dx: F8, dy: F8, dist: F8, touch: F8, near: int, wx: F8, wy: F8, wd: F8) -> Any:
     """(ux, uy): the step cut so that no body or wall is entered by more than OVERLAP_M, whatever the others do in the same step.
 
-    A body may use half of the gap to each other body, and all of the gap to each wall, measured along the line to its nearest point. The distance to a
-    convex set is at least what it was minus the part of the step along that line, so the limits hold exactly. What would go too far is first slid along
-    walls and along the body most in the way; what still does is shortened.
+    dx, dy, dist, touch: (found,) way and distance to each body in sight, and the sum of both radii. wx, wy, wd: (near,) unit vector and distance to each
+    wall's nearest point. A body may use half of the gap to each other body, and all of the gap to each wall, measured along the line to its nearest point.
+    The distance to a convex set is at least what it was minus the part of the step along that line, so the limits hold exactly. What would go too far is
+    first slid along walls and along the body most in the way; what still does is shortened.
     """
-    for _ in range(2):
-        for q in range(near):
-            d, wx, wy = wall_distance(px, py, walls[wall[q], 0], walls[wall[q], 1], walls[wall[q], 2], walls[wall[q], 3])
-            if d > 0.0:
-                nx, ny = (wx - px) / d, (wy - py) / d
-                over = ux * nx + uy * ny - max(0.0, d - r + WALL_OVERLAP_M)
-                if over > 0.0:
-                    ux, uy = ux - over * nx, uy - over * ny
     length = math.sqrt(ux * ux + uy * uy)
     if length == 0.0:
         return 0.0, 0.0
+    walled = False
+    for q in range(near):
+        walled = walled or wd[q] < r + length
+    if walled:
+        for _ in range(2):
+            for q in range(near):
+                over = ux * wx[q] + uy * wy[q] - max(0.0, wd[q] - r + WALL_OVERLAP_M)
+                if over > 0.0:
+                    ux, uy = ux - over * wx[q], uy - over * wy[q]
     worst, most = -1, 0.0
     for q in range(found):
-        if dist[q] - touch[q] < 2.0 * length:
-            over = (ux * dx[q] + uy * dy[q]) / dist[q] - max(0.0, 0.5 * (dist[q] - touch[q] + OVERLAP_M))
+        room = 0.5 * (dist[q] - touch[q] + OVERLAP_M)
+        if room < length:
+            over = (ux * dx[q] + uy * dy[q]) / dist[q] - max(0.0, room)
             if over > most:
                 worst, most = q, over
+    share = 1.0
     if worst >= 0:
         ux, uy = ux - most * dx[worst] / dist[worst], uy - most * dy[worst] / dist[worst]
-        share = 1.0
         for q in range(found):
-            if dist[q] - touch[q] < 2.0 * length:
-                along, room = (ux * dx[q] + uy * dy[q]) / dist[q], max(0.0, 0.5 * (dist[q] - touch[q] + OVERLAP_M))
-                if along > room:
-                    share = min(share, room / along)
-        ux, uy = share * ux, share * uy
-    share = 1.0
-    for q in range(near):
-        d, wx, wy = wall_distance(px, py, walls[wall[q], 0], walls[wall[q], 1], walls[wall[q], 2], walls[wall[q], 3])
-        if d > 0.0:
-            along, room = (ux * (wx - px) + uy * (wy - py)) / d, max(0.0, d - r + WALL_OVERLAP_M)
+            room = 0.5 * (dist[q] - touch[q] + OVERLAP_M)
+            if room < length:
+                along = (ux * dx[q] + uy * dy[q]) / dist[q]
+                if along > max(0.0, room):
+                    share = min(share, max(0.0, room) / along)
+    if walled:
+        for q in range(near):
+            along, room = ux * wx[q] + uy * wy[q], max(0.0, wd[q] - r + WALL_OVERLAP_M)
             if along > room:
                 share = min(share, room / along)
     return share * ux, share * uy
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
 def advance(
-    state: State, cells: Cells, plan: Plan, kind: int, numbers: Any, reach: float, headway: float, most_radius: float, cap: int, dt: float, sx: F8, sy: F8,
+    state: State, cells: Cells, plan: Plan, kind: int, numbers: Any, reach: float, headway: float, most_radius: float, cap: int, dt: float,
+    fall: F8, per_m: float, sx: F8, sy: F8, sr: F8,
     cell: I4, next_x: F8, next_y: F8, next_vx: F8, next_vy: F8, next_hx: F8, next_hy: F8,
 ) -> None:  # fmt: skip
     """One step of a model (see `simulation.models`) for all bodies; writes `next_*` and `cell`.
 
-    reach: gaps beyond it repel nobody; headway: gaps beyond the desired speed times it slow nobody; cap: bodies in sight at most. sx, sy:
-    (n,) scratch, places in the order of the cells. What is written is passed as arrays of its own: Numba drops writes to fields of a tuple in a parallel loop.
+    reach: gaps beyond it repel nobody; headway: gaps beyond the desired speed times it slow nobody; cap: bodies in sight at most. fall,
+    per_m: see `falloff`. sx, sy, sr: (n,) scratch, places and radii in the order of the cells. What is written is passed as arrays of its own: Numba drops writes to fields of a tuple in a parallel loop.
     """
-    order, start, walls = cells.order, cells.start, cells.walls
-    n = len(order)
+    # Fields of tuples are counted references at every use: taken out once.
+    order, start, walls, wall_start, wall_item = cells.order, cells.start, cells.walls, cells.wall_start, cells.wall_item
+    grid_x0, grid_y0, grid, grid_nx, grid_ny, span = cells.x0, cells.y0, cells.size, cells.nx, cells.ny, cells.span
+    x, y, vx, vy, old_hx, old_hy = state.x, state.y, state.vx, state.vy, state.hx, state.hy
+    speed, radius, level_of, goal_of = state.speed, state.radius, state.level, state.goal
+    cid, cx, cy, pace, near_start, near_item, aim = plan.cid, plan.x, plan.y, plan.pace, plan.near_start, plan.near_item, plan.aim
+    x0, y0, raster, nx, ny = plan.x0, plan.y0, plan.cell, plan.nx, plan.ny
+    n, per_grid = len(order), 1.0 / grid
     for k in prange(n):
-        sx[k] = state.x[order[k]]
-        sy[k] = state.y[order[k]]
+        sx[k] = x[order[k]]
+        sy[k] = y[order[k]]
+        sr[k] = radius[order[k]]
     chunks = (n + CHUNK - 1) // CHUNK
     per = (chunks + STRIPES - 1) // STRIPES
     for turn in prange(per * STRIPES):
         chunk = np.int64(turn) // per + STRIPES * (np.int64(turn) % per)
         dx, dy, dist, touch = np.empty(cap), np.empty(cap), np.empty(cap), np.empty(cap)
+        wex, wey, wd = np.empty(NEAR_WALLS), np.empty(NEAR_WALLS), np.empty(NEAR_WALLS)
         who = np.empty(cap, np.int32)
         wall = np.empty(NEAR_WALLS, np.int32)
         for k in range(min(n, chunk * CHUNK), min(n, chunk * CHUNK + CHUNK)):
             i = order[k]
-            px, py, r, level = sx[k], sy[k], state.radius[i], np.int64(state.level[i])
-            here = cell_at(px, py, level, cell[i], plan, walls)
+            px, py, r, level = sx[k], sy[k], radius[i], np.int64(level_of[i])
+            here = cell_at(px, py, level, cell[i], cid, cx, cy, near_start, near_item, x0, y0, raster, nx, ny, walls)
             cell[i] = here
-            v0 = state.speed[i] * plan.pace[here]
+            v0 = speed[i] * pace[here]
             wx = wy = 0.0
-            goal = state.goal[i]
+            goal = goal_of[i]
             if goal >= 0:
-                target = plan.aim[goal, here]
+                target = aim[goal, here]
                 if target >= 0:
-                    wx, wy = plan.x[target] - px, plan.y[target] - py
+                    wx, wy = cx[target] - px, cy[target] - py
                     length = math.sqrt(wx * wx + wy * wy)
                     if length > 0.05:
                         wx, wy = wx / length, wy / length
@@ -217,77 +240,73 @@ def advance(
             walks = v0 > 0.0 and (wx != 0.0 or wy != 0.0)
             if not walks and kind != 2:
                 next_x[i], next_y[i], next_vx[i], next_vy[i] = px, py, 0.0, 0.0
-                next_hx[i], next_hy[i] = state.hx[i], state.hy[i]
+                next_hx[i], next_hy[i] = old_hx[i], old_hy[i]
                 continue
             # Neighbours in sight.
             cut = r + most_radius + max(reach, headway * v0)
             cut2 = cut * cut
-            fx, fy = (px - cells.x0) / cells.size, (py - cells.y0) / cells.size
-            col, row = min(cells.nx - 1, max(0, int(fx))), min(cells.ny - 1, max(0, int(fy)))
+            fx, fy = (px - grid_x0) * per_grid, (py - grid_y0) * per_grid
+            col, row = min(grid_nx - 1, max(0, int(fx))), min(grid_ny - 1, max(0, int(fy)))
+            wide = cut * per_grid
+            first, last = max(0, min(col, int(fx - wide))), max(col, min(grid_nx - 1, int(fx + wide)))
             found = 0
-            wide = cut / cells.size
-            for q in range(max(0, row - cells.span), min(cells.ny, row + cells.span + 1)):
-                off = max(0.0, max(q - fy, fy - (q + 1)))
-                if off >= wide and q != row:
-                    continue
-                half = math.sqrt(max(0.0, wide * wide - off * off))
-                base = (level * cells.ny + q) * cells.nx
-                first = min(col, max(0, int(math.floor(fx - half))))
-                last = max(col, min(cells.nx - 1, int(math.floor(fx + half))))
+            for q in range(max(0, min(row, int(fy - wide))), max(row, min(grid_ny - 1, int(fy + wide))) + 1):
+                base = (level * grid_ny + q) * grid_nx
                 for j in range(start[base + first], start[base + last + 1]):
                     ax, ay = sx[j] - px, sy[j] - py
                     d2 = ax * ax + ay * ay
                     if d2 < cut2 and j != k and found < cap:
-                        dx[found], dy[found], dist[found] = ax, ay, d2
-                        who[found] = order[j]
+                        dx[found], dy[found], dist[found], who[found] = ax, ay, d2, j
                         found += 1
             # Walls: which are near, and whom they hide.
-            g = (level * cells.ny + row) * cells.nx + col
+            g = (level * grid_ny + row) * grid_nx + col
             near = 0
-            if cells.wall_start[g] < cells.wall_start[g + 1]:
-                for q in range(cells.wall_start[g], cells.wall_start[g + 1]):
-                    w = cells.wall_item[q]
-                    d, ax, ay = wall_distance(px, py, walls[w, 0], walls[w, 1], walls[w, 2], walls[w, 3])
-                    if d < cut and near < NEAR_WALLS:
-                        wall[near] = w
-                        near += 1
-                if near > 0:
-                    kept = 0
-                    for q in range(found):
-                        hidden = False
-                        for e in range(near):
+            for q in range(wall_start[g], wall_start[g + 1]):
+                w = wall_item[q]
+                d, ax, ay = wall_distance(px, py, walls[w, 0], walls[w, 1], walls[w, 2], walls[w, 3])
+                if 0.0 < d < cut and near < NEAR_WALLS:
+                    wall[near], wd[near], wex[near], wey[near] = w, d, (ax - px) / d, (ay - py) / d
+                    near += 1
+            if near > 0:
+                kept = 0
+                for q in range(found):
+                    hidden = False
+                    for e in range(near):
+                        # All of the wall, and what it hides, lies beyond the line through its nearest point at a right angle to the way there.
+                        if dx[q] * wex[e] + dy[q] * wey[e] >= 0.999999 * wd[e]:
                             w = wall[e]
                             if crosses(px, py, px + dx[q], py + dy[q], walls[w, 0], walls[w, 1], walls[w, 2], walls[w, 3]):
                                 hidden = True
                                 break
-                        if not hidden:
-                            dx[kept], dy[kept], dist[kept], who[kept] = dx[q], dy[q], dist[q], who[q]
-                            kept += 1
-                    found = kept
+                    if not hidden:
+                        dx[kept], dy[kept], dist[kept], who[kept] = dx[q], dy[q], dist[q], who[q]
+                        kept += 1
+                found = kept
             for q in range(found):
-                dist[q] = max(1e-9, math.sqrt(dist[q]))
-                touch[q] = r + state.radius[who[q]]
+                dist[q] = math.sqrt(max(1e-18, dist[q]))
+                touch[q] = r + sr[who[q]]
             if kind == 2:
-                mx, my = _social_force(state, i, px, py, r, v0, wx, wy, numbers, dt, found, dx, dy, dist, touch, who, near, wall, walls)
-                hx, hy = state.hx[i], state.hy[i]
+                mx, my = _social_force(i, vx, vy, r, v0, wx, wy, numbers, fall, per_m, dt, found, dx, dy, dist, touch, who, order, near, wex, wey, wd)
+                hx, hy = old_hx[i], old_hy[i]
             else:
+                hx, hy = wx, wy
                 if kind == 0:
-                    hx, hy = _repelled(wx, wy, numbers, reach, found, dx, dy, dist, touch)
+                    for q in range(found):
+                        f = falloff(dist[q] - touch[q], fall, per_m) / dist[q]
+                        hx, hy = hx - f * dx[q], hy - f * dy[q]
                 else:
-                    hx, hy = _anticipating(state, i, wx, wy, numbers, reach, found, dx, dy, dist, touch, who)
+                    hx, hy = _anticipating(i, vx, vy, old_hx, old_hy, wx, wy, numbers, fall, per_m, found, dx, dy, dist, touch, who, order)
                 for e in range(near):
-                    w = wall[e]
-                    d, ax, ay = wall_distance(px, py, walls[w, 0], walls[w, 1], walls[w, 2], walls[w, 3])
-                    if 0.0 < d < r + 12.0 * numbers[4]:
-                        f = numbers[3] * math.exp((r - d) / numbers[4]) / d
-                        hx, hy = hx + f * (px - ax), hy + f * (py - ay)
+                    if wd[e] < r + 12.0 * numbers[4]:
+                        f = numbers[3] * math.exp((r - wd[e]) / numbers[4])
+                        hx, hy = hx - f * wex[e], hy - f * wey[e]
                 length = math.sqrt(hx * hx + hy * hy)
                 if length > 1e-12:
                     hx, hy = hx / length, hy / length
                 else:
-                    hx, hy = state.hx[i], state.hy[i]
+                    hx, hy = old_hx[i], old_hy[i]
                 if kind == 1:
-                    hx, hy = _relaxed(hx, hy, state.hx[i], state.hy[i], wx, wy, min(1.0, dt / numbers[6]))
+                    hx, hy = _relaxed(hx, hy, old_hx[i], old_hy[i], wx, wy, min(1.0, dt / numbers[6]))
                 gap = headway * v0
                 for q in range(found):
                     ahead = dx[q] * hx + dy[q] * hy
@@ -295,53 +314,34 @@ def advance(
                         gap = min(gap, dist[q] - touch[q])
                 v = min(v0, max(0.0, gap) / headway)
                 mx, my = hx * v * dt, hy * v * dt
-            # Walls that the step could reach.
-            close = 0
-            step = math.sqrt(mx * mx + my * my)
-            for e in range(near):
-                w = wall[e]
-                d, ax, ay = wall_distance(px, py, walls[w, 0], walls[w, 1], walls[w, 2], walls[w, 3])
-                if d < r + step:
-                    wall[close] = w
-                    close += 1
-            mx, my = limited(mx, my, px, py, r, found, dx, dy, dist, touch, close, wall, walls)
+            mx, my = limited(mx, my, r, found, dx, dy, dist, touch, near, wex, wey, wd)
             next_x[i], next_y[i] = px + mx, py + my
             next_vx[i], next_vy[i] = mx / dt, my / dt
             next_hx[i], next_hy[i] = hx, hy
 
 
-@njit(cache=True, nogil=True)
-def _repelled(wx: float, wy: float, numbers: Any, reach: float, found: int, dx: F8, dy: F8, dist: F8, touch: F8) -> Any:
-    """The wish and the repulsion of people, collision-free speed model."""
-    for q in range(found):
-        gap = dist[q] - touch[q]
-        if gap < reach:
-            f = numbers[1] * math.exp(-gap / numbers[2]) / dist[q]
-            wx, wy = wx - f * dx[q], wy - f * dy[q]
-    return wx, wy
-
-
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _anticipating(
-    state: Any, i: int, wx: float, wy: float, numbers: Any, reach: float, found: int, dx: F8, dy: F8, dist: F8, touch: F8, who: I4
-) -> Any:
+    i: int, vx: F8, vy: F8, old_hx: F8, old_hy: F8, wx: float, wy: float, numbers: Any, fall: F8, per_m: float, found: int, dx: F8, dy: F8, dist: F8,
+    touch: F8, who: I4, order: I4,
+) -> Any:  # fmt: skip
     """The wish and the evasion of people ahead, anticipation velocity model (equations 1-6 of the paper)."""
     hx, hy = wx, wy
     for q in range(found):
         nx, ny = dx[q] / dist[q], dy[q] / dist[q]
-        if wx * nx + wy * ny < 0.0 and state.hx[i] * nx + state.hy[i] * ny < 0.0:
+        if wx * nx + wy * ny < 0.0 and old_hx[i] * nx + old_hy[i] * ny < 0.0:
             continue
-        j = who[q]
-        foreseen = dist[q] - touch[q] - ((state.vx[i] - state.vx[j]) * nx + (state.vy[i] - state.vy[j]) * ny) * numbers[5]
-        f = numbers[1] * (1.0 + 0.5 * (1.0 - (wx * state.hx[j] + wy * state.hy[j]))) * math.exp(-max(0.0, foreseen) / numbers[2])
+        j = order[who[q]]
+        foreseen = dist[q] - touch[q] - ((vx[i] - vx[j]) * nx + (vy[i] - vy[j]) * ny) * numbers[5]
+        f = (1.0 + 0.5 * (1.0 - (wx * old_hx[j] + wy * old_hy[j]))) * falloff(max(0.0, foreseen), fall, per_m)
         # To the left of the wish, unless the other will be there (or straight ahead).
-        side = -wy * (dx[q] + state.vx[j] * numbers[5]) + wx * (dy[q] + state.vy[j] * numbers[5])
+        side = -wy * (dx[q] + vx[j] * numbers[5]) + wx * (dy[q] + vy[j] * numbers[5])
         sign = 1.0 if side < -1e-9 else -1.0
         hx, hy = hx - sign * f * wy, hy + sign * f * wx
     return hx, hy
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _relaxed(hx: float, hy: float, old_x: float, old_y: float, wx: float, wy: float, rate: float) -> Any:
     """The heading a step later: it turns towards the new direction over the reaction time, and at once where only one of both leads on (equation 7)."""
     if (wx * hx + wy * hy) * (wx * old_x + wy * old_y) < 0.0:
@@ -353,41 +353,39 @@ def _relaxed(hx: float, hy: float, old_x: float, old_y: float, wx: float, wy: fl
     return ex / length, ey / length
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _social_force(
-    state: Any, i: int, px: float, py: float, r: float, v0: float, wx: float, wy: float, numbers: Any, dt: float, found: int, dx: F8, dy: F8, dist: F8,
-    touch: F8, who: I4, near: int, wall: I4, walls: F8,
+    i: int, all_vx: F8, all_vy: F8, r: float, v0: float, wx: float, wy: float, numbers: Any, fall: F8, per_m: float, dt: float, found: int, dx: F8, dy: F8,
+    dist: F8, touch: F8, who: I4, order: I4, near: int, wex: F8, wey: F8, wd: F8,
 ) -> Any:  # fmt: skip
     """The step under the social forces; velocity first, then place (semi-implicit Euler), no faster than 1.3 times the desired speed (Helbing, Molnár 1995)."""
-    vx, vy = state.vx[i], state.vy[i]
+    vx, vy = all_vx[i], all_vy[i]
     mass = numbers[5]
     ax, ay = (v0 * wx - vx) / numbers[0], (v0 * wy - vy) / numbers[0]
     for q in range(found):
         nx, ny = -dx[q] / dist[q], -dy[q] / dist[q]
         over = touch[q] - dist[q]
-        f = numbers[1] * math.exp(min(over, OVERLAP_M) / numbers[2])
+        f = falloff(-over, fall, per_m)
         if over > 0.0:
+            j = order[who[q]]
             f += numbers[3] * over
-            slip = (state.vx[who[q]] - vx) * -ny + (state.vy[who[q]] - vy) * nx
+            slip = (all_vx[j] - vx) * -ny + (all_vy[j] - vy) * nx
             ax, ay = ax + numbers[4] * over * slip * -ny / mass, ay + numbers[4] * over * slip * nx / mass
         ax, ay = ax + f * nx / mass, ay + f * ny / mass
     for e in range(near):
-        w = wall[e]
-        d, qx, qy = wall_distance(px, py, walls[w, 0], walls[w, 1], walls[w, 2], walls[w, 3])
-        if d > 0.0:
-            nx, ny = (px - qx) / d, (py - qy) / d
-            over = r - d
-            f = numbers[1] * math.exp(min(over, OVERLAP_M) / numbers[2])
-            if over > 0.0:
-                f += numbers[3] * over
-                slip = vx * -ny + vy * nx
-                ax, ay = ax - numbers[4] * over * slip * -ny / mass, ay - numbers[4] * over * slip * nx / mass
-            ax, ay = ax + f * nx / mass, ay + f * ny / mass
+        nx, ny = -wex[e], -wey[e]
+        over = r - wd[e]
+        f = falloff(-over, fall, per_m)
+        if over > 0.0:
+            f += numbers[3] * over
+            slip = vx * -ny + vy * nx
+            ax, ay = ax - numbers[4] * over * slip * -ny / mass, ay - numbers[4] * over * slip * nx / mass
+        ax, ay = ax + f * nx / mass, ay + f * ny / mass
     vx, vy = vx + ax * dt, vy + ay * dt
     v = math.sqrt(vx * vx + vy * vy)
     most = 1.3 * v0
     if v > most:
-        vx, vy = vx * most / max(v, 1e-12), vy * most / max(v, 1e-12)
+        vx, vy = vx * most / v, vy * most / v
     return vx * dt, vy * dt
 
 
@@ -452,5 +450,7 @@ def place_cells(x: F8, y: F8, level: U1, plan: Any, walls: F8) -> Any:
     """(n,) the free cell of each place; -1 off the ground."""
     out = np.empty(len(x), np.int32)
     for i in range(len(x)):
-        out[i] = cell_at(x[i], y[i], np.int64(level[i]), -1, plan, walls)
+        out[i] = cell_at(
+            x[i], y[i], np.int64(level[i]), -1, plan.cid, plan.x, plan.y, plan.near_start, plan.near_item, plan.x0, plan.y0, plan.cell, plan.nx, plan.ny, walls
+        )  # fmt: skip
     return out

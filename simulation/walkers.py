@@ -35,6 +35,8 @@ STUCK_S: Final = 30.0
 STUCK_M: Final = 0.5
 REGROUP_STEPS: Final = 32
 """Every so many steps the rows are put in the order of the cells, so that neighbours lie together in memory."""
+FALL_PER_M: Final = 2000.0
+"""Entries a metre of the table of repulsion: a range of 0.1 m is met within 3e-6 of its value."""
 MAX_BODIES: Final = 5_000_000
 MAX_GRID: Final = 40_000_000
 SPEED_MPS: Final = (0.1, 3.0)
@@ -89,7 +91,9 @@ class Walkers:
         self.model: Model = CollisionFreeSpeed() if model is None else model
         check_model(self.model, step_s)
         if not (0 < most_speed_mps <= SPEED_MPS[1] and 0 < most_radius_m <= RADIUS_M[1]):
-            raise InvalidInput(f"walkers: speeds up to {most_speed_mps} m/s, radii up to {most_radius_m} m; at most {SPEED_MPS[1]} and {RADIUS_M[1]}, above 0")
+            raise InvalidInput(
+                f"walkers: speeds up to {most_speed_mps} m/s, radii up to {most_radius_m} m; at most {SPEED_MPS[1]} and {RADIUS_M[1]}, above 0"
+            )
         self.most_speed_mps, self.most_radius_m = most_speed_mps, most_radius_m
         self.threads = threads
         seeds = [floor.cells_in(goal.level, goal.area) for goal in goals]
@@ -106,12 +110,20 @@ class Walkers:
         width, depth = floor.nx * floor.cell_m, floor.ny * floor.cell_m
         self._nx, self._ny = math.ceil(width / size), math.ceil(depth / size)
         if self._nx * self._ny * floor.levels > MAX_GRID:
-            raise LimitExceeded(f"walkers: {floor.levels} levels of {self._nx} x {self._ny} cells of {size:.2f} m; at most {MAX_GRID}, cut the floor into parts")
+            raise LimitExceeded(
+                f"walkers: {floor.levels} levels of {self._nx} x {self._ny} cells of {size:.2f} m; at most {MAX_GRID}, cut the floor into parts"
+            )
         near = ground_kernels.list_walls(
             floor.walls, floor.wall_level, floor.x0, floor.y0, size, self._nx, self._ny, floor.levels, sight + size * math.sqrt(0.5)
         )
         self._near_wall: tuple[I4, I4] = near
         self._size, self._span = size, math.ceil(sight / size)
+        if int(np.diff(near[0]).max()) > walker_kernels.NEAR_WALLS:
+            raise LimitExceeded(
+                f"walkers: {int(np.diff(near[0]).max())} walls within sight of one place; at most {walker_kernels.NEAR_WALLS}, simplify the plan"
+            )
+        gaps = np.arange(int((self.model.reach_m() + walker_kernels.FALL_FROM_M) * FALL_PER_M) + 2) / FALL_PER_M - walker_kernels.FALL_FROM_M
+        self._fall: F8 = self.model.repulsion_at(gaps)
         self._start = np.zeros(self._nx * self._ny * floor.levels + 1, np.int32)
         self._plan = Plan(
             floor.cid, floor.x, floor.y, floor.pace, floor.near_start, floor.near_item, self.aim, floor.x0, floor.y0, floor.cell_m, floor.nx, floor.ny
@@ -185,7 +197,9 @@ class Walkers:
         found = np.isin(self.rows["id"], wanted)
         if int(found.sum()) != len(wanted):
             missing = np.setdiff1d(wanted, self.rows["id"])
-            raise NotFound(f"remove: body {missing[0]} is not on the floor ({len(missing)} of {len(wanted)} are not); it has left, rides or never was")
+            raise NotFound(
+                f"remove: body {missing[0]} is not on the floor ({len(missing)} of {len(wanted)} are not); it has left, rides or never was"
+            )
         self._keep(~found)
 
     def send(self, ids: npt.ArrayLike, goal: int) -> None:
@@ -217,7 +231,7 @@ class Walkers:
             cells = self._sort()
             walker_kernels.advance(
                 self._state(), cells, self._plan, self.model.kind, self.model.numbers(), self.model.reach_m(), self.model.headway_s(), self._radius, self._cap,
-                self.step_s, self._sx, self._sy, self.rows["cell"], *(self._next[name] for name in _MOVING),
+                self.step_s, self._fall, FALL_PER_M, self._sx, self._sy, self._sr, self.rows["cell"], *(self._next[name] for name in _MOVING),
             )  # fmt: skip
             for name in _MOVING:
                 self.rows[name], self._next[name] = self._next[name], self.rows[name]
@@ -333,7 +347,7 @@ class Walkers:
         n = len(self)
         self._next = {name: self._next[name][:n] if len(self._next[name]) >= n else np.zeros(n) for name in _MOVING}
         self._order = np.zeros(n, np.int32) if len(self._order) < n else self._order[:n]
-        self._key, self._sx, self._sy = np.zeros(n, np.int32), np.zeros(n), np.zeros(n)
+        self._key, self._sx, self._sy, self._sr = np.zeros(n, np.int32), np.zeros(n), np.zeros(n), np.zeros(n)
         radius = self.rows["radius"]
         self._radius = float(radius.max(initial=RADIUS_M[0]))
         least = float(radius.min(initial=self._radius)) - 0.5 * OVERLAP_M
@@ -343,9 +357,7 @@ class Walkers:
 
     def _state(self) -> State:
         r = self.rows
-        return State(
-            r["x"], r["y"], r["vx"], r["vy"], r["hx"], r["hy"], r["speed"], r["radius"], r["level"], r["goal"]
-        )
+        return State(r["x"], r["y"], r["vx"], r["vy"], r["hx"], r["hy"], r["speed"], r["radius"], r["level"], r["goal"])
 
     def _sort(self) -> Cells:
         r, floor = self.rows, self.floor
