@@ -133,6 +133,76 @@ def _room(n: int, density: float, repeats: int, python: str | None) -> dict[str,
     return result | {"overlap_m": round(overlap[0], 4), "wall_overlap_m": round(overlap[1], 4), "threads": numba.get_num_threads()}
 
 
+def _grid(free: Any, pitch: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Places on a jittered triangular grid over (multi)polygons that leave room for a body."""
+    shapely.prepare(free)
+    ax, ay, bx, by = free.bounds
+    x, y = np.meshgrid(np.arange(ax, bx, pitch), np.arange(ay, by, 0.866 * pitch))
+    x[1::2] += 0.5 * pitch
+    jitter = 0.3 * (pitch - 2 * RADIUS_M - 0.02)
+    place = np.column_stack([x.ravel(), y.ravel()]) + rng.uniform(-jitter, jitter, (x.size, 2))
+    return place[shapely.contains_xy(free, place[:, 0], place[:, 1])]
+
+
+def festival(people: int, rng: np.random.Generator) -> tuple[Floor, list[Goal], npt.NDArray[np.float64], npt.NDArray[np.intp]]:
+    """A ground with four stages, a fence every 100 m with gaps and forty bars; places at 0.5/m2 in the mean, a twentieth of them at 4/m2 before the stages."""
+    side = math.sqrt(people / 0.5)
+    ground = box(0, 0, side, side)
+    stages = [box(x * side - 12, y * side - 8, x * side + 12, y * side + 8) for x in (0.25, 0.75) for y in (0.25, 0.75)]
+    depth = 0.05 * people / 4 / 4.0 / 40.0
+    fronts = [box(x - 20, y - 10 - depth, x + 20, y - 10) for x, y in ((s.centroid.x, s.centroid.y) for s in stages)]
+    bars = [box(x - 5, y - 1.5, x + 5, y + 1.5) for x, y in rng.uniform(30, side - 30, (40, 2))]
+    fences = [box(x - 0.1, y + 15, x + 0.1, y + 85) for x in np.arange(100, side - 20, 200) for y in np.arange(0, side - 100, 100)]
+    busy = shapely.union_all([area.buffer(3) for area in [*stages, *fronts]])
+    things = shapely.union_all(stages + [thing for thing in bars + fences if not thing.intersects(busy)])
+    walkable = ground.difference(things)
+    free = walkable.buffer(-RADIUS_M - 0.05, join_style="mitre")
+    dense = np.concatenate([_grid(front, math.sqrt(1 / (0.866 * 4.0)), rng) for front in fronts])
+    open_ground = free.difference(shapely.union_all([front.buffer(0.6) for front in fronts]))
+    rest = people - len(dense)
+    pitch = math.sqrt(open_ground.area / (0.866 * rest)) * 0.998
+    thin = _grid(open_ground, pitch, rng)
+    thin = thin[np.sort(rng.choice(len(thin), min(rest, len(thin)), replace=False))]
+    goals = [Goal(f"stage {k}", 0, box(*front.bounds), leave=False) for k, front in enumerate(fronts)] + [
+        Goal("west", 0, box(0, side / 2 - 30, 2, side / 2 + 30)), Goal("east", 0, box(side - 2, side / 2 - 30, side, side / 2 + 30))
+    ]  # fmt: skip
+    goal = np.concatenate([rng.integers(4, 6, len(dense)), rng.integers(0, 6, len(thin))])
+    return Floor.of([walkable], cell_m=1.0), goals, np.concatenate([dense, thin]), goal
+
+
+def million(people: int, steps: int, *, step_s: float = 0.1) -> dict[str, object]:
+    """Real time of a festival: simulated seconds a second, everybody on the way to somewhere else."""
+    rng = np.random.default_rng(5)
+    began = time.perf_counter()
+    floor, goals, place, goal = festival(people, rng)
+    walkers = Walkers(floor, goals, step_s=step_s)
+    walkers.add(place[:, 0], place[:, 1], goal=goal, speed_mps=np.clip(rng.normal(1.34, 0.26, len(place)), 0.5, 2.0), radius_m=RADIUS_M)
+    built_s = time.perf_counter() - began
+    bodies = len(walkers)
+    walkers.step(3)
+    rounds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        walkers.step(steps)
+        rounds.append((time.perf_counter() - began) / steps)
+    took = statistics.median(rounds)
+    return {
+        "name": "crowd_festival", "n": bodies, "real_time": round(step_s / took, 2), "best_real_time": round(step_s / min(rounds), 2),
+        "ns_an_agent_step": round(took / bodies * 1e9), "step_s": step_s, "built_s": round(built_s, 1), "overlap_m": round(walkers.overlap_m()[0], 4),
+        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024), "threads": numba.get_num_threads(),
+    }  # fmt: skip
+
+
+def growth(repeats: int) -> dict[str, object]:
+    """Cost of an agent-step at 10,000 and at 1,000,000 people at equal density (the festival without its dense fronts would be another; this is the same)."""
+    small, large = [], []
+    for _ in range(repeats):
+        small.append(float(str(million(10_000, 40)["ns_an_agent_step"])))
+        large.append(float(str(million(1_000_000, 3)["ns_an_agent_step"])))
+    a, b = statistics.median(small), statistics.median(large)
+    return {"name": "crowd_growth", "ns_at_10k": a, "ns_at_1m": b, "ratio": round(b / a, 2)}
+
+
 def run(*, n: int = 20_000, repeats: int = 5) -> None:
     python = os.environ.get(PEER)
     if python is None:

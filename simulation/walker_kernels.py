@@ -78,6 +78,8 @@ class State(NamedTuple):
     radius: Any
     level: Any
     goal: Any
+    start_step: Any
+    step: int
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -202,9 +204,9 @@ def advance(
     """
     # Fields of tuples are counted references at every use: taken out once.
     order, start, walls, wall_start, wall_item = cells.order, cells.start, cells.walls, cells.wall_start, cells.wall_item
-    grid_x0, grid_y0, grid, grid_nx, grid_ny, span = cells.x0, cells.y0, cells.size, cells.nx, cells.ny, cells.span
+    grid_x0, grid_y0, grid, grid_nx, grid_ny = cells.x0, cells.y0, cells.size, cells.nx, cells.ny
     x, y, vx, vy, old_hx, old_hy = state.x, state.y, state.vx, state.vy, state.hx, state.hy
-    speed, radius, level_of, goal_of = state.speed, state.radius, state.level, state.goal
+    speed, radius, level_of, goal_of, start_step, now = state.speed, state.radius, state.level, state.goal, state.start_step, state.step
     cid, cx, cy, pace, near_start, near_item, aim = plan.cid, plan.x, plan.y, plan.pace, plan.near_start, plan.near_item, plan.aim
     x0, y0, raster, nx, ny = plan.x0, plan.y0, plan.cell, plan.nx, plan.ny
     n, per_grid = len(order), 1.0 / grid
@@ -228,7 +230,7 @@ def advance(
             v0 = speed[i] * pace[here]
             wx = wy = 0.0
             goal = goal_of[i]
-            if goal >= 0:
+            if goal >= 0 and now > start_step[i]:
                 target = aim[goal, here]
                 if target >= 0:
                     wx, wy = cx[target] - px, cy[target] - py
@@ -426,10 +428,10 @@ def wall_overlap(state: State, cells: Cells) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def mark_progress(x: F8, y: F8, goal: Any, mark_x: F8, mark_y: F8, mark_step: I4, step: int, far: float) -> None:
-    """Who stands by choice (goal below 0), or has got on by `far` metres since the last mark, is marked here and now."""
+def mark_progress(x: F8, y: F8, goal: Any, mark_x: F8, mark_y: F8, mark_step: I4, start_step: I4, step: int, far: float) -> None:
+    """Who stands by choice (goal below 0, or not started yet), or has got on by `far` metres since the last mark, is marked here and now."""
     for i in range(len(x)):
-        if goal[i] < 0 or (x[i] - mark_x[i]) ** 2 + (y[i] - mark_y[i]) ** 2 > far * far:
+        if goal[i] < 0 or step <= start_step[i] or (x[i] - mark_x[i]) ** 2 + (y[i] - mark_y[i]) ** 2 > far * far:
             mark_x[i], mark_y[i], mark_step[i] = x[i], y[i], step
 
 

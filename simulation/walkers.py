@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -35,6 +36,12 @@ STUCK_S: Final = 30.0
 STUCK_M: Final = 0.5
 REGROUP_STEPS: Final = 32
 """Every so many steps the rows are put in the order of the cells, so that neighbours lie together in memory."""
+JAM_SHARE: Final = 0.3
+"""Who walks below this share of the desired speed stands in a jam."""
+JAM_M: Final = 1.2
+JAM_PER_M2: Final = 2.0
+JAM_DEAR: Final = 8
+"""With JAM_PER_M2 people standing on a block JAM_M wide or more, steps there cost so many times as much: some 0.17 m/s against 1.34."""
 FALL_PER_M: Final = 2000.0
 """Entries a metre of the table of repulsion: a range of 0.1 m is met within 3e-6 of its value."""
 MAX_BODIES: Final = 5_000_000
@@ -46,6 +53,7 @@ PLACE_GAP_M: Final = 1e-6
 _ROWS: Final[dict[str, Any]] = {
     "id": np.int64, "level": np.uint8, "goal": np.int16, "x": np.float64, "y": np.float64, "vx": np.float64, "vy": np.float64, "hx": np.float64,
     "hy": np.float64, "speed": np.float64, "radius": np.float64, "cell": np.int32, "mark_x": np.float64, "mark_y": np.float64, "mark_step": np.int32,
+    "start_step": np.int32,
 }  # fmt: skip
 _MOVING: Final = ("x", "y", "vx", "vy", "hx", "hy")
 
@@ -79,13 +87,14 @@ class WalkersReport:
 class Walkers:
     """Bodies that walk a floor under one model.
 
-    threads: processor threads (None: all); the result does not depend on it. cells_per_reach: neighbours' cells are the sight divided by this.
+    threads: processor threads (None: all); the result does not depend on it. jam_s: every so many seconds all ways are found anew, ground where people
+    stand being dear (None: the shortest ways for ever). cells_per_reach: neighbours' cells are the sight divided by this.
     Raises InvalidInput for goals off the floor or that nothing leads to, and for a step too large for the model.
     """
 
     def __init__(
         self, floor: Floor, goals: Sequence[Goal], *, model: Model | None = None, step_s: float = 0.05, threads: int | None = None, most_speed_mps: float = 2.0,
-        most_radius_m: float = 0.25, cells_per_reach: int = 2,
+        most_radius_m: float = 0.25, jam_s: float | None = None, cells_per_reach: int = 2,
     ) -> None:  # fmt: skip
         self.floor, self.goals, self.step_s = floor, tuple(goals), step_s
         self.model: Model = CollisionFreeSpeed() if model is None else model
@@ -95,7 +104,7 @@ class Walkers:
                 f"walkers: speeds up to {most_speed_mps} m/s, radii up to {most_radius_m} m; at most {SPEED_MPS[1]} and {RADIUS_M[1]}, above 0"
             )
         self.most_speed_mps, self.most_radius_m = most_speed_mps, most_radius_m
-        self.threads = threads
+        self.threads, self.jam_s = threads, jam_s
         seeds = [floor.cells_in(goal.level, goal.area) for goal in goals]
         for goal, cells in zip(goals, seeds, strict=True):
             if not len(cells):
@@ -150,9 +159,10 @@ class Walkers:
 
     def add(
         self, x_m: npt.ArrayLike, y_m: npt.ArrayLike, *, goal: npt.ArrayLike, level: npt.ArrayLike = 0, speed_mps: npt.ArrayLike = 1.34,
-        radius_m: npt.ArrayLike = 0.2,
+        radius_m: npt.ArrayLike = 0.2, start_s: npt.ArrayLike = 0.0,
     ) -> I8:  # fmt: skip
-        """Add bodies at places (n,), metres; the other arguments are one value or (n,). goal: number of a goal, -1 for who stands. Their ids, in order.
+        """Add bodies at places (n,), metres; the other arguments are one value or (n,). goal: number of a goal, -1 for who stands.
+        start_s: pre-movement time; until then from now on they stand. Their ids, in order.
 
         Raises InvalidInput that names the first offender for a place in or behind a wall or on another body, a level or goal that is not there, a goal
         that no way leads to, a speed or radius out of bounds; then nobody is added.
@@ -166,14 +176,16 @@ class Walkers:
         try:
             levels, goals = np.broadcast_to(np.asarray(level, np.int64), n), np.broadcast_to(np.asarray(goal, np.int64), n)
             speed, radius = np.broadcast_to(np.asarray(speed_mps, np.float64), n), np.broadcast_to(np.asarray(radius_m, np.float64), n)
+            wait = np.broadcast_to(np.asarray(start_s, np.float64), n)
         except ValueError:
-            raise InvalidInput(f"add: level, goal, speed and radius of {n} bodies; must be one value or ({n},) each") from None
+            raise InvalidInput(f"add: level, goal, speed, radius and start of {n} bodies; must be one value or ({n},) each") from None
         fast, wide = min(SPEED_MPS[1], self.most_speed_mps), min(RADIUS_M[1], self.most_radius_m)
         for name, bad, rule in (
             ("place", ~(np.isfinite(x) & np.isfinite(y)), "must be finite metres"),
             ("level", (levels < 0) | (levels >= self.floor.levels), f"there are levels 0 to {self.floor.levels - 1}"),
             ("goal", (goals < -1) | (goals >= len(self.goals)), f"there are goals 0 to {len(self.goals) - 1}, and -1 for who stands"),
             ("speed", ~((speed >= SPEED_MPS[0]) & (speed <= fast)), f"must be {SPEED_MPS[0]} to {fast} m/s"),
+            ("pre-movement time", ~((wait >= 0.0) & (wait <= 86_400.0)), "must be 0 s to a day"),
             ("radius", ~((radius >= RADIUS_M[0]) & (radius <= wide)), f"must be {RADIUS_M[0]} to {wide} m"),
         ):
             if bad.any():
@@ -182,7 +194,7 @@ class Walkers:
                     f"add: body {k} at ({x[k]:.3f}, {y[k]:.3f}), level {levels[k]}, goal {goals[k]}, {speed[k]} m/s, radius {radius[k]} m: {name} {rule}"
                 )
         ids = np.arange(self._next_id, self._next_id + n, dtype=np.int64)
-        self._append(ids, x, y, levels, goals, speed, radius)
+        self._append(ids, x, y, levels, goals, speed, radius, np.round(wait / self.step_s))
         try:
             self._check_new(len(self) - n)
         except InvalidInput:
@@ -225,6 +237,8 @@ class Walkers:
         self.step_number += 1
         if len(self.hops):
             self.hops.serve(self)
+        if self.jam_s is not None and self.step_number % max(1, round(self.jam_s / self.step_s)) == 0:
+            self._feel_jams()
         if len(self):
             if self.step_number % REGROUP_STEPS == 0:
                 self._regroup()
@@ -238,10 +252,26 @@ class Walkers:
             self._leave()
         if self.step_number % max(1, round(1.0 / self.step_s)) == 0 and len(self):
             r = self.rows
-            walker_kernels.mark_progress(r["x"], r["y"], r["goal"], r["mark_x"], r["mark_y"], r["mark_step"], self.step_number, STUCK_M)
+            walker_kernels.mark_progress(
+                r["x"], r["y"], r["goal"], r["mark_x"], r["mark_y"], r["mark_step"], r["start_step"], self.step_number, STUCK_M
+            )
             patience, second = round(STUCK_S / self.step_s), max(1, round(1.0 / self.step_s))
             still = self.step_number - r["mark_step"]
             self._ever_stuck += int(np.count_nonzero((still >= patience) & (still < patience + second)))
+
+    def _feel_jams(self) -> None:
+        """Find the ways anew: a step onto ground costs up to JAM_DEAR times as much, the more people stand there who want to get on."""
+        r, floor = self.rows, self.floor
+        slow = (r["goal"] >= 0) & (r["vx"] ** 2 + r["vy"] ** 2 < (JAM_SHARE * r["speed"]) ** 2) & (self.step_number > r["start_step"])
+        spread = max(1, round(JAM_M / floor.cell_m))
+        block = np.zeros((floor.levels, floor.ny // spread + 1, floor.nx // spread + 1))
+        g = floor.raster
+        where = g // (floor.nx * floor.ny), g // floor.nx % floor.ny // spread, g % floor.nx // spread
+        np.add.at(block, tuple(axis[r["cell"][slow]] for axis in where), 1.0)
+        per_m2 = block[where] / (spread * floor.cell_m) ** 2
+        load = np.clip(1 + np.floor((JAM_DEAR - 1) * per_m2 / JAM_PER_M2), 1, JAM_DEAR).astype(np.int32)
+        self.aim, self.distance_m = floor.solve(self._seeds, load=load)
+        self._plan = self._plan._replace(aim=self.aim)
 
     def _leave(self) -> None:
         """Who stands in a goal that is left is gone."""
@@ -302,7 +332,8 @@ class Walkers:
         """Everything that changes, for `resume`; the floor, the goals and the model are not in it."""
         out = io.BytesIO()
         counts = np.array([self.step_number, self._next_id, self._ever_stuck], np.int64)
-        np.savez(out, counts=counts, left=self._left, hops=self.hops.state(), model=np.array(self._made_of()), **self.rows)
+        ways = {"aim": self.aim, "distance": self.distance_m} if self.jam_s is not None else {}
+        np.savez(out, counts=counts, **ways, left=self._left, hops=self.hops.state(), model=np.array(self._made_of()), **self.rows)
         return out.getvalue()
 
     def resume(self, saved: bytes) -> None:
@@ -313,26 +344,30 @@ class Walkers:
             made_of = str(arrays["model"])
             rows = {name: np.ascontiguousarray(arrays[name], dtype) for name, dtype in _ROWS.items()}
             counts, left, hops = arrays["counts"].tolist(), arrays["left"], arrays["hops"]
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InvalidInput(f"resume: {len(saved)} bytes are not a checkpoint of walkers ({error}); pass what checkpoint() gave") from None
         if made_of != self._made_of():
             raise InvalidInput(f"resume: the checkpoint is of {made_of}; these are {self._made_of()}: build them alike")
         self.rows, self._left = rows, left.astype(np.int64)
         self.step_number, self._next_id, self._ever_stuck = (int(count) for count in counts)
         self.hops.restore(hops)
+        if self.jam_s is not None:
+            self.aim, self.distance_m = np.ascontiguousarray(arrays["aim"], np.int32), np.ascontiguousarray(arrays["distance"], np.float32)
+            self._plan = self._plan._replace(aim=self.aim)
         self._resize()
 
     def _made_of(self) -> str:
-        floor = hashlib.sha256(self.floor.walls.tobytes() + self.floor.raster.tobytes() + self.aim.tobytes()).hexdigest()[:16]
-        return f"floor {floor}, {len(self.goals)} goals, {self.model}, steps of {self.step_s} s, cells of {self._size} m"
+        floor = hashlib.sha256(self.floor.walls.tobytes() + self.floor.raster.tobytes() + b"".join(s.tobytes() for s in self._seeds)).hexdigest()[:16]
+        return f"floor {floor}, {len(self.goals)} goals, {self.model}, steps of {self.step_s} s, jams every {self.jam_s} s, cells of {self._size} m"
 
     # -- inside
 
-    def _append(self, ids: I8, x: F8, y: F8, level: Any, goal: Any, speed: Any, radius: Any) -> None:
+    def _append(self, ids: I8, x: F8, y: F8, level: Any, goal: Any, speed: Any, radius: Any, wait_steps: Any = 0) -> None:
         n, floor = len(ids), self.floor
         new: dict[str, Any] = {name: np.zeros(n, dtype) for name, dtype in _ROWS.items()}
         new |= {"id": ids, "x": x, "y": y, "level": level, "goal": goal, "speed": speed, "radius": radius, "mark_x": x, "mark_y": y}
         new["mark_step"] = np.full(n, self.step_number)
+        new["start_step"] = self.step_number + np.asarray(wait_steps)
         new["cell"] = walker_kernels.place_cells(x, y, np.asarray(level, np.uint8), self._plan, floor.walls)
         for name, dtype in _ROWS.items():
             self.rows[name] = np.concatenate([self.rows[name], np.asarray(new[name], dtype)])
