@@ -68,9 +68,7 @@ def _passage(walkers: Walkers, x_from: float, x_to: float, limit_s: float) -> fl
     while len(walkers) and walkers.time_s < limit_s and len(crossed) < 2:
         walkers.step()
         now = float(walkers.rows["x"][0]) if len(walkers) else x_to
-        for mark in (x_from, x_to):
-            if before < mark <= now:
-                crossed.append(walkers.time_s - walkers.step_s * (now - mark) / (now - before))
+        crossed += [walkers.time_s - walkers.step_s * (now - mark) / (now - before) for mark in (x_from, x_to) if before < mark <= now]
         before = now
     return crossed[1] - crossed[0] if len(crossed) == 2 else float("inf")
 

@@ -31,6 +31,7 @@ F8 = npt.NDArray[np.float64]
 I4 = npt.NDArray[np.int32]
 I8 = npt.NDArray[np.int64]
 
+ARRIVED_M: Final = 0.06
 STUCK_S: Final = 30.0
 """Who wants to walk and has not got on by STUCK_M for so long counts as stuck."""
 STUCK_M: Final = 0.5
@@ -44,6 +45,8 @@ JAM_DEAR: Final = 8
 """With JAM_PER_M2 people standing on a block JAM_M wide or more, steps there cost so many times as much: some 0.17 m/s against 1.34."""
 FALL_PER_M: Final = 2000.0
 """Entries a metre of the table of repulsion: a range of 0.1 m is met within 3e-6 of its value."""
+SERIAL_BELOW: Final = 2000
+"""Fewer bodies walk on one thread: waiting for others would take longer."""
 MAX_BODIES: Final = 5_000_000
 MAX_GRID: Final = 40_000_000
 SPEED_MPS: Final = (0.1, 3.0)
@@ -84,6 +87,11 @@ class WalkersReport:
     lost: tuple[int, ...]
 
 
+def _inner(area: BaseGeometry) -> BaseGeometry:
+    inner = area.buffer(-ARRIVED_M, join_style="mitre")
+    return area if inner.is_empty else inner
+
+
 class Walkers:
     """Bodies that walk a floor under one model.
 
@@ -105,7 +113,8 @@ class Walkers:
             )
         self.most_speed_mps, self.most_radius_m = most_speed_mps, most_radius_m
         self.threads, self.jam_s = threads, jam_s
-        seeds = [floor.cells_in(goal.level, goal.area) for goal in goals]
+        # Who comes as near to a seed's centre as they ever do is inside the area.
+        seeds = [floor.cells_in(goal.level, _inner(goal.area)) for goal in goals]
         for goal, cells in zip(goals, seeds, strict=True):
             if not len(cells):
                 raise InvalidInput(f"goal {goal.name}: no cell of level {goal.level} lies in it; put it on walkable ground")
@@ -225,8 +234,8 @@ class Walkers:
     def step(self, count: int = 1) -> None:
         """`count` steps of `step_s`: hops, one generation of the model, who has come to a goal that is left."""
         before = numba.get_num_threads()
-        if self.threads is not None:
-            numba.set_num_threads(min(self.threads, numba.config.NUMBA_NUM_THREADS))
+        wanted = before if self.threads is None else min(self.threads, numba.config.NUMBA_NUM_THREADS)
+        numba.set_num_threads(wanted if len(self) >= SERIAL_BELOW else 1)
         try:
             for _ in range(count):
                 self._one_step()
@@ -392,7 +401,9 @@ class Walkers:
 
     def _state(self) -> State:
         r = self.rows
-        return State(r["x"], r["y"], r["vx"], r["vy"], r["hx"], r["hy"], r["speed"], r["radius"], r["level"], r["goal"])
+        return State(
+            r["x"], r["y"], r["vx"], r["vy"], r["hx"], r["hy"], r["speed"], r["radius"], r["level"], r["goal"], r["start_step"], self.step_number
+        )
 
     def _sort(self) -> Cells:
         r, floor = self.rows, self.floor
