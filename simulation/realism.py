@@ -25,6 +25,7 @@ from spatial import measures
 
 F8 = npt.NDArray[np.float64]
 
+RADIUS_M: Final = 0.2
 WIDTHS_M: Final = (0.8, 1.0, 1.2, 1.6, 2.0)
 DENSITIES: Final = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 
@@ -34,14 +35,14 @@ def weidmann_mps(density: float) -> float:
     return 1.34 * (1.0 - math.exp(-1.913 * (1.0 / density - 1.0 / 5.4)))
 
 
-def speed_at_density(model: Model, density: float, *, seed: int = 1) -> tuple[float, float]:
+def speed_at_density(model: Model, density: float, *, seed: int = 1, radius_m: float = RADIUS_M) -> tuple[float, float]:
     """(Voronoi density, mean speed) in the middle of a corridor 4 m wide that is filled at about this density, after 4 s, over 2 s."""
     rng = np.random.default_rng(seed)
     ground = box(0, 0, 60, 4)
     walkers = Walkers(Floor.of([ground], cell_m=0.25), [Goal("end", 0, box(59, 0, 60, 4))], model=model)
     n = round(density * 40 * 4)
-    place = spread(ground, n, rng=rng, within=box(0, 0, 40, 4))
-    walkers.add(place[:, 0], place[:, 1], goal=0, speed_mps=walking_speeds(n, rng=rng))
+    place = spread(ground, n, rng=rng, within=box(0, 0, 40, 4), radius_m=radius_m)
+    walkers.add(place[:, 0], place[:, 1], goal=0, speed_mps=walking_speeds(n, rng=rng), radius_m=radius_m)
     walkers.step(round(4.0 / walkers.step_s))
     recorder = Recorder(walkers, every=max(1, round(0.1 / walkers.step_s)))
     recorder.run(6.0)
@@ -79,13 +80,13 @@ def fundamental_diagram(model: Model, data_dir: Path | None, *, seed: int = 1) -
     return found
 
 
-def bottleneck_flow(model: Model, width_m: float, *, people: int = 120, seed: int = 1) -> float:
+def bottleneck_flow(model: Model, width_m: float, *, people: int = 120, seed: int = 1, radius_m: float = RADIUS_M) -> float:
     """People a second through a door of a width, 1 m deep: (N - 1) over the time from the first to the last of the middle 60 %."""
     rng = np.random.default_rng(seed)
     ground = shapely.union_all([box(0, 0, 9, 9), box(9, 4.5 - width_m / 2, 10, 4.5 + width_m / 2), box(10, 0, 15, 9)])
     walkers = Walkers(Floor.of([ground], cell_m=0.2), [Goal("out", 0, box(13, 0, 15, 9))], model=model)
-    place = spread(ground, people, rng=rng, within=box(1, 0.5, 8, 8.5))
-    walkers.add(place[:, 0], place[:, 1], goal=0, speed_mps=walking_speeds(people, rng=rng))
+    place = spread(ground, people, rng=rng, within=box(1, 0.5, 8, 8.5), radius_m=radius_m)
+    walkers.add(place[:, 0], place[:, 1], goal=0, speed_mps=walking_speeds(people, rng=rng), radius_m=radius_m)
     recorder = Recorder(walkers, every=2)
     recorder.run(400.0)
     passed = measures.passings(recorder.recording().on(), ((9.5, 4.5 - width_m / 2), (9.5, 4.5 + width_m / 2)))

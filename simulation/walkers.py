@@ -376,7 +376,7 @@ class Walkers:
         new: dict[str, Any] = {name: np.zeros(n, dtype) for name, dtype in _ROWS.items()}
         new |= {"id": ids, "x": x, "y": y, "level": level, "goal": goal, "speed": speed, "radius": radius, "mark_x": x, "mark_y": y}
         new["mark_step"] = np.full(n, self.step_number)
-        new["start_step"] = self.step_number + np.asarray(wait_steps)
+        new["start_step"] = self.step_number + np.broadcast_to(wait_steps, n)
         new["cell"] = walker_kernels.place_cells(x, y, np.asarray(level, np.uint8), self._plan, floor.walls)
         for name, dtype in _ROWS.items():
             self.rows[name] = np.concatenate([self.rows[name], np.asarray(new[name], dtype)])
