@@ -25,6 +25,7 @@ from shapely.geometry import Polygon, box
 
 from benchmarks.harness import compare
 from simulation.floor import Floor
+from simulation.placing import spread, walking_speeds
 from simulation.walkers import Goal, Walkers
 
 STEP_S = 0.05
@@ -45,26 +46,6 @@ def room(area_m2: float) -> tuple[Polygon, Polygon]:
     walkable = box(0, 0, side, side).difference(shapely.union_all(things))
     assert isinstance(walkable, Polygon)
     return walkable, box(side - 1.5, 0.5, side - 0.5, side - 0.5)
-
-
-def stand(walkable: Polygon, keep_off: Polygon, n: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """(n, 2) places on a jittered triangular grid as wide as n allow, bodies clear of walls and of each other."""
-    free = walkable.difference(keep_off.buffer(0.5)).buffer(-RADIUS_M - 0.02)
-    shapely.prepare(free)
-    ax, ay, bx, by = free.bounds
-    pitch = math.sqrt(free.area / (0.866 * n))
-    while True:
-        rows = np.arange(ay, by, 0.866 * pitch)
-        x, y = np.meshgrid(np.arange(ax, bx, pitch), rows)
-        x[1::2] += 0.5 * pitch
-        x, y = x.ravel(), y.ravel()
-        jitter = 0.3 * (pitch - 2 * RADIUS_M - 0.02)
-        x, y = x + rng.uniform(-jitter, jitter, len(x)), y + rng.uniform(-jitter, jitter, len(y))
-        ok = np.flatnonzero(shapely.contains_xy(free, x, y))
-        if len(ok) >= n:
-            chosen = np.sort(rng.choice(ok, n, replace=False))
-            return np.column_stack([x[chosen], y[chosen]])
-        pitch *= 0.995
 
 
 class Peer:
@@ -109,8 +90,8 @@ def _timed(walkers: Walkers, steps: int) -> float:
 def _room(n: int, density: float, repeats: int, python: str | None) -> dict[str, object]:
     rng = np.random.default_rng(11)
     walkable, way_out = room(n / density)
-    place = stand(walkable, way_out, n, rng)
-    speed = np.clip(rng.normal(1.34, 0.26, n), 0.5, 2.0)
+    place = spread(walkable, n, rng=rng, radius_m=RADIUS_M, within=walkable.difference(way_out.buffer(0.5)))
+    speed = walking_speeds(n, rng=rng)
     walkers = Walkers(Floor.of([walkable]), [Goal("east", 0, way_out)], step_s=STEP_S)
     walkers.add(place[:, 0], place[:, 1], goal=0, speed_mps=speed, radius_m=RADIUS_M)
     name = f"crowd_{density:g}_per_m2"
@@ -176,7 +157,7 @@ def million(people: int, steps: int, *, step_s: float = 0.1) -> dict[str, object
     began = time.perf_counter()
     floor, goals, place, goal = festival(people, rng)
     walkers = Walkers(floor, goals, step_s=step_s)
-    walkers.add(place[:, 0], place[:, 1], goal=goal, speed_mps=np.clip(rng.normal(1.34, 0.26, len(place)), 0.5, 2.0), radius_m=RADIUS_M)
+    walkers.add(place[:, 0], place[:, 1], goal=goal, speed_mps=walking_speeds(len(place), rng=rng), radius_m=RADIUS_M)
     built_s = time.perf_counter() - began
     bodies = len(walkers)
     walkers.step(3)

@@ -136,13 +136,9 @@ def cell_at(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def falloff(gap: float, fall: F8, per_m: float) -> float:
-    """The repulsion across a gap, metres, from its table: entry k is for a gap of k / per_m - FALL_FROM_M; straight between entries, nothing beyond the last."""
-    at = (gap + FALL_FROM_M) * per_m
-    if at < 0.0:
-        return float(fall[0])
+    """The repulsion across a gap, metres, from its table: entry k is for a gap of k / per_m - FALL_FROM_M; straight between entries; the last two are 0."""
+    at = min(max(0.0, (gap + FALL_FROM_M) * per_m), len(fall) - 2.0)
     k = int(at)
-    if k >= len(fall) - 1:
-        return 0.0
     return float(fall[k] + (at - k) * (fall[k + 1] - fall[k]))
 
 
@@ -209,7 +205,7 @@ def advance(
     speed, radius, level_of, goal_of, start_step, now = state.speed, state.radius, state.level, state.goal, state.start_step, state.step
     cid, cx, cy, pace, near_start, near_item, aim = plan.cid, plan.x, plan.y, plan.pace, plan.near_start, plan.near_item, plan.aim
     x0, y0, raster, nx, ny = plan.x0, plan.y0, plan.cell, plan.nx, plan.ny
-    n, per_grid = len(order), 1.0 / grid
+    n, per_grid, per_s = len(order), 1.0 / grid, 1.0 / dt
     for k in prange(n):
         sx[k] = x[order[k]]
         sy[k] = y[order[k]]
@@ -235,10 +231,8 @@ def advance(
                 if target >= 0:
                     wx, wy = cx[target] - px, cy[target] - py
                     length = math.sqrt(wx * wx + wy * wy)
-                    if length > 0.05:
-                        wx, wy = wx / length, wy / length
-                    else:
-                        wx = wy = 0.0
+                    inverse = 1.0 / length if length > 0.05 else 0.0
+                    wx, wy = wx * inverse, wy * inverse
             walks = v0 > 0.0 and (wx != 0.0 or wy != 0.0)
             if not walks and kind != 2:
                 next_x[i], next_y[i], next_vx[i], next_vy[i] = px, py, 0.0, 0.0
@@ -251,15 +245,22 @@ def advance(
             col, row = min(grid_nx - 1, max(0, int(fx))), min(grid_ny - 1, max(0, int(fy)))
             wide = cut * per_grid
             first, last = max(0, min(col, int(fx - wide))), max(col, min(grid_nx - 1, int(fx + wide)))
-            found = 0
+            # Without a branch: whether somebody is in sight is a toss-up, and a wrong guess costs the processor more than the sums. Unsigned, so that
+            # no index is looked at for being negative.
+            seen = np.uint64(0)
+            me = np.uint64(k)
             for q in range(max(0, min(row, int(fy - wide))), max(row, min(grid_ny - 1, int(fy + wide))) + 1):
                 base = (level * grid_ny + q) * grid_nx
-                for j in range(start[base + first], start[base + last + 1]):
+                for j in range(np.uint64(start[base + first]), np.uint64(start[base + last + 1])):
                     ax, ay = sx[j] - px, sy[j] - py
-                    d2 = ax * ax + ay * ay
-                    if d2 < cut2 and j != k and found < cap:
-                        dx[found], dy[found], dist[found], who[found] = ax, ay, d2, j
-                        found += 1
+                    who[seen] = j
+                    seen += np.uint64((ax * ax + ay * ay < cut2) & (j != me))
+            found = np.int64(seen)
+            for q in range(seen):
+                j = np.uint64(who[q])
+                dx[q], dy[q], touch[q] = sx[j] - px, sy[j] - py, r + sr[j]
+            for q in range(seen):
+                dist[q] = math.sqrt(max(1e-18, dx[q] * dx[q] + dy[q] * dy[q]))
             # Walls: which are near, and whom they hide.
             g = (level * grid_ny + row) * grid_nx + col
             near = 0
@@ -281,12 +282,9 @@ def advance(
                                 hidden = True
                                 break
                     if not hidden:
-                        dx[kept], dy[kept], dist[kept], who[kept] = dx[q], dy[q], dist[q], who[q]
+                        dx[kept], dy[kept], dist[kept], touch[kept], who[kept] = dx[q], dy[q], dist[q], touch[q], who[q]
                         kept += 1
                 found = kept
-            for q in range(found):
-                dist[q] = math.sqrt(max(1e-18, dist[q]))
-                touch[q] = r + sr[who[q]]
             if kind == 2:
                 mx, my = _social_force(i, vx, vy, r, v0, wx, wy, numbers, fall, per_m, dt, found, dx, dy, dist, touch, who, order, near, wex, wey, wd)
                 hx, hy = old_hx[i], old_hy[i]
@@ -304,7 +302,8 @@ def advance(
                         hx, hy = hx - f * wex[e], hy - f * wey[e]
                 length = math.sqrt(hx * hx + hy * hy)
                 if length > 1e-12:
-                    hx, hy = hx / length, hy / length
+                    inverse = 1.0 / length
+                    hx, hy = hx * inverse, hy * inverse
                 else:
                     hx, hy = old_hx[i], old_hy[i]
                 if kind == 1:
@@ -312,13 +311,13 @@ def advance(
                 gap = headway * v0
                 for q in range(found):
                     ahead = dx[q] * hx + dy[q] * hy
-                    if ahead >= 0.0 and abs(dx[q] * hy - dy[q] * hx) <= touch[q]:
-                        gap = min(gap, dist[q] - touch[q])
+                    in_the_way = (ahead >= 0.0) & (abs(dx[q] * hy - dy[q] * hx) <= touch[q])
+                    gap = min(gap, dist[q] - touch[q] if in_the_way else gap)
                 v = min(v0, max(0.0, gap) / headway)
                 mx, my = hx * v * dt, hy * v * dt
             mx, my = limited(mx, my, r, found, dx, dy, dist, touch, near, wex, wey, wd)
             next_x[i], next_y[i] = px + mx, py + my
-            next_vx[i], next_vy[i] = mx / dt, my / dt
+            next_vx[i], next_vy[i] = mx * per_s, my * per_s
             next_hx[i], next_hy[i] = hx, hy
 
 

@@ -141,7 +141,7 @@ class Walkers:
                 f"walkers: {int(np.diff(near[0]).max())} walls within sight of one place; at most {walker_kernels.NEAR_WALLS}, simplify the plan"
             )
         gaps = np.arange(int((self.model.reach_m() + walker_kernels.FALL_FROM_M) * FALL_PER_M) + 2) / FALL_PER_M - walker_kernels.FALL_FROM_M
-        self._fall: F8 = self.model.repulsion_at(gaps)
+        self._fall: F8 = np.concatenate([self.model.repulsion_at(gaps), [0.0, 0.0]])
         self._start = np.zeros(self._nx * self._ny * floor.levels + 1, np.int32)
         self._plan = Plan(
             floor.cid, floor.x, floor.y, floor.pace, floor.near_start, floor.near_item, self.aim, floor.x0, floor.y0, floor.cell_m, floor.nx, floor.ny
@@ -397,7 +397,7 @@ class Walkers:
         least = float(radius.min(initial=self._radius)) - 0.5 * OVERLAP_M
         sight = 2.0 * self._radius + max(self.model.reach_m(), self.model.headway_s() * self.most_speed_mps * self._pace_most)
         # No more bodies have room in sight: the densest packing of discs covers 0.9069 of the plane.
-        self._cap = 8 + math.ceil(0.9069 * (sight + least) ** 2 / least**2)
+        self._cap = 9 + math.ceil(0.9069 * (sight + least) ** 2 / least**2)
 
     def _state(self) -> State:
         r = self.rows
