@@ -114,6 +114,32 @@ def _room(n: int, density: float, repeats: int, python: str | None) -> dict[str,
     return result | {"overlap_m": round(overlap[0], 4), "wall_overlap_m": round(overlap[1], 4), "threads": numba.get_num_threads()}
 
 
+def crosscheck(python: str, rooms: int = 5) -> dict[str, object]:
+    """Mean egress time of 100 people from a room of 10 m x 10 m by a door of 1.2 m, ours against JuPedSim: same room, parameters, places and step."""
+    walkable = shapely.union_all([box(0, 0, 10, 10), box(10, 4.4, 13, 5.6)])
+    way_out = box(12, 4.4, 13, 5.6)
+    assert isinstance(walkable, Polygon)
+    mine: list[float] = []
+    theirs: list[float] = []
+    for seed in range(rooms):
+        rng = np.random.default_rng(seed)
+        place = spread(walkable, 100, rng=rng, radius_m=RADIUS_M, within=box(0, 0, 8.5, 10))
+        speed = walking_speeds(100, rng=rng)
+        walkers = Walkers(Floor.of([walkable], cell_m=0.2), [Goal("door", 0, way_out)], step_s=STEP_S)
+        walkers.add(place[:, 0], place[:, 1], goal=0, speed_mps=speed, radius_m=RADIUS_M)
+        while len(walkers) and walkers.time_s < 600.0:
+            walkers.step()
+            mine += [walkers.time_s] * len(walkers.left_now)
+        peer = Peer(python, walkable, [way_out], [[x, y, v, 0] for (x, y), v in zip(place.tolist(), speed.tolist(), strict=True)])
+        theirs += [t for _, t in peer.ask({"steps": 12_000, "egress": True})["left"]]
+        peer.close()
+    a, b = statistics.mean(mine), statistics.mean(theirs)
+    return {
+        "name": "crowd_crosscheck", "rooms": rooms, "ours_mean_s": round(a, 2), "peer_mean_s": round(b, 2), "off": round(a / b - 1.0, 4),
+        "ours_last_s": round(max(mine), 2), "peer_last_s": round(max(theirs), 2), "ours_left": len(mine), "peer_left": len(theirs),
+    }  # fmt: skip
+
+
 def _grid(free: Any, pitch: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Places on a jittered triangular grid over (multi)polygons that leave room for a body."""
     shapely.prepare(free)

@@ -244,6 +244,7 @@ class Walkers:
 
     def _one_step(self) -> None:
         self.step_number += 1
+        self._left_now = []
         if len(self.hops):
             self.hops.serve(self)
         if self.jam_s is not None and self.step_number % max(1, round(self.jam_s / self.step_s)) == 0:
@@ -285,7 +286,6 @@ class Walkers:
     def _leave(self) -> None:
         """Who stands in a goal that is left is gone."""
         r = self.rows
-        self._left_now = []
         at = walker_kernels.at_goal(r["goal"], r["cell"], self.distance_m, 2.0 * self.floor.cell_m)
         if not len(at):
             return
