@@ -101,7 +101,8 @@ class Floor:
         levels = len(walkable)
         if nx * ny * levels > MAX_CELLS:
             raise LimitExceeded(f"floor: {levels} levels of {nx} x {ny} cells of {cell_m} m; at most {MAX_CELLS} cells, take larger ones")
-        gx, gy = x0 + (np.arange(nx) + 0.5) * cell_m, y0 + (np.arange(ny) + 0.5) * cell_m
+        gx: F8 = (x0 + (np.arange(nx) + 0.5) * cell_m).astype(np.float64)
+        gy: F8 = (y0 + (np.arange(ny) + 0.5) * cell_m).astype(np.float64)
         cid = np.full(levels * ny * nx, -1, np.int32)
         places = []
         count = 0
@@ -117,8 +118,8 @@ class Floor:
         walls = np.ascontiguousarray(np.concatenate(segments))
         wall_level = np.repeat(np.arange(levels, dtype=np.int32), [len(part) for part in segments])
         x, y = gx[raster % nx], gy[raster // nx % ny]
-        near = ground_kernels.list_walls(walls, wall_level, x0, y0, cell_m, nx, ny, levels, max(1.0, 1.5 * cell_m))
-        links, clearance = ground_kernels.link_cells(raster, cid, x, y, nx, ny, walls, *near)
+        near_start, near_item = ground_kernels.list_walls(walls, wall_level, x0, y0, cell_m, nx, ny, levels, max(1.0, 1.5 * cell_m))
+        links, clearance = ground_kernels.link_cells(raster, cid, x, y, nx, ny, walls, near_start, near_item)
         spare = floor_kernels.open_steps(raster, cid, links, clearance, nx, ny)
         pace = np.ones(count, np.float32)
         level_of = raster // (nx * ny)
@@ -130,7 +131,7 @@ class Floor:
             (_nearest(h.id, h.from_level, h.from_m, level_of, x, y, cell_m), _nearest(h.id, h.to_level, h.to_m, level_of, x, y, cell_m)) for h in hops
         ]
         return cls(
-            x0, y0, cell_m, nx, ny, levels, cid, raster, x, y, links, clearance, spare, pace, walls, wall_level, *near,
+            x0, y0, cell_m, nx, ny, levels, cid, raster, x, y, links, clearance, spare, pace, walls, wall_level, near_start, near_item,
             np.array([a for a, _ in ends], np.int32), np.array([b for _, b in ends], np.int32), np.array([h.seconds for h in hops], np.float64),
             np.array([h.every_s for h in hops], np.float64), np.array([h.room_for for h in hops], np.int32), tuple(h.id for h in hops),
         )  # fmt: skip
@@ -225,7 +226,8 @@ def _segments(ground: BaseGeometry) -> F8:
             corner = shapely.get_coordinates(ring)
             found.append(np.concatenate([corner[:-1], corner[1:]], axis=1))
     edges = np.concatenate(found)
-    return edges[(edges[:, :2] != edges[:, 2:]).any(axis=1)]
+    proper: F8 = edges[(edges[:, :2] != edges[:, 2:]).any(axis=1)]
+    return proper
 
 
 def _nearest(name: str, level: int, point: tuple[float, float], level_of: I4, x: F8, y: F8, cell_m: float) -> int:

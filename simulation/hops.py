@@ -104,8 +104,8 @@ class Hops:
                 off.append((who, float(floor.x[at]), float(floor.y[at]), int(self._end_level[hop]), goal, speed, radius))
         if off:
             self.riders = stay
-            who, x, y, level_, goal_, speed_, radius_ = (np.array(column) for column in zip(*off, strict=True))
-            walkers._append(who.astype(np.int64), x, y, level_, goal_, speed_, radius_)
+            ids, *columns = (np.array(column) for column in zip(*off, strict=True))
+            walkers._append(ids.astype(np.int64), *columns)
 
     def state(self) -> npt.NDArray[np.float64]:
         """Everything that changes, flat: the hops' next times, then six numbers a rider."""

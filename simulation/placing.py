@@ -23,7 +23,7 @@ def spread(
     """
     if n <= 0:
         return np.zeros((0, 2))
-    free = walkable.buffer(-radius_m - GAP_M)
+    free: BaseGeometry = walkable.buffer(-radius_m - GAP_M)
     if within is not None:
         free = free.intersection(within)
     least = 2.0 * radius_m + GAP_M
@@ -37,7 +37,8 @@ def spread(
         place = np.column_stack([x.ravel(), y.ravel()]) + rng.uniform(-jitter, jitter, (x.size, 2))
         inside = np.flatnonzero(shapely.intersects_xy(free, place[:, 0], place[:, 1]))
         if len(inside) >= n:
-            return place[np.sort(rng.choice(inside, n, replace=False))]
+            chosen: npt.NDArray[np.float64] = place[np.sort(rng.choice(inside, n, replace=False))]
+            return chosen
         if pitch == least:
             break
         pitch = max(least, 0.99 * pitch)

@@ -213,14 +213,15 @@ def advance(
     chunks = (n + CHUNK - 1) // CHUNK
     per = (chunks + STRIPES - 1) // STRIPES
     for turn in prange(per * STRIPES):
-        chunk = np.int64(turn) // per + STRIPES * (np.int64(turn) % per)
+        chunk: Any = np.int64(turn) // per + STRIPES * (np.int64(turn) % per)
         dx, dy, dist, touch = np.empty(cap), np.empty(cap), np.empty(cap), np.empty(cap)
         wex, wey, wd = np.empty(NEAR_WALLS), np.empty(NEAR_WALLS), np.empty(NEAR_WALLS)
         who = np.empty(cap, np.int32)
         wall = np.empty(NEAR_WALLS, np.int32)
         for k in range(min(n, chunk * CHUNK), min(n, chunk * CHUNK + CHUNK)):
             i = order[k]
-            px, py, r, level = sx[k], sy[k], radius[i], np.int64(level_of[i])
+            px, py, r = sx[k], sy[k], radius[i]
+            level: Any = np.int64(level_of[i])
             here = cell_at(px, py, level, cell[i], cid, cx, cy, near_start, near_item, x0, y0, raster, nx, ny, walls)
             cell[i] = here
             v0 = speed[i] * pace[here]
@@ -247,7 +248,7 @@ def advance(
             first, last = max(0, min(col, int(fx - wide))), max(col, min(grid_nx - 1, int(fx + wide)))
             # Without a branch: whether somebody is in sight is a toss-up, and a wrong guess costs the processor more than the sums. Unsigned, so that
             # no index is looked at for being negative.
-            seen = np.uint64(0)
+            seen: Any = np.uint64(0)
             me = np.uint64(k)
             for q in range(max(0, min(row, int(fy - wide))), max(row, min(grid_ny - 1, int(fy + wide))) + 1):
                 base = (level * grid_ny + q) * grid_nx
@@ -255,10 +256,10 @@ def advance(
                     ax, ay = sx[j] - px, sy[j] - py
                     who[seen] = j
                     seen += np.uint64((ax * ax + ay * ay < cut2) & (j != me))
-            found = np.int64(seen)
+            found: Any = np.int64(seen)
             for q in range(seen):
-                j = np.uint64(who[q])
-                dx[q], dy[q], touch[q] = sx[j] - px, sy[j] - py, r + sr[j]
+                other: Any = np.uint64(who[q])
+                dx[q], dy[q], touch[q] = sx[other] - px, sy[other] - py, r + sr[other]
             for q in range(seen):
                 dist[q] = math.sqrt(max(1e-18, dx[q] * dx[q] + dy[q] * dy[q]))
             # Walls: which are near, and whom they hide.
@@ -451,7 +452,8 @@ def place_cells(x: F8, y: F8, level: U1, plan: Any, walls: F8) -> Any:
     """(n,) the free cell of each place; -1 off the ground."""
     out = np.empty(len(x), np.int32)
     for i in range(len(x)):
+        at: Any = np.int64(level[i])
         out[i] = cell_at(
-            x[i], y[i], np.int64(level[i]), -1, plan.cid, plan.x, plan.y, plan.near_start, plan.near_item, plan.x0, plan.y0, plan.cell, plan.nx, plan.ny, walls
+            x[i], y[i], at, -1, plan.cid, plan.x, plan.y, plan.near_start, plan.near_item, plan.x0, plan.y0, plan.cell, plan.nx, plan.ny, walls
         )  # fmt: skip
     return out

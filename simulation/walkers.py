@@ -47,6 +47,7 @@ FALL_PER_M: Final = 2000.0
 """Entries a metre of the table of repulsion: a range of 0.1 m is met within 3e-6 of its value."""
 SERIAL_BELOW: Final = 2000
 """Fewer bodies walk on one thread: waiting for others would take longer."""
+MOST_THREADS: Final = numba.get_num_threads()
 MAX_BODIES: Final = 5_000_000
 MAX_GRID: Final = 40_000_000
 SPEED_MPS: Final = (0.1, 3.0)
@@ -234,7 +235,7 @@ class Walkers:
     def step(self, count: int = 1) -> None:
         """`count` steps of `step_s`: hops, one generation of the model, who has come to a goal that is left."""
         before = numba.get_num_threads()
-        wanted = before if self.threads is None else min(self.threads, numba.config.NUMBA_NUM_THREADS)
+        wanted = before if self.threads is None else min(self.threads, MOST_THREADS)
         numba.set_num_threads(wanted if len(self) >= SERIAL_BELOW else 1)
         try:
             for _ in range(count):
@@ -341,8 +342,10 @@ class Walkers:
         """Everything that changes, for `resume`; the floor, the goals and the model are not in it."""
         out = io.BytesIO()
         counts = np.array([self.step_number, self._next_id, self._ever_stuck], np.int64)
-        ways = {"aim": self.aim, "distance": self.distance_m} if self.jam_s is not None else {}
-        np.savez(out, counts=counts, **ways, left=self._left, hops=self.hops.state(), model=np.array(self._made_of()), **self.rows)
+        saved: dict[str, Any] = {"counts": counts, "left": self._left, "hops": self.hops.state(), "model": np.array(self._made_of()), **self.rows}
+        if self.jam_s is not None:
+            saved |= {"aim": self.aim, "distance": self.distance_m}
+        np.savez(out, **saved)
         return out.getvalue()
 
     def resume(self, saved: bytes) -> None:
