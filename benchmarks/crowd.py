@@ -25,8 +25,12 @@ from shapely.geometry import Polygon, box
 
 from benchmarks.harness import compare
 from simulation.floor import Floor
+from simulation.ground import survey
+from simulation.navigation import link_levels
 from simulation.placing import spread, walking_speeds
 from simulation.walkers import Goal, Walkers
+from spatial.importers.malls import read_site
+from spatial.plan import shape
 
 STEP_S = 0.05
 RADIUS_M = 0.2
@@ -200,6 +204,42 @@ def million(people: int, steps: int, *, step_s: float = 0.1) -> dict[str, object
     }  # fmt: skip
 
 
+def mall(data_dir: Path, people: int = 25_000, *, step_s: float = 0.05, steps: int = 20) -> dict[str, object]:
+    """Real time of the real mall site2: everybody on the way to one of sixteen shops on four levels, by its escalators, stairs and lifts, shops walkable."""
+    began = time.perf_counter()
+    venue = read_site(data_dir / "malls" / "site2").venue
+    ground = survey(venue)
+    floor = Floor.of_venue(ground, link_levels(venue, ground))
+    rng = np.random.default_rng(2)
+    size = np.bincount(ground.unit[ground.unit >= 0], minlength=len(venue.units))
+    goals = []
+    for level in range(floor.levels):
+        mine = [k for k in np.argsort(-size).tolist() if size[k] > 100 and venue.level_index(venue.units[k].level_id) == level]
+        goals += [Goal(venue.units[k].id, level, shape(venue.units[k].polygon), leave=False) for k in mine[:4]]
+    walkers = Walkers(floor, goals, step_s=step_s)
+    col, row = floor.raster % floor.nx, floor.raster // floor.nx
+    spots = np.flatnonzero((floor.clearance >= 0.25) & (col % 2 == 0) & (row % 2 == 0) & (walkers.aim >= 0).all(axis=0))
+    cells = np.sort(rng.choice(spots, min(people, len(spots)), replace=False))
+    walkers.add(
+        floor.x[cells], floor.y[cells], level=floor.level_of(cells), goal=rng.integers(0, len(goals), len(cells)), speed_mps=walking_speeds(len(cells), rng=rng),
+        radius_m=RADIUS_M,
+    )  # fmt: skip
+    built_s = time.perf_counter() - began
+    walkers.step(5)
+    rounds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        walkers.step(steps)
+        rounds.append((time.perf_counter() - began) / steps)
+    took = statistics.median(rounds)
+    report = walkers.report()
+    return {
+        "name": "crowd_site2", "n": len(cells), "real_time": round(step_s / took, 2), "step_s": step_s, "levels": floor.levels, "cells": len(floor.x),
+        "goals": len(goals), "riding": report.riding, "built_s": round(built_s, 1), "overlap_m": round(walkers.overlap_m()[0], 4), "lost": len(report.lost),
+        "threads": numba.get_num_threads(),
+    }  # fmt: skip
+
+
 def growth(repeats: int) -> dict[str, object]:
     """Cost of an agent-step at 10,000 and at 1,000,000 people at equal density (the festival without its dense fronts would be another; this is the same)."""
     small, large = [], []
@@ -215,4 +255,13 @@ def run(*, n: int = 20_000, repeats: int = 5) -> None:
     if python is None:
         print(f"no peer: {PEER} names no interpreter with jupedsim; ours runs alone", flush=True)
     more = {f"rooms_{density:g}": _room(n, density, repeats, python) for density in (0.5, 2.0, 4.0)}
+    if python is not None:
+        more["crosscheck"] = crosscheck(python)
+    more["festival"] = million(1_000_000, 3)
+    more["growth"] = growth(3)
+    data_dir = os.environ.get("ESPLANADE_DATA")
+    if data_dir is None:
+        print("no mall: ESPLANADE_DATA names no folder of real data", flush=True)
+    else:
+        more["site2"] = mall(Path(data_dir))
     print(json.dumps({"name": "crowd", "n": n, **more, "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}))
