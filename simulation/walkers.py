@@ -43,8 +43,8 @@ JAM_M: Final = 1.2
 JAM_PER_M2: Final = 2.0
 JAM_DEAR: Final = 8
 """With JAM_PER_M2 people standing on a block JAM_M wide or more, steps there cost so many times as much: some 0.17 m/s against 1.34."""
-FALL_PER_M: Final = 2000.0
-"""Entries a metre of the table of repulsion: a range of 0.1 m is met within 3e-6 of its value."""
+FALL_PER_M: Final = 500.0
+"""Entries a metre of the table of repulsion: a range of 0.1 m is met within 5e-5 of its value."""
 SERIAL_BELOW: Final = 2000
 """Fewer bodies walk on one thread: waiting for others would take longer."""
 MOST_THREADS: Final = numba.get_num_threads()
@@ -155,6 +155,7 @@ class Walkers:
         self._left = np.zeros(len(goals), np.int64)
         self._ever_stuck = 0
         self._left_now: list[tuple[int, int]] = []
+        self._mixed = False
         self._resize()
 
     def __len__(self) -> int:
@@ -251,7 +252,7 @@ class Walkers:
         if self.jam_s is not None and self.step_number % max(1, round(self.jam_s / self.step_s)) == 0:
             self._feel_jams()
         if len(self):
-            if self.step_number % REGROUP_STEPS == 0:
+            if self._mixed or self.step_number % REGROUP_STEPS == 0:
                 self._regroup()
             cells = self._sort()
             walker_kernels.advance(
@@ -341,7 +342,7 @@ class Walkers:
     def checkpoint(self) -> bytes:
         """Everything that changes, for `resume`; the floor, the goals and the model are not in it."""
         out = io.BytesIO()
-        counts = np.array([self.step_number, self._next_id, self._ever_stuck], np.int64)
+        counts = np.array([self.step_number, self._next_id, self._ever_stuck, self._mixed], np.int64)
         saved: dict[str, Any] = {"counts": counts, "left": self._left, "hops": self.hops.state(), "model": np.array(self._made_of()), **self.rows}
         if self.jam_s is not None:
             saved |= {"aim": self.aim, "distance": self.distance_m}
@@ -361,7 +362,8 @@ class Walkers:
         if made_of != self._made_of():
             raise InvalidInput(f"resume: the checkpoint is of {made_of}; these are {self._made_of()}: build them alike")
         self.rows, self._left = rows, left.astype(np.int64)
-        self.step_number, self._next_id, self._ever_stuck = (int(count) for count in counts)
+        self.step_number, self._next_id, self._ever_stuck, mixed = (int(count) for count in counts)
+        self._mixed = bool(mixed)
         self.hops.restore(hops)
         if self.jam_s is not None:
             self.aim, self.distance_m = np.ascontiguousarray(arrays["aim"], np.int32), np.ascontiguousarray(arrays["distance"], np.float32)
@@ -381,6 +383,7 @@ class Walkers:
         new["mark_step"] = np.full(n, self.step_number)
         new["start_step"] = self.step_number + np.broadcast_to(wait_steps, n)
         new["cell"] = walker_kernels.place_cells(x, y, np.asarray(level, np.uint8), self._plan, floor.walls)
+        self._mixed = True
         for name, dtype in _ROWS.items():
             self.rows[name] = np.concatenate([self.rows[name], np.asarray(new[name], dtype)])
         self._resize()
@@ -416,6 +419,7 @@ class Walkers:
 
     def _regroup(self) -> None:
         self._sort()
+        self._mixed = False
         for name, array in self.rows.items():
             self.rows[name] = array[self._order]
 
