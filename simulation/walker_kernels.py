@@ -17,6 +17,7 @@ import numpy.typing as npt
 from numba import njit, prange
 
 from simulation.ground_kernels import blocked, crosses, wall_distance
+from simulation.kernels import hash01
 
 F8 = npt.NDArray[np.float64]
 F4 = npt.NDArray[np.float32]
@@ -66,7 +67,10 @@ class Plan(NamedTuple):
 
 
 class State(NamedTuple):
-    """Generation t: place, velocity and heading; and what does not change within a step."""
+    """Generation t: place, velocity and heading; and what does not change within a step.
+
+    patience: steps without getting on after which people try other directions, a new one every `second` steps.
+    """
 
     x: Any
     y: Any
@@ -80,6 +84,10 @@ class State(NamedTuple):
     goal: Any
     start_step: Any
     step: int
+    id: Any
+    mark_step: Any
+    patience: int
+    second: int
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -203,6 +211,7 @@ def advance(
     grid_x0, grid_y0, grid, grid_nx, grid_ny = cells.x0, cells.y0, cells.size, cells.nx, cells.ny
     x, y, vx, vy, old_hx, old_hy = state.x, state.y, state.vx, state.vy, state.hx, state.hy
     speed, radius, level_of, goal_of, start_step, now = state.speed, state.radius, state.level, state.goal, state.start_step, state.step
+    who_is, mark_step, patience, second = state.id, state.mark_step, state.patience, state.second
     cid, cx, cy, pace, near_start, near_item, aim = plan.cid, plan.x, plan.y, plan.pace, plan.near_start, plan.near_item, plan.aim
     x0, y0, raster, nx, ny = plan.x0, plan.y0, plan.cell, plan.nx, plan.ny
     n, per_grid, per_s = len(order), 1.0 / grid, 1.0 / dt
@@ -235,6 +244,10 @@ def advance(
                     inverse = 1.0 / length if length > 0.05 else 0.0
                     wx, wy = wx * inverse, wy * inverse
             walks = v0 > 0.0 and (wx != 0.0 or wy != 0.0)
+            if walks and now - mark_step[i] > patience:
+                # Two who block each other face to face would stand for ever: each tries now this side, now that.
+                turn = 2.4 * (hash01(7, who_is[i], now // second) - 0.5)
+                wx, wy = math.cos(turn) * wx - math.sin(turn) * wy, math.sin(turn) * wx + math.cos(turn) * wy
             if not walks and kind != 2:
                 next_x[i], next_y[i], next_vx[i], next_vy[i] = px, py, 0.0, 0.0
                 next_hx[i], next_hy[i] = old_hx[i], old_hy[i]

@@ -35,6 +35,8 @@ ARRIVED_M: Final = 0.06
 STUCK_S: Final = 30.0
 """Who wants to walk and has not got on by STUCK_M for so long counts as stuck."""
 STUCK_M: Final = 0.5
+PATIENCE_S: Final = 10.0
+"""Who has not got on for so long tries directions up to 69 degrees off, a new one every second, drawn by a hash of the id: pairs that block each other part."""
 REGROUP_STEPS: Final = 32
 """Every so many steps the rows are put in the order of the cells, so that neighbours lie together in memory."""
 JAM_SHARE: Final = 0.3
@@ -114,6 +116,7 @@ class Walkers:
             )
         self.most_speed_mps, self.most_radius_m = most_speed_mps, most_radius_m
         self.threads, self.jam_s = threads, jam_s
+        self._second = max(1, round(1.0 / step_s))
         # Who comes as near to a seed's centre as they ever do is inside the area.
         seeds = [floor.cells_in(goal.level, _inner(goal.area)) for goal in goals]
         for goal, cells in zip(goals, seeds, strict=True):
@@ -262,12 +265,12 @@ class Walkers:
             for name in _MOVING:
                 self.rows[name], self._next[name] = self._next[name], self.rows[name]
             self._leave()
-        if self.step_number % max(1, round(1.0 / self.step_s)) == 0 and len(self):
+        if self.step_number % self._second == 0 and len(self):
             r = self.rows
             walker_kernels.mark_progress(
                 r["x"], r["y"], r["goal"], r["mark_x"], r["mark_y"], r["mark_step"], r["start_step"], self.step_number, STUCK_M
             )
-            patience, second = round(STUCK_S / self.step_s), max(1, round(1.0 / self.step_s))
+            patience, second = round(STUCK_S / self.step_s), self._second
             still = self.step_number - r["mark_step"]
             self._ever_stuck += int(np.count_nonzero((still >= patience) & (still < patience + second)))
 
@@ -408,8 +411,9 @@ class Walkers:
     def _state(self) -> State:
         r = self.rows
         return State(
-            r["x"], r["y"], r["vx"], r["vy"], r["hx"], r["hy"], r["speed"], r["radius"], r["level"], r["goal"], r["start_step"], self.step_number
-        )
+            r["x"], r["y"], r["vx"], r["vy"], r["hx"], r["hy"], r["speed"], r["radius"], r["level"], r["goal"], r["start_step"], self.step_number,
+            r["id"], r["mark_step"], round(PATIENCE_S / self.step_s), self._second,
+        )  # fmt: skip
 
     def _sort(self) -> Cells:
         r, floor = self.rows, self.floor
