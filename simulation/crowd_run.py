@@ -20,9 +20,11 @@ from shapely.geometry.base import BaseGeometry
 
 from esplanade.core.errors import InvalidInput, NotFound
 from simulation.floor import Floor, Hop, Slope
+from simulation.hops import BOARD_M
 from simulation.models import AnticipationVelocity, CollisionFreeSpeed, Model, SocialForce
 from simulation.placing import spread, walking_speeds
 from simulation.trajectories import Recorder, Recording
+from simulation.walker_kernels import WALL_OVERLAP_M
 from simulation.walkers import Goal, Walkers, WalkersReport
 
 MODELS: Final[dict[str, type[CollisionFreeSpeed] | type[AnticipationVelocity] | type[SocialForce]]] = {
@@ -152,12 +154,30 @@ def build(spec: CrowdSpec, *, threads: int | None = None) -> tuple[Walkers, list
         if not 0 <= people.level < len(levels):
             raise InvalidInput(f"people {k}: level {people.level}; there are levels 0 to {len(levels) - 1}")
         place = spread(levels[people.level], people.count, rng=rng, radius_m=people.radius_m, within=_polygon(f"people {k}", people.area))
+        _check_doors(k, people, place, levels[people.level], goals[number[people.goal]], hops)
         mean, sd = people.speed_mps
         walkers.add(
             place[:, 0], place[:, 1], goal=number[people.goal], level=people.level, speed_mps=walking_speeds(len(place), rng=rng, mean_mps=mean, sd_mps=sd),
             radius_m=people.radius_m, start_s=rng.uniform(*people.start_s, len(place)),
         )  # fmt: skip
     return walkers, levels
+
+
+def _check_doors(k: int, people: PeopleSpec, place: npt.NDArray[np.float64], ground: BaseGeometry, goal: Goal, hops: list[Hop]) -> None:
+    """Raises InvalidInput where walls leave somebody's body no way to the goal, nor to a hop: where the ground, less a body's half width, falls apart."""
+    parts = shapely.get_parts(ground.buffer(-people.radius_m + WALL_OVERLAP_M, join_style="mitre"))
+    ways_on = [shapely.Point(hop.from_m).buffer(BOARD_M) for hop in hops if hop.from_level == people.level]
+    ways_on += [goal.area] if goal.level == people.level else []
+    leads = np.array([any(part.intersects(way) for way in ways_on) for part in parts], np.bool_)
+    for part in parts[~leads]:
+        shapely.prepare(part)
+        caught = np.flatnonzero(shapely.intersects_xy(part, place[:, 0], place[:, 1]))
+        if len(caught):
+            x, y = place[caught[0]]
+            raise InvalidInput(
+                f"people {k}: {len(caught)} of them, the first at ({x:.2f}, {y:.2f}), have no way to goal {goal.name} nor to a hop that is as wide as a body "
+                f"of radius {people.radius_m} m; widen the doors to {2 * people.radius_m:.2f} m at least"
+            )
 
 
 def run_crowd(spec: CrowdSpec, *, threads: int | None = None) -> CrowdOutcome:

@@ -11,7 +11,7 @@ from shapely.geometry import box
 
 from esplanade.core.errors import InvalidInput, NotFound
 from simulation.crowd_drawing import draw_run
-from simulation.crowd_run import CrowdSpec, build, ground_of, read_spec, run_crowd
+from simulation.crowd_run import CrowdSpec, GoalSpec, GroundSpec, PeopleSpec, build, ground_of, read_spec, run_crowd
 from simulation.models import AnticipationVelocity, CollisionFreeSpeed, SocialForce
 from simulation.placing import spread
 from simulation.rimea import QUICK, TESTS
@@ -82,6 +82,20 @@ def test_a_scenario_that_breaks_a_rule_is_refused_with_the_rule(text: str, says:
         build(read_spec(path))
     with pytest.raises(NotFound, match="no such file"):
         read_spec(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(("door_m", "passes"), [(0.36, False), (0.5, True)])
+def test_a_door_narrower_than_a_body_is_named_before_the_run(door_m: float, passes: bool) -> None:
+    low, high = 2.0 - door_m / 2, 2.0 + door_m / 2
+    outline = [(0, 0), (4, 0), (4, low), (4.2, low), (4.2, 0), (9, 0), (9, 4), (4.2, 4), (4.2, high), (4, high), (4, 4), (0, 4)]
+    goal = GoalSpec("out", [(8, 1), (9, 1), (9, 3), (8, 3)])
+    people = PeopleSpec(3, [(0, 0), (3, 0), (3, 4), (0, 4)], "out")
+    spec = CrowdSpec([GroundSpec(outline)], [goal], [people], cell_m=0.1)
+    if passes:
+        assert run_crowd(spec).report.left == {"out": 3}
+    else:
+        with pytest.raises(InvalidInput, match=r"3 of them.*widen the doors to 0\.40 m"):
+            build(spec)
 
 
 def test_people_are_spread_clear_of_walls_and_each_other_or_refused() -> None:
