@@ -51,6 +51,7 @@ SERIAL_BELOW: Final = 2000
 """Fewer bodies walk on one thread: waiting for others would take longer."""
 MOST_THREADS: Final = numba.get_num_threads()
 MAX_BODIES: Final = 5_000_000
+MAX_FIELD_BYTES: Final = 2 << 30
 MAX_GRID: Final = 40_000_000
 SPEED_MPS: Final = (0.1, 3.0)
 RADIUS_M: Final = (0.05, 1.0)
@@ -76,7 +77,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class WalkersReport:
-    """How it stands. stuck: ids of who wants to walk and has not got on for STUCK_S; ever_stuck: how many were, ever, counted once; lost: ids of who stands
+    """How it stands. stuck: ids of who wants to walk and has not got on for STUCK_S; ever_stuck: how many such spells there have been; lost: ids of who stands
     where no way leads to the goal. left: of each goal, how many; added: bodies ever; riding: inside a hop now."""
 
     step: int
@@ -123,6 +124,11 @@ class Walkers:
             if not len(cells):
                 raise InvalidInput(f"goal {goal.name}: no cell of level {goal.level} lies in it; put it on walkable ground")
             shapely.prepare(goal.area)
+        if 8 * len(goals) * len(floor.x) > MAX_FIELD_BYTES:
+            raise LimitExceeded(
+                f"walkers: ways to {len(goals)} goals over {len(floor.x)} cells take {8 * len(goals) * len(floor.x) >> 20} MiB; at most "
+                f"{MAX_FIELD_BYTES >> 20}, take larger cells or fewer goals"
+            )
         self.aim, self.distance_m = floor.solve(seeds)
         self._seeds = seeds
         self.hops = Hops(floor)
@@ -228,11 +234,21 @@ class Walkers:
             )
         self._keep(~found)
 
+    def _on_the_floor(self, what: str, ids: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        wanted = np.unique(np.asarray(ids, np.int64))
+        found: npt.NDArray[np.bool_] = np.isin(self.rows["id"], wanted)
+        if int(found.sum()) != len(wanted):
+            missing = np.setdiff1d(wanted, self.rows["id"])
+            raise NotFound(
+                f"{what}: body {missing[0]} is not on the floor ({len(missing)} of {len(wanted)} are not); it has left, rides or never was"
+            )
+        return found
+
     def send(self, ids: npt.ArrayLike, goal: int) -> None:
-        """Give bodies another goal; -1: stand where they are."""
+        """Give bodies another goal; -1: stand where they are. Raises NotFound, and changes nothing, where one of the ids is not on the floor."""
         if not -1 <= goal < len(self.goals):
             raise InvalidInput(f"send: goal {goal}; there are goals 0 to {len(self.goals) - 1}, and -1 for who stands")
-        self.rows["goal"][np.isin(self.rows["id"], np.asarray(ids, np.int64))] = goal
+        self.rows["goal"][self._on_the_floor("send", ids)] = goal
 
     # -- the step
 

@@ -191,6 +191,12 @@ def test_people_are_added_and_removed_in_bulk() -> None:
     walkers.step(20)
     new = walkers.add([0.5, 0.5], [0.5, 1.5], goal=0)
     assert new.tolist() == [len(ids) + 1, len(ids) + 2]
+    walkers.send(new, -1)
+    walkers.step(20)
+    here = np.isin(walkers.rows["id"], new)
+    np.testing.assert_array_equal(walkers.rows["x"][here], 0.5)
+    with pytest.raises(NotFound, match="send: body 1 is not"):
+        walkers.send([1], 0)
 
 
 @pytest.mark.parametrize(
