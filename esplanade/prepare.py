@@ -1,13 +1,17 @@
-"""`python -m esplanade.prepare`: compile every kernel that the service and the demo's crowd need, once, into the cache beside the code.
+"""`python -m esplanade.prepare`: compile every kernel that the service, the demo's crowd and `esplanade crowd` need, once, into the cache beside the code.
 
 Set-up runs it, so that the first start takes seconds: three shards and a crowd that compile at once take a minute. Without it everything works the same, later.
 """
 
 from __future__ import annotations
 
+from shapely.geometry import box
+
 from actors.warm_up import warm_up
 from scenarios.spec import find_scenario, load_scenario, venue_path
 from simulation.engine import Crowd
+from simulation.floor import Floor
+from simulation.walkers import Goal, Walkers
 from spatial.venue_files import load_venue
 
 TICKS = 20
@@ -22,6 +26,10 @@ def main() -> None:
     crowd.prefill(lambda _: None)
     for _ in range(TICKS):
         crowd.step()
+    walkers = Walkers(Floor.of([box(0, 0, 4, 4)]), [Goal("east", 0, box(3, 1, 4, 3))])
+    walkers.add([1.0, 1.0], [1.0, 2.0], goal=0)
+    walkers.step(round(1.0 / walkers.step_s))
+    walkers.overlap_m()
 
 
 if __name__ == "__main__":

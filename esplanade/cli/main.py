@@ -21,6 +21,7 @@ from rich.table import Table
 from esplanade import __version__
 from esplanade.cli.audit import audit
 from esplanade.cli.backup import backup, restore
+from esplanade.cli.crowd import app as crowd_app
 from esplanade.cli.journal import app as journal_app
 from esplanade.cli.options import Config, DataDir
 from esplanade.cli.positioning import app as positioning_app
@@ -34,6 +35,7 @@ _cli = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=
 _cli.add_typer(venue_app, name="venue", help="Import, draw and check venue plans.")
 _cli.add_typer(shards_app, name="shards", help="Say what the shards of a running service do; add, drain and remove them, live.")
 _cli.add_typer(positioning_app, name="positioning", help="Fit radio maps from surveyed walks, and score them.")
+_cli.add_typer(crowd_app, name="crowd", help="Walk crowds, draw them, hold them against reality.")
 _cli.add_typer(journal_app, name="journal", help="Check the journal, and archive what is old.")
 _cli.add_typer(subject_app, name="subject", help="Export or erase what is held about a person.")
 _cli.command()(audit)

@@ -1,0 +1,155 @@
+"""The crowd against reality: speed at density, flow through doors by their width, lanes in opposite streams. Owns the experiments and what they are held against.
+
+Measured with `spatial.measures` on recorded trajectories, as the laboratory data are.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from shapely.geometry import box
+
+from esplanade.core.errors import NotFound
+from simulation.floor import Floor
+from simulation.models import Model
+from simulation.placing import spread, walking_speeds
+from simulation.rimea import Verdict
+from simulation.trajectories import Recorder
+from simulation.walkers import Goal, Walkers
+from spatial import measures
+
+F8 = npt.NDArray[np.float64]
+
+RADIUS_M: Final = 0.2
+WIDTHS_M: Final = (0.8, 1.0, 1.2, 1.6, 2.0)
+DENSITIES: Final = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+
+
+def weidmann_mps(density: float) -> float:
+    """Speed at a density, 1/m2: 1.34 (1 - exp(-1.913 (1/rho - 1/5.4))) (Weidmann 1993)."""
+    return 1.34 * (1.0 - math.exp(-1.913 * (1.0 / density - 1.0 / 5.4)))
+
+
+def speed_at_density(model: Model, density: float, *, seed: int = 1, radius_m: float = RADIUS_M) -> tuple[float, float]:
+    """(Voronoi density, mean speed) in the middle of a corridor 4 m wide that is filled at about this density, after 4 s, over 2 s."""
+    rng = np.random.default_rng(seed)
+    ground = box(0, 0, 60, 4)
+    walkers = Walkers(Floor.of([ground], cell_m=0.25), [Goal("end", 0, box(59, 0, 60, 4))], model=model)
+    n = round(density * 40 * 4)
+    place = spread(ground, n, rng=rng, within=box(0, 0, 40, 4), radius_m=radius_m)
+    walkers.add(place[:, 0], place[:, 1], goal=0, speed_mps=walking_speeds(n, rng=rng), radius_m=radius_m)
+    walkers.step(round(4.0 / walkers.step_s))
+    recorder = Recorder(walkers, every=max(1, round(0.1 / walkers.step_s)))
+    recorder.run(6.0)
+    paths = recorder.recording().on()
+    area = box(16, 0.5, 24, 3.5)
+    speed = measures.individual_speed(paths, step=3)
+    met, _ = measures.voronoi_density(paths, area, ground)
+    mean = measures.mean_speed(paths, area, speed)
+    known = np.isfinite(mean.value)
+    return float(met.value[known].mean()), float(mean.value[known].mean())
+
+
+def laboratory_speeds(data_dir: Path) -> F8:
+    """(n, 2) density (1/m2) and speed (m/s) of the Jülich corridor experiments (straight corridor, one direction). Raises NotFound without them."""
+    files = sorted((data_dir / "pedestrian" / "fundamental_diagram_points" / "2test_2D").glob("*.txt"))
+    if not files:
+        raise NotFound(f"{data_dir}: no pedestrian/fundamental_diagram_points/2test_2D/*.txt; give the folder of the real data (ESPLANADE_DATA)")
+    return np.concatenate([np.loadtxt(file, comments="#", ndmin=2)[:, :2] for file in files])
+
+
+def fundamental_diagram(model: Model, data_dir: Path | None, *, seed: int = 1) -> list[Verdict]:
+    """Speed at each density: within the laboratory's spread (5 to 95 % of the points within 0.25/m2), and beside Weidmann's curve."""
+    points = None if data_dir is None else laboratory_speeds(data_dir)
+    found = []
+    for wanted in DENSITIES:
+        density, speed = speed_at_density(model, wanted, seed=seed)
+        due = weidmann_mps(density)
+        criterion, passed = f"Weidmann {due:.2f} m/s within 25 %", abs(speed - due) <= 0.25 * due
+        if points is not None:
+            near = points[np.abs(points[:, 0] - density) <= 0.25, 1]
+            if len(near) >= 20:
+                low, high = np.percentile(near, [5, 95])
+                criterion, passed = f"laboratory {low:.2f} to {high:.2f} m/s ({len(near)} points); Weidmann {due:.2f}", bool(low <= speed <= high)
+        found.append(Verdict(f"speed at {density:.2f}/m2", f"{speed:.2f} m/s", criterion, passed))
+    return found
+
+
+def bottleneck_flow(model: Model, width_m: float, *, people: int = 120, seed: int = 1, radius_m: float = RADIUS_M) -> float:
+    """People a second through a door of a width, 1 m deep: (N - 1) over the time from the first to the last of the middle 60 %."""
+    rng = np.random.default_rng(seed)
+    ground = shapely.union_all([box(0, 0, 9, 9), box(9, 4.5 - width_m / 2, 10, 4.5 + width_m / 2), box(10, 0, 15, 9)])
+    walkers = Walkers(Floor.of([ground], cell_m=0.2), [Goal("out", 0, box(13, 0, 15, 9))], model=model)
+    place = spread(ground, people, rng=rng, within=box(1, 0.5, 8, 8.5), radius_m=radius_m)
+    walkers.add(place[:, 0], place[:, 1], goal=0, speed_mps=walking_speeds(people, rng=rng), radius_m=radius_m)
+    recorder = Recorder(walkers, every=2)
+    recorder.run(400.0)
+    passed = measures.passings(recorder.recording().on(), ((9.5, 4.5 - width_m / 2), (9.5, 4.5 + width_m / 2)))
+    lo, hi = int(0.2 * people), int(0.8 * people)
+    if len(passed.frame) <= hi:
+        return 0.0
+    return float((hi - lo) * passed.rate_hz / (passed.frame[hi] - passed.frame[lo]))
+
+
+def laboratory_flows(data_dir: Path) -> F8:
+    """(n, 2) width (m) and flow (1/s) of doors by Kretz, Seyfried, Müller, Nagai, Daamen and others. Raises NotFound without them."""
+    files = sorted((data_dir / "pedestrian" / "bottleneck_flow_vs_width").rglob("*.txt"))
+    if not files:
+        raise NotFound(f"{data_dir}: no pedestrian/bottleneck_flow_vs_width/*.txt; give the folder of the real data (ESPLANADE_DATA)")
+    return np.concatenate([np.loadtxt(file, comments="#", ndmin=2)[:, :2] for file in files])
+
+
+def bottlenecks(model: Model, data_dir: Path | None, *, widths: tuple[float, ...] = WIDTHS_M, seed: int = 1) -> list[Verdict]:
+    """Flow by width within 15 % of the line through the origin fitted to the laboratory's doors of 0.7 to 2.5 m (without data: 1.9 persons/m/s, Seyfried 2009)."""
+    per_m = 1.9
+    if data_dir is not None:
+        points = laboratory_flows(data_dir)
+        near = points[(points[:, 0] >= 0.7) & (points[:, 0] <= 2.5)]
+        per_m = float((near[:, 0] * near[:, 1]).sum() / (near[:, 0] ** 2).sum())
+    found = []
+    for width in widths:
+        flow = bottleneck_flow(model, width, seed=seed)
+        found.append(
+            Verdict(
+                f"flow through {width:g} m",
+                f"{flow:.2f}/s",
+                f"{per_m * width:.2f}/s within 15 % ({per_m:.2f}/m/s)",
+                abs(flow / (per_m * width) - 1.0) <= 0.15,
+            )
+        )
+    return found
+
+
+def lanes(model: Model, *, people: int = 120, seed: int = 1, seconds: float = 40.0) -> Verdict:
+    """Two opposite streams in a corridor of 40 m x 4 m: order is the mean over strips of 0.5 m of ((n_e - n_w) / (n_e + n_w))^2 (Rex, Löwen 2007), 1 for pure lanes."""
+    rng = np.random.default_rng(seed)
+    ground = box(0, 0, 40, 4)
+    goals = [Goal("east", 0, box(39, 0, 40, 4)), Goal("west", 0, box(0, 0, 1, 4))]
+    walkers = Walkers(Floor.of([ground], cell_m=0.25), goals, model=model)
+    place = spread(ground, people, rng=rng, within=box(2, 0, 38, 4))
+    walkers.add(place[:, 0], place[:, 1], goal=rng.permutation(people) % 2, speed_mps=walking_speeds(people, rng=rng))
+
+    def order() -> float:
+        r = walkers.rows
+        middle = (r["x"] > 8) & (r["x"] < 32)
+        strip = (r["y"][middle] / 0.5).astype(np.int64)
+        east = np.bincount(strip, r["goal"][middle] == 0, 8)
+        west = np.bincount(strip, r["goal"][middle] == 1, 8)
+        used = east + west > 0
+        return float((((east - west)[used] / (east + west)[used]) ** 2).mean()) if used.any() else 1.0
+
+    at_first, best = order(), 0.0
+    while len(walkers) and walkers.time_s < seconds:
+        walkers.step(round(1.0 / walkers.step_s))
+        if int(((walkers.rows["x"] > 8) & (walkers.rows["x"] < 32)).sum()) >= 20:
+            best = max(best, order())
+    left = sum(walkers.report().left.values())
+    return Verdict(
+        "lanes in opposite streams", f"order {at_first:.2f} at first, {best:.2f} at best, {left} of {people} through in {seconds:g} s",
+        "order at least 0.5 and twice what it was; nine of ten through", best >= 0.5 and best >= 2.0 * at_first and left >= 0.9 * people,
+    )  # fmt: skip

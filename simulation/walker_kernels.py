@@ -1,0 +1,472 @@
+"""Compiled kernels of the walkers: sorting into cells, one step of an operational model, limits that keep bodies apart, and who gets on.
+
+Free functions on arrays; read generation t, write t + 1. Every body's step depends only on generation t, and neighbours are summed in the order of the cells:
+the result is the same bit for bit for any number of threads. Slow twins stand in `tests/simulation/walker_twins.py`.
+
+Letters: n bodies, k place in the order of the cells, c free cells of the floor, w walls. Some of `ground_kernels` are compiled into these; Numba's cache
+does not see that, so who edits that file deletes `simulation/__pycache__/*.nb?`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit, prange
+
+from simulation.ground_kernels import blocked, crosses, wall_distance
+from simulation.kernels import hash01
+
+F8 = npt.NDArray[np.float64]
+F4 = npt.NDArray[np.float32]
+I4 = npt.NDArray[np.int32]
+I8 = npt.NDArray[np.int64]
+U1 = npt.NDArray[np.uint8]
+
+CHUNK = 512
+STRIPES = 16  # chunks are dealt out in turn, so that a dense part of the ground does not fall to one thread
+OVERLAP_M = 0.01  # bodies go into each other by this much at most, past the end of a thin wall too:
+WALL_OVERLAP_M = 0.005
+NEAR_WALLS = 256
+FALL_FROM_M = 0.02  # tables of repulsion begin at an overlap of so much
+
+
+class Cells(NamedTuple):
+    """Square cells for neighbours: bodies of cell g at order[start[g]:start[g + 1]], walls near it at wall_item[wall_start[g]:wall_start[g + 1]]."""
+
+    start: Any
+    order: Any
+    wall_start: Any
+    wall_item: Any
+    walls: Any
+    x0: float
+    y0: float
+    size: float
+    nx: int
+    ny: int
+    span: int
+
+
+class Plan(NamedTuple):
+    """The floor as `simulation.floor.Floor` has it, and aim: (goals, c)."""
+
+    cid: Any
+    x: Any
+    y: Any
+    pace: Any
+    near_start: Any
+    near_item: Any
+    aim: Any
+    x0: float
+    y0: float
+    cell: float
+    nx: int
+    ny: int
+
+
+class State(NamedTuple):
+    """Generation t: place, velocity and heading; and what does not change within a step.
+
+    patience: steps without getting on after which people try other directions, a new one every `second` steps.
+    """
+
+    x: Any
+    y: Any
+    vx: Any
+    vy: Any
+    hx: Any
+    hy: Any
+    speed: Any
+    radius: Any
+    level: Any
+    goal: Any
+    start_step: Any
+    step: int
+    id: Any
+    mark_step: Any
+    patience: int
+    second: int
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def keys(x: F8, y: F8, level: U1, x0: float, y0: float, size: float, nx: int, ny: int, key: I4) -> None:
+    """Write each body's cell."""
+    for i in prange(len(x)):
+        col = min(nx - 1, max(0, int((x[i] - x0) / size)))
+        row = min(ny - 1, max(0, int((y[i] - y0) / size)))
+        key[i] = (np.int32(level[i]) * ny + row) * nx + col
+
+
+@njit(cache=True, nogil=True)
+def counting_sort(key: I4, start: I4, order: I4) -> None:
+    """Write the bodies in the order of their cells, rows ascending within one; start: (cells + 1,) is overwritten."""
+    start[:] = 0
+    for i in range(len(key)):
+        start[key[i] + 1] += 1
+    for g in range(len(start) - 1):
+        start[g + 1] += start[g]
+    # Filled from behind through the ends of the cells, so that no second table is needed.
+    for i in range(len(key) - 1, -1, -1):
+        g = key[i] + 1
+        start[g] -= 1
+        order[start[g]] = i
+    for g in range(len(start) - 1):
+        start[g] = start[g + 1]
+    start[len(start) - 1] = len(key)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def cell_at(
+    px: float, py: float, level: int, old: int, cid: I4, cx: F8, cy: F8, near_start: I4, near_item: I4, x0: float, y0: float, size: float, nx: int, ny: int, walls: F8
+) -> Any:  # fmt: skip
+    """The free cell a body stands on: of the cell it is in and the eight around it, the nearest whose centre it sees; `old` where it sees none."""
+    col, row = int((px - x0) / size), int((py - y0) / size)
+    if not (0 <= col < nx and 0 <= row < ny):
+        return old
+    g = (level * ny + row) * nx + col
+    c = cid[g]
+    if c == old and c >= 0:
+        return c
+    if c >= 0 and not blocked(px, py, cx[c], cy[c], g, walls, near_start, near_item):
+        return c
+    best, best_d = old, 1e18
+    for r in range(max(0, row - 1), min(ny, row + 2)):
+        for q in range(max(0, col - 1), min(nx, col + 2)):
+            b = cid[(level * ny + r) * nx + q]
+            if b >= 0:
+                d = (cx[b] - px) ** 2 + (cy[b] - py) ** 2
+                if d < best_d and not blocked(px, py, cx[b], cy[b], g, walls, near_start, near_item):
+                    best, best_d = b, d
+    return best
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def falloff(gap: float, fall: F8, per_m: float) -> float:
+    """The repulsion across a gap, metres, from its table: entry k is for a gap of k / per_m - FALL_FROM_M; straight between entries; the last two are 0."""
+    at = min(max(0.0, (gap + FALL_FROM_M) * per_m), len(fall) - 2.0)
+    k = int(at)
+    return float(fall[k] + (at - k) * (fall[k + 1] - fall[k]))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def limited(ux: float, uy: float, r: float, found: int, dx: F8, dy: F8, dist: F8, touch: F8, near: int, wx: F8, wy: F8, wd: F8) -> Any:
+    """(ux, uy): the step cut so that no body or wall is entered by more than OVERLAP_M, whatever the others do in the same step.
+
+    dx, dy, dist, touch: (found,) way and distance to each body in sight, and the sum of both radii. wx, wy, wd: (near,) unit vector and distance to each
+    wall's nearest point. A body may use half of the gap to each other body, and all of the gap to each wall, measured along the line to its nearest point.
+    The distance to a convex set is at least what it was minus the part of the step along that line, so the limits hold exactly. What would go too far is
+    first slid along walls and along the body most in the way; what still does is shortened.
+    """
+    length = math.sqrt(ux * ux + uy * uy)
+    if length == 0.0:
+        return 0.0, 0.0
+    walled = False
+    for q in range(near):
+        walled = walled or wd[q] < r + length
+    if walled:
+        for _ in range(2):
+            for q in range(near):
+                over = ux * wx[q] + uy * wy[q] - max(0.0, wd[q] - r + WALL_OVERLAP_M)
+                if over > 0.0:
+                    ux, uy = ux - over * wx[q], uy - over * wy[q]
+    worst, most = -1, 0.0
+    for q in range(found):
+        room = 0.5 * (dist[q] - touch[q] + OVERLAP_M)
+        if room < length:
+            over = (ux * dx[q] + uy * dy[q]) / dist[q] - max(0.0, room)
+            if over > most:
+                worst, most = q, over
+    share = 1.0
+    if worst >= 0:
+        ux, uy = ux - most * dx[worst] / dist[worst], uy - most * dy[worst] / dist[worst]
+        for q in range(found):
+            room = 0.5 * (dist[q] - touch[q] + OVERLAP_M)
+            if room < length:
+                along = (ux * dx[q] + uy * dy[q]) / dist[q]
+                if along > max(0.0, room):
+                    share = min(share, max(0.0, room) / along)
+    if walled:
+        for q in range(near):
+            along, room = ux * wx[q] + uy * wy[q], max(0.0, wd[q] - r + WALL_OVERLAP_M)
+            if along > room:
+                share = min(share, room / along)
+    return share * ux, share * uy
+
+
+@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+def advance(
+    state: State, cells: Cells, plan: Plan, kind: int, numbers: Any, reach: float, headway: float, most_radius: float, cap: int, dt: float,
+    fall: F8, per_m: float, sx: F8, sy: F8, sr: F8,
+    cell: I4, next_x: F8, next_y: F8, next_vx: F8, next_vy: F8, next_hx: F8, next_hy: F8,
+) -> None:  # fmt: skip
+    """One step of a model (see `simulation.models`) for all bodies; writes `next_*` and `cell`.
+
+    reach: gaps beyond it repel nobody; headway: gaps beyond the desired speed times it slow nobody; cap: bodies in sight at most. fall,
+    per_m: see `falloff`. sx, sy, sr: (n,) scratch, places and radii in the order of the cells. What is written is passed as arrays of its own: Numba drops writes to fields of a tuple in a parallel loop.
+    """
+    # Fields of tuples are counted references at every use: taken out once.
+    order, start, walls, wall_start, wall_item = cells.order, cells.start, cells.walls, cells.wall_start, cells.wall_item
+    grid_x0, grid_y0, grid, grid_nx, grid_ny = cells.x0, cells.y0, cells.size, cells.nx, cells.ny
+    x, y, vx, vy, old_hx, old_hy = state.x, state.y, state.vx, state.vy, state.hx, state.hy
+    speed, radius, level_of, goal_of, start_step, now = state.speed, state.radius, state.level, state.goal, state.start_step, state.step
+    who_is, mark_step, patience, second = state.id, state.mark_step, state.patience, state.second
+    cid, cx, cy, pace, near_start, near_item, aim = plan.cid, plan.x, plan.y, plan.pace, plan.near_start, plan.near_item, plan.aim
+    x0, y0, raster, nx, ny = plan.x0, plan.y0, plan.cell, plan.nx, plan.ny
+    n, per_grid, per_s = len(order), 1.0 / grid, 1.0 / dt
+    for k in prange(n):
+        sx[k] = x[order[k]]
+        sy[k] = y[order[k]]
+        sr[k] = radius[order[k]]
+    chunks = (n + CHUNK - 1) // CHUNK
+    per = (chunks + STRIPES - 1) // STRIPES
+    for turn in prange(per * STRIPES):
+        chunk: Any = np.int64(turn) // per + STRIPES * (np.int64(turn) % per)
+        dx, dy, dist, touch = np.empty(cap), np.empty(cap), np.empty(cap), np.empty(cap)
+        wex, wey, wd = np.empty(NEAR_WALLS), np.empty(NEAR_WALLS), np.empty(NEAR_WALLS)
+        who = np.empty(cap, np.int32)
+        wall = np.empty(NEAR_WALLS, np.int32)
+        for k in range(min(n, chunk * CHUNK), min(n, chunk * CHUNK + CHUNK)):
+            i = order[k]
+            px, py, r = sx[k], sy[k], radius[i]
+            level: Any = np.int64(level_of[i])
+            here = cell_at(px, py, level, cell[i], cid, cx, cy, near_start, near_item, x0, y0, raster, nx, ny, walls)
+            cell[i] = here
+            v0 = speed[i] * pace[here]
+            wx = wy = 0.0
+            goal = goal_of[i]
+            if goal >= 0 and now > start_step[i]:
+                target = aim[goal, here]
+                if target >= 0:
+                    wx, wy = cx[target] - px, cy[target] - py
+                    length = math.sqrt(wx * wx + wy * wy)
+                    inverse = 1.0 / length if length > 0.05 else 0.0
+                    wx, wy = wx * inverse, wy * inverse
+            walks = v0 > 0.0 and (wx != 0.0 or wy != 0.0)
+            if walks and now - mark_step[i] > patience:
+                # Two who block each other face to face would stand for ever: each tries now this side, now that.
+                turn = 2.4 * (hash01(7, who_is[i], now // second) - 0.5)
+                wx, wy = math.cos(turn) * wx - math.sin(turn) * wy, math.sin(turn) * wx + math.cos(turn) * wy
+            if not walks and kind != 2:
+                next_x[i], next_y[i], next_vx[i], next_vy[i] = px, py, 0.0, 0.0
+                next_hx[i], next_hy[i] = old_hx[i], old_hy[i]
+                continue
+            # Neighbours in sight.
+            cut = r + most_radius + max(reach, headway * v0)
+            cut2 = cut * cut
+            fx, fy = (px - grid_x0) * per_grid, (py - grid_y0) * per_grid
+            col, row = min(grid_nx - 1, max(0, int(fx))), min(grid_ny - 1, max(0, int(fy)))
+            wide = cut * per_grid
+            first, last = max(0, min(col, int(fx - wide))), max(col, min(grid_nx - 1, int(fx + wide)))
+            # Without a branch: whether somebody is in sight is a toss-up, and a wrong guess costs the processor more than the sums. Unsigned, so that
+            # no index is looked at for being negative.
+            seen: Any = np.uint64(0)
+            me = np.uint64(k)
+            for q in range(max(0, min(row, int(fy - wide))), max(row, min(grid_ny - 1, int(fy + wide))) + 1):
+                base = (level * grid_ny + q) * grid_nx
+                for j in range(np.uint64(start[base + first]), np.uint64(start[base + last + 1])):
+                    ax, ay = sx[j] - px, sy[j] - py
+                    who[seen] = j
+                    seen += np.uint64((ax * ax + ay * ay < cut2) & (j != me))
+            found: Any = np.int64(seen)
+            for q in range(seen):
+                other: Any = np.uint64(who[q])
+                dx[q], dy[q], touch[q] = sx[other] - px, sy[other] - py, r + sr[other]
+            for q in range(seen):
+                dist[q] = math.sqrt(max(1e-18, dx[q] * dx[q] + dy[q] * dy[q]))
+            # Walls: which are near, and whom they hide.
+            g = (level * grid_ny + row) * grid_nx + col
+            near = 0
+            for q in range(wall_start[g], wall_start[g + 1]):
+                w = wall_item[q]
+                d, ax, ay = wall_distance(px, py, walls[w, 0], walls[w, 1], walls[w, 2], walls[w, 3])
+                if 0.0 < d < cut and near < NEAR_WALLS:
+                    wall[near], wd[near], wex[near], wey[near] = w, d, (ax - px) / d, (ay - py) / d
+                    near += 1
+            if near > 0:
+                kept = 0
+                for q in range(found):
+                    hidden = False
+                    for e in range(near):
+                        # All of the wall, and what it hides, lies beyond the line through its nearest point at a right angle to the way there.
+                        if dx[q] * wex[e] + dy[q] * wey[e] >= 0.999999 * wd[e]:
+                            w = wall[e]
+                            if crosses(px, py, px + dx[q], py + dy[q], walls[w, 0], walls[w, 1], walls[w, 2], walls[w, 3]):
+                                hidden = True
+                                break
+                    if not hidden:
+                        dx[kept], dy[kept], dist[kept], touch[kept], who[kept] = dx[q], dy[q], dist[q], touch[q], who[q]
+                        kept += 1
+                found = kept
+            if kind == 2:
+                mx, my = _social_force(i, vx, vy, r, v0, wx, wy, numbers, fall, per_m, dt, found, dx, dy, dist, touch, who, order, near, wex, wey, wd)
+                hx, hy = old_hx[i], old_hy[i]
+            else:
+                hx, hy = wx, wy
+                if kind == 0:
+                    for q in range(found):
+                        f = falloff(dist[q] - touch[q], fall, per_m) / dist[q]
+                        hx, hy = hx - f * dx[q], hy - f * dy[q]
+                else:
+                    hx, hy = _anticipating(i, vx, vy, old_hx, old_hy, wx, wy, numbers, fall, per_m, found, dx, dy, dist, touch, who, order)
+                for e in range(near):
+                    if wd[e] < r + 12.0 * numbers[4]:
+                        f = numbers[3] * math.exp((r - wd[e]) / numbers[4])
+                        hx, hy = hx - f * wex[e], hy - f * wey[e]
+                length = math.sqrt(hx * hx + hy * hy)
+                if length > 1e-12:
+                    inverse = 1.0 / length
+                    hx, hy = hx * inverse, hy * inverse
+                else:
+                    hx, hy = old_hx[i], old_hy[i]
+                if kind == 1:
+                    hx, hy = _relaxed(hx, hy, old_hx[i], old_hy[i], wx, wy, min(1.0, dt / numbers[6]))
+                gap = headway * v0
+                for q in range(found):
+                    ahead = dx[q] * hx + dy[q] * hy
+                    in_the_way = (ahead >= 0.0) & (abs(dx[q] * hy - dy[q] * hx) <= touch[q])
+                    gap = min(gap, dist[q] - touch[q] if in_the_way else gap)
+                v = min(v0, max(0.0, gap) / headway)
+                mx, my = hx * v * dt, hy * v * dt
+            mx, my = limited(mx, my, r, found, dx, dy, dist, touch, near, wex, wey, wd)
+            next_x[i], next_y[i] = px + mx, py + my
+            next_vx[i], next_vy[i] = mx * per_s, my * per_s
+            next_hx[i], next_hy[i] = hx, hy
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _anticipating(
+    i: int, vx: F8, vy: F8, old_hx: F8, old_hy: F8, wx: float, wy: float, numbers: Any, fall: F8, per_m: float, found: int, dx: F8, dy: F8, dist: F8,
+    touch: F8, who: I4, order: I4,
+) -> Any:  # fmt: skip
+    """The wish and the evasion of people ahead, anticipation velocity model (equations 1-6 of the paper)."""
+    hx, hy = wx, wy
+    for q in range(found):
+        nx, ny = dx[q] / dist[q], dy[q] / dist[q]
+        if wx * nx + wy * ny < 0.0 and old_hx[i] * nx + old_hy[i] * ny < 0.0:
+            continue
+        j = order[who[q]]
+        foreseen = dist[q] - touch[q] - ((vx[i] - vx[j]) * nx + (vy[i] - vy[j]) * ny) * numbers[5]
+        f = (1.0 + 0.5 * (1.0 - (wx * old_hx[j] + wy * old_hy[j]))) * falloff(max(0.0, foreseen), fall, per_m)
+        # To the left of the wish, unless the other will be there (or straight ahead).
+        side = -wy * (dx[q] + vx[j] * numbers[5]) + wx * (dy[q] + vy[j] * numbers[5])
+        sign = 1.0 if side < -1e-9 else -1.0
+        hx, hy = hx - sign * f * wy, hy + sign * f * wx
+    return hx, hy
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _relaxed(hx: float, hy: float, old_x: float, old_y: float, wx: float, wy: float, rate: float) -> Any:
+    """The heading a step later: it turns towards the new direction over the reaction time, and at once where only one of both leads on (equation 7)."""
+    if (wx * hx + wy * hy) * (wx * old_x + wy * old_y) < 0.0:
+        return hx, hy
+    ex, ey = old_x + rate * (hx - old_x), old_y + rate * (hy - old_y)
+    length = math.sqrt(ex * ex + ey * ey)
+    if length < 1e-9:
+        return hx, hy
+    return ex / length, ey / length
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _social_force(
+    i: int, all_vx: F8, all_vy: F8, r: float, v0: float, wx: float, wy: float, numbers: Any, fall: F8, per_m: float, dt: float, found: int, dx: F8, dy: F8,
+    dist: F8, touch: F8, who: I4, order: I4, near: int, wex: F8, wey: F8, wd: F8,
+) -> Any:  # fmt: skip
+    """The step under the social forces; velocity first, then place (semi-implicit Euler), no faster than 1.3 times the desired speed (Helbing, Molnár 1995)."""
+    vx, vy = all_vx[i], all_vy[i]
+    mass = numbers[5]
+    ax, ay = (v0 * wx - vx) / numbers[0], (v0 * wy - vy) / numbers[0]
+    for q in range(found):
+        nx, ny = -dx[q] / dist[q], -dy[q] / dist[q]
+        over = touch[q] - dist[q]
+        f = falloff(-over, fall, per_m)
+        if over > 0.0:
+            j = order[who[q]]
+            f += numbers[3] * over
+            slip = (all_vx[j] - vx) * -ny + (all_vy[j] - vy) * nx
+            ax, ay = ax + numbers[4] * over * slip * -ny / mass, ay + numbers[4] * over * slip * nx / mass
+        ax, ay = ax + f * nx / mass, ay + f * ny / mass
+    for e in range(near):
+        nx, ny = -wex[e], -wey[e]
+        over = r - wd[e]
+        f = falloff(-over, fall, per_m)
+        if over > 0.0:
+            f += numbers[3] * over
+            slip = vx * -ny + vy * nx
+            ax, ay = ax - numbers[4] * over * slip * -ny / mass, ay - numbers[4] * over * slip * nx / mass
+        ax, ay = ax + f * nx / mass, ay + f * ny / mass
+    vx, vy = vx + ax * dt, vy + ay * dt
+    v = math.sqrt(vx * vx + vy * vy)
+    most = 1.3 * v0
+    if v > most:
+        vx, vy = vx * most / v, vy * most / v
+    return vx * dt, vy * dt
+
+
+@njit(cache=True, nogil=True)
+def worst_overlap(state: State, cells: Cells) -> Any:
+    """(metres, i, j): the deepest overlap of two bodies, in sight of each other or not; negative is the smallest gap looked at. (-1, -1, -1) where nobody is near."""
+    worst, a, b = -1.0, -1, -1
+    for k in range(len(cells.order)):
+        i = cells.order[k]
+        px, py = state.x[i], state.y[i]
+        col = min(cells.nx - 1, max(0, int((px - cells.x0) / cells.size)))
+        row = min(cells.ny - 1, max(0, int((py - cells.y0) / cells.size)))
+        for q in range(max(0, row - cells.span), min(cells.ny, row + cells.span + 1)):
+            base = (np.int64(state.level[i]) * cells.ny + q) * cells.nx
+            for p in range(cells.start[base + max(0, col - cells.span)], cells.start[base + min(cells.nx - 1, col + cells.span) + 1]):
+                j = cells.order[p]
+                if j > i:
+                    over = state.radius[i] + state.radius[j] - math.sqrt((state.x[j] - px) ** 2 + (state.y[j] - py) ** 2)
+                    if over > worst:
+                        worst, a, b = over, i, j
+    return worst, a, b
+
+
+@njit(cache=True, nogil=True)
+def wall_overlap(state: State, cells: Cells) -> Any:
+    """(metres, i, w): how deep a wall goes into a body, at most; (-1, -1, -1) where no wall is near."""
+    worst, a, b = -1.0, -1, -1
+    for i in range(len(state.x)):
+        col = min(cells.nx - 1, max(0, int((state.x[i] - cells.x0) / cells.size)))
+        row = min(cells.ny - 1, max(0, int((state.y[i] - cells.y0) / cells.size)))
+        g = (np.int64(state.level[i]) * cells.ny + row) * cells.nx + col
+        for q in range(cells.wall_start[g], cells.wall_start[g + 1]):
+            w = cells.wall_item[q]
+            d, _, _ = wall_distance(state.x[i], state.y[i], cells.walls[w, 0], cells.walls[w, 1], cells.walls[w, 2], cells.walls[w, 3])
+            if state.radius[i] - d > worst:
+                worst, a, b = state.radius[i] - d, i, w
+    return worst, a, b
+
+
+@njit(cache=True, nogil=True)
+def mark_progress(x: F8, y: F8, goal: Any, mark_x: F8, mark_y: F8, mark_step: I4, start_step: I4, step: int, far: float) -> None:
+    """Who stands by choice (goal below 0, or not started yet), or has got on by `far` metres since the last mark, is marked here and now."""
+    for i in range(len(x)):
+        if goal[i] < 0 or step <= start_step[i] or (x[i] - mark_x[i]) ** 2 + (y[i] - mark_y[i]) ** 2 > far * far:
+            mark_x[i], mark_y[i], mark_step[i] = x[i], y[i], step
+
+
+@njit(cache=True, nogil=True)
+def at_goal(goal: Any, cell: I4, distance: F4, near_m: float) -> Any:
+    """Rows of those whose cell is within `near_m` of their goal, ascending."""
+    out = np.empty(len(goal), np.int64)
+    count = 0
+    for i in range(len(goal)):
+        if goal[i] >= 0 and cell[i] >= 0 and distance[goal[i], cell[i]] <= near_m:
+            out[count] = i
+            count += 1
+    return out[:count].copy()
+
+
+@njit(cache=True, nogil=True)
+def place_cells(x: F8, y: F8, level: U1, plan: Any, walls: F8) -> Any:
+    """(n,) the free cell of each place; -1 off the ground."""
+    out = np.empty(len(x), np.int32)
+    for i in range(len(x)):
+        at: Any = np.int64(level[i])
+        out[i] = cell_at(
+            x[i], y[i], at, -1, plan.cid, plan.x, plan.y, plan.near_start, plan.near_item, plan.x0, plan.y0, plan.cell, plan.nx, plan.ny, walls
+        )  # fmt: skip
+    return out

@@ -1,0 +1,475 @@
+"""Bodies on a floor, each on its way to a goal: the fixed step, who comes and goes, checkpoints, and what went wrong.
+
+Owns the bodies as a structure of arrays and turns generation t into t + 1. Deterministic: the same calls give the same bits for any number of threads, and
+from a checkpoint as without one. It must never read a clock or draw chance, and never knows why somebody walks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from esplanade.core.errors import InvalidInput, LimitExceeded, NotFound
+from simulation import ground_kernels, walker_kernels
+from simulation.floor import Floor
+from simulation.hops import Hops
+from simulation.models import CollisionFreeSpeed, Model, check_model
+from simulation.walker_kernels import OVERLAP_M, Cells, Plan, State
+
+F8 = npt.NDArray[np.float64]
+I4 = npt.NDArray[np.int32]
+I8 = npt.NDArray[np.int64]
+
+ARRIVED_M: Final = 0.06
+STUCK_S: Final = 30.0
+"""Who wants to walk and has not got on by STUCK_M for so long counts as stuck."""
+STUCK_M: Final = 0.5
+PATIENCE_S: Final = 10.0
+"""Who has not got on for so long tries directions up to 69 degrees off, a new one every second, drawn by a hash of the id: pairs that block each other part."""
+REGROUP_STEPS: Final = 32
+"""Every so many steps the rows are put in the order of the cells, so that neighbours lie together in memory."""
+JAM_SHARE: Final = 0.3
+"""Who walks below this share of the desired speed stands in a jam."""
+JAM_M: Final = 1.2
+JAM_PER_M2: Final = 2.0
+JAM_DEAR: Final = 8
+"""With JAM_PER_M2 people standing on a block JAM_M wide or more, steps there cost so many times as much: some 0.17 m/s against 1.34."""
+FALL_PER_M: Final = 500.0
+"""Entries a metre of the table of repulsion: a range of 0.1 m is met within 5e-5 of its value."""
+SERIAL_BELOW: Final = 2000
+"""Fewer bodies walk on one thread: waiting for others would take longer."""
+MOST_THREADS: Final = numba.get_num_threads()
+MAX_BODIES: Final = 5_000_000
+MAX_FIELD_BYTES: Final = 2 << 30
+MAX_GRID: Final = 40_000_000
+SPEED_MPS: Final = (0.1, 3.0)
+RADIUS_M: Final = (0.05, 1.0)
+PLACE_GAP_M: Final = 1e-6
+
+_ROWS: Final[dict[str, Any]] = {
+    "id": np.int64, "level": np.uint8, "goal": np.int16, "x": np.float64, "y": np.float64, "vx": np.float64, "vy": np.float64, "hx": np.float64,
+    "hy": np.float64, "speed": np.float64, "radius": np.float64, "cell": np.int32, "mark_x": np.float64, "mark_y": np.float64, "mark_step": np.int32,
+    "start_step": np.int32,
+}  # fmt: skip
+_MOVING: Final = ("x", "y", "vx", "vy", "hx", "hy")
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """Where people want to get: an area of a level. With `leave` they are gone once the area covers their centre, else they stop there."""
+
+    name: str
+    level: int
+    area: BaseGeometry
+    leave: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class WalkersReport:
+    """How it stands. stuck: ids of who wants to walk and has not got on for STUCK_S; ever_stuck: how many such spells there have been; lost: ids of who stands
+    where no way leads to the goal. left: of each goal, how many; added: bodies ever; riding: inside a hop now."""
+
+    step: int
+    time_s: float
+    bodies: int
+    riding: int
+    added: int
+    left: dict[str, int]
+    stuck: tuple[int, ...]
+    ever_stuck: int
+    lost: tuple[int, ...]
+
+
+def _inner(area: BaseGeometry) -> BaseGeometry:
+    inner = area.buffer(-ARRIVED_M, join_style="mitre")
+    return area if inner.is_empty else inner
+
+
+class Walkers:
+    """Bodies that walk a floor under one model.
+
+    threads: processor threads (None: all); the result does not depend on it. jam_s: every so many seconds all ways are found anew, ground where people
+    stand being dear (None: the shortest ways for ever). cells_per_reach: neighbours' cells are the sight divided by this.
+    Raises InvalidInput for goals off the floor or that nothing leads to, and for a step too large for the model.
+    """
+
+    def __init__(
+        self, floor: Floor, goals: Sequence[Goal], *, model: Model | None = None, step_s: float = 0.05, threads: int | None = None, most_speed_mps: float = 2.0,
+        most_radius_m: float = 0.25, jam_s: float | None = None, cells_per_reach: int = 2,
+    ) -> None:  # fmt: skip
+        self.floor, self.goals, self.step_s = floor, tuple(goals), step_s
+        self.model: Model = CollisionFreeSpeed() if model is None else model
+        check_model(self.model, step_s)
+        if not (0 < most_speed_mps <= SPEED_MPS[1] and 0 < most_radius_m <= RADIUS_M[1]):
+            raise InvalidInput(
+                f"walkers: speeds up to {most_speed_mps} m/s, radii up to {most_radius_m} m; at most {SPEED_MPS[1]} and {RADIUS_M[1]}, above 0"
+            )
+        self.most_speed_mps, self.most_radius_m = most_speed_mps, most_radius_m
+        self.threads, self.jam_s = threads, jam_s
+        self._second = max(1, round(1.0 / step_s))
+        # Who comes as near to a seed's centre as they ever do is inside the area.
+        seeds = [floor.cells_in(goal.level, _inner(goal.area)) for goal in goals]
+        for goal, cells in zip(goals, seeds, strict=True):
+            if not len(cells):
+                raise InvalidInput(f"goal {goal.name}: no cell of level {goal.level} lies in it; put it on walkable ground")
+            shapely.prepare(goal.area)
+        if 8 * len(goals) * len(floor.x) > MAX_FIELD_BYTES:
+            raise LimitExceeded(
+                f"walkers: ways to {len(goals)} goals over {len(floor.x)} cells take {8 * len(goals) * len(floor.x) >> 20} MiB; at most "
+                f"{MAX_FIELD_BYTES >> 20}, take larger cells or fewer goals"
+            )
+        self.aim, self.distance_m = floor.solve(seeds)
+        self._seeds = seeds
+        self.hops = Hops(floor)
+        self._pace_most = float(floor.pace.max())
+        sight = 2.0 * most_radius_m + max(self.model.reach_m(), self.model.headway_s() * most_speed_mps * self._pace_most)
+        size = max(sight / cells_per_reach, 0.3)
+        width, depth = floor.nx * floor.cell_m, floor.ny * floor.cell_m
+        self._nx, self._ny = math.ceil(width / size), math.ceil(depth / size)
+        if self._nx * self._ny * floor.levels > MAX_GRID:
+            raise LimitExceeded(
+                f"walkers: {floor.levels} levels of {self._nx} x {self._ny} cells of {size:.2f} m; at most {MAX_GRID}, cut the floor into parts"
+            )
+        near = ground_kernels.list_walls(
+            floor.walls, floor.wall_level, floor.x0, floor.y0, size, self._nx, self._ny, floor.levels, sight + size * math.sqrt(0.5)
+        )
+        self._near_wall: tuple[I4, I4] = near
+        self._size, self._span = size, math.ceil(sight / size)
+        if int(np.diff(near[0]).max()) > walker_kernels.NEAR_WALLS:
+            raise LimitExceeded(
+                f"walkers: {int(np.diff(near[0]).max())} walls within sight of one place; at most {walker_kernels.NEAR_WALLS}, simplify the plan"
+            )
+        gaps = np.arange(int((self.model.reach_m() + walker_kernels.FALL_FROM_M) * FALL_PER_M) + 2) / FALL_PER_M - walker_kernels.FALL_FROM_M
+        self._fall: F8 = np.concatenate([self.model.repulsion_at(gaps), [0.0, 0.0]])
+        self._start = np.zeros(self._nx * self._ny * floor.levels + 1, np.int32)
+        self._plan = Plan(
+            floor.cid, floor.x, floor.y, floor.pace, floor.near_start, floor.near_item, self.aim, floor.x0, floor.y0, floor.cell_m, floor.nx, floor.ny
+        )
+        self.step_number = 0
+        self.rows: dict[str, npt.NDArray[Any]] = {name: np.zeros(0, dtype) for name, dtype in _ROWS.items()}
+        self._next: dict[str, F8] = {name: np.zeros(0) for name in _MOVING}
+        self._order: I4 = np.zeros(0, np.int32)
+        self._next_id = 1
+        self._left = np.zeros(len(goals), np.int64)
+        self._ever_stuck = 0
+        self._left_now: list[tuple[int, int]] = []
+        self._mixed = False
+        self._resize()
+
+    def __len__(self) -> int:
+        """Bodies on the floor; riders in hops are not."""
+        return len(self.rows["x"])
+
+    @property
+    def time_s(self) -> float:
+        return self.step_number * self.step_s
+
+    # -- coming and going
+
+    def add(
+        self, x_m: npt.ArrayLike, y_m: npt.ArrayLike, *, goal: npt.ArrayLike, level: npt.ArrayLike = 0, speed_mps: npt.ArrayLike = 1.34,
+        radius_m: npt.ArrayLike = 0.2, start_s: npt.ArrayLike = 0.0,
+    ) -> I8:  # fmt: skip
+        """Add bodies at places (n,), metres; the other arguments are one value or (n,). goal: number of a goal, -1 for who stands.
+        start_s: pre-movement time; until then from now on they stand. Their ids, in order.
+
+        Raises InvalidInput that names the first offender for a place in or behind a wall or on another body, a level or goal that is not there, a goal
+        that no way leads to, a speed or radius out of bounds; then nobody is added.
+        """
+        x, y = np.atleast_1d(np.asarray(x_m, np.float64)), np.atleast_1d(np.asarray(y_m, np.float64))
+        n = len(x)
+        if x.shape != y.shape or x.ndim != 1:
+            raise InvalidInput(f"add: x {x.shape} and y {y.shape}; must be (n,) each")
+        if len(self) + n > MAX_BODIES:
+            raise LimitExceeded(f"add: {len(self)} bodies and {n} more; at most {MAX_BODIES}")
+        try:
+            levels, goals = np.broadcast_to(np.asarray(level, np.int64), n), np.broadcast_to(np.asarray(goal, np.int64), n)
+            speed, radius = np.broadcast_to(np.asarray(speed_mps, np.float64), n), np.broadcast_to(np.asarray(radius_m, np.float64), n)
+            wait = np.broadcast_to(np.asarray(start_s, np.float64), n)
+        except ValueError:
+            raise InvalidInput(f"add: level, goal, speed, radius and start of {n} bodies; must be one value or ({n},) each") from None
+        fast, wide = min(SPEED_MPS[1], self.most_speed_mps), min(RADIUS_M[1], self.most_radius_m)
+        for name, bad, rule in (
+            ("place", ~(np.isfinite(x) & np.isfinite(y)), "must be finite metres"),
+            ("level", (levels < 0) | (levels >= self.floor.levels), f"there are levels 0 to {self.floor.levels - 1}"),
+            ("goal", (goals < -1) | (goals >= len(self.goals)), f"there are goals 0 to {len(self.goals) - 1}, and -1 for who stands"),
+            ("speed", ~((speed >= SPEED_MPS[0]) & (speed <= fast)), f"must be {SPEED_MPS[0]} to {fast} m/s"),
+            ("pre-movement time", ~((wait >= 0.0) & (wait <= 86_400.0)), "must be 0 s to a day"),
+            ("radius", ~((radius >= RADIUS_M[0]) & (radius <= wide)), f"must be {RADIUS_M[0]} to {wide} m"),
+        ):
+            if bad.any():
+                k = int(np.argmax(bad))
+                raise InvalidInput(
+                    f"add: body {k} at ({x[k]:.3f}, {y[k]:.3f}), level {levels[k]}, goal {goals[k]}, {speed[k]} m/s, radius {radius[k]} m: {name} {rule}"
+                )
+        ids = np.arange(self._next_id, self._next_id + n, dtype=np.int64)
+        self._append(ids, x, y, levels, goals, speed, radius, np.round(wait / self.step_s))
+        try:
+            self._check_new(len(self) - n)
+        except InvalidInput:
+            self._keep(np.arange(len(self)) < len(self) - n)
+            raise
+        self._next_id += n
+        return ids
+
+    def remove(self, ids: npt.ArrayLike) -> None:
+        """Take bodies off the floor. Raises NotFound, and removes nobody, where one of the ids is not on it."""
+        wanted = np.unique(np.asarray(ids, np.int64))
+        found = np.isin(self.rows["id"], wanted)
+        if int(found.sum()) != len(wanted):
+            missing = np.setdiff1d(wanted, self.rows["id"])
+            raise NotFound(
+                f"remove: body {missing[0]} is not on the floor ({len(missing)} of {len(wanted)} are not); it has left, rides or never was"
+            )
+        self._keep(~found)
+
+    def _on_the_floor(self, what: str, ids: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        wanted = np.unique(np.asarray(ids, np.int64))
+        found: npt.NDArray[np.bool_] = np.isin(self.rows["id"], wanted)
+        if int(found.sum()) != len(wanted):
+            missing = np.setdiff1d(wanted, self.rows["id"])
+            raise NotFound(
+                f"{what}: body {missing[0]} is not on the floor ({len(missing)} of {len(wanted)} are not); it has left, rides or never was"
+            )
+        return found
+
+    def send(self, ids: npt.ArrayLike, goal: int) -> None:
+        """Give bodies another goal; -1: stand where they are. Raises NotFound, and changes nothing, where one of the ids is not on the floor."""
+        if not -1 <= goal < len(self.goals):
+            raise InvalidInput(f"send: goal {goal}; there are goals 0 to {len(self.goals) - 1}, and -1 for who stands")
+        self.rows["goal"][self._on_the_floor("send", ids)] = goal
+
+    # -- the step
+
+    def step(self, count: int = 1) -> None:
+        """`count` steps of `step_s`: hops, one generation of the model, who has come to a goal that is left."""
+        before = numba.get_num_threads()
+        wanted = before if self.threads is None else min(self.threads, MOST_THREADS)
+        numba.set_num_threads(wanted if len(self) >= SERIAL_BELOW else 1)
+        try:
+            for _ in range(count):
+                self._one_step()
+        finally:
+            numba.set_num_threads(before)
+
+    def _one_step(self) -> None:
+        self.step_number += 1
+        self._left_now = []
+        if len(self.hops):
+            self.hops.serve(self)
+        if self.jam_s is not None and self.step_number % max(1, round(self.jam_s / self.step_s)) == 0:
+            self._feel_jams()
+        if len(self):
+            if self._mixed or self.step_number % REGROUP_STEPS == 0:
+                self._regroup()
+            cells = self._sort()
+            walker_kernels.advance(
+                self._state(), cells, self._plan, self.model.kind, self.model.numbers(), self.model.reach_m(), self.model.headway_s(), self._radius, self._cap,
+                self.step_s, self._fall, FALL_PER_M, self._sx, self._sy, self._sr, self.rows["cell"], *(self._next[name] for name in _MOVING),
+            )  # fmt: skip
+            for name in _MOVING:
+                self.rows[name], self._next[name] = self._next[name], self.rows[name]
+            self._leave()
+        if self.step_number % self._second == 0 and len(self):
+            r = self.rows
+            walker_kernels.mark_progress(
+                r["x"], r["y"], r["goal"], r["mark_x"], r["mark_y"], r["mark_step"], r["start_step"], self.step_number, STUCK_M
+            )
+            patience, second = round(STUCK_S / self.step_s), self._second
+            still = self.step_number - r["mark_step"]
+            self._ever_stuck += int(np.count_nonzero((still >= patience) & (still < patience + second)))
+
+    def _feel_jams(self) -> None:
+        """Find the ways anew: a step onto ground costs up to JAM_DEAR times as much, the more people stand there who want to get on."""
+        r, floor = self.rows, self.floor
+        slow = (r["goal"] >= 0) & (r["vx"] ** 2 + r["vy"] ** 2 < (JAM_SHARE * r["speed"]) ** 2) & (self.step_number > r["start_step"])
+        spread = max(1, round(JAM_M / floor.cell_m))
+        block = np.zeros((floor.levels, floor.ny // spread + 1, floor.nx // spread + 1))
+        g = floor.raster
+        where = g // (floor.nx * floor.ny), g // floor.nx % floor.ny // spread, g % floor.nx // spread
+        np.add.at(block, tuple(axis[r["cell"][slow]] for axis in where), 1.0)
+        per_m2 = block[where] / (spread * floor.cell_m) ** 2
+        load = np.clip(1 + np.floor((JAM_DEAR - 1) * per_m2 / JAM_PER_M2), 1, JAM_DEAR).astype(np.int32)
+        self.aim, self.distance_m = floor.solve(self._seeds, load=load)
+        self._plan = self._plan._replace(aim=self.aim)
+
+    def _leave(self) -> None:
+        """Who stands in a goal that is left is gone."""
+        r = self.rows
+        at = walker_kernels.at_goal(r["goal"], r["cell"], self.distance_m, 2.0 * self.floor.cell_m)
+        if not len(at):
+            return
+        gone = np.zeros(len(self), np.bool_)
+        for number, goal in enumerate(self.goals):
+            if goal.leave:
+                mine = at[(r["goal"][at] == number) & (r["level"][at] == goal.level)]
+                mine = mine[shapely.intersects_xy(goal.area, r["x"][mine], r["y"][mine])]
+                gone[mine] = True
+                self._left[number] += len(mine)
+        if gone.any():
+            self._left_now = list(zip(r["id"][gone].tolist(), r["goal"][gone].tolist(), strict=True))
+            self._keep(~gone)
+
+    @property
+    def left_now(self) -> list[tuple[int, int]]:
+        """(id, goal) of who left in the last step."""
+        return self._left_now
+
+    # -- what a caller wants to know
+
+    def report(self) -> WalkersReport:
+        r = self.rows
+        wants = r["goal"] >= 0
+        stuck = wants & (self.step_number - r["mark_step"] >= round(STUCK_S / self.step_s))
+        lost = np.zeros(len(self), np.bool_)
+        lost[wants] = self.aim[r["goal"][wants], r["cell"][wants]] < 0
+        return WalkersReport(
+            self.step_number, self.time_s, len(self), len(self.hops.riders), self._next_id - 1,
+            {goal.name: int(count) for goal, count in zip(self.goals, self._left, strict=True)}, tuple(np.sort(r["id"][stuck]).tolist()), self._ever_stuck,
+            tuple(np.sort(r["id"][lost]).tolist()),
+        )  # fmt: skip
+
+    def overlap_m(self) -> tuple[float, float]:
+        """The deepest overlap of two bodies, and of a body and a wall, now; below 0 where there is none."""
+        if not len(self):
+            return -1.0, -1.0
+        cells = self._sort()
+        return float(walker_kernels.worst_overlap(self._state(), cells)[0]), float(walker_kernels.wall_overlap(self._state(), cells)[0])
+
+    def digest(self) -> str:
+        """SHA-256 over step, ids, goals, places and velocities, by id: equal for equal runs, whatever the threads."""
+        order = np.argsort(self.rows["id"])
+        hasher = hashlib.sha256(np.int64(self.step_number).tobytes())
+        for name in ("id", "level", "goal", *_MOVING):
+            hasher.update(np.ascontiguousarray(self.rows[name][order]).tobytes())
+        hasher.update(self.hops.state().tobytes())
+        return hasher.hexdigest()
+
+    # -- checkpoints
+
+    def checkpoint(self) -> bytes:
+        """Everything that changes, for `resume`; the floor, the goals and the model are not in it."""
+        out = io.BytesIO()
+        counts = np.array([self.step_number, self._next_id, self._ever_stuck, self._mixed], np.int64)
+        saved: dict[str, Any] = {"counts": counts, "left": self._left, "hops": self.hops.state(), "model": np.array(self._made_of()), **self.rows}
+        if self.jam_s is not None:
+            saved |= {"aim": self.aim, "distance": self.distance_m}
+        np.savez(out, **saved)
+        return out.getvalue()
+
+    def resume(self, saved: bytes) -> None:
+        """Go on from a checkpoint of walkers on the same floor with the same goals, model and step. Raises InvalidInput for any other, or bytes that are none."""
+        try:
+            with np.load(io.BytesIO(saved), allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            made_of = str(arrays["model"])
+            rows = {name: np.ascontiguousarray(arrays[name], dtype) for name, dtype in _ROWS.items()}
+            counts, left, hops = arrays["counts"].tolist(), arrays["left"], arrays["hops"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise InvalidInput(f"resume: {len(saved)} bytes are not a checkpoint of walkers ({error}); pass what checkpoint() gave") from None
+        if made_of != self._made_of():
+            raise InvalidInput(f"resume: the checkpoint is of {made_of}; these are {self._made_of()}: build them alike")
+        self.rows, self._left = rows, left.astype(np.int64)
+        self.step_number, self._next_id, self._ever_stuck, mixed = (int(count) for count in counts)
+        self._mixed = bool(mixed)
+        self.hops.restore(hops)
+        if self.jam_s is not None:
+            self.aim, self.distance_m = np.ascontiguousarray(arrays["aim"], np.int32), np.ascontiguousarray(arrays["distance"], np.float32)
+            self._plan = self._plan._replace(aim=self.aim)
+        self._resize()
+
+    def _made_of(self) -> str:
+        floor = hashlib.sha256(self.floor.walls.tobytes() + self.floor.raster.tobytes() + b"".join(s.tobytes() for s in self._seeds)).hexdigest()[:16]
+        return f"floor {floor}, {len(self.goals)} goals, {self.model}, steps of {self.step_s} s, jams every {self.jam_s} s, cells of {self._size} m"
+
+    # -- inside
+
+    def _append(self, ids: I8, x: F8, y: F8, level: Any, goal: Any, speed: Any, radius: Any, wait_steps: Any = 0) -> None:
+        n, floor = len(ids), self.floor
+        new: dict[str, Any] = {name: np.zeros(n, dtype) for name, dtype in _ROWS.items()}
+        new |= {"id": ids, "x": x, "y": y, "level": level, "goal": goal, "speed": speed, "radius": radius, "mark_x": x, "mark_y": y}
+        new["mark_step"] = np.full(n, self.step_number)
+        new["start_step"] = self.step_number + np.broadcast_to(wait_steps, n)
+        new["cell"] = walker_kernels.place_cells(x, y, np.asarray(level, np.uint8), self._plan, floor.walls)
+        self._mixed = True
+        for name, dtype in _ROWS.items():
+            self.rows[name] = np.concatenate([self.rows[name], np.asarray(new[name], dtype)])
+        self._resize()
+
+    def _keep(self, rows: npt.NDArray[np.bool_]) -> None:
+        for name, array in self.rows.items():
+            self.rows[name] = array[rows]
+        self._resize()
+
+    def _resize(self) -> None:
+        n = len(self)
+        self._next = {name: self._next[name][:n] if len(self._next[name]) >= n else np.zeros(n) for name in _MOVING}
+        self._order = np.zeros(n, np.int32) if len(self._order) < n else self._order[:n]
+        self._key, self._sx, self._sy, self._sr = np.zeros(n, np.int32), np.zeros(n), np.zeros(n), np.zeros(n)
+        radius = self.rows["radius"]
+        self._radius = float(radius.max(initial=RADIUS_M[0]))
+        least = float(radius.min(initial=self._radius)) - 0.5 * OVERLAP_M
+        sight = 2.0 * self._radius + max(self.model.reach_m(), self.model.headway_s() * self.most_speed_mps * self._pace_most)
+        # No more bodies have room in sight: the densest packing of discs covers 0.9069 of the plane.
+        self._cap = 9 + math.ceil(0.9069 * (sight + least) ** 2 / least**2)
+
+    def _state(self) -> State:
+        r = self.rows
+        return State(
+            r["x"], r["y"], r["vx"], r["vy"], r["hx"], r["hy"], r["speed"], r["radius"], r["level"], r["goal"], r["start_step"], self.step_number,
+            r["id"], r["mark_step"], round(PATIENCE_S / self.step_s), self._second,
+        )  # fmt: skip
+
+    def _sort(self) -> Cells:
+        r, floor = self.rows, self.floor
+        walker_kernels.keys(r["x"], r["y"], r["level"], floor.x0, floor.y0, self._size, self._nx, self._ny, self._key)
+        walker_kernels.counting_sort(self._key, self._start, self._order)
+        return Cells(self._start, self._order, *self._near_wall, floor.walls, floor.x0, floor.y0, self._size, self._nx, self._ny, self._span)
+
+    def _regroup(self) -> None:
+        self._sort()
+        self._mixed = False
+        for name, array in self.rows.items():
+            self.rows[name] = array[self._order]
+
+    def _check_new(self, first: int) -> None:
+        """Raises InvalidInput for the new rows (from `first`) that stand wrong."""
+        r = self.rows
+        off = np.flatnonzero(r["cell"][first:] < 0)
+        if len(off):
+            k = first + int(off[0])
+            raise InvalidInput(
+                f"add: body {k - first} at ({r['x'][k]:.3f}, {r['y'][k]:.3f}), level {r['level'][k]} is off the walkable ground "
+                f"({len(off)} of {len(self) - first} are); put it inside"
+            )
+        goal, cell = r["goal"][first:], r["cell"][first:]
+        cut_off = np.flatnonzero((goal >= 0) & (self.aim[np.maximum(goal, 0), cell] < 0)) if len(self.goals) else np.empty(0, np.intp)
+        if len(cut_off):
+            k = first + int(cut_off[0])
+            raise InvalidInput(
+                f"add: body {k - first} at ({r['x'][k]:.3f}, {r['y'][k]:.3f}), level {r['level'][k]}: no way leads to goal "
+                f"{self.goals[int(r['goal'][k])].name} ({len(cut_off)} bodies); join them by a door as wide as a cell ({self.floor.cell_m} m) or by a hop"
+            )
+        cells, state = self._sort(), self._state()
+        over, i, w = walker_kernels.wall_overlap(state, cells)
+        if over > PLACE_GAP_M:
+            raise InvalidInput(
+                f"add: body {i - first} at ({r['x'][i]:.3f}, {r['y'][i]:.3f}) of radius {r['radius'][i]} m is {over:.3f} m in the wall "
+                f"{np.round(self.floor.walls[w], 2).tolist()}; put it further off"
+            )
+        over, i, j = walker_kernels.worst_overlap(state, cells)
+        if over > OVERLAP_M:
+            raise InvalidInput(
+                f"add: bodies at ({r['x'][i]:.3f}, {r['y'][i]:.3f}) and ({r['x'][j]:.3f}, {r['y'][j]:.3f}) overlap by {over:.3f} m; put them further apart"
+            )

@@ -1,0 +1,109 @@
+"""RiMEA's quick tests, flow through a door, and what a file of trajectories keeps. The slow ones run by `esplanade crowd validate`; docs/validation.md has all."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from shapely.geometry import box
+
+from esplanade.core.errors import InvalidInput, NotFound
+from simulation.crowd_drawing import draw_run
+from simulation.crowd_run import CrowdSpec, GoalSpec, GroundSpec, PeopleSpec, build, ground_of, read_spec, run_crowd
+from simulation.models import AnticipationVelocity, CollisionFreeSpeed, SocialForce
+from simulation.placing import spread
+from simulation.rimea import QUICK, TESTS
+from simulation.trajectories import load, save
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "crowd.md"
+
+
+@pytest.mark.parametrize("number", [*QUICK, "12", "13"])
+def test_rimea_by_the_collision_free_model(number: str) -> None:
+    verdict = TESTS[number](CollisionFreeSpeed(), 1)
+    assert verdict.passed, verdict
+
+
+@pytest.mark.parametrize("model", [AnticipationVelocity(), SocialForce()], ids=["anticipation", "social-force"])
+@pytest.mark.parametrize("number", ["1", "2", "3", "6"])
+def test_rimea_by_the_other_models(model: AnticipationVelocity | SocialForce, number: str) -> None:
+    verdict = TESTS[number](model, 1)
+    assert verdict.passed, verdict
+
+
+@pytest.fixture
+def documented(tmp_path: Path) -> Path:
+    """The scenario that docs/crowd.md shows."""
+    block = re.search(r"```toml\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    assert block is not None
+    path = tmp_path / "evacuation.toml"
+    path.write_text(block[1], encoding="utf-8")
+    return path
+
+
+def test_the_documented_scenario_runs_and_is_drawn_and_its_trajectories_are_kept(documented: Path, tmp_path: Path) -> None:
+    spec = read_spec(documented)
+    outcome = run_crowd(spec, threads=1)
+    assert outcome.report.bodies == outcome.report.riding == 0
+    assert outcome.overlap_m <= 0.01 + 1e-9
+    assert len(outcome.left_s) == outcome.report.added == sum(people.count for people in spec.people)
+    assert run_crowd(spec, threads=2).digest == outcome.digest
+    for name in ("paths.parquet", "paths.txt"):
+        save(outcome.recording, tmp_path / name)
+        again = load(tmp_path / name)
+        np.testing.assert_array_equal(again.person, outcome.recording.person)
+        np.testing.assert_array_equal(again.frame, outcome.recording.frame)
+        np.testing.assert_allclose(again.x_m, outcome.recording.x_m, atol=6e-5)
+        assert again.rate_hz == pytest.approx(outcome.recording.rate_hz)
+    assert draw_run(outcome.recording, ground_of(spec, 0)).startswith(b"\x89PNG")
+
+
+def test_every_key_of_a_scenario_is_documented() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    for key in CrowdSpec.__struct_fields__:
+        assert f"`{key}`" in text, key
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("ground = 3", "ground"),
+        ("[[ground]]\noutline = [[0, 0], [9, 0], [9, 9]]\n[[goals]]\nname = 'a'\narea = [[1, 1], [2, 1], [2, 2]]\n[[people]]\ncount = 1\ngoal = 'b'\narea = [[0, 0], [9, 0], [9, 9]]", "goal 'b'"),
+        ("goals = []\npeople = []\nground = []\nstep = 3", "unknown field"),
+        ("[[", "cannot be read"),
+    ],
+)  # fmt: skip
+def test_a_scenario_that_breaks_a_rule_is_refused_with_the_rule(text: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidInput, match=says):
+        build(read_spec(path))
+    with pytest.raises(NotFound, match="no such file"):
+        read_spec(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(("door_m", "passes"), [(0.36, False), (0.5, True)])
+def test_a_door_narrower_than_a_body_is_named_before_the_run(door_m: float, passes: bool) -> None:
+    low, high = 2.0 - door_m / 2, 2.0 + door_m / 2
+    outline = [(0, 0), (4, 0), (4, low), (4.2, low), (4.2, 0), (9, 0), (9, 4), (4.2, 4), (4.2, high), (4, high), (4, 4), (0, 4)]
+    goal = GoalSpec("out", [(8, 1), (9, 1), (9, 3), (8, 3)])
+    people = PeopleSpec(3, [(0, 0), (3, 0), (3, 4), (0, 4)], "out")
+    spec = CrowdSpec([GroundSpec(outline)], [goal], [people], cell_m=0.1)
+    if passes:
+        assert run_crowd(spec).report.left == {"out": 3}
+    else:
+        with pytest.raises(InvalidInput, match=r"3 of them.*widen the doors to 0\.40 m"):
+            build(spec)
+
+
+def test_people_are_spread_clear_of_walls_and_each_other_or_refused() -> None:
+    rng = np.random.default_rng(1)
+    place = spread(box(0, 0, 10, 10), 300, rng=rng, radius_m=0.2)
+    gap = np.linalg.norm(place[:, None] - place[None], axis=2) + np.eye(300) * 9
+    assert gap.min() > 0.4
+    assert place.min() > 0.2
+    assert place.max() < 9.8
+    with pytest.raises(InvalidInput, match="900 bodies"):
+        spread(box(0, 0, 10, 10), 900, rng=rng, radius_m=0.2)
