@@ -179,9 +179,12 @@ class Flusher:
         """The same for many answers of a frame: `indices[i]` has seen `logs[i]`. Those that have to wait for the same flush are released by one call."""
         of = self._last
         batches = {log: of.get(log) for log in dict.fromkeys(logs)}
-        for batch in dict.fromkeys(batches.values()):
-            mine = [log for log in logs if batches[log] is batch]
-            found = indices if len(mine) == len(logs) else [index for log, index in zip(logs, indices, strict=True) if batches[log] is batch]
+        distinct = dict.fromkeys(batches.values())
+        for batch in distinct:
+            mine, found = logs, indices
+            if len(distinct) > 1:
+                kept = [i for i, log in enumerate(logs) if batches[log] is batch]
+                mine, found = [logs[i] for i in kept], [indices[i] for i in kept]
             if batch is None:
                 release(found, None)
             else:
