@@ -20,7 +20,7 @@ from esplanade.core.tracing import Part
 from esplanade.storage.journal import Append, Event, Journal, OutboxEntry, Snapshot, StoredReply
 
 MAX_GATHERED_BYTES: Final = 24 * 2**20
-"""Bodies that may gather for the next flush; the shard takes no more work until the one under way has landed."""
+"""Bodies and replies that may gather for the next flush; the shard takes no more work until the one under way has landed."""
 
 Release = Callable[[EsplanadeError | None], None]
 """Called when what an answer saw is durable (None), or never will be known to be (the error)."""
@@ -154,7 +154,7 @@ class Flusher:
         else:
             gathered += events
         for event in events:
-            batch.bytes += len(event.body)
+            batch.bytes += len(event.body) + len(event.reply)
         for topic, body in outbox:
             batch.outbox.append((log, OutboxEntry(log.tenant, topic, body)))
             batch.bytes += len(body)
