@@ -20,7 +20,7 @@ from esplanade.core.tracing import Part
 from esplanade.storage.journal import Append, Event, Journal, OutboxEntry, Snapshot, StoredReply
 
 MAX_GATHERED_BYTES: Final = 24 * 2**20
-"""Bodies that may gather for the next flush; the shard takes no more work until the one under way has landed."""
+"""Bodies and replies that may gather for the next flush; the shard takes no more work until the one under way has landed."""
 
 Release = Callable[[EsplanadeError | None], None]
 """Called when what an answer saw is durable (None), or never will be known to be (the error)."""
@@ -154,7 +154,7 @@ class Flusher:
         else:
             gathered += events
         for event in events:
-            batch.bytes += len(event.body)
+            batch.bytes += len(event.body) + len(event.reply)
         for topic, body in outbox:
             batch.outbox.append((log, OutboxEntry(log.tenant, topic, body)))
             batch.bytes += len(body)
@@ -179,9 +179,12 @@ class Flusher:
         """The same for many answers of a frame: `indices[i]` has seen `logs[i]`. Those that have to wait for the same flush are released by one call."""
         of = self._last
         batches = {log: of.get(log) for log in dict.fromkeys(logs)}
-        for batch in dict.fromkeys(batches.values()):
-            mine = [log for log in logs if batches[log] is batch]
-            found = indices if len(mine) == len(logs) else [index for log, index in zip(logs, indices, strict=True) if batches[log] is batch]
+        distinct = dict.fromkeys(batches.values())
+        for batch in distinct:
+            mine, found = logs, indices
+            if len(distinct) > 1:
+                kept = [i for i, log in enumerate(logs) if batches[log] is batch]
+                mine, found = [logs[i] for i in kept], [indices[i] for i in kept]
             if batch is None:
                 release(found, None)
             else:

@@ -86,7 +86,7 @@ class HostedPositions:
 
 def _cost(events: Sequence[Event]) -> int:
     """Of folding these events in a replay."""
-    return EVENT_COST * len(events) + sum([len(event.body) for event in events])
+    return EVENT_COST * len(events) + sum([len(event.body) + len(event.reply) for event in events])
 
 
 class _Standing:

@@ -312,7 +312,7 @@ class Shard:
                         try:
                             turn = entity.turn(command, request.key, entity.context)
                             if turn.events:
-                                flusher.append(log, turn.events, [(topic, msgspec.msgpack.encode(body)) for topic, body in turn.outbox])
+                                flusher.append(log, turn.events, _entries(turn) if turn.outbox else ())
                                 if turn.wakes:
                                     self._await(log, entity, turn)
                             answers[index] = Replied(turn.reply)
@@ -550,7 +550,7 @@ class Shard:
             ask.command, ask.key, Context(address=address, venue=book, crowd=host, tick=host.buffer.closed if host is not None else -1, seal=seal)
         )  # fmt: skip
         if turn.events:
-            self._flusher.append(log, turn.events, [(topic, msgspec.msgpack.encode(body)) for topic, body in turn.outbox])
+            self._flusher.append(log, turn.events, _entries(turn))
             self._await(log, entity, turn)
             if type(ask) is PublicAsk:
                 self._flusher.record(log, stored_reply(ask, turn.reply, self._clock.unix_ms()))
@@ -584,7 +584,7 @@ class Shard:
                 self._profile.turns += 1
                 self._profile.reminders += 1
                 log.used_s = now_s
-                self._flusher.append(log, turn.events, [(topic, msgspec.msgpack.encode(body)) for topic, body in turn.outbox])
+                self._flusher.append(log, turn.events, _entries(turn))
                 self._await(log, entity, turn)
         except Exception as error:
             self._give_up(log, Fault(f"log ({log.tenant}, {log.partition}): a reminder: {type(error).__name__}: {error}; its entities are replayed"))
@@ -740,3 +740,8 @@ class Shard:
             kinds=meter.kinds, hot=hot, hot_span_s=hot_span_s, answer_time=meter.answer_s, mailbox_time=meter.mailbox_s, replay_time=meter.replay_s,
             flush_time=counts.time_s, flush_size=counts.size,
         )  # fmt: skip
+
+
+def _entries(turn: Turn) -> list[tuple[str, bytes]]:
+    """What a turn says on durable topics, as it is stored."""
+    return [(topic, msgspec.msgpack.encode(body)) for topic, body in turn.outbox]

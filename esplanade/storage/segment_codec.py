@@ -1,7 +1,7 @@
 """The bytes of segments and snapshots as they lie in the database: a format byte, msgpack of the events, a checksum that also covers the place.
 
 A body that was damaged, or that stands where it does not belong, is a Fault naming the place; it is never skipped.
-Owns the index of a segment too.
+Owns the index of a segment too: which versions of which entities it holds.
 """
 
 from __future__ import annotations
