@@ -5,6 +5,8 @@ Never reads a clock (the time is passed in) and never takes the tenant from anyw
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +23,8 @@ SIGNING_KEY_NAME: Final = "token-signing-key"
 LEEWAY_S: Final = 2.0
 """How far two machines' clocks may differ when a token is checked."""
 MAX_TOKEN_CHARS: Final = 4096
+MAX_KNOWN: Final = 20_000
+"""Tokens known to have verified; beyond, the one longest unseen is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +72,31 @@ class Signer:
 
 
 class Verifier:
-    """Checks tokens against one public key. EdDSA only: what the token's own header asks for is not believed."""
+    """Checks tokens against one public key. EdDSA only: what the token's own header asks for is not believed.
+
+    What verified once is known by its hash and only its expiry is checked again: after a reconnect storm everyone presents the token they had.
+    """
 
     def __init__(self, public_key: Ed25519PublicKey) -> None:
         self._key = public_key
+        self._known: OrderedDict[bytes, Identity] = OrderedDict()
 
     def verify(self, token: str, now: float) -> Identity:
         """The identity of a token at `now` (Unix seconds). Raises Unauthenticated, saying which check failed."""
         if len(token) > MAX_TOKEN_CHARS:
             raise Unauthenticated(f"token of {len(token)} characters: at most {MAX_TOKEN_CHARS}; ask for a new one")
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        known = self._known.get(digest)
+        if known is not None and known.expires_unix_s > now - LEEWAY_S:
+            self._known.move_to_end(digest)
+            return known
+        identity = self._verified(token, now)
+        self._known[digest] = identity
+        if len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+        return identity
+
+    def _verified(self, token: str, now: float) -> Identity:
         try:
             # Expiry is checked below against the clock that was passed in; PyJWT would read the machine's.
             claims = jwt.decode(

@@ -12,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from esplanade.core.errors import InvalidInput, Unauthenticated
+from gateway import auth
 from gateway import frames as f
 from gateway.auth import Signer, TopicName, Verifier
 from gateway.permissions import GRANTED, NEEDS, RESOURCE_NEEDS, ROLES, TOPIC_NEEDS, Permission, Resource, Topic, matrix, permits
@@ -96,6 +97,26 @@ def test_another_key_or_a_changed_payload_is_refused() -> None:
 def test_what_is_no_token_is_refused(token: str) -> None:
     with pytest.raises(Unauthenticated):
         VERIFIER.verify(token, NOW)
+
+
+def test_what_verified_once_is_known_until_it_expires_and_nothing_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    verifier, other = Verifier(SIGNER.public_key), Verifier(Signer(b"x" * 32).public_key)
+    token = SIGNER.issue(7, "demo", "shopper", None, 60, NOW)
+    first = verifier.verify(token, NOW)
+    checked: list[str] = []
+    monkeypatch.setattr(jwt, "decode", lambda token, *_, **__: checked.append(token) or {})
+    assert verifier.verify(token, NOW + 59) == first
+    assert checked == []
+    monkeypatch.undo()
+    for changed, at in ((token, NOW + 63), (token[:-3] + "AAA", NOW), (token + " ", NOW)):
+        with pytest.raises(Unauthenticated):
+            verifier.verify(changed, at)
+    with pytest.raises(Unauthenticated):
+        other.verify(token, NOW)
+    monkeypatch.setattr(auth, "MAX_KNOWN", 3)
+    for subject in range(10):
+        verifier.verify(SIGNER.issue(subject, "demo", "shopper", None, 60, NOW), NOW)
+    assert len(verifier._known) == 3
 
 
 def test_a_token_for_nobody_is_not_issued() -> None:
