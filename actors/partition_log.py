@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from actors.behaviour import Behaviour
+from actors.edit_book import EditBook
 from actors.entity import Entity, SavedEntity
 from actors.events import decode_event, encode_event
 from actors.festival import Festival
@@ -89,6 +90,11 @@ class _Standing:
     def standing(self) -> int:
         state: MallState = self._mall.state
         return state.standing
+
+    @property
+    def edits(self) -> EditBook:
+        state: MallState = self._mall.state
+        return state.edits
 
     @property
     def traits(self) -> Traits:

@@ -121,7 +121,23 @@ _TILL: Final[frozenset[type]] = frozenset({f.GetStatement, f.Refund, f.Hold, f.P
 
 _MEASURES: Final[frozenset[type]] = frozenset({f.Measure, f.GetHeat, f.CompareParking})
 _VENUE: Final[frozenset[type]] = (
-    frozenset({f.SetAccess, f.DrawZone, f.EraseZone, f.GetZones, f.SetTraits, f.Explain, f.CountGates, f.Recount}) | _MEASURES
+    frozenset(
+        {
+            f.SetAccess,
+            f.DrawZone,
+            f.EraseZone,
+            f.GetZones,
+            f.SetTraits,
+            f.Explain,
+            f.CountGates,
+            f.Recount,
+            f.EditVenue,
+            f.UndoEdit,
+            f.RedoEdit,
+            f.GetEdits,
+        }
+    )
+    | _MEASURES
 )
 """What an operator does to a venue beside its offers and bays."""
 
