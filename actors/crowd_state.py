@@ -90,6 +90,21 @@ class CrowdState:
         self.slots = np.full(size * 4, -1, np.int32)
         kernels.rehash_rows(self.slots, self.subject, self.count)
 
+    def widen(self, width: int) -> None:
+        """Room for that many fences of a row."""
+        more = width - self.width
+        if more > 0:
+            self.width = width
+            self.member = np.concatenate([self.member, np.full((len(self.member), more), -1, np.int32)], axis=1)
+            self.since = np.concatenate([self.since, np.zeros((len(self.since), more), np.int64)], axis=1)
+
+    def _make_room(self, row: Rows, entered: npt.NDArray[np.uint8]) -> None:
+        """For the entries of an event, which may be more than this document's fences overlap: it may be of the venue as it was before an edit."""
+        if len(row):
+            who, at = np.unique(row, return_inverse=True)
+            net = np.bincount(at.reshape(-1), np.where(entered == 1, 1, -1))
+            self.widen(int(((self.member[who] >= 0).sum(axis=1) + net).max()))
+
     def rows_of(self, subject: npt.NDArray[np.uint32]) -> Rows:
         """Rows of subjects, new ones entered. Raises LimitExceeded at MAX_SUBJECTS."""
         if self.count + len(subject) > len(self.subject):
@@ -159,6 +174,7 @@ class CrowdState:
                 row = self.rows_of(subject)
                 self.seen[row] = True
                 fence, entered = np.frombuffer(event.fence, "<u2").astype(np.int32), np.frombuffer(event.entered, np.uint8)
+                self._make_room(row, entered)
                 bad = kernels.cross(
                     row, fence, entered, event.tick, self.outline_base, self.member, self.since,
                     self.inside, self.entries, self.exits, self.stayed, self.venue,
@@ -213,6 +229,7 @@ class CrowdState:
         self.x_m[row], self.y_m[row] = np.frombuffer(saved.x, "<f4"), np.frombuffer(saved.y, "<f4")
         self.present[row], self.seen[row] = np.frombuffer(saved.present, np.bool_), np.frombuffer(saved.seen, np.bool_)
         fences = np.frombuffer(saved.fences, "<u2")
+        self.widen(int(fences.max(initial=0)))
         held = np.arange(self.width)[None, :] < fences[:, None]
         member, since = np.full((len(row), self.width), -1, np.int32), np.zeros((len(row), self.width), np.int64)
         member[held], since[held] = np.frombuffer(saved.fence, "<u2"), np.frombuffer(saved.since, "<i8")

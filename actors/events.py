@@ -11,7 +11,7 @@ from typing import Annotated, Final, get_args, get_type_hints
 
 import msgspec
 
-from actors.messages import BayChange, GateCount
+from actors.messages import BayChange, GateCount, LiveEdit
 from ar.anchors import Anchor, Observed
 from esplanade.core.errors import Fault
 from esplanade.storage.sealing import ERASED_BYTES, SubjectSeal
@@ -101,6 +101,18 @@ class ZoneDrawn(_Body, frozen=True):
 class ZoneErased(_Body, frozen=True):
     tick: int
     zone_id: str
+
+
+class VenueEdited(_Body, frozen=True):
+    """The map changed from the document with digest `before` to `document` (zlib, its digest `digest`). act: do, undo, redo. other: the packed document to come back to."""
+
+    tick: int
+    act: str
+    edit: LiveEdit
+    before: str
+    digest: str
+    document: bytes
+    other: bytes
 
 
 class GatesCounted(_Body, frozen=True):
@@ -252,9 +264,11 @@ class DayClosed(_Body, frozen=True):
 
 
 class VenueBound(_Body, frozen=True):
-    """The host reads fences by their place in this version of the venue's document; another digest starts membership anew."""
+    """The host reads fences by their place in this version of the venue's document; another digest starts membership anew, unless the units, zones and levels are the same in the same order (`numbering`, empty
+    where not known)."""
 
     digest: str
+    numbering: str = ""
 
 
 class SourceOpened(_Body, frozen=True):
@@ -445,7 +459,7 @@ class SceneEdited(_Body, frozen=True):
 
 
 EventBody = (
-    Answered | ReminderSet | ReminderDropped | ReminderFired | OfferCreated | OfferEnded | BaysChanged | AccessChanged | ZoneDrawn | ZoneErased | TraitsSet | GatesCounted | CarsRecounted | QrScanned | ToppedUp | Paid
+    Answered | ReminderSet | ReminderDropped | ReminderFired | OfferCreated | OfferEnded | BaysChanged | AccessChanged | ZoneDrawn | ZoneErased | TraitsSet | GatesCounted | CarsRecounted | VenueEdited | QrScanned | ToppedUp | Paid
     | Transferred | HoldsExpired | TransfersSent | TransfersReceived | TransfersFinished | AccountsSet | DayClosed
     | AnchorsHosted | AnchorsRemoved | AnchorsObserved | AnchorsCarried | AnchorsRefined | SceneEdited
     | VenueBound | SourceOpened | SourceClosed | TraitsAdopted | ZonesAdopted | ZonesCrossed | ZonesPending | OffersAdopted | Transitions | Dwelt | Pushed | Seen | Late
@@ -464,6 +478,7 @@ TYPES: Final[dict[str, type[EventBody]]] = {
     "zone_drawn.v1": ZoneDrawn,
     "zone_erased.v1": ZoneErased,
     "traits_set.v1": TraitsSet,
+    "venue_edited.v1": VenueEdited,
     "gates_counted.v1": GatesCounted,
     "cars_recounted.v1": CarsRecounted,
     "scan_qr.v1": QrScanned,

@@ -58,6 +58,7 @@ from actors.events import (
     TransfersSent,
     Transitions,
     VenueBound,
+    VenueEdited,
     ZoneDrawn,
     ZoneErased,
     ZonesAdopted,
@@ -191,6 +192,8 @@ def facts_of(event: Event) -> list[Fact]:
             return [Fact(NO_TICK, entity, event.type, f"{name} {int(name in body.closed)}") for name in (*body.closed, *body.opened)]
         case GatesCounted():
             return [Fact(NO_TICK, entity, event.type, f"{one.gate} {one.sequence} {one.entered} {one.left}") for one in body.counts]
+        case VenueEdited():
+            return [Fact(NO_TICK, entity, event.type, f"{body.act} {body.before} {body.digest}")]
         case CarsRecounted():
             return [Fact(NO_TICK, entity, event.type, f"{body.inside}")]
         case TraitsSet():

@@ -34,6 +34,10 @@ class LiveViews:
         self._watched: dict[str, tuple[int, float]] = {}  # topic -> (ticks between, expires_s)
         self._now_s = 0.0
 
+    def follow(self, book: VenueBook) -> None:
+        """The venue's document is this one from now on."""
+        self._book = book
+
     def watch(self, topics: dict[str, float], now_s: float) -> None:
         """Topics that are none of this venue's views are ignored."""
         self._now_s = now_s

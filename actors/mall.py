@@ -1,6 +1,6 @@
 """A mall: its stores, their offers, its parking, what of it is closed, the zones drawn in it. `mall/<tenant>/<venue>`.
 
-Owns which offers exist and which bays are taken, what is closed to people, and which zones are drawn. It never decides who is pushed what: that follows from positions, in the position host.
+Owns which offers exist and which bays are taken, what is closed to people, which zones are drawn, and the edits of its map. It never decides who is pushed what: that follows from positions, in the position host.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from actors import offer_book
+from actors import edit_book, offer_book
 from actors.behaviour import Context, Decision, not_understood, venue_pinned
+from actors.edit_book import EditBook, Step
 from actors.events import (
     AccessChanged,
     BaysChanged,
@@ -22,6 +23,7 @@ from actors.events import (
     OfferCreated,
     OfferEnded,
     TraitsSet,
+    VenueEdited,
     ZoneDrawn,
     ZoneErased,
 )
@@ -34,6 +36,7 @@ from actors.messages import (
     CreateOffer,
     Done,
     DrawZone,
+    EditVenue,
     EndOffer,
     EraseZone,
     Explain,
@@ -41,6 +44,7 @@ from actors.messages import (
     FindStores,
     GateCount,
     GetAccess,
+    GetEdits,
     GetHeat,
     GetOffers,
     GetParking,
@@ -49,12 +53,14 @@ from actors.messages import (
     Parking,
     ParkingCompared,
     Recount,
+    RedoEdit,
     Rejected,
     SearchStores,
     SetAccess,
     SetBays,
     SetTraits,
     Stores,
+    UndoEdit,
     Zones,
 )
 from actors.offer_book import OfferBook
@@ -83,6 +89,7 @@ class MallState:
     standing: int = 0
     gates: dict[str, GateCount] = field(default_factory=dict)
     cars: int = 0
+    edits: EditBook = field(default_factory=EditBook)
 
     @property
     def zones(self) -> dict[str, DrawnZone]:
@@ -100,6 +107,7 @@ class _Saved(msgspec.Struct, array_like=True):
     traits: SavedTraits = SavedTraits()
     gates: list[GateCount] = []
     cars: int = 0
+    edits: tuple[bytes, tuple[str, ...], list[Step], list[Step]] = (b"", (), [], [])
 
 
 class Mall:
@@ -148,6 +156,10 @@ class Mall:
                         message=f"zone {command.zone_id!r}: none of this id is drawn in {venue.venue.id}; see GetZones for those that are",
                     )
                 return Decision((ZoneErased(context.tick, command.zone_id),), Done())
+            case EditVenue() | UndoEdit() | RedoEdit():
+                return edit_book.decide(state.edits, command, venue, context.tick)
+            case GetEdits():
+                return Decision((), edit_book.told(state.edits, None))
             case Measure():
                 measured = context.crowd.measure(command.zone_id, voronoi=command.voronoi) if context.crowd is not None else None
                 if measured is None:
@@ -217,6 +229,9 @@ class Mall:
             case AccessChanged():
                 state.closed = state.closed.union(event.closed).difference(event.opened)
                 state.standing += 1
+            case VenueEdited():
+                state.edits.apply(event)
+                state.standing += 1
             case GatesCounted():
                 state.gates.update((count.gate, count) for count in event.counts)
                 state.cars = event.inside
@@ -248,6 +263,7 @@ class Mall:
                 state.traits.save(),
                 [state.gates[gate] for gate in sorted(state.gates)],
                 state.cars,
+                (state.edits.document, state.edits.digests, state.edits.done, state.edits.undone),
             )
         )
 
@@ -265,6 +281,7 @@ class Mall:
             saved.standing,
             {count.gate: count for count in saved.gates},
             saved.cars,
+            EditBook(*saved.edits),
         )
 
 

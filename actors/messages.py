@@ -13,6 +13,7 @@ import msgspec
 from ar.anchors import MAX_RADIUS_M, Anchor, AnchorId, Held, Metres, Observed, Tags
 from spatial.drawn_zones import DrawnZone
 from spatial.offers import Offer
+from spatial.venue_edits import CloseUnit, MoveUnit, OpenUnit, Relabel
 
 Money = Annotated[int, msgspec.Meta(ge=1, le=10**12)]
 Currency = Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")]
@@ -179,6 +180,28 @@ class CompareParking(_Tagged, frozen=True, kw_only=True, tag="compare_parking"):
     """Bays against gates; `moving_at_most` cars between them are no disagreement. Replies ParkingCompared."""
 
     moving_at_most: int = 0
+
+
+LiveEdit = CloseUnit | OpenUnit | MoveUnit | Relabel
+"""Edits of a venue that runs: they leave every unit in its place of the document. All others are an import."""
+
+
+class EditVenue(_Tagged, frozen=True, kw_only=True, tag="edit_venue"):
+    """Change the map; it holds from the next tick on. What had been taken back can no longer be done again. Replies Edited."""
+
+    edit: LiveEdit
+
+
+class UndoEdit(_Tagged, frozen=True, kw_only=True, tag="undo_edit"):
+    """Take the last edit back. Replies Edited."""
+
+
+class RedoEdit(_Tagged, frozen=True, kw_only=True, tag="redo_edit"):
+    """Do the last edit that was taken back again. Replies Edited."""
+
+
+class GetEdits(_Tagged, frozen=True, kw_only=True, tag="get_edits"):
+    """Replies Edited, without an edit."""
 
 
 class GetAccess(_Tagged, frozen=True, kw_only=True, tag="get_access"):
@@ -484,6 +507,7 @@ class SyncScene(_Tagged, frozen=True, kw_only=True, tag="sync_scene"):
 
 Command = (
     ScanQr | CreateOffer | EndOffer | GetOffers | SetBays | GetParking | FindStores | SearchStores | SetAccess | GetAccess | DrawZone | EraseZone | GetZones | SetTraits | Explain
+    | EditVenue | UndoEdit | RedoEdit | GetEdits
     | Measure | GetHeat | CountGates | Recount | CompareParking | GetZone
     | TopUps | Payments | GetBalance | GetBooks
     | Transfers | SendTransfers | GetUnderWay | ReceiveTransfers | FinishTransfers | SetAccounts | CloseDay | GetAccount
@@ -591,6 +615,16 @@ class ParkingCompared(_Tagged, frozen=True, kw_only=True, tag="parking_compared"
     taken: int
     inside: int
     drift: int
+
+
+class Edited(_Tagged, frozen=True, kw_only=True, tag="edited"):
+    """The edit made or taken back; the newest document (zlib) and its digest, empty where nothing was edited; edits that can be taken back, oldest first, and how many can be done again."""
+
+    edit: LiveEdit | None
+    digest: str
+    document: bytes
+    done: tuple[LiveEdit, ...]
+    undone: int
 
 
 class Zones(_Tagged, frozen=True, kw_only=True, tag="zones"):
@@ -770,7 +804,7 @@ class SceneDelta(_Tagged, frozen=True, kw_only=True, tag="scene_delta"):
 
 
 Reply = (
-    Done | Rejected | Stores | WalkedIn | Access | Zones | Explanation | Measures | Heat | ParkingCompared | Offers | Parking | ZoneState | Settled | Balance | Books
+    Done | Rejected | Stores | WalkedIn | Access | Zones | Explanation | Measures | Heat | ParkingCompared | Edited | Offers | Parking | ZoneState | Settled | Balance | Books
     | UnderWay | Received | Accounts | DayClosing
     | Taken | Decided | OpenTakes | AllotmentState
     | Anchors | AnchorGraph | SceneEdits | SceneDelta

@@ -16,6 +16,7 @@ import msgspec
 from actors.allotment import Allotment
 from actors.anchors import Anchors
 from actors.behaviour import Behaviour
+from actors.edit_book import EditBook
 from actors.entity import Entity, SavedEntity
 from actors.events import decode_event, encode_event
 from actors.festival import Festival
@@ -101,6 +102,11 @@ class _Standing:
     def standing(self) -> int:
         state: MallState = self._mall.state
         return state.standing
+
+    @property
+    def edits(self) -> EditBook:
+        state: MallState = self._mall.state
+        return state.edits
 
     @property
     def traits(self) -> Traits:

@@ -21,6 +21,7 @@ is compared with that membership, so nobody enters twice.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -32,6 +33,7 @@ from shapely.geometry.base import BaseGeometry
 
 from actors.audiences import Audiences
 from actors.crowd_state import CrowdState, Rows, SavedCrowd
+from actors.edit_book import EditBook
 from actors.events import (
     Dwelt,
     EventBody,
@@ -52,7 +54,7 @@ from actors.heat import Heat
 from actors.live_views import LiveViews
 from actors.messages import Explanation, Measures, Spotted, ZoneState
 from actors.messages import Heat as HeatReply
-from actors.push_rules import PushRules, SavedPushes
+from actors.push_rules import Anchor, PushRules, SavedPushes
 from actors.system import VenueClock
 from actors.tick_buffer import TickBuffer
 from actors.topics import Body, PushBatch, Rewind, TickClosed, VenueStats
@@ -102,6 +104,9 @@ class Standing(Protocol):
     def traits(self) -> Traits: ...
 
     @property
+    def edits(self) -> EditBook: ...
+
+    @property
     def closed(self) -> Collection[str]: ...
 
 
@@ -125,6 +130,7 @@ class _Saved(msgspec.Struct, array_like=True):
     crowd: SavedCrowd
     pushes: SavedPushes
     zones: list[SavedZone] = []
+    numbering: str = ""
 
 
 class PositionHost:
@@ -153,10 +159,10 @@ class PositionHost:
         self._audiences = Audiences(book, lambda: () if standing is None else standing.closed)
         self._venue = book.venue.id
         self._fences = book.fences()
-        unit_ids = [unit.id for unit in book.venue.units]
-        self._anchors = dict(zip(unit_ids, anchors(book.venue, unit_ids), strict=True))
+        self._anchors = _anchors(book)
         self._views = LiveViews(book, pseudonym_key)
         self._digest: str | None = None
+        self._numbering = ""
         self._durable = -1  # newest tick that an event tells of
         self._checkpoint = -1  # tick of the newest seen.v1
         self._base = -1  # tick of the positions that a restart begins with: the newest checkpoint's, or a later snapshot's
@@ -182,9 +188,9 @@ class PositionHost:
         """Fold one event of this host."""
         match event:
             case VenueBound():
-                if event.digest != self._digest:
+                if event.digest != self._digest and not (event.numbering and event.numbering == self._numbering):
                     self._reset()
-                self._digest = event.digest
+                self._digest, self._numbering = event.digest, event.numbering
             case SourceOpened():
                 if event.source not in self.buffer.sources:
                     self.buffer.open(event.source, event.first_tick, self._free_due_s)
@@ -217,7 +223,8 @@ class PositionHost:
                 raise Fault(f"a position host has no event {type(event).__name__}; the journal mixes entities")
 
     def _of_this_venue(self) -> bool:
-        return self._digest == self.book.digest
+        """Whether what is folded goes by the numbers of this document's fences."""
+        return self._digest == self.book.digest or (self._numbering != "" and self._numbering == self.book.numbering)
 
     def _apply_crowd(self, event: Transitions | Dwelt | Pushed | OffersAdopted) -> None:
         match event:
@@ -242,13 +249,14 @@ class PositionHost:
                 self.crowd.save(),
                 self.rules.save(self.crowd),
                 self.zones.save(self.crowd),
+                self._numbering,
             )
         )
 
     def load(self, data: bytes) -> None:
         """Into a fresh host."""
         saved = msgspec.msgpack.decode(data, type=_Saved)
-        self._digest = saved.digest
+        self._digest, self._numbering = saved.digest, saved.numbering
         self._base, self._durable, self._checkpoint = saved.closed, saved.durable, saved.checkpoint
         self.late_rows, self.late_ticks = saved.late_rows, saved.late_ticks
         for source, first_tick in saved.sources.items():
@@ -263,8 +271,8 @@ class PositionHost:
         step = Step()
         self._free_due_s = now_s + TICK_S
         self._told_late = self.late_rows, self.late_ticks
-        if self._digest != self.book.digest:
-            self._emit(step, VenueBound(self.book.digest))
+        if (self._digest, self._numbering) != (self.book.digest, self.book.numbering):
+            self._emit(step, VenueBound(self.book.digest, self.book.numbering))
         crowd, sources = self.crowd, self.buffer.sources
         for source, first_tick in sources.items():
             self.buffer.drop(source)
@@ -427,7 +435,8 @@ class PositionHost:
             self.late_rows, self.late_ticks = self._told_late
             self._emit(step, Late(tick, rows, ticks))
             self._told_late = self.late_rows, self.late_ticks
-        adopted = self._adopt(tick, step)
+        edited = self._follow_edits(step)
+        adopted = self._adopt(tick, step) or edited
         other_zones = self._adopt_standing(tick, step)
 
         observed = crowd.rows_of(columns.subject)
@@ -439,6 +448,8 @@ class PositionHost:
 
         row: Rows = observed
         fences = self._fences.locate(columns.level, columns.x_m, columns.y_m)
+        if fences.shape[1] < crowd.width:
+            fences = np.pad(fences, ((0, 0), (0, crowd.width - fences.shape[1])), constant_values=-1)
         if len(gone):
             row = np.concatenate([observed, gone])
             first_seen = np.concatenate([first_seen, np.zeros(len(gone), np.uint8)])
@@ -486,6 +497,27 @@ class PositionHost:
         if changed:
             self._emit(step, OffersAdopted(tick, changed))
         return bool(changed)
+
+    def _follow_edits(self, step: Step) -> bool:
+        """Take up the newest document that operators have made of this one; the numbers of its fences are the same. Some tenths of a second for a mall."""
+        if self._standing is None or self._standing.standing == self._stood:
+            return False
+        edits = self._standing.edits
+        if self.book.digest not in edits.digests or self.book.digest == edits.digests[-1]:
+            return False
+        book = VenueBook.read(zlib.decompress(edits.document))
+        if book.numbering != self.book.numbering:
+            raise Fault(f"venue {self._venue}: an edit moved units in the document; edits of a running venue leave them in their places")
+        self.book = book
+        self._fences = book.fences()
+        self.crowd.widen(self._fences.width)
+        self._anchors = _anchors(book)
+        self.rules.move_anchors(self._anchors)
+        self._views.follow(book)
+        standing = self._standing
+        self._audiences = Audiences(book, lambda: standing.closed)
+        self._emit(step, VenueBound(book.digest, book.numbering))
+        return True
 
     def _adopt_standing(self, tick: int, step: Step) -> bool:
         """Whether the drawn zones in force, or what zones go by in people, are others from this tick on."""
@@ -621,3 +653,8 @@ class PositionHost:
             entries=int(crowd.venue[0]), exits=int(crowd.venue[1]), dwells=int(crowd.dwells.sum()), tick_ms=self.tick_ms,
             zones={names[f]: int(crowd.inside[f]) for f in fullest.tolist() if crowd.inside[f] > 0},
         )  # fmt: skip
+
+
+def _anchors(book: VenueBook) -> dict[str, Anchor]:
+    unit_ids = [unit.id for unit in book.venue.units]
+    return dict(zip(unit_ids, anchors(book.venue, unit_ids), strict=True))

@@ -192,6 +192,10 @@ class PushRules:
             kernels.rehash_pushes(self._slots, self._keys, self._pairs)
         self._pairs = kernels.record_pushes(offer, row, tick, self._slots, self._keys, self._times, self._newest, self._pairs)
 
+    def move_anchors(self, anchors: Mapping[str, Anchor]) -> None:
+        """Of the venue as it is from now on. Whoever calls this calls `draw_circles` and `place_all`."""
+        self._anchors = anchors
+
     @property
     def with_terms(self) -> bool:
         return bool(self._terms.any())

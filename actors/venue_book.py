@@ -105,6 +105,13 @@ class VenueBook:
         return self._router.with_live(live_of(self.venue, closed)) if closed else self._router
 
     @cached_property
+    def numbering(self) -> str:
+        """A hash of which unit, zone and level stands where: documents that share it share the numbers of their fences and tills."""
+        venue = self.venue
+        parts = ("\n".join(item.id for item in items) for items in (venue.units, venue.zones, venue.levels))
+        return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+
+    @cached_property
     def closable(self) -> frozenset[str]:
         """What can be closed to people: connectors, openings, and units that have openings."""
         venue = self.venue

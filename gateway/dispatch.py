@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import zlib
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol, TypeVar, assert_never
 
@@ -49,6 +50,8 @@ MAX_MONEY_ROWS: Final = 20_000
 MAX_TASKS: Final = 50_000
 """Requests in flight in this process, beyond which watermarks (which no session counts) are refused."""
 COORDINATE_M: Final = 1e6
+PUBLISHED_TIMES: Final = 4
+"""Times that an edited document is put into the catalogue, while other edits overtake it."""
 
 R = TypeVar("R")
 Rest = f.GetOffers | f.GetZone | f.GetClock | f.GetBalance | f.GetBooks | f.GetStatement | f.Pay | f.CreateOffer | f.EndOffer
@@ -159,6 +162,10 @@ class Dispatch:
                 self._request(peer, frame.seq, self._explain(peer, frame), started)
             case f.Measure() | f.GetHeat():
                 self._request(peer, frame.seq, self._measure(peer, frame), started)
+            case f.EditVenue() | f.UndoEdit() | f.RedoEdit():
+                self._request(peer, frame.seq, self._noted(peer, frame, self._edit(peer, frame)), started)
+            case f.GetEdits():
+                self._request(peer, frame.seq, self._edit(peer, frame), started)
             case f.CompareParking():
                 self._request(peer, frame.seq, self._car_park(peer, frame), started)
             case f.CountGates() | f.Recount():
@@ -569,6 +576,30 @@ class Dispatch:
                 assert_never(frame)
         return f.ParkingCompared(seq=frame.seq, venue=frame.venue, total=told.total, taken=told.taken, inside=told.inside, drift=told.drift)
 
+    async def _edit(self, peer: Caller, frame: f.EditVenue | f.UndoEdit | f.RedoEdit | f.GetEdits) -> f.ServerFrame:
+        """The mall journals the edit and its host follows by itself; the catalogue, which all others read, gets the document once it is durable."""
+        facts = await self._venues.get(peer.identity.tenant, frame.venue)
+        match frame:
+            case f.EditVenue():
+                told = await self._ask(peer, facts.address, m.EditVenue(edit=frame.edit), m.Edited, frame.seq, frame.key)
+            case f.UndoEdit():
+                told = await self._ask(peer, facts.address, m.UndoEdit(), m.Edited, frame.seq, frame.key)
+            case f.RedoEdit():
+                told = await self._ask(peer, facts.address, m.RedoEdit(), m.Edited, frame.seq, frame.key)
+            case f.GetEdits():
+                told = await self._ask(peer, facts.address, m.GetEdits(), m.Edited)
+                return f.Edited(seq=frame.seq, venue=frame.venue, digest=told.digest or facts.digest, done=told.done, undone=told.undone)
+            case _:
+                assert_never(frame)
+        document = told.document
+        for _ in range(PUBLISHED_TIMES):
+            await self._venues.publish(facts.tenant, zlib.decompress(document))
+            newest = await self._ask(peer, facts.address, m.GetEdits(), m.Edited)
+            if newest.document == document:
+                break
+            document = newest.document  # another operator's edit came meanwhile: the later document is to stay
+        return f.Edited(seq=frame.seq, venue=frame.venue, digest=told.digest, edit=told.edit, done=told.done, undone=told.undone)
+
     async def _zones(self, peer: Caller, frame: f.GetZones) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         box = frame.box
@@ -731,6 +762,9 @@ Act = (
     | f.SetTraits
     | f.CountGates
     | f.Recount
+    | f.EditVenue
+    | f.UndoEdit
+    | f.RedoEdit
     | f.TopUps
     | f.Refund
     | f.Hold
@@ -760,6 +794,10 @@ def described(frame: Act) -> tuple[str, str, Detail]:
             return "zone.draw", f"{frame.venue}/{frame.zone.id}", {"name": frame.zone.name, "level": frame.zone.level}
         case f.SetTraits():
             return "traits.set", frame.venue, {"rows": len(frame.subject) // 4, "language": frame.language}
+        case f.EditVenue():
+            return "map.edit", f"{frame.venue}/{frame.edit.unit_id}", {"edit": type(frame.edit).__name__}
+        case f.UndoEdit() | f.RedoEdit():
+            return ("map.undo" if isinstance(frame, f.UndoEdit) else "map.redo"), frame.venue, {}
         case f.CountGates():
             return "gates.count", frame.venue, {"gates": len(frame.counts)}
         case f.Recount():

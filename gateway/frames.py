@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from actors.messages import BayChange, Currency, GateCount, Key, Money, Refined, Store
+from actors.messages import BayChange, Currency, GateCount, Key, LiveEdit, Money, Refined, Store
 from ar.anchors import MAX_RADIUS_M, Anchor, AnchorId, Held, Metres, Observed, Tags
 from spatial.drawn_zones import DrawnZone
 from spatial.measures import Band
@@ -367,6 +367,32 @@ class Recount(_Frame, frozen=True, kw_only=True, tag="recount"):
     key: Key | None = None
 
 
+class EditVenue(_Frame, frozen=True, kw_only=True, tag="edit_venue"):
+    """Operators: open, close, move or re-label a unit of the map; from the next tick on. Answered with Edited."""
+
+    seq: Seq
+    venue: Id
+    edit: LiveEdit
+    key: Key | None = None
+
+
+class UndoEdit(_Frame, frozen=True, kw_only=True, tag="undo_edit"):
+    seq: Seq
+    venue: Id
+    key: Key | None = None
+
+
+class RedoEdit(_Frame, frozen=True, kw_only=True, tag="redo_edit"):
+    seq: Seq
+    venue: Id
+    key: Key | None = None
+
+
+class GetEdits(_Frame, frozen=True, kw_only=True, tag="get_edits"):
+    seq: Seq
+    venue: Id
+
+
 class GetZone(_Frame, frozen=True, kw_only=True, tag="get_zone"):
     """Operators: occupancy of a unit or zone by id."""
 
@@ -686,7 +712,7 @@ ClientFrame = (
     Hello | Ping | WalkIn | Move | Leave | Ack | Pay | GetBalance
     | Transfer | GetStatement | Refund | Hold | Post | Void | GetTill | PutItem | GetItem | Buy | Grant
     | Subscribe | Unsubscribe | Saw | Renew | GetOffers | FindStores | Search | GetRoute | GetIsochrone | GetAccess | SetAccess | DrawZone | EraseZone | GetZones | SetTraits | Explain
-    | Measure | GetHeat | CountGates | CompareParking | Recount | GetZone | GetClock
+    | Measure | GetHeat | CountGates | CompareParking | Recount | EditVenue | UndoEdit | RedoEdit | GetEdits | GetZone | GetClock
     | HostAnchor | ResolveAnchors | AnchorsNear | ObserveAnchor | RemoveAnchors | CarryAnchors | GetAnchorGraph | RefineAnchors | SceneSync | SceneApply | ScenePresence
     | CreateOffer | EndOffer | SetBays | GetBooks | OpenSource | CloseSource | Columns | Watermark | TopUps | Payments
 )  # fmt: skip
@@ -864,6 +890,17 @@ class ParkingCompared(_Frame, frozen=True, kw_only=True, tag="parking_compared")
     taken: int
     inside: int
     drift: int
+
+
+class Edited(_Frame, frozen=True, kw_only=True, tag="edited"):
+    """`edit`: made, taken back or done again; `digest`: of the venue document now; `done`: what can be taken back, oldest first; `undone`: how many can be done again."""
+
+    seq: Seq
+    venue: str
+    digest: str
+    done: tuple[LiveEdit, ...]
+    undone: int
+    edit: LiveEdit | None = None
 
 
 class ZoneList(_Frame, frozen=True, kw_only=True, tag="zone_list"):
@@ -1223,7 +1260,7 @@ class Bye(_Frame, frozen=True, kw_only=True, tag="bye"):
 
 
 ServerFrame = (
-    Welcome | Pong | Taken | Done | WalkedIn | Stores | Route | NoRoute | Isochrone | Access | Explained | Measures | Heat | ParkingCompared | ZoneList | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
+    Welcome | Pong | Taken | Done | WalkedIn | Stores | Route | NoRoute | Isochrone | Access | Explained | Measures | Heat | ParkingCompared | Edited | ZoneList | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
     | Balance | Statement | Till | Item | Bought | Books | Subscribed | Dots | DotsView | Density | Zone | Stats | PaymentStats | OfferState | Parking
     | AnchorsAre | AnchorGraph | AnchorsChanged | SceneDelta | SceneApplied | SceneEdits | PresenceIs | Error | Bye
 )  # fmt: skip

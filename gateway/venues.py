@@ -12,7 +12,7 @@ import msgspec
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import Fault, InvalidInput, NotFound
 from esplanade.core.ids import Address, check_name
-from esplanade.storage.catalogue import Catalogue
+from esplanade.storage.catalogue import Catalogue, describe_venue
 
 FRESH_S: Final = 30.0
 """The catalogue is asked after this time whether the document has changed."""
@@ -96,6 +96,14 @@ class VenueCache:
     async def document(self, facts: VenueFacts) -> bytes:
         """The document that the facts are of, or the one that has taken its place since. Raises NotFound, Unavailable."""
         return await self._catalogue.venue(facts.tenant, facts.venue)
+
+    async def publish(self, tenant: str, document: bytes) -> None:
+        """Put a document into the catalogue, unless it is there, and ask for it anew. Raises Unavailable."""
+        entry = describe_venue(tenant, document, created_unix_ms=0)
+        held = next((one.digest for one in await self._catalogue.venues(tenant) if one.venue == entry.venue), None)
+        if held != entry.digest:
+            await self._catalogue.put_venue(tenant, document)
+        self._known.pop((tenant, entry.venue), None)
 
     def _answered(self, key: tuple[str, str], done: asyncio.Task[VenueFacts | None]) -> None:
         del self._asking[key]

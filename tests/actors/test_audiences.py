@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from actors.audiences import ON_THE_WAY_TICKS, TERMS_TICKS
+from actors.edit_book import EditBook
 from actors.events import EventBody, Pushed, encode_event
 from actors.messages import CreateOffer, Done, Explain, Explanation, Rejected, SetAccess, SetTraits
 from actors.positions import HostSettings, PositionHost
@@ -55,6 +56,7 @@ class Standing:
     zones: dict[str, DrawnZone] = field(default_factory=dict)
     traits: Traits = field(default_factory=lambda: TRAITS)
     closed: frozenset[str] = frozenset()
+    edits: EditBook = field(default_factory=EditBook)
     standing: int = 1
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import shapely
 
+from actors.edit_book import EditBook
 from actors.events import EventBody, ZonesAdopted, ZonesCrossed, ZonesPending, encode_event
 from actors.messages import DrawZone, EraseZone, GetZone, GetZones, Rejected, Zones, ZoneState
 from actors.positions import CHECKPOINT_TICKS, HostSettings, PositionHost
@@ -48,6 +49,7 @@ class Standing:
     standing: int = 0
     traits: Traits = field(default_factory=Traits)
     closed: frozenset[str] = frozenset()
+    edits: EditBook = field(default_factory=EditBook)
 
     def now(self, zones: Mapping[str, DrawnZone]) -> None:
         if self.zones != zones:

@@ -10,6 +10,7 @@ from ar.scene_ops import CREATE, SET, Dot, Op, encode
 from gateway import frames as f
 from spatial.drawn_zones import DrawnZone, Open, Polygon
 from spatial.offers import Everyone, Offer, Within
+from spatial.venue_edits import CloseUnit, MoveUnit
 
 KEY = bytes(range(16))
 SUBJECTS = np.array([3, 7], "<u4").tobytes()
@@ -88,6 +89,10 @@ CLIENT: tuple[f.ClientFrame, ...] = (
     f.CountGates(seq=41, venue="parkside", counts=(GateCount("north", 12, 240, 180),)),
     f.CompareParking(seq=42, venue="parkside", moving_at_most=5),
     f.Recount(seq=43, venue="parkside", moving=2),
+    f.EditVenue(seq=44, venue="parkside", edit=CloseUnit(unit_id="u-12")),
+    f.UndoEdit(seq=45, venue="parkside"),
+    f.RedoEdit(seq=46, venue="parkside"),
+    f.GetEdits(seq=47, venue="parkside"),
     f.GetZone(seq=11, venue="parkside", zone="u-12"),
     f.GetClock(seq=12, venue="parkside"),
     f.HostAnchor(seq=30, venue="parkside", anchor=ANCHOR),
@@ -142,6 +147,10 @@ SERVER: tuple[f.ServerFrame, ...] = (
         seq=40, venue="parkside", level=1, tick=610, x0_m=-10.0, y0_m=0.0, cell_m=4.0, cols=2, rows=1, person_s=XS, since_tick=10,
     ),
     f.ParkingCompared(seq=42, venue="parkside", total=200, taken=57, inside=60, drift=3),
+    f.Edited(
+        seq=44, venue="parkside", digest="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", edit=CloseUnit(unit_id="u-12"),
+        done=(MoveUnit(unit_id="u-3", dx_m=1.5, dy_m=0.0), CloseUnit(unit_id="u-12")), undone=0,
+    ),
     f.ZoneList(seq=36, zones=(ZONE,)),
     f.OfferList(seq=9, offers=(OFFER, FLASH)),
     f.ZoneState(seq=11, tick=610, inside=4, entries=9, exits=5, dwells=2, stayed_s=730.5),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import numpy as np
 import pytest
 
 from esplanade.core.errors import EsplanadeError, Forbidden, InvalidInput, NotFound
@@ -82,3 +84,39 @@ async def test_an_offer_with_terms_explains_itself_and_a_venue_is_measured() -> 
         wrong = {**offer, "id": "tee", "terms": {"quiet": [{"from_s": 5.0, "until_s": 1.0}]}}
         with pytest.raises(InvalidInput, match="end after they begin"):
             await operator.request("create_offer", venue=VENUE, offer=wrong)
+
+
+async def test_the_map_is_edited_and_everything_that_holds_the_venue_follows() -> None:
+    async with running_mall() as mall:
+        _, url = await mall.gateway()
+        operator, shopper = await mall.client(url, 1, "operator"), await mall.client(url, 5)
+        await mall.system.take("demo", VENUE, rows((5, 0, 7.0, 22.0)), source=None, tick=None)
+        before = await mall.catalogue.venue("demo", VENUE)
+
+        async def door_y_m() -> float:
+            goal = {"place": "shop-01"}
+            found = await shopper.request("route", venue=VENUE, timeout_s=120, start={"level": 0, "x": 19.0, "y": 3.0}, goal=goal)
+            return float(np.frombuffer(found["legs"][-1]["y"], "<f4")[-1])
+
+        assert await door_y_m() == pytest.approx(20.0, abs=0.1)
+        with pytest.raises(Forbidden):
+            await shopper.request("edit_venue", venue=VENUE, edit={"type": "close_unit", "unit_id": "shop-00"})
+        told = await operator.request("edit_venue", venue=VENUE, edit={"type": "relabel", "unit_id": "shop-00", "occupant": "Quetzal"})
+        moved = await operator.request("edit_venue", venue=VENUE, edit={"type": "move_unit", "unit_id": "shop-01", "dx_m": 0.0, "dy_m": -5.0})
+        assert [one["type"] for one in moved["done"]] == ["relabel", "move_unit"]
+        [entry] = [one for one in await mall.catalogue.venues("demo") if one.venue == VENUE]
+        assert entry.digest == moved["digest"] != told["digest"]
+        found = await shopper.request("search", venue=VENUE, text="quetzal")
+        while not found.get("stores"):  # from the next tick on
+            await asyncio.sleep(0.1)
+            found = await shopper.request("search", venue=VENUE, text="quetzal")
+        assert await door_y_m() == pytest.approx(15.0, abs=0.1)
+        back = await operator.request("undo_edit", venue=VENUE)
+        assert (back["edit"]["type"], back["digest"], back["undone"]) == ("move_unit", told["digest"], 1)
+        assert await door_y_m() == pytest.approx(20.0, abs=0.1)
+        assert (await operator.request("redo_edit", venue=VENUE))["digest"] == moved["digest"]
+        assert (await operator.request("get_edits", venue=VENUE))["digest"] == moved["digest"]
+        assert await mall.catalogue.venue("demo", VENUE) != before
+        with pytest.raises(EsplanadeError, match="open already") as refused:
+            await operator.request("edit_venue", venue=VENUE, edit={"type": "open_unit", "unit_id": "shop-01"})
+        assert refused.value.code == "invalid_edit"

@@ -53,7 +53,9 @@ PROBES: list[tuple[Role, str, dict[str, Any]]] = [
     ("feed", "payments", {"tick": 0, "key": keys(1), "subject": u4(1), "unit": u2(0), "amount": u4(1), "currency": "EUR"}),
 ]
 _WRITTEN = {op for _, op, _ in PROBES}
-for _frame in CLIENT:  # every other frame that names a venue, as its example has it, from a role that may send it (people are limited to twenty a second)
+for (
+    _frame
+) in CLIENT:  # every other frame that names a venue, as its example has it, from a role that may send it (people are limited to twenty a second)
     _raw = msgspec.msgpack.decode(msgspec.msgpack.encode(_frame))
     if "venue" in _frame.__struct_fields__ and _raw["op"] not in _WRITTEN | UNANSWERED | {"hello"}:
         _role = next(role for role in reversed(ROLES) if permits(role, type(_frame)))

@@ -18,13 +18,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from actors.events import TYPES, EventBody, Paid, encode_event
-from actors.messages import BayChange, GateCount
+from actors.messages import BayChange, GateCount, LiveEdit
 from ar.anchors import Anchor, Observed
 from esplanade.storage.journal import Append, Event, OutboxEntry
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.segment_codec import encode_events
 from spatial.drawn_zones import Circle, DrawnZone
 from spatial.offers import Inside, Offer, Within
+from spatial.venue_edits import CloseUnit
 from tests.actors.parkside import keys, u2, u4
 
 pytestmark = pytest.mark.services
@@ -143,7 +144,7 @@ def sample(kind: type[EventBody], shift: int) -> EventBody:
         tuple[BayChange, ...]: (BayChange("bay-0", True),) * shift, tuple[Offer, ...]: (offer,) * shift, tuple[str, ...]: ("EUR", "CHF")[:shift],
         tuple[Anchor, ...]: (Anchor(bytes(16), 1, (1.5, -2.0, 0.25), tags=("art",), payload=b"x"),) * shift,
         tuple[Observed, ...]: (Observed(bytes(16), (1.5, -2.0, 0.25), seen_from=bytes(16)),) * shift,
-        DrawnZone: zone, tuple[DrawnZone, ...]: (zone,) * shift, tuple[GateCount, ...]: (GateCount("north", 3, 120, 80),) * shift,
+        LiveEdit: CloseUnit(unit_id=f"shop-0{shift}"), DrawnZone: zone, tuple[DrawnZone, ...]: (zone,) * shift, tuple[GateCount, ...]: (GateCount("north", 3, 120, 80),) * shift,
         tuple[float, float, float]: (1.5, -2.0, 0.25), tuple[float, float, float, float]: (0.0, 0.0, 0.6, 0.8),
     }  # fmt: skip
     types = (field.type for field in msgspec.structs.fields(kind))

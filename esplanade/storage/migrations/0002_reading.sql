@@ -177,7 +177,7 @@ AS $$
         WHEN 'transfers_finished.v1' THEN 'peer currency sequence outcome key subject amount'
         WHEN 'accounts_set.v1' THEN 'venue currency account frozen move_cap day_cap'
         WHEN 'day_closed.v1' THEN 'day next_day currencies venues code balance'
-        WHEN 'venue_bound.v1' THEN 'digest'
+        WHEN 'venue_bound.v1' THEN 'digest numbering'
         WHEN 'source_opened.v1' THEN 'source first_tick'
         WHEN 'source_closed.v1' THEN 'source tick silent'
         WHEN 'offers_adopted.v1' THEN 'tick offers'
@@ -208,6 +208,7 @@ AS $$
         WHEN 'zones_adopted.v1' THEN 'tick drawn erased'
         WHEN 'zones_crossed.v1' THEN 'tick zones kind zone subject confidence'
         WHEN 'zones_pending.v1' THEN 'tick zones zone subject since'
+        WHEN 'venue_edited.v1' THEN 'tick act edit before digest document other'
     END, ' ')
 $$;
 
