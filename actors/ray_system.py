@@ -329,14 +329,19 @@ class ProcessHandle:
             ray.kill(self._actor, no_restart=True)
 
 
-def spawn(factory: str, name: str, *arguments: Any, yields: bool = False, here: bool = False) -> ProcessHandle:
+def spawn(factory: str, name: str, *arguments: Any, yields: bool = False, here: bool = False, nth: int | None = None) -> ProcessHandle:
     """Make an operating-system process of a plain class: `factory` is "module:name", called with the arguments there; its `start` runs at once.
 
-    Ray restarts it whenever it dies. All actor options of the project are here: it takes no CPU slot, runs on any node of the cluster, spread over them (`here`: on this
-    one, for what listens at an address of this machine), may have many calls under way, and a call that a death interrupted is not repeated by Ray (the caller does, with
+    Ray restarts it whenever it dies. All actor options of the project are here: it takes no CPU slot, runs on any node of the cluster (`here`: on this
+    one, for what listens at an address of this machine; `nth`: the nth process goes to the nth node, round and round, while that node lives), may have many calls under way, and a call that a death interrupted is not repeated by Ray (the caller does, with
     the same key). `yields`: another process takes over when this one dies, so its restart waits a moment.
     """
-    where = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False) if here else "SPREAD"
+    where: NodeAffinitySchedulingStrategy | str = "SPREAD"  # by Ray's best effort, which may leave a node without any
+    if here:
+        where = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    elif nth is not None:
+        nodes = sorted(node["NodeID"] for node in ray.nodes() if node["Alive"])  # type: ignore[no-untyped-call]
+        where = NodeAffinitySchedulingStrategy(nodes[nth % len(nodes)], soft=True)
     actor = (
         ray.remote(_Host)
         .options(

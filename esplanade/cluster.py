@@ -130,7 +130,7 @@ class Cluster:
         self._config = config
         say(f"starting {settings.shards} shards, the gateway and the API")
         self._shards = [
-            spawn("esplanade.cluster:shard_process", shard_name(i), config, i, yields=settings.spares > 0)
+            spawn("esplanade.cluster:shard_process", shard_name(i), config, i, yields=settings.spares > 0, nth=i)
             for i in range(settings.shards + settings.spares)
         ]
         self._gateway = spawn("esplanade.cluster:gateway_process", "gateway-0", config, 0, here=True)
@@ -163,7 +163,7 @@ class Cluster:
             if len(self._shards) >= MAX_SHARDS:
                 raise LimitExceeded(f"{len(self._shards)} shards: at most {MAX_SHARDS}, one a partition; take more machines with more cores instead")
             index = max(int(shard.name.rpartition("-")[2]) for shard in self._shards) + 1
-            shard = spawn("esplanade.cluster:shard_process", shard_name(index), self._config, index, yields=self._settings.spares > 0)
+            shard = spawn("esplanade.cluster:shard_process", shard_name(index), self._config, index, yields=self._settings.spares > 0, nth=index)
             try:
                 async with asyncio.timeout(READY_S):
                     await shard.started()
