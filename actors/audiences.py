@@ -62,8 +62,9 @@ class Audiences:
         if timed:
             field = self._field()
             field.prepare(timed)
+            sample = field.nearest(np.where(crowd.present[:n], crowd.level[:n], 255), x_m, y_m)
             for unit_id in timed:
-                seconds[unit_id] = field.seconds(unit_id, np.where(crowd.present[:n], crowd.level[:n], 255), x_m, y_m)
+                seconds[unit_id] = field.seconds_from(unit_id, sample)
         people = Crowd(
             crowd.subject[:n].astype(np.int64), crowd.level[:n].astype(np.int64), x_m, y_m, crowd.segments[:n], crowd.language[:n]
         )  # fmt: skip

@@ -228,7 +228,8 @@ def decide_by(
         mark(Outcome.HELD_OUT, held_out(rule.salt or rule.offer_id, rule.hold_out, crowd.subject))
         mark(Outcome.QUIET, any(hours.hold(at_s) for hours in rule.quiet))
         mark(Outcome.SEGMENT, (crowd.segments & np.uint64(rule.segments) == 0) & (rule.segments != 0))
-        mark(Outcome.LANGUAGE, ~np.isin(crowd.language, sorted(rule.languages)) & bool(rule.languages))
+        if rule.languages:
+            mark(Outcome.LANGUAGE, ~np.isin(crowd.language, sorted(rule.languages)))
         mark(Outcome.NO_WAY, ~np.isfinite(seconds))
         mark(Outcome.TOO_FAR, seconds > rule.within_s)
         mark(Outcome.OUTRANKED, taken >= at_most)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from spatial.live import live_of
 from spatial.profiles import WALK_MPS
-from spatial.reach import REACH_CELL_M, ReachField
+from spatial.reach import NEAR_M, REACH_CELL_M, ReachField
 from spatial.routes import Points
 from spatial.routing import Router
 from spatial.venue_files import load_venue
@@ -36,6 +37,20 @@ def test_looked_up_times_are_the_routers_within_a_cell_also_when_a_lift_and_a_sh
             off = np.abs(looked_up[both] - exact[both, k])
             assert np.median(off) <= REACH_CELL_M / WALK_MPS
             assert np.quantile(off, 0.95) <= 3 * REACH_CELL_M / WALK_MPS
+
+
+def test_the_sample_of_a_point_is_the_nearest_of_its_level() -> None:
+    field = ReachField(Router.build(VENUE))
+    samples = field._points
+    rng = np.random.default_rng(5)
+    level, x, y = rng.integers(0, 4, 500), rng.uniform(-3, 185, 500), rng.uniform(8, 85, 500)
+    found = field.nearest(level, x, y)
+    away = np.hypot(samples.x_m[None] - x[:, None], samples.y_m[None] - y[:, None])
+    away[samples.level[None] != level[:, None]] = np.inf
+    assert ((found < 0) == (away.min(axis=1) > NEAR_M)).all()
+    there = found >= 0
+    assert away[there, found[there]] == pytest.approx(away.min(axis=1)[there])
+    assert there.sum() > 300
 
 
 def test_who_is_off_the_ground_or_nowhere_has_no_way() -> None:
