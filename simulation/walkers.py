@@ -43,8 +43,8 @@ JAM_SHARE: Final = 0.3
 """Who walks below this share of the desired speed stands in a jam."""
 JAM_M: Final = 1.2
 JAM_PER_M2: Final = 2.0
-JAM_DEAR: Final = 8
-"""With JAM_PER_M2 people standing on a block JAM_M wide or more, steps there cost so many times as much: some 0.17 m/s against 1.34."""
+JAM_DEAR: Final = 4
+"""With JAM_PER_M2 people standing on a block JAM_M wide or more, steps there cost so many times as much: some 0.33 m/s against 1.34."""
 FALL_PER_M: Final = 500.0
 """Entries a metre of the table of repulsion: a range of 0.1 m is met within 5e-5 of its value."""
 SERIAL_BELOW: Final = 2000
