@@ -644,8 +644,8 @@ class Scene:
         keep = {place.op.dot for place in self._tree.values()}
         keep |= {o.dot for keys in self._values.values() for ops in keys.values() for o in ops}
         self._arrived = [o for o in self._arrived if o.stamp > stable or o.dot in keep]
+        self._shown = None  # before the rest is placed again: what shows is of another tree
         self._place(later)
-        self._shown = None
 
     # Snapshots -----------------------------------------------------------------------------------------------------------------------
 

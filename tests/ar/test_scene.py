@@ -217,6 +217,22 @@ def test_the_deleted_is_forgotten_only_when_every_client_has_seen_it() -> None:
         server.delta({})
 
 
+def test_a_move_that_not_all_have_seen_shows_where_it_went_after_the_deleted_is_forgotten() -> None:
+    server, a, b = Scene("server"), Scene("a"), Scene("b")
+    place, lamp, gone = (a.create(now_ms=NOW) for _ in range(3))
+    sync(server, a, b)
+    a.delete(gone, now_ms=NOW + 1)
+    sync(server, a, b)
+    b.create(place, now_ms=NOW + 2)
+    sync(server, a, b)
+    a.move(lamp, place, now_ms=NOW + 3)
+    server.merge(a.delta(server.ack().seen), now_ms=NOW + 3)
+    assert server.parent(lamp) == place
+    assert server.collect({s.client: s.ack() for s in (server, a, b)}, now_ms=NOW + 10) == 1
+    assert server.parent(lamp) == place
+    assert server.digest() == Scene.load("late", server.snapshot()).digest()
+
+
 def test_a_snapshot_carries_a_late_client_which_then_edits_like_the_others() -> None:
     for seed in range(20):
         scenes = run(seed, collecting=True)
