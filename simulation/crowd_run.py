@@ -166,7 +166,7 @@ def build(spec: CrowdSpec, *, threads: int | None = None) -> tuple[Walkers, list
 def _check_doors(k: int, people: PeopleSpec, place: npt.NDArray[np.float64], ground: BaseGeometry, goal: Goal, hops: list[Hop]) -> None:
     """Raises InvalidInput where walls leave somebody's body no way to the goal, nor to a hop: where the ground, less a body's half width, falls apart."""
     parts = shapely.get_parts(ground.buffer(-people.radius_m + WALL_OVERLAP_M, join_style="mitre"))
-    ways_on = [shapely.Point(hop.from_m).buffer(BOARD_M) for hop in hops if hop.from_level == people.level]
+    ways_on: list[BaseGeometry] = [shapely.Point(hop.from_m).buffer(BOARD_M) for hop in hops if hop.from_level == people.level]
     ways_on += [goal.area] if goal.level == people.level else []
     leads = np.array([any(part.intersects(way) for way in ways_on) for part in parts], np.bool_)
     for part in parts[~leads]:

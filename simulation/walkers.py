@@ -35,7 +35,7 @@ ARRIVED_M: Final = 0.06
 STUCK_S: Final = 30.0
 """Who wants to walk and has not got on by STUCK_M for so long counts as stuck."""
 STUCK_M: Final = 0.5
-PATIENCE_S: Final = 10.0
+PATIENCE_S: Final = 20.0
 """Who has not got on for so long tries directions up to 69 degrees off, a new one every second, drawn by a hash of the id: pairs that block each other part."""
 REGROUP_STEPS: Final = 32
 """Every so many steps the rows are put in the order of the cells, so that neighbours lie together in memory."""
