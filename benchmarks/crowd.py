@@ -140,7 +140,7 @@ def crosscheck(python: str, rooms: int = 5) -> dict[str, object]:
         rng = np.random.default_rng(seed)
         place = spread(walkable, 100, rng=rng, radius_m=RADIUS_M, within=box(0, 0, 8.5, 10))
         speed = walking_speeds(100, rng=rng)
-        walkers = Walkers(Floor.of([walkable], cell_m=0.2), [Goal("door", 0, way_out)], step_s=STEP_S)
+        walkers = Walkers(Floor.of([walkable], cell_m=0.2), [Goal("door", 0, way_out)], step_s=STEP_S, patience_s=None)
         walkers.add(place[:, 0], place[:, 1], goal=0, speed_mps=speed, radius_m=RADIUS_M)
         while len(walkers) and walkers.time_s < 600.0:
             walkers.step()

@@ -100,13 +100,14 @@ class Walkers:
     """Bodies that walk a floor under one model.
 
     threads: processor threads (None: all); the result does not depend on it. jam_s: every so many seconds all ways are found anew, ground where people
-    stand being dear (None: the shortest ways for ever). cells_per_reach: neighbours' cells are the sight divided by this.
+    stand being dear (None: the shortest ways for ever). patience_s: see PATIENCE_S (None: the model as published, whoever is blocked for ever). cells_per_reach: neighbours' cells are the sight divided by this.
     Raises InvalidInput for goals off the floor or that nothing leads to, and for a step too large for the model.
     """
 
     def __init__(
         self, floor: Floor, goals: Sequence[Goal], *, model: Model | None = None, step_s: float = 0.05, threads: int | None = None, most_speed_mps: float = 2.0,
-        most_radius_m: float = 0.25, jam_s: float | None = None, cells_per_reach: int = 2,
+        most_radius_m: float = 0.25, jam_s: float | None = None, patience_s: float | None = PATIENCE_S,
+        cells_per_reach: int = 2,
     ) -> None:  # fmt: skip
         self.floor, self.goals, self.step_s = floor, tuple(goals), step_s
         self.model: Model = CollisionFreeSpeed() if model is None else model
@@ -118,6 +119,7 @@ class Walkers:
         self.most_speed_mps, self.most_radius_m = most_speed_mps, most_radius_m
         self.threads, self.jam_s = threads, jam_s
         self._second = max(1, round(1.0 / step_s))
+        self._patience = 2**31 if patience_s is None else max(1, round(patience_s / step_s))
         # Who comes as near to a seed's centre as they ever do is inside the area.
         seeds = [floor.cells_in(goal.level, _inner(goal.area)) for goal in goals]
         for goal, cells in zip(goals, seeds, strict=True):
@@ -391,7 +393,7 @@ class Walkers:
 
     def _made_of(self) -> str:
         floor = hashlib.sha256(self.floor.walls.tobytes() + self.floor.raster.tobytes() + b"".join(s.tobytes() for s in self._seeds)).hexdigest()[:16]
-        return f"floor {floor}, {len(self.goals)} goals, {self.model}, steps of {self.step_s} s, jams every {self.jam_s} s, cells of {self._size} m"
+        return f"floor {floor}, {len(self.goals)} goals, {self.model}, steps of {self.step_s} s, jams every {self.jam_s} s, patience {self._patience} steps, cells of {self._size} m"
 
     # -- inside
 
@@ -428,7 +430,7 @@ class Walkers:
         r = self.rows
         return State(
             r["x"], r["y"], r["vx"], r["vy"], r["hx"], r["hy"], r["speed"], r["radius"], r["level"], r["goal"], r["start_step"], self.step_number,
-            r["id"], r["mark_step"], round(PATIENCE_S / self.step_s), self._second,
+            r["id"], r["mark_step"], self._patience, self._second,
         )  # fmt: skip
 
     def _sort(self) -> Cells:
