@@ -8,6 +8,7 @@ bytes for as many, from no state at all: what the sockets alone allow.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import multiprocessing as mp
@@ -25,6 +26,7 @@ from typing import Any, Final
 import msgpack
 import numpy as np
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 from actors import messages as m
 from actors.directory import Directory, decode_leases
@@ -150,8 +152,9 @@ def _generate(ports: dict[str, int], n: int, pipe: Connection) -> None:
 def _echo(pipe: Connection) -> None:
     async def main() -> None:
         async def connected(ws: ServerConnection) -> None:
-            async for message in ws:
-                await ws.send(message)
+            with contextlib.suppress(ConnectionClosed):  # the load ends without good-byes
+                async for message in ws:
+                    await ws.send(message)
 
         server = await serve(connected, "127.0.0.1", 0, compression=None, ping_interval=None)
         pipe.send(int(next(iter(server.sockets)).getsockname()[1]))
