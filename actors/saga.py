@@ -12,6 +12,7 @@ ledger's accounts is zero at every version, and the transit accounts of all ledg
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
@@ -38,6 +39,8 @@ REST_S: Final = 1.0
 MAX_AT_ONCE: Final = 64
 """Places visited at the same time."""
 
+
+_log = logging.getLogger("esplanade.actors.courier")
 
 Place = TypeVar("Place", bound=tuple[Any, ...])
 
@@ -73,7 +76,11 @@ class Courier(ABC, Generic[Place]):
         """Visit until cancelled what `under_way` names: looked for every LOOK_S, after a failure every REST_S."""
         while True:
             places, failures = under_way(), self.failures
-            await self.sweep(places)
+            try:
+                await self.sweep(places)
+            except Exception:  # a fault of ours: the next round may meet other places, and nobody else would carry these
+                self.failures += 1
+                _log.exception("courier_round_failed")
             await asyncio.sleep(LOOK_S if failures == self.failures else REST_S)
 
 

@@ -41,7 +41,7 @@ from gateway.auth import Identity, Signer, Verifier
 from gateway.dispatch import Dispatch
 from gateway.hub import Hub
 from gateway.metrics import METRICS_PREFIX, GatewayMetrics, Scrape, Snapshot
-from gateway.permissions import Resource, permits
+from gateway.permissions import ROLES, Resource, permits
 from gateway.rest import Desk, Refusal, routes
 from gateway.venues import VenueCache
 
@@ -191,7 +191,8 @@ def build_api(
             return None
         identity = verifier.verify(token.strip(), clock.unix_ms() / 1000)
         if not permits(identity.role, resource):
-            raise Forbidden(f"{resource} is not for role {identity.role!r}: sign in with a role that may (docs/permissions.md)")
+            may = " or ".join(role for role in ROLES if permits(role, resource))
+            raise Forbidden(f"{resource} is not for role {identity.role!r}: sign in as {may} (docs/permissions.md)")
         return identity
 
     async def readable_venues(request: Request, resource: Resource) -> str | None:
