@@ -333,7 +333,7 @@ def spawn(factory: str, name: str, *arguments: Any, yields: bool = False, here: 
     """Make an operating-system process of a plain class: `factory` is "module:name", called with the arguments there; its `start` runs at once.
 
     Ray restarts it whenever it dies. All actor options of the project are here: it takes no CPU slot, runs on any node of the cluster (`here`: on this
-    one, for what listens at an address of this machine; `nth`: the nth process goes to the nth node, round and round, while that node lives), may have many calls under way, and a call that a death interrupted is not repeated by Ray (the caller does, with
+    one, for what listens at an address of this machine; `nth`: the nth process goes to the nth node, round and round, as far as Ray follows), may have many calls under way, and a call that a death interrupted is not repeated by Ray (the caller does, with
     the same key). `yields`: another process takes over when this one dies, so its restart waits a moment.
     """
     where: NodeAffinitySchedulingStrategy | str = "SPREAD"  # by Ray's best effort, which may leave a node without any
