@@ -8,6 +8,7 @@ left, who has how many, and what became of each take: the first word about a tak
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -31,7 +32,7 @@ from actors.messages import (
     Taken,
     Takes,
 )
-from actors.reminders import DropReminder, Reminder
+from actors.reminders import DropReminder, while_under_way
 from esplanade.core.errors import Fault
 from esplanade.core.ids import Address
 
@@ -54,8 +55,6 @@ LAPSE: Final = 4
 
 TAKES: Final = "takes"
 """Reminder that stands while takes are under way: it brings the allotment into memory after a takeover, where a courier finds it."""
-AT_ONCE_MS: Final = 1
-UNDER_WAY_MS: Final = 60_000
 
 _SOLD_OUT: Final = TAKE_CODES.index("sold_out") + 1
 _CLOSED: Final = TAKE_CODES.index("closed") + 1
@@ -270,7 +269,7 @@ def _decide_takes(state: AllotmentBook, terms: Terms, command: Takes) -> Decisio
     event = TakesBegun(
         command.now_ms, b"".join(begun), np.array([subjects[i] for i in rows], "<u4").tobytes(), np.array([counts[i] for i in rows], "<u2").tobytes()
     )
-    return Decision((event,), reply, reminders=(Reminder(TAKES, AT_ONCE_MS, period_ms=UNDER_WAY_MS, keep=True),))
+    return Decision((event,), reply, reminders=(while_under_way(TAKES),))
 
 
 def _decide_decisions(state: AllotmentBook, command: DecideTakes) -> Decision | Rejected:
@@ -304,7 +303,7 @@ def _open_takes(state: AllotmentBook, terms: Terms, command: GetOpenTakes) -> Op
     if command.key:
         chosen = [(key, state.takes[key]) for key in _keys(command.key) if key in state.takes]
     else:
-        chosen = [(key, take) for key, take in zip(state.open, state.open.values(), strict=True)][:MAX_ROWS]
+        chosen = list(islice(state.open.items(), MAX_ROWS))
     return OpenTakes(
         venue=terms.venue, unit=terms.unit, currency=terms.currency, amount=terms.amount,
         key=b"".join(key for key, _ in chosen),

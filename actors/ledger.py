@@ -59,7 +59,7 @@ from actors.messages import (
     TopUps,
     Transfers,
 )
-from actors.reminders import DropReminder, Reminder
+from actors.reminders import DropReminder, Reminder, while_under_way
 from actors.venue_book import VenueBook
 from esplanade.core.errors import Fault
 from esplanade.core.ids import Address
@@ -265,8 +265,6 @@ HOLDS: Final = "holds"
 
 TRANSFERS: Final = "transfers"
 """The reminder that stands while transfers are under way, so that the ledger is in memory, where the courier sees them, after every takeover."""
-AT_ONCE_MS: Final = 1
-UNDER_WAY_MS: Final = 60_000
 
 
 def _expire(state: LedgerState, command: Remind) -> Decision:
@@ -470,7 +468,7 @@ def _send(state: LedgerState, command: SendTransfers, ledger: int) -> Decision |
     )  # fmt: skip
     state.plan = Plan(event, entries)
     leaves = bool((np.frombuffer(event.to, "<u4") % LEDGERS != ledger).any())
-    return Decision((event,), reply, reminders=(Reminder(TRANSFERS, AT_ONCE_MS, period_ms=UNDER_WAY_MS, keep=True),) if leaves else ())
+    return Decision((event,), reply, reminders=(while_under_way(TRANSFERS),) if leaves else ())
 
 
 def _read_sends(batch: SendTransfers | TransfersSent, rows: Rows, result: Codes, ledger: int, currency: int) -> None:

@@ -65,6 +65,11 @@ class Held(msgspec.Struct, array_like=True):
         return Remind(name=name, payload=self.payload, due_ms=self.due_ms, count=count, now_ms=now_ms), ReminderFired(name, self.due_ms, after_ms)
 
 
+def while_under_way(name: str) -> Reminder:
+    """Stands as long as something that a courier carries is under way: due at once and then every minute, so that the log is opened after a takeover. Dropped by the entity."""
+    return Reminder(name, 1, period_ms=60_000, keep=True)
+
+
 Wake = tuple[int, str]
 """(due in ms, name) of a reminder that a turn has set."""
 
