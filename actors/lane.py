@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import partial
+from typing import Final
 
 from actors.messages import Command, Reply
 from actors.requests import (
@@ -26,13 +28,31 @@ from actors.requests import (
     expect,
     take_of,
 )
-from actors.system import Key, VenueClock
+from actors.system import Key, Then, VenueClock
 from esplanade.core import tracing
-from esplanade.core.errors import InvalidInput
+from esplanade.core.errors import EsplanadeError, Fault, InvalidInput, Unavailable
 from esplanade.core.ids import Address
 from spatial.columns import PositionColumns
 
 POSITION_DEADLINE_S = 10.0
+
+_ASKING: Final[set[asyncio.Task[Reply]]] = set()
+"""Tasks of `ask_soon`: each is here until it is done."""
+
+
+def _answered(then: Then, asking: asyncio.Task[Reply]) -> None:
+    _ASKING.discard(asking)
+    then(outcome_of(asking))
+
+
+def outcome_of(asked: asyncio.Future[Reply]) -> Reply | EsplanadeError:
+    """What a finished future holds, as `Then` takes it."""
+    if asked.cancelled():
+        return Unavailable("the request was given up; ask again with the same key")
+    error = asked.exception()
+    if error is None:
+        return asked.result()
+    return error if isinstance(error, EsplanadeError) else Fault(f"{type(error).__name__}: {error}")
 
 
 class RequestSystem:
@@ -60,6 +80,12 @@ class RequestSystem:
                 request = TracedAsk(address, command, key, within_ms, trace) if trace else Ask(address, command, key, within_ms)
                 return expect(await self.request(request, deadline_s=deadline_s), Replied).reply
         return expect(await self.request(Ask(address, command, key, within_ms), deadline_s=deadline_s), Replied).reply
+
+    def ask_soon(self, address: Address, command: Command, then: Then, *, deadline_s: float = 5.0) -> None:
+        """Here by a task; a system with many to ask at once has its own way."""
+        asking = asyncio.ensure_future(self.ask(address, command, deadline_s=deadline_s))
+        _ASKING.add(asking)
+        asking.add_done_callback(partial(_answered, then))
 
     async def open_source(self, tenant: str, venue: str, source: str, *, first_tick: int) -> VenueClock:
         return await self._clocked(OpenSource(tenant, venue, source, first_tick))

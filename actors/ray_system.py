@@ -40,6 +40,7 @@ from actors import ray_leftovers
 from actors.directory import SHARD_PREFIX, Directory
 from actors.follower import Follower
 from actors.lane import RequestSystem
+from actors.messages import Command
 from actors.ray_leftovers import end_node, is_alive, make_folder, of_node, reclaim
 from actors.requests import (
     MAX_FRAME_BYTES,
@@ -47,16 +48,23 @@ from actors.requests import (
     Answer,
     Ask,
     Refused,
+    Replied,
     Request,
     Take,
     decode_answers,
     encode_requests,
+    error_of,
     log_of,
     log_place,
 )
+from actors.system import Then
+from esplanade.core import tracing
 from esplanade.core.errors import EsplanadeError, Fault, LimitExceeded, Unavailable
+from esplanade.core.ids import Address
 from esplanade.storage.broker import Broker
 from esplanade.storage.journal import Journal
+
+_log = logging.getLogger("esplanade.actors.ray_system")
 
 NAMESPACE: Final = "esplanade"
 LOOPBACK: Final = "127.0.0.1"
@@ -67,6 +75,8 @@ FRAMES_IN_FLIGHT: Final = 4
 MAX_QUEUED: Final = 50_000
 """Requests that wait for one shard in one process, at most."""
 RETRY_S: Final = 0.05
+SWEEP_S: Final = 0.25
+"""Between looks at requests whose deadline no timer of their own keeps: they are given up this much late at most."""
 YIELD_S: Final = 1.0
 LIFELINES: Final = 16
 """Connections that wait to be taken up by a process's lifeline."""
@@ -375,15 +385,45 @@ def _cause(error: ray_errors.RayTaskError) -> Exception:
 # --- the system -------------------------------------------------------------------------------------------------------
 
 
+class _Soon:
+    """Takes the place of a future where nobody awaits: `then` is called with the answer. What it raises is logged, and stops nobody else's answer."""
+
+    __slots__ = ("_then",)
+
+    def __init__(self, then: Callable[[Answer | EsplanadeError], None]) -> None:
+        self._then: Callable[[Answer | EsplanadeError], None] | None = then
+
+    def done(self) -> bool:
+        return self._then is None
+
+    def set_result(self, answer: Answer) -> None:
+        self._call(answer)
+
+    def set_exception(self, error: EsplanadeError) -> None:
+        self._call(error)
+
+    def _call(self, answer: Answer | EsplanadeError) -> None:
+        then, self._then = self._then, None
+        assert then is not None
+        try:
+            then(answer)
+        except Exception:
+            _log.exception("then_failed")
+
+
 class _Waiting:
-    """A request, its answer to be, and the lane that has it now (an answer of an earlier one still counts, a refusal does not)."""
+    """A request, its answer to be, and the lane that has it now (an answer of an earlier one still counts, a refusal does not).
 
-    __slots__ = ("done", "lane", "partition", "request")
+    `expires_s`: when to give it up, of the loop's time; 0 where its caller sees to that.
+    """
 
-    def __init__(self, request: Request, partition: int, done: asyncio.Future[Answer]) -> None:
+    __slots__ = ("done", "expires_s", "lane", "partition", "request")
+
+    def __init__(self, request: Request, partition: int, done: asyncio.Future[Answer] | _Soon, expires_s: float = 0.0) -> None:
         self.request = request
         self.partition = partition
         self.done = done
+        self.expires_s = expires_s
         self.lane: _Lane | None = None
 
 
@@ -413,6 +453,12 @@ class _Lane:
             self.queue = deque(waiting for waiting in self.queue if waiting.partition not in partitions)
         flying = [waiting for frame in self._in_flight.values() for waiting in frame if waiting.partition in partitions and waiting.lane is self]
         return [waiting for waiting in (*flying, *out) if not waiting.done.done()]
+
+    def unanswered(self) -> Iterator[_Waiting]:
+        """All that is queued or on its way."""
+        yield from self.queue
+        for frame in self._in_flight.values():
+            yield from frame
 
     def _wake(self) -> None:
         if not self._woken and len(self._in_flight) < FRAMES_IN_FLIGHT:
@@ -481,6 +527,7 @@ class RaySystem(RequestSystem):
         self._homeless: deque[_Waiting] = deque()  # for partitions without a known owner
         self._bundles: dict[asyncio.Future[Any], tuple[str, frozenset[int]]] = {}
         self._follower: Follower | None = None
+        self._sweeping: asyncio.TimerHandle | None = None
         self.directory.when_moved(self._moved)
 
     async def follow(self, journal: Journal, broker: Broker) -> None:
@@ -489,6 +536,8 @@ class RaySystem(RequestSystem):
         await self._follower.start()
 
     async def stop(self) -> None:
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         if self._follower is not None:
             await self._follower.stop()
 
@@ -497,17 +546,62 @@ class RaySystem(RequestSystem):
         expires_s = loop.time() + deadline_s
         partition = log_of(request)[1]
         while True:
-            waiting = _Waiting(request, partition, loop.create_future())
+            done: asyncio.Future[Answer] = loop.create_future()
+            waiting = _Waiting(request, partition, done)
             self._put(waiting)
             expiry = loop.call_at(expires_s, _expire, waiting)
             try:
-                answer = await waiting.done
+                answer = await done
             finally:
                 expiry.cancel()
             if not (isinstance(answer, Refused) and answer.code == Unavailable.code) or loop.time() + RETRY_S >= expires_s:
                 return answer
             self._doubt()
             await asyncio.sleep(RETRY_S)
+
+    def ask_soon(self, address: Address, command: Command, then: Then, *, deadline_s: float = 5.0) -> None:
+        """No task, future or timer a request: frames bring answers, and a sweep finds those that nobody answered in time."""
+        if tracing.on():
+            super().ask_soon(address, command, then, deadline_s=deadline_s)  # whose spans need a task
+            return
+        loop = asyncio.get_running_loop()
+        expires_s = loop.time() + deadline_s
+
+        def answered(answer: Answer | EsplanadeError) -> None:
+            if type(answer) is Replied:
+                then(answer.reply)
+            elif isinstance(answer, Refused):
+                left_s = expires_s - loop.time()
+                if answer.code == Unavailable.code and left_s > RETRY_S:
+                    self._doubt()
+                    loop.call_later(RETRY_S, functools.partial(super(RaySystem, self).ask_soon, address, command, then, deadline_s=left_s - RETRY_S))
+                else:
+                    then(error_of(answer))
+            else:
+                then(
+                    answer if isinstance(answer, EsplanadeError) else Fault(f"{address} answered {type(answer).__name__} to {type(command).__name__}")
+                )
+
+        soon = _Soon(answered)
+        try:
+            self._put(_Waiting(Ask(address, command, None, round(deadline_s * 1000)), log_place(address)[1], soon, expires_s))
+        except LimitExceeded as error:
+            loop.call_soon(soon.set_exception, error)
+            return
+        if self._sweeping is None:
+            self._sweeping = loop.call_later(SWEEP_S, self._sweep)
+
+    def _sweep(self) -> None:
+        """Give up what nobody has answered in time; again in a while, as long as any is left."""
+        self._sweeping = None
+        loop = asyncio.get_running_loop()
+        timed = [waiting for lane in self._lanes.values() for waiting in lane.unanswered() if waiting.expires_s]
+        timed += [waiting for waiting in self._homeless if waiting.expires_s]
+        for waiting in timed:
+            if waiting.expires_s <= loop.time():
+                _expire(waiting)
+        if timed:
+            self._sweeping = loop.call_later(SWEEP_S, self._sweep)
 
     async def request_many(self, requests: Sequence[Request], *, deadline_s: float) -> list[Answer]:
         """One call a process and MAX_FRAME_REQUESTS, without a future and a timer for each request. What an owner refuses as unavailable or leaves open is

@@ -12,11 +12,13 @@ sources keep their rows of that many ticks); the outcome is the same as without 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
 from actors.messages import Command, Reply
+from esplanade.core.errors import EsplanadeError
 from esplanade.core.ids import Address
 from spatial.columns import PositionColumns
 
@@ -38,6 +40,10 @@ class VenueClock(msgspec.Struct, frozen=True):
     late_ticks: int
 
 
+Then = Callable[[Reply | EsplanadeError], None]
+"""Called once, with a reply or with what was raised in its place. Must not raise."""
+
+
 class System(Protocol):
     async def ask(
         self, address: Address, command: Command, *, key: Key | None = None, public: bytes | None = None, deadline_s: float = 5.0
@@ -47,6 +53,10 @@ class System(Protocol):
 
         Raises Conflict where `public` was used with other parameters,  Unavailable (retry with the same key) when the owner is away past the deadline, LimitExceeded when its mailbox is full.
         """
+        ...
+
+    def ask_soon(self, address: Address, command: Command, then: Then, *, deadline_s: float = 5.0) -> None:
+        """As `ask` of what needs no key, without a task for each: `then` gets what `ask` would return or raise, in a later turn of the loop."""
         ...
 
     async def open_source(self, tenant: str, venue: str, source: str, *, first_tick: int) -> VenueClock:

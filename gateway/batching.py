@@ -31,6 +31,8 @@ MAX_PAY_ROWS: Final = 1_024
 MAX_PAY_LANE: Final = 16_384
 
 Outcome = Callable[[EsplanadeError | None], None]
+PayOutcome = Callable[["tuple[str | None, int] | EsplanadeError"], None]
+"""Called once with (code of the refusal or None, balance), or with what was raised in its place."""
 
 
 class Tee(Protocol):
@@ -156,11 +158,26 @@ class PayBatcher:
     def __init__(self, system: System, metrics: GatewayMetrics) -> None:
         self._system = system
         self._metrics = metrics
-        self._lanes: dict[_PayLane, list[tuple[Payment, asyncio.Future[tuple[str | None, int]]]]] = {}
+        self._lanes: dict[_PayLane, list[tuple[Payment, PayOutcome]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def pay(self, tenant: str, venue: str, currency: str, tick: int, payment: Payment) -> tuple[str | None, int]:
         """(None, balance) when settled, else (code of the refusal, balance). Raises what `System.ask` raises."""
+        future: asyncio.Future[tuple[str | None, int]] = asyncio.get_running_loop().create_future()
+
+        def told(outcome: tuple[str | None, int] | EsplanadeError) -> None:
+            if future.done():
+                return  # who asked has gone
+            if isinstance(outcome, EsplanadeError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        self.pay_soon(tenant, venue, currency, tick, payment, told)
+        return await future
+
+    def pay_soon(self, tenant: str, venue: str, currency: str, tick: int, payment: Payment, then: PayOutcome) -> None:
+        """As `pay`, without a task: `then` is called with what `pay` would return or raise. Raises LimitExceeded."""
         key = (tenant, venue, payment.subject % m.LEDGERS, currency, tick)
         lane = self._lanes.get(key)
         if lane is None:
@@ -170,11 +187,9 @@ class PayBatcher:
             task.add_done_callback(self._tasks.discard)
         if len(lane) >= MAX_PAY_LANE:
             raise LimitExceeded(f"{len(lane)} payments wait for one ledger already; send again with the same key")
-        future: asyncio.Future[tuple[str | None, int]] = asyncio.get_running_loop().create_future()
-        lane.append((payment, future))
-        return await future
+        lane.append((payment, then))
 
-    async def _run(self, key: _PayLane, lane: list[tuple[Payment, asyncio.Future[tuple[str | None, int]]]]) -> None:
+    async def _run(self, key: _PayLane, lane: list[tuple[Payment, PayOutcome]]) -> None:
         try:
             await asyncio.sleep(PAY_WAIT_S)
         finally:
@@ -184,13 +199,16 @@ class PayBatcher:
             try:
                 results = await self._ask(key, [payment for payment, _ in rows])
             except EsplanadeError as error:
-                for _, future in rows:
-                    if not future.done():
-                        future.set_exception(error)
+                for _, then in rows:
+                    then(error)
                 continue
-            for (_, future), result in zip(rows, results, strict=True):
-                if not future.done():
-                    future.set_result(result)
+            except Exception:
+                _log.exception("payments_failed", extra={"tenant": key[0], "venue": key[1]})
+                for _, then in rows:
+                    then(Fault("the payment failed inside the server; it is logged: ask for the statement, or send again with the same key"))
+                continue
+            for (_, then), result in zip(rows, results, strict=True):
+                then(result)
 
     async def _ask(self, key: _PayLane, payments: list[Payment]) -> list[tuple[str | None, int]]:
         tenant, venue, ledger, currency, tick = key

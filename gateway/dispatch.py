@@ -6,10 +6,12 @@ The subject and the tenant are the token's, always. A request is answered exactl
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import zlib
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar, assert_never
 
 import numpy as np
@@ -19,8 +21,8 @@ from actors import messages as m
 from actors import topics as t
 from actors.system import Key, System, VenueClock
 from esplanade.core import tracing
-from esplanade.core.clock import SystemClock, ticks
-from esplanade.core.errors import EsplanadeError, Fault, Forbidden, InvalidInput, NotFound
+from esplanade.core.clock import SystemClock
+from esplanade.core.errors import EsplanadeError, Fault, Forbidden, InvalidInput, NotFound, Unavailable
 from esplanade.core.ids import Address, check_name
 from esplanade.storage.audit import Detail
 from esplanade.storage.journal import Journal
@@ -34,6 +36,7 @@ from gateway.hub import Peer as HubPeer
 from gateway.items import ItemDesk
 from gateway.metrics import GatewayMetrics
 from gateway.money import MoneyDesk
+from gateway.read_plans import ReadFrame, Refused, expect, read_plan
 from gateway.session import Session
 from gateway.stale_reads import Read, StaleReads
 from gateway.venues import VenueCache, VenueFacts
@@ -112,6 +115,8 @@ class Dispatch:
         self._reads = StaleReads(system, clock, metrics)
         self._ways = Wayfinder(venues)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._soon: set[_Answering] = set()
+        self._settled = asyncio.Event()
         self.in_flight = 0
 
     def handle(self, peer: Peer, frame: f.ClientFrame) -> None:
@@ -129,6 +134,10 @@ class Dispatch:
                     self._row(peer, frame, facts, started)
                 else:
                     self._spawn(self._first_row(peer, frame, started))
+            case f.GetZone() | f.GetBalance() | f.GetOffers():
+                self._read_soon(peer, frame, started)
+            case f.Pay():
+                self._pay_soon(peer, frame, started)
             case f.Watermark():
                 if len(self._tasks) > MAX_TASKS:
                     peer.send(
@@ -138,12 +147,6 @@ class Dispatch:
                 self._spawn(self._watermark(peer, frame))
             case f.WalkIn():
                 self._request(peer, frame.seq, self._walk_in(peer, frame), started)
-            case f.Pay():
-                self._request(peer, frame.seq, self._pay(peer, frame), started)
-            case f.GetBalance():
-                self._request(peer, frame.seq, self._balance(peer, frame), started)
-            case f.GetOffers():
-                self._request(peer, frame.seq, self._offers(peer, frame), started)
             case f.FindStores():
                 self._request(peer, frame.seq, self._stores(peer, frame), started)
             case f.Search():
@@ -172,8 +175,6 @@ class Dispatch:
                 self._request(peer, frame.seq, self._noted(peer, frame, self._car_park(peer, frame)), started)
             case f.GetZones():
                 self._request(peer, frame.seq, self._zones(peer, frame), started)
-            case f.GetZone():
-                self._request(peer, frame.seq, self._zone(peer, frame), started)
             case f.GetClock():
                 self._request(peer, frame.seq, self._clock_of(peer, frame), started)
             case f.CreateOffer() | f.EndOffer():
@@ -216,19 +217,15 @@ class Dispatch:
         self._metrics.count("esplanade_gateway_frames_in_total", label=str(frame.__struct_config__.tag))
         try:
             return await self._work_of(caller, frame)
-        except _Refused as refused:
+        except Refused as refused:
             return error_frame(refused, frame.seq)
 
     async def _work_of(self, caller: Caller, frame: Rest) -> f.ServerFrame:
         match frame:
-            case f.GetOffers():
-                return await self._offers(caller, frame)
-            case f.GetZone():
-                return await self._zone(caller, frame)
+            case f.GetOffers() | f.GetZone() | f.GetBalance():
+                return await self._read_frame(caller, frame)
             case f.GetClock():
                 return await self._clock_of(caller, frame)
-            case f.GetBalance():
-                return await self._balance(caller, frame)
             case f.GetBooks():
                 return await self._books(caller, frame)
             case f.GetStatement():
@@ -249,7 +246,14 @@ class Dispatch:
             await asyncio.gather(*late, return_exceptions=True)
         await self._moves.stop(timeout_s)
         await self._pays.stop(timeout_s)
-        await self._reads.stop()
+        if self._soon:
+            self._settled.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._settled.wait()
+        self._reads.stop()
+        for answering in list(self._soon):
+            answering(Unavailable("the gateway stops: send again with the same key elsewhere"))
         self._ways.stop()
 
     @property
@@ -293,24 +297,62 @@ class Dispatch:
         self._metrics.observe(self._clock.monotonic_s() - started)
 
     async def _ask(self, peer: Caller, address: Address, command: m.Command, kind: type[R], seq: int | None = None, public: bytes | None = None) -> R:
-        """The entity's reply, of the kind it must be. A rejection is raised as `_Refused`. `public`: the frame's own key, which takes the place of its `seq`."""
+        """The entity's reply, of the kind it must be. A rejection is raised as `Refused`. `public`: the frame's own key, which takes the place of its `seq`."""
         if public is not None:
             own = hashlib.blake2b(public, key=peer.identity.subject.to_bytes(4, "little"), digest_size=16).digest()  # nobody meets another's keys
-            return self._expect(address, command, await self._system.ask(address, command, public=own), kind)
+            return expect(address, command, await self._system.ask(address, command, public=own), kind)
         key = None if seq is None else Key(client_of(peer), seq)
-        return self._expect(address, command, await self._system.ask(address, command, key=key), kind)
+        return expect(address, command, await self._system.ask(address, command, key=key), kind)
+
+    def _answer_soon(self, peer: Peer, seq: int, started: float, made: Callable[[Any], f.ServerFrame]) -> _Answering:
+        """What answers the frame when it is called with an outcome: a request under way without a task."""
+        self.in_flight += 1
+        answering = _Answering(self, peer, seq, started, made)
+        self._soon.add(answering)
+        return answering
+
+    def answered(self, answering: _Answering, outcome: Any) -> None:
+        """`outcome` is what the frame's answer is made of, or what was raised in its place."""
+        if answering not in self._soon:
+            return  # it had its answer when the gateway stopped
+        self._soon.discard(answering)
+        if not self._soon:
+            self._settled.set()
+        reply: f.ServerFrame
+        try:
+            reply = error_frame(outcome, answering.seq) if isinstance(outcome, EsplanadeError) else answering.made(outcome)
+        except EsplanadeError as error:
+            reply = error_frame(error, answering.seq)
+        except Exception:
+            _log.exception("request_failed", extra={"seq": answering.seq})
+            reply = f.Error(code="fault", message="the request failed inside the server; it is logged, and nothing you can mend", seq=answering.seq)
+        self._finish(answering.peer, reply, answering.started)
+
+    def _read_soon(self, peer: Peer, frame: ReadFrame, started: float) -> None:
+        """A read of one entity, of which all else is at hand: no task for it."""
+        facts = None if tracing.on() or isinstance(frame, f.GetBalance) else self._venues.cached(peer.identity.tenant, frame.venue)
+        tick = None if facts is None or not isinstance(frame, f.GetOffers) else self._hub.tick(facts.tenant, facts.venue)
+        if tracing.on() or (facts is None and not isinstance(frame, f.GetBalance)) or (tick is None and isinstance(frame, f.GetOffers)):
+            self._request(peer, frame.seq, self._read_frame(peer, frame), started)
+            return
+        try:
+            plan = read_plan(peer.identity, frame, facts, tick)
+        except EsplanadeError as error:
+            self.in_flight += 1
+            self._finish(peer, error_frame(error, frame.seq), started)
+            return
+        self._reads.ask_soon(plan.address, plan.command, self._answer_soon(peer, frame.seq, started, plan.made), stale_ms=frame.stale_ms)
+
+    async def _read_frame(self, peer: Caller, frame: ReadFrame) -> f.ServerFrame:
+        identity = peer.identity
+        facts = None if isinstance(frame, f.GetBalance) else await self._venues.get(identity.tenant, frame.venue)
+        tick = await self._tick(facts.tenant, facts.venue) if facts is not None and isinstance(frame, f.GetOffers) else None
+        plan = read_plan(identity, frame, facts, tick)
+        return plan.made(await self._reads.ask(plan.address, plan.command, stale_ms=frame.stale_ms))
 
     async def _read(self, address: Address, command: Read, kind: type[R], stale_ms: int) -> R:
         """Likewise of a read, which may be as old as the reader allows."""
-        return self._expect(address, command, await self._reads.ask(address, command, stale_ms=stale_ms), kind)
-
-    @staticmethod
-    def _expect(address: Address, command: m.Command, reply: m.Reply, kind: type[R]) -> R:
-        if isinstance(reply, m.Rejected):
-            raise _Refused(reply)
-        if not isinstance(reply, kind):
-            raise Fault(f"{address} answered {type(reply).__name__} to {type(command).__name__}, not {kind.__name__}")
-        return reply
+        return expect(address, command, await self._reads.ask(address, command, stale_ms=stale_ms), kind)
 
     # --- shoppers ---
 
@@ -373,38 +415,29 @@ class Dispatch:
         except EsplanadeError as error:
             self._finish(peer, error_frame(error, frame.seq), started)
 
+    def _pay_soon(self, peer: Peer, frame: f.Pay, started: float) -> None:
+        """A payment, where all that it needs beside the ledger is at hand: no task for it."""
+        identity = peer.identity
+        facts = None if tracing.on() else self._venues.cached(identity.tenant, frame.venue)
+        tick = frame.tick if facts is None or frame.tick is not None else self._hub.tick(facts.tenant, facts.venue)
+        if facts is None or tick is None:
+            self._request(peer, frame.seq, self._pay(peer, frame), started)
+            return
+        answering = self._answer_soon(peer, frame.seq, started, partial(_paid, frame))
+        try:
+            self._pays.pay_soon(identity.tenant, frame.venue, frame.currency, tick, _payment(identity, facts, frame), answering)
+        except EsplanadeError as error:
+            answering(error)
+
     async def _pay(self, peer: Caller, frame: f.Pay) -> f.ServerFrame:
         identity = peer.identity
-        facts = await self._venues.get(identity.tenant, frame.venue)
-        unit = facts.units.get(frame.unit)
-        if unit is None:
-            raise NotFound(f"unit {frame.unit!r}: venue {frame.venue} has none of this id")
-        if not unit[1]:
-            raise InvalidInput(f"unit {frame.unit!r} has no till: pay at one that has")
-        if frame.amount >= 2**32:
-            raise InvalidInput(f"amount {frame.amount}: one payment is below {2**32} minor units; split it")
+        payment = _payment(identity, await self._venues.get(identity.tenant, frame.venue), frame)
         tick = frame.tick if frame.tick is not None else await self._tick(identity.tenant, frame.venue)
-        payment = Payment(frame.key, identity.subject, unit[0], frame.amount)
-        code, balance = await self._pays.pay(identity.tenant, frame.venue, frame.currency, tick, payment)
-        if code is not None:
-            message = f"payment of {frame.amount} {frame.currency} at {frame.unit} refused: {code} (balance {balance}); nothing was taken"
-            return f.Error(code=code, message=message, seq=frame.seq)
-        return f.Paid(seq=frame.seq, key=frame.key, balance=balance)
+        return _paid(frame, await self._pays.pay(identity.tenant, frame.venue, frame.currency, tick, payment))
 
     async def _tick(self, tenant: str, venue: str) -> int:
         tick = self._hub.tick(tenant, venue)
         return tick if tick is not None else (await self._system.clock(tenant, venue)).tick
-
-    async def _balance(self, peer: Caller, frame: f.GetBalance) -> f.ServerFrame:
-        subject = peer.identity.subject
-        reply = await self._read(ledger_of(peer.identity.tenant, subject), m.GetBalance(subject=subject), m.Balance, frame.stale_ms)
-        return f.Balance(seq=frame.seq, balances=reply.balances, held=reply.held)
-
-    async def _offers(self, peer: Caller, frame: f.GetOffers) -> f.ServerFrame:
-        facts = await self._venues.get(peer.identity.tenant, frame.venue)
-        tick = await self._tick(facts.tenant, facts.venue)
-        tick -= tick % max(1, ticks(frame.stale_ms / 1000))  # so that readers of one period ask the same
-        return f.OfferList(seq=frame.seq, offers=(await self._read(facts.address, m.GetOffers(tick=tick), m.Offers, frame.stale_ms)).offers)
 
     async def _stores(self, peer: Peer, frame: f.FindStores) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
@@ -502,25 +535,6 @@ class Dispatch:
             self._audit.note(
                 tenant=identity.tenant, who=who_is(identity), what=what, target=target, origin=peer.origin, outcome=outcome, detail=detail
             )  # fmt: skip
-
-    async def _zone(self, peer: Caller, frame: f.GetZone) -> f.ServerFrame:
-        facts = await self._venues.get(peer.identity.tenant, frame.venue)
-        address = Address("zone", facts.tenant, f"{facts.venue}:{check_name(frame.zone, 'zone')}")
-        try:
-            reply = await self._read(address, m.GetZone(), m.ZoneState, frame.stale_ms)
-        except _Refused as refused:
-            raise NotFound(refused.message) from None
-        return f.ZoneState(
-            seq=frame.seq,
-            tick=reply.tick,
-            inside=reply.inside,
-            entries=reply.entries,
-            exits=reply.exits,
-            dwells=reply.dwells,
-            stayed_s=reply.stayed_s,
-            crossed=reply.crossed,
-            ground_m2=reply.ground_m2,
-        )
 
     async def _draw(self, peer: Caller, frame: f.DrawZone | f.EraseZone) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
@@ -739,16 +753,43 @@ class Dispatch:
         return f.Settled(seq=seq, result=result.tobytes(), codes=tuple(codes))
 
 
-class _Refused(EsplanadeError):
-    """A behaviour's rejection on its way to the client: its code is the behaviour's."""
+class _Answering:
+    """A request under way without a task; called with its outcome."""
 
-    def __init__(self, rejected: m.Rejected) -> None:
-        super().__init__(rejected.message)
-        self.rejected = rejected
+    __slots__ = ("_dispatch", "made", "peer", "seq", "started")
+
+    def __init__(self, dispatch: Dispatch, peer: Peer, seq: int, started: float, made: Callable[[Any], f.ServerFrame]) -> None:
+        self._dispatch = dispatch
+        self.peer = peer
+        self.seq = seq
+        self.started = started
+        self.made = made
+
+    def __call__(self, outcome: Any) -> None:
+        self._dispatch.answered(self, outcome)
+
+
+def _payment(identity: Identity, facts: VenueFacts, frame: f.Pay) -> Payment:
+    unit = facts.units.get(frame.unit)
+    if unit is None:
+        raise NotFound(f"unit {frame.unit!r}: venue {frame.venue} has none of this id")
+    if not unit[1]:
+        raise InvalidInput(f"unit {frame.unit!r} has no till: pay at one that has")
+    if frame.amount >= 2**32:
+        raise InvalidInput(f"amount {frame.amount}: one payment is below {2**32} minor units; split it")
+    return Payment(frame.key, identity.subject, unit[0], frame.amount)
+
+
+def _paid(frame: f.Pay, outcome: tuple[str | None, int]) -> f.ServerFrame:
+    code, balance = outcome
+    if code is None:
+        return f.Paid(seq=frame.seq, key=frame.key, balance=balance)
+    message = f"payment of {frame.amount} {frame.currency} at {frame.unit} refused: {code} (balance {balance}); nothing was taken"
+    return f.Error(code=code, message=message, seq=frame.seq)
 
 
 def error_frame(error: EsplanadeError, seq: int | None) -> f.Error:
-    code = error.rejected.code if isinstance(error, _Refused) else error.code
+    code = error.rejected.code if isinstance(error, Refused) else error.code
     return f.Error(code=code, message=error.message, retryable=error.retryable, seq=seq)
 
 
@@ -837,10 +878,6 @@ def who_is(identity: Identity) -> str:
 def client_of(peer: Caller) -> str:
     """The client part of an idempotency key: the person and their device."""
     return f"{peer.identity.subject}:{peer.session.client}"
-
-
-def ledger_of(tenant: str, subject: int) -> Address:
-    return Address("ledger", tenant, str(subject % m.LEDGERS))
 
 
 def clock_state(seq: int, clock: VenueClock) -> f.ClockState:
