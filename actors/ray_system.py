@@ -40,7 +40,7 @@ from actors import ray_leftovers
 from actors.directory import SHARD_PREFIX, Directory
 from actors.follower import Follower
 from actors.lane import RequestSystem
-from actors.messages import Command
+from actors.messages import Command, Reply
 from actors.ray_leftovers import end_node, is_alive, make_folder, of_node, reclaim
 from actors.requests import (
     MAX_FRAME_BYTES,
@@ -386,28 +386,47 @@ def _cause(error: ray_errors.RayTaskError) -> Exception:
 
 
 class _Soon:
-    """Takes the place of a future where nobody awaits: `then` is called with the answer. What it raises is logged, and stops nobody else's answer."""
+    """Takes the place of a future where nobody awaits: the answer goes to `then`. One object a request, so that the collector has little to walk through."""
 
-    __slots__ = ("_then",)
+    __slots__ = ("_ask", "_expires_s", "_system", "_then")
 
-    def __init__(self, then: Callable[[Answer | EsplanadeError], None]) -> None:
-        self._then: Callable[[Answer | EsplanadeError], None] | None = then
+    def __init__(self, system: RaySystem, ask: Ask, then: Then, expires_s: float) -> None:
+        self._system = system
+        self._ask = ask
+        self._then: Then | None = then
+        self._expires_s = expires_s
 
     def done(self) -> bool:
         return self._then is None
 
     def set_result(self, answer: Answer) -> None:
-        self._call(answer)
+        if type(answer) is Replied:
+            self._call(answer.reply)
+        elif not isinstance(answer, Refused):
+            self._call(Fault(f"{self._ask.address} answered {type(answer).__name__} to {type(self._ask.command).__name__}"))
+        elif answer.code != Unavailable.code or not self._again():
+            self._call(error_of(answer))
 
     def set_exception(self, error: EsplanadeError) -> None:
         self._call(error)
 
-    def _call(self, answer: Answer | EsplanadeError) -> None:
+    def _again(self) -> bool:
+        """Ask again in a moment, by a task of its own, where there is time for it."""
+        loop = asyncio.get_running_loop()
+        left_s = self._expires_s - loop.time() - RETRY_S
+        if left_s <= 0:
+            return False
+        then, self._then = self._then, None
+        assert then is not None
+        loop.call_later(RETRY_S, functools.partial(self._system.ask_slowly, self._ask.address, self._ask.command, then, left_s))
+        return True
+
+    def _call(self, outcome: Reply | EsplanadeError) -> None:
         then, self._then = self._then, None
         assert then is not None
         try:
-            then(answer)
-        except Exception:
+            then(outcome)
+        except Exception:  # stops nobody else's answer
             _log.exception("then_failed")
 
 
@@ -562,34 +581,23 @@ class RaySystem(RequestSystem):
     def ask_soon(self, address: Address, command: Command, then: Then, *, deadline_s: float = 5.0) -> None:
         """No task, future or timer a request: frames bring answers, and a sweep finds those that nobody answered in time."""
         if tracing.on():
-            super().ask_soon(address, command, then, deadline_s=deadline_s)  # whose spans need a task
+            self.ask_slowly(address, command, then, deadline_s)  # a span needs a task
             return
         loop = asyncio.get_running_loop()
         expires_s = loop.time() + deadline_s
-
-        def answered(answer: Answer | EsplanadeError) -> None:
-            if type(answer) is Replied:
-                then(answer.reply)
-            elif isinstance(answer, Refused):
-                left_s = expires_s - loop.time()
-                if answer.code == Unavailable.code and left_s > RETRY_S:
-                    self._doubt()
-                    loop.call_later(RETRY_S, functools.partial(super(RaySystem, self).ask_soon, address, command, then, deadline_s=left_s - RETRY_S))
-                else:
-                    then(error_of(answer))
-            else:
-                then(
-                    answer if isinstance(answer, EsplanadeError) else Fault(f"{address} answered {type(answer).__name__} to {type(command).__name__}")
-                )
-
-        soon = _Soon(answered)
+        ask = Ask(address, command, None, round(deadline_s * 1000))
+        soon = _Soon(self, ask, then, expires_s)
         try:
-            self._put(_Waiting(Ask(address, command, None, round(deadline_s * 1000)), log_place(address)[1], soon, expires_s))
+            self._put(_Waiting(ask, log_place(address)[1], soon, expires_s))
         except LimitExceeded as error:
             loop.call_soon(soon.set_exception, error)
             return
         if self._sweeping is None:
             self._sweeping = loop.call_later(SWEEP_S, self._sweep)
+
+    def ask_slowly(self, address: Address, command: Command, then: Then, deadline_s: float) -> None:
+        """`ask_soon` by a task, which asks again and again until the deadline."""
+        super().ask_soon(address, command, then, deadline_s=deadline_s)
 
     def _sweep(self) -> None:
         """Give up what nobody has answered in time; again in a while, as long as any is left."""

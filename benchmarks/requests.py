@@ -35,7 +35,7 @@ from benchmarks.gateway_host import SEED, TENANT
 from benchmarks.socket_readers import Readers, masked
 from esplanade.core.clock import RealClock
 from esplanade.core.ids import PARTITIONS, Address
-from esplanade.processes import ServiceConfig
+from esplanade.processes import GC_YOUNG_DOOR, ServiceConfig, settle_collector
 from esplanade.storage.embedded import start_postgres, start_redis
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
@@ -206,8 +206,7 @@ async def _measure(urls: tuple[str, str], n: int, repeats: int) -> dict[str, obj
     processes.append(context.Process(target=_generate, args=(ports, n, theirs), daemon=True))
     processes[1].start()
     theirs.close()
-    gc.collect()
-    gc.freeze()
+    settle_collector(GC_YOUNG_DOOR)  # as the product's own gateway process
     figures: dict[str, list[tuple[float, float, int]]] = {}
     try:
         for i in range(repeats):

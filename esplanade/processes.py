@@ -153,7 +153,7 @@ class ShardProcess:
             ]
             for task in self._attending:
                 task.add_done_callback(_told)
-        _settle_collector(GC_YOUNG)
+        settle_collector(GC_YOUNG)
 
     async def frame(self, data: bytes) -> bytes:
         return await self.shard.frame(data)
@@ -239,7 +239,7 @@ class GatewayProcess:
         )
         with taking_port("gateway", "ESPLANADE_GATEWAY_PORT", config.host, config.gateway_port):
             port = await self._server.start(config.host, config.gateway_port)
-        _settle_collector(GC_YOUNG_DOOR)
+        settle_collector(GC_YOUNG_DOOR)
         return port
 
     async def start_recording(self, tenant: str, venue: str, folder: str) -> None:
@@ -325,7 +325,7 @@ class ApiProcess:
         )
         with taking_port("API", "ESPLANADE_API_PORT", config.host, config.api_port):
             self._server = await serve_api(app, config.host, config.api_port)
-        _settle_collector(GC_YOUNG_DOOR)
+        settle_collector(GC_YOUNG_DOOR)
         return self._server.port
 
     async def stop(self) -> None:
@@ -337,7 +337,7 @@ class ApiProcess:
             await held.close()
 
 
-def _settle_collector(young: int) -> None:
+def settle_collector(young: int) -> None:
     """What was imported and started lives to the end: without this the collector walks through all of it now and then, 170 ms in which a gateway sends nothing
     (and, looking at every few hundred allocations, takes more than half of a shard's turn)."""
     gc.collect()

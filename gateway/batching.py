@@ -153,7 +153,7 @@ _PayLane = tuple[str, str, int, str, int]
 
 
 class PayBatcher:
-    """Single payments to one ledger within PAY_WAIT_S into one command."""
+    """Single payments to one ledger into one command: those of PAY_WAIT_S, then those that came while the last command was under way."""
 
     def __init__(self, system: System, metrics: GatewayMetrics) -> None:
         self._system = system
@@ -190,23 +190,27 @@ class PayBatcher:
         lane.append((payment, then))
 
     async def _run(self, key: _PayLane, lane: list[tuple[Payment, PayOutcome]]) -> None:
+        """One batch at a time: what comes while it is under way makes the next, which is then the larger the busier the ledger is."""
         try:
             await asyncio.sleep(PAY_WAIT_S)
+            while lane:
+                rows = lane[:MAX_PAY_ROWS]
+                del lane[:MAX_PAY_ROWS]
+                await self._pay(key, rows)
         finally:
             del self._lanes[key]
-        for start in range(0, len(lane), MAX_PAY_ROWS):
-            rows = lane[start : start + MAX_PAY_ROWS]
-            try:
-                results = await self._ask(key, [payment for payment, _ in rows])
-            except EsplanadeError as error:
-                for _, then in rows:
-                    then(error)
-                continue
-            except Exception:
-                _log.exception("payments_failed", extra={"tenant": key[0], "venue": key[1]})
-                for _, then in rows:
-                    then(Fault("the payment failed inside the server; it is logged: ask for the statement, or send again with the same key"))
-                continue
+
+    async def _pay(self, key: _PayLane, rows: list[tuple[Payment, PayOutcome]]) -> None:
+        try:
+            results = await self._ask(key, [payment for payment, _ in rows])
+        except EsplanadeError as error:
+            for _, then in rows:
+                then(error)
+        except Exception:
+            _log.exception("payments_failed", extra={"tenant": key[0], "venue": key[1]})
+            for _, then in rows:
+                then(Fault("the payment failed inside the server; it is logged: ask for the statement, or send again with the same key"))
+        else:
             for (_, then), result in zip(rows, results, strict=True):
                 then(result)
 

@@ -11,7 +11,6 @@ import hashlib
 import logging
 import zlib
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any, Final, Protocol, TypeVar, assert_never
 
 import numpy as np
@@ -39,6 +38,7 @@ from gateway.money import MoneyDesk
 from gateway.read_plans import ReadFrame, Refused, expect, read_plan
 from gateway.session import Session
 from gateway.stale_reads import Read, StaleReads
+from gateway.ticks import Ticks
 from gateway.venues import VenueCache, VenueFacts
 from gateway.wayfinding import Wayfinder
 from spatial.columns import LEFT, PositionColumns
@@ -113,6 +113,7 @@ class Dispatch:
         self._money = MoneyDesk(system=system, venues=venues, journal=journal, clock=clock)
         self._items = ItemDesk(system=system, venues=venues, clock=clock)
         self._reads = StaleReads(system, clock, metrics)
+        self._ticks = Ticks(system, clock)
         self._ways = Wayfinder(venues)
         self._tasks: set[asyncio.Task[None]] = set()
         self._soon: set[_Answering] = set()
@@ -252,6 +253,7 @@ class Dispatch:
                 async with asyncio.timeout(timeout_s):
                     await self._settled.wait()
         self._reads.stop()
+        self._ticks.stop()
         for answering in list(self._soon):
             answering(Unavailable("the gateway stops: send again with the same key elsewhere"))
         self._ways.stop()
@@ -300,14 +302,14 @@ class Dispatch:
         """The entity's reply, of the kind it must be. A rejection is raised as `Refused`. `public`: the frame's own key, which takes the place of its `seq`."""
         if public is not None:
             own = hashlib.blake2b(public, key=peer.identity.subject.to_bytes(4, "little"), digest_size=16).digest()  # nobody meets another's keys
-            return expect(address, command, await self._system.ask(address, command, public=own), kind)
+            return expect(command, await self._system.ask(address, command, public=own), kind)
         key = None if seq is None else Key(client_of(peer), seq)
-        return expect(address, command, await self._system.ask(address, command, key=key), kind)
+        return expect(command, await self._system.ask(address, command, key=key), kind)
 
-    def _answer_soon(self, peer: Peer, seq: int, started: float, made: Callable[[Any], f.ServerFrame]) -> _Answering:
+    def _answer_soon(self, peer: Peer, frame: ReadFrame | f.Pay, started: float, made: Callable[[Any, Any], f.ServerFrame]) -> _Answering:
         """What answers the frame when it is called with an outcome: a request under way without a task."""
         self.in_flight += 1
-        answering = _Answering(self, peer, seq, started, made)
+        answering = _Answering(self, peer, frame, started, made)
         self._soon.add(answering)
         return answering
 
@@ -319,19 +321,20 @@ class Dispatch:
         if not self._soon:
             self._settled.set()
         reply: f.ServerFrame
+        frame = answering.frame
         try:
-            reply = error_frame(outcome, answering.seq) if isinstance(outcome, EsplanadeError) else answering.made(outcome)
+            reply = error_frame(outcome, frame.seq) if isinstance(outcome, EsplanadeError) else answering.made(frame, outcome)
         except EsplanadeError as error:
-            reply = error_frame(error, answering.seq)
+            reply = error_frame(error, frame.seq)
         except Exception:
-            _log.exception("request_failed", extra={"seq": answering.seq})
-            reply = f.Error(code="fault", message="the request failed inside the server; it is logged, and nothing you can mend", seq=answering.seq)
+            _log.exception("request_failed", extra={"seq": frame.seq})
+            reply = f.Error(code="fault", message="the request failed inside the server; it is logged, and nothing you can mend", seq=frame.seq)
         self._finish(answering.peer, reply, answering.started)
 
     def _read_soon(self, peer: Peer, frame: ReadFrame, started: float) -> None:
         """A read of one entity, of which all else is at hand: no task for it."""
         facts = None if tracing.on() or isinstance(frame, f.GetBalance) else self._venues.cached(peer.identity.tenant, frame.venue)
-        tick = None if facts is None or not isinstance(frame, f.GetOffers) else self._hub.tick(facts.tenant, facts.venue)
+        tick = None if facts is None or not isinstance(frame, f.GetOffers) else self._tick_at_hand(facts)
         if tracing.on() or (facts is None and not isinstance(frame, f.GetBalance)) or (tick is None and isinstance(frame, f.GetOffers)):
             self._request(peer, frame.seq, self._read_frame(peer, frame), started)
             return
@@ -341,18 +344,18 @@ class Dispatch:
             self.in_flight += 1
             self._finish(peer, error_frame(error, frame.seq), started)
             return
-        self._reads.ask_soon(plan.address, plan.command, self._answer_soon(peer, frame.seq, started, plan.made), stale_ms=frame.stale_ms)
+        self._reads.ask_soon(plan.address, plan.command, self._answer_soon(peer, frame, started, plan.made), stale_ms=frame.stale_ms)
 
     async def _read_frame(self, peer: Caller, frame: ReadFrame) -> f.ServerFrame:
         identity = peer.identity
         facts = None if isinstance(frame, f.GetBalance) else await self._venues.get(identity.tenant, frame.venue)
         tick = await self._tick(facts.tenant, facts.venue) if facts is not None and isinstance(frame, f.GetOffers) else None
         plan = read_plan(identity, frame, facts, tick)
-        return plan.made(await self._reads.ask(plan.address, plan.command, stale_ms=frame.stale_ms))
+        return plan.made(frame, await self._reads.ask(plan.address, plan.command, stale_ms=frame.stale_ms))
 
     async def _read(self, address: Address, command: Read, kind: type[R], stale_ms: int) -> R:
         """Likewise of a read, which may be as old as the reader allows."""
-        return expect(address, command, await self._reads.ask(address, command, stale_ms=stale_ms), kind)
+        return expect(command, await self._reads.ask(address, command, stale_ms=stale_ms), kind)
 
     # --- shoppers ---
 
@@ -419,11 +422,11 @@ class Dispatch:
         """A payment, where all that it needs beside the ledger is at hand: no task for it."""
         identity = peer.identity
         facts = None if tracing.on() else self._venues.cached(identity.tenant, frame.venue)
-        tick = frame.tick if facts is None or frame.tick is not None else self._hub.tick(facts.tenant, facts.venue)
+        tick = frame.tick if facts is None or frame.tick is not None else self._tick_at_hand(facts)
         if facts is None or tick is None:
             self._request(peer, frame.seq, self._pay(peer, frame), started)
             return
-        answering = self._answer_soon(peer, frame.seq, started, partial(_paid, frame))
+        answering = self._answer_soon(peer, frame, started, _paid)
         try:
             self._pays.pay_soon(identity.tenant, frame.venue, frame.currency, tick, _payment(identity, facts, frame), answering)
         except EsplanadeError as error:
@@ -437,7 +440,11 @@ class Dispatch:
 
     async def _tick(self, tenant: str, venue: str) -> int:
         tick = self._hub.tick(tenant, venue)
-        return tick if tick is not None else (await self._system.clock(tenant, venue)).tick
+        return tick if tick is not None else await self._ticks.get(tenant, venue)
+
+    def _tick_at_hand(self, facts: VenueFacts) -> int | None:
+        tick = self._hub.tick(facts.tenant, facts.venue)
+        return tick if tick is not None else self._ticks.at_hand(facts.tenant, facts.venue)
 
     async def _stores(self, peer: Peer, frame: f.FindStores) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
@@ -756,12 +763,12 @@ class Dispatch:
 class _Answering:
     """A request under way without a task; called with its outcome."""
 
-    __slots__ = ("_dispatch", "made", "peer", "seq", "started")
+    __slots__ = ("_dispatch", "frame", "made", "peer", "started")
 
-    def __init__(self, dispatch: Dispatch, peer: Peer, seq: int, started: float, made: Callable[[Any], f.ServerFrame]) -> None:
+    def __init__(self, dispatch: Dispatch, peer: Peer, frame: ReadFrame | f.Pay, started: float, made: Callable[[Any, Any], f.ServerFrame]) -> None:
         self._dispatch = dispatch
         self.peer = peer
-        self.seq = seq
+        self.frame = frame
         self.started = started
         self.made = made
 

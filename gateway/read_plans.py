@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from actors import messages as m
 from esplanade.core.clock import ticks
@@ -20,11 +20,11 @@ R = TypeVar("R")
 
 
 class Plan(NamedTuple):
-    """`made(reply)`: the answer's frame; raises EsplanadeError where the reply is a refusal."""
+    """`made(frame, reply)`: the answer's frame; raises EsplanadeError where the reply is a refusal."""
 
     address: Address
     command: Read
-    made: Callable[[m.Reply], f.ServerFrame]
+    made: Callable[[Any, m.Reply], f.ServerFrame]
 
 
 class Refused(EsplanadeError):
@@ -35,12 +35,12 @@ class Refused(EsplanadeError):
         self.rejected = rejected
 
 
-def expect(address: Address, command: m.Command, reply: m.Reply, kind: type[R]) -> R:
-    """The reply, of the kind that belongs to its command. Raises Refused where it is a rejection, Fault for another kind."""
+def expect(asked: m.Command | ReadFrame, reply: m.Reply, kind: type[R]) -> R:
+    """The reply, of the kind that belongs to what was asked. Raises Refused where it is a rejection, Fault for another kind."""
     if isinstance(reply, m.Rejected):
         raise Refused(reply)
     if not isinstance(reply, kind):
-        raise Fault(f"{address} answered {type(reply).__name__} to {type(command).__name__}, not {kind.__name__}")
+        raise Fault(f"{type(asked).__name__} was answered {type(reply).__name__}, not {kind.__name__}")
     return reply
 
 
@@ -52,45 +52,34 @@ def ledger_of(tenant: str, subject: int) -> Address:
 def read_plan(identity: Identity, frame: ReadFrame, facts: VenueFacts | None, tick: int | None) -> Plan:
     """`facts`: of the frame's venue, where it names one; `tick`: of that venue, for offers. Raises InvalidInput."""
     if isinstance(frame, f.GetBalance):
-        return _balance(identity, frame)
+        return Plan(ledger_of(identity.tenant, identity.subject), m.GetBalance(subject=identity.subject), _balance)
     if facts is None:
         raise Fault(f"{type(frame).__name__} planned without its venue")
     if isinstance(frame, f.GetZone):
-        return _zone(facts, frame)
+        return Plan(Address("zone", facts.tenant, f"{facts.venue}:{check_name(frame.zone, 'zone')}"), _GET_ZONE, _zone)
     if tick is None:
         raise Fault("GetOffers planned without its venue's tick")
-    return _offers(facts, frame, tick)
+    tick -= tick % max(1, ticks(frame.stale_ms / 1000))  # so that readers of one period ask the same
+    return Plan(facts.address, m.GetOffers(tick=tick), _offers)
 
 
-def _zone(facts: VenueFacts, frame: f.GetZone) -> Plan:
-    address, command = Address("zone", facts.tenant, f"{facts.venue}:{check_name(frame.zone, 'zone')}"), m.GetZone()
-
-    def made(reply: Any) -> f.ServerFrame:
-        if isinstance(reply, m.Rejected):
-            raise NotFound(reply.message)
-        at = expect(address, command, reply, m.ZoneState)
-        return f.ZoneState(
-            seq=frame.seq, tick=at.tick, inside=at.inside, entries=at.entries, exits=at.exits, dwells=at.dwells, stayed_s=at.stayed_s, crossed=at.crossed,
-            ground_m2=at.ground_m2,
-        )  # fmt: skip
-
-    return Plan(address, command, made)
+_GET_ZONE: Final = m.GetZone()
 
 
-def _balance(identity: Identity, frame: f.GetBalance) -> Plan:
-    address, command = ledger_of(identity.tenant, identity.subject), m.GetBalance(subject=identity.subject)
+def _zone(frame: f.GetZone, reply: m.Reply) -> f.ServerFrame:
+    if isinstance(reply, m.Rejected):
+        raise NotFound(reply.message)
+    at = expect(frame, reply, m.ZoneState)
+    return f.ZoneState(
+        seq=frame.seq, tick=at.tick, inside=at.inside, entries=at.entries, exits=at.exits, dwells=at.dwells, stayed_s=at.stayed_s, crossed=at.crossed,
+        ground_m2=at.ground_m2,
+    )  # fmt: skip
 
-    def made(reply: Any) -> f.ServerFrame:
-        held = expect(address, command, reply, m.Balance)
-        return f.Balance(seq=frame.seq, balances=held.balances, held=held.held)
 
-    return Plan(address, command, made)
+def _balance(frame: f.GetBalance, reply: m.Reply) -> f.ServerFrame:
+    held = expect(frame, reply, m.Balance)
+    return f.Balance(seq=frame.seq, balances=held.balances, held=held.held)
 
 
-def _offers(facts: VenueFacts, frame: f.GetOffers, tick: int) -> Plan:
-    command = m.GetOffers(tick=tick - tick % max(1, ticks(frame.stale_ms / 1000)))  # so that readers of one period ask the same
-
-    def made(reply: Any) -> f.ServerFrame:
-        return f.OfferList(seq=frame.seq, offers=expect(facts.address, command, reply, m.Offers).offers)
-
-    return Plan(facts.address, command, made)
+def _offers(frame: f.GetOffers, reply: m.Reply) -> f.ServerFrame:
+    return f.OfferList(seq=frame.seq, offers=expect(frame, reply, m.Offers).offers)

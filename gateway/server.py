@@ -47,6 +47,11 @@ from gateway.outbound import Wire, wire_of
 from gateway.session import Action, Authenticate, Close, Join, Looked, Part, Probe, Request, Send, Session, Verify
 from gateway.venues import VenueCache
 
+try:
+    from websockets.speedups import apply_mask
+except ImportError:
+    from websockets.utils import apply_mask
+
 _log = logging.getLogger("esplanade.gateway.server")
 
 POLL_S: Final = 1.0
@@ -55,6 +60,11 @@ SOCKET_SLACK: Final = 2
 BACKLOG: Final = 4096
 """Connections that wait to be accepted. With asyncio's 100 the kernel dropped the others of a reconnect storm, each for a second or more."""
 LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+WHOLE_TEXT: Final = 0x81
+WHOLE: Final = (WHOLE_TEXT, 0x82)
+"""First byte of a message in one frame, text or binary."""
+SHORT_HEAD: Final = 6
+"""Bytes of a client's frame before the payload, where that is below 126 bytes: two, and the mask."""
 PATHS: Final = frozenset({"/", "/v1/ws"})
 
 
@@ -80,7 +90,8 @@ class GatewaySettings:
 class DirectConnection(ServerConnection):
     """Hands a message over in the turn of the loop that reads it. The library's queue, and the task that waits on it, cost more than the rest of a small request.
 
-    What comes before there is somebody to take it is kept, MAX_BATCH messages at most. The protocol bounds a message's size, in fragments too.
+    Whole messages in one frame, which is what clients send, are cut out of the stream here; everything else (fragments, pings, closing, whatever breaks the protocol) is
+    given to the library, whole frames at a time, so that it judges it as ever. What comes before there is somebody to take it is kept, MAX_BATCH messages at most.
     """
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
@@ -89,6 +100,51 @@ class DirectConnection(ServerConnection):
         self._early: list[tuple[bytes, bool]] = []
         self._partial: bytearray | None = None
         self._text = False
+        self._cutting: bool | None = None  # None: until the HTTP request is whole
+        self._rest = bytearray()  # of a frame whose end has not come yet
+
+    def data_received(self, data: bytes) -> None:
+        if self._cutting:
+            self._cut(data)
+            return
+        super().data_received(data)
+        if self._cutting is None and self.request is not None:
+            self._cutting = data.endswith(b"\r\n\r\n")  # a client that did not wait for the answer is the library's altogether
+
+    def _cut(self, data: bytes) -> None:
+        """Frames, RFC 6455 section 5.2."""
+        rest = self._rest
+        if rest:
+            rest += data
+        stream: bytes | bytearray = rest or data
+        at, size = 0, len(stream)
+        while size - at >= SHORT_HEAD:
+            first, length, head = stream[at], stream[at + 1] & 0x7F, SHORT_HEAD
+            if length >= 126:
+                head = SHORT_HEAD + (2 if length == 126 else 8)
+                if size - at < head:
+                    break
+                length = int.from_bytes(stream[at + 2 : at + head - 4], "big")
+            limit = self.protocol.max_message_size
+            if first & 0x70 or not stream[at + 1] & 0x80 or self.protocol.state is not State.OPEN or (limit is not None and length > limit):
+                self._cutting = False
+                break
+            end = at + head + length
+            if end > size:
+                break
+            if first in WHOLE and self._partial is None:
+                self._got(apply_mask(stream[at + head : end], stream[at + head - 4 : at + head]), first == WHOLE_TEXT)
+            else:
+                super().data_received(bytes(stream[at:end]))
+            at = end
+        if not self._cutting:
+            left = bytes(stream[at:])
+            rest.clear()
+            super().data_received(left)
+        elif rest:
+            del rest[:at]
+        else:
+            rest += memoryview(data)[at:]
 
     def hand_to(self, take: Callable[[bytes, bool], None]) -> None:
         """From now on `take(data, is_text)` gets every message, first those that are here."""
@@ -110,10 +166,13 @@ class DirectConnection(ServerConnection):
             if not event.fin:
                 return
             data, self._partial = bytes(self._partial), None
+        self._got(data, self._text)
+
+    def _got(self, data: bytes, text: bool) -> None:
         if self._take is not None:
-            self._take(data, self._text)
+            self._take(data, text)
         elif len(self._early) < f.MAX_BATCH:
-            self._early.append((data, self._text))
+            self._early.append((data, text))
         else:
             self.transport.abort()  # no client says so much before it is heard
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -275,6 +277,56 @@ async def test_a_message_in_fragments_and_what_comes_with_the_handshake_are_read
         answered = await reader.readuntil(b"\xa3seq\x02")
     assert [answered.count(op) for op in (b"welcome", b"pong")] == [1, 2]
     writer.close()
+
+
+def _frame(first: int, payload: bytes) -> bytes:
+    """A client's frame, masked, of this first byte (RFC 6455 section 5.2)."""
+    n, key = len(payload), b"\x0f\xf0\x55\xaa"
+    length = struct.pack(">BH", 0xFE, n) if n >= 126 else struct.pack(">B", 0x80 | n)
+    return bytes([first]) + length + key + bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_stream_cut_anywhere_is_read_frame_by_frame(mall: Mall, seed: int) -> None:
+    """Whole messages, fragments with pings between them, and a reserved bit at the end, in pieces of any size."""
+    chance = random.Random(seed)
+    server, url = await mall.gateway()
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.split(":")[2].split("/")[0]))
+    writer.write(
+        b"GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: esplanade.v1.msgpack\r\n\r\n"
+    )
+    async with asyncio.timeout(20):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(_frame(0x82, msgpack.packb({"op": "hello", "client": "c", "token": mall.token(5, "operator")})))
+        await reader.readuntil(b"welcome")
+    stream, pings = b"", 0
+    for seq in range(1, 41):
+        message = msgpack.packb({"op": "ping", "seq": seq, "pad": b"x" * chance.choice([0, 40, 110, 126, 3000])})
+        if chance.random() < 0.6:
+            stream += _frame(0x82, message)
+            continue
+        cut = chance.randrange(len(message))
+        stream += _frame(0x02, message[:cut]) + _frame(0x89, b"still") + _frame(0x80, message[cut:])
+        pings += 1
+    at = 0
+    while at < len(stream):
+        size = chance.choice([1, 2, 5, 7, 64, 1000, 10_000])
+        writer.write(stream[at : at + size])
+        await writer.drain()
+        await asyncio.sleep(0)
+        at += size
+    answered = b""
+    async with asyncio.timeout(20):
+        while answered.count(b"\xa4pong") < 40:
+            answered += await reader.read(65_536)
+        writer.write(_frame(0xC2, b"a reserved bit"))
+        end = await reader.read(-1)
+    assert answered.count(b"\xa4pong") == 40
+    assert answered.count(b"\x8a\x05still") == pings
+    assert end.startswith(b"\x88") and struct.pack(">H", 1002) in end, "a close of a protocol error"
+    writer.close()
+    await until(lambda: server.connections == 0)
 
 
 async def test_text_that_is_not_utf_8_ends_the_connection_as_the_standard_says(mall: Mall) -> None:
