@@ -25,6 +25,7 @@ from actors.frame import Frame, NewKeySlot, Slot
 from actors.meter import Meter
 from actors.partition_log import BEHAVIOURS, Behaviours, PartitionLog
 from actors.positions import HostSettings, PositionHost
+from actors.process_memory import Memory
 from actors.profile import ShardProfile
 from actors.public_keys import PublicKeys, stored_reply
 from actors.publisher import Publisher, payment_stats
@@ -61,6 +62,10 @@ from esplanade.storage.sealing import Keyring
 PASSIVATED_AT_ONCE: Final = 4
 """Logs that leave memory in one second for want of use; each may cost a snapshot."""
 
+RELIEVED_AT_ONCE: Final = 16
+RESTED_S: Final = 5.0
+"""Above its memory limit a shard lets go of so many logs a second, of those that nobody has asked for so long."""
+
 REMINDED_EVERY_S: Final = 0.02
 """After a takeover, logs that have had reminders are opened at this distance, so that those who ask go first."""
 
@@ -76,6 +81,8 @@ class ShardSettings:
     snapshot_segments: int = 512
     max_mailbox: int = 100_000
     max_entities: int = 1_000_000
+    max_memory_bytes: int = 0
+    """Of the process, above which logs that rest leave memory early; 0: no limit."""
     passivate_s: float = 600.0
     poll_s: float = 0.02
     host: HostSettings = field(default_factory=HostSettings)
@@ -103,7 +110,9 @@ class Shard:
         node: str = "",
         behaviours: Behaviours = BEHAVIOURS,
         keyring: Keyring | None = None,
+        memory: Memory | None = None,
     ) -> None:
+        self._memory = memory
         self._keyring = keyring
         self.name = name
         self.owner = owner
@@ -623,6 +632,7 @@ class Shard:
         if now_s - self._told_payments_s >= 1.0:
             self._tell_payments(now_s)
             self._passivate_idle(now_s)
+            self._relieve(now_s)
 
     def _tell_payments(self, now_s: float) -> None:
         span_s = now_s - self._told_payments_s
@@ -655,6 +665,17 @@ class Shard:
         idle = [log for log in self._logs.values() if now_s - log.used_s >= self.settings.passivate_s and self._restful(log)]
         for log in sorted(idle, key=lambda log: log.used_s)[:PASSIVATED_AT_ONCE]:
             self._passivate(log)
+
+    def _relieve(self, now_s: float) -> None:
+        """Above the memory limit: logs that rest leave, those unused longest first."""
+        limit = self.settings.max_memory_bytes
+        if not limit or self._memory is None or self._memory.resident_bytes() <= limit:
+            return
+        resting = [log for log in self._logs.values() if log.entities and now_s - log.used_s >= RESTED_S and self._restful(log)]
+        for log in sorted(resting, key=lambda log: log.used_s)[:RELIEVED_AT_ONCE]:
+            self._passivate(log)
+        if resting:
+            self._memory.give_back()
 
     def _passivate_oldest(self, other: PartitionLog) -> bool:
         """Make room: the log unused longest leaves memory. False where none may, or all were used just now."""

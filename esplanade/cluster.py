@@ -125,6 +125,7 @@ class Cluster:
             lease_ttl_s=settings.lease_ttl_s,
             tick_deadline_s=settings.tick_deadline_s,
             outbox_keep_s=settings.outbox_keep_s,
+            shard_memory_mib=settings.shard_memory_mib or 0,
             master_key=settings.master_key_bytes,
         )
         self._config = config

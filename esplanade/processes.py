@@ -23,6 +23,7 @@ from actors.allotment_courier import AllotmentCourier
 from actors.directory import encode_leases, owner_name, shard_name
 from actors.partition_log import BEHAVIOURS, Behaviours
 from actors.positions import HostSettings
+from actors.process_memory import ProcessMemory
 from actors.saga import TransferCourier
 from actors.shard import Shard, ShardSettings
 from actors.system import System
@@ -73,6 +74,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     outbox_keep_s: float = 86_400.0
     master_key: bytes | None = None
     public_venues: bool = False
+    shard_memory_mib: int = 0
 
     @property
     def ws_url(self) -> str:
@@ -137,11 +139,16 @@ class ShardProcess:
             broker=self._broker,
             clock=RealClock(),
             secret=await self._catalogue.secret(PSEUDONYM_KEY, os.urandom(32)),
-            settings=ShardSettings(lease_ttl_ms=round(config.lease_ttl_s * 1000), host=HostSettings(deadline_s=config.tick_deadline_s)),
+            settings=ShardSettings(
+                lease_ttl_ms=round(config.lease_ttl_s * 1000),
+                max_memory_bytes=config.shard_memory_mib * 2**20,
+                host=HostSettings(deadline_s=config.tick_deadline_s),
+            ),
             pid=os.getpid(),
             node=socket.gethostname(),
             behaviours=self._behaviours,
             keyring=await open_keyring(self._keys, self._catalogue, config.master_key),
+            memory=ProcessMemory(),
         )
         await self._shard.start()
         if self._system is not None:

@@ -47,6 +47,10 @@ class Settings(BaseSettings):
     shards: Annotated[int, Field(ge=1, le=64)] = Field(2, description="Shard processes that host the actors.")
     spares: Annotated[int, Field(ge=0, le=8)] = Field(1, description="Shard processes that stand by, warm, to take over from one that dies or hangs.")
     lease_ttl_s: Annotated[float, Field(ge=2, le=300)] = Field(15.0, description="How long a partition's lease lasts unless renewed.")
+    shard_memory_mib: Annotated[int, Field(ge=256)] | None = Field(
+        None,
+        description="Memory of a shard's process in MiB, above which entities that nobody asks for leave it early; by default there is no limit.",
+    )
     tick_deadline_s: Annotated[float, Field(ge=0.2, le=600)] = Field(
         30.0, description="How long a driven tick waits for a late source before it closes without it (which voids the run's hash)."
     )

@@ -12,6 +12,7 @@ import msgspec
 
 from actors.directory import owner_name, partitions_of, shard_name
 from actors.local_system import LocalSystem
+from actors.process_memory import Memory
 from actors.shard import Shard, ShardSettings
 from actors.topics import Body, Publication, channel
 from esplanade.core.clock import ManualClock
@@ -33,6 +34,7 @@ class Stage:
         self.keys = MemorySubjectKeys()
         self.keyring = Keyring(self.keys, b"m" * 32, os.urandom)
         self.settings = settings or ShardSettings()
+        self.memory: Memory | None = None
         self.count = shards
         self.journals: list[MemoryJournal] = []
         self.system = LocalSystem([])
@@ -57,6 +59,7 @@ class Stage:
             secret=b"s" * 32,
             settings=self.settings,
             keyring=self.keyring,
+            memory=self.memory,
         )
 
     async def start(self) -> None:

@@ -527,6 +527,44 @@ async def test_a_full_shard_makes_room_by_what_was_unused_longest() -> None:
         assert profile.entities <= 2
 
 
+class Scales:
+    """A process that weighs as much as a test says."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.given_back = 0
+
+    def resident_bytes(self) -> int:
+        return self.bytes
+
+    def give_back(self) -> None:
+        self.given_back += 1
+
+
+async def test_above_its_memory_limit_a_shard_lets_go_of_what_rests_and_of_nothing_else() -> None:
+    async with stage(settings=ShardSettings(max_memory_bytes=1000)) as at:
+        scales = at.system.shards[0]._memory = Scales()
+        await at.system.ask(LEDGER, top_up(1, 100))
+        resting = [Address("session", "demo", str(i)) for i in range(40)]
+        for address in resting:
+            await at.system.ask(address, ScanQr(venue="parkside", location="north_entrance"), key=Key("phone", 1))
+        held = at.system.shards[0].profile().entities
+        scales.bytes = 1000
+        await at.poll(6.0)
+        assert (at.system.shards[0].profile().entities, scales.given_back) == (held, 0), "at the limit nothing leaves"
+        scales.bytes = 1001
+        for _ in range(6):
+            await at.system.shards[0].renew()
+            await balance(at)
+            await at.poll(1.0)
+        profile = at.system.shards[0].profile()
+        assert profile.entities == 1, "the ledger is in use, and stays"
+        assert scales.given_back >= 2, "a limited number at once"
+        assert await balance(at) == 100
+        again = await at.system.ask(resting[0], ScanQr(venue="parkside", location="north_entrance"), key=Key("phone", 1))
+        assert not isinstance(again, Rejected)
+
+
 async def test_a_request_past_its_deadline_is_not_run() -> None:
     async with stage() as at:
         gate = asyncio.Event()
