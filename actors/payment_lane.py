@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from actors.messages import LEDGERS, Payments, Rejected, Settled
+from actors import messages
+from actors.messages import LEDGERS, Payments, Rejected
 from actors.system import System
-from esplanade.core.errors import EsplanadeError, Fault, LimitExceeded
+from esplanade.core.errors import EsplanadeError, Fault, LimitExceeded, Unavailable
 from esplanade.core.ids import Address
+
+_log = logging.getLogger("esplanade.actors.payment_lane")
 
 MAX_ROWS: Final = 8_190
 MAX_WAITING: Final = 65_536
@@ -34,74 +38,95 @@ class Outcome(NamedTuple):
     balance: int
 
 
+Settled = Callable[["Outcome | EsplanadeError"], None]
+"""Called once, with what became of a payment or what was raised in its place. Must not raise."""
+
+
 class _Place(NamedTuple):
     tenant: str
     venue: str
     currency: str
+    tick: int
     ledger: int
 
 
-@dataclass(slots=True)
-class _Lane:
-    waiting: list[tuple[Payment, asyncio.Future[Outcome]]]
-    task: asyncio.Task[None] | None = None
-    tick: int = 0
-
-
 class PaymentLane:
-    """Payments to the ledgers of a system, one batch a ledger under way. A payment is safe to repeat under its key."""
+    """Payments to the ledgers of a system, one batch a ledger and tick under way. A payment is safe to repeat under its key. `told`: called for each batch."""
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, *, told: Callable[[], None] = lambda: None) -> None:
         self._system = system
-        self._lanes: dict[_Place, _Lane] = {}
+        self._told = told
+        self._waiting: dict[_Place, list[tuple[Payment, Settled]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def pay(self, tenant: str, venue: str, currency: str, tick: int, payment: Payment) -> Outcome:
         """Settle a payment; answers once durable. Raises what `System.ask` raises, LimitExceeded where too many wait."""
-        place = _Place(tenant, venue, currency, payment.subject % LEDGERS)
-        lane = self._lanes.get(place)
-        if lane is None:
-            lane = self._lanes[place] = _Lane([])
-        if len(lane.waiting) >= MAX_WAITING:
-            raise LimitExceeded(f"{MAX_WAITING} payments wait for ledger {place.ledger}; send again with the same key")
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        lane.waiting.append((payment, future))
-        lane.tick = max(lane.tick, tick)
-        if lane.task is None:
-            lane.task = asyncio.ensure_future(self._run(place, lane))
+
+        def settled(outcome: Outcome | EsplanadeError) -> None:
+            if future.done():
+                return  # who asked has gone
+            if isinstance(outcome, EsplanadeError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        self.pay_soon(tenant, venue, currency, tick, payment, settled)
         return await future
 
-    async def _run(self, place: _Place, lane: _Lane) -> None:
-        while lane.waiting:
-            batch = lane.waiting[:MAX_ROWS]
-            del lane.waiting[:MAX_ROWS]
-            try:
-                outcomes = await self._settle(place, lane.tick, [payment for payment, _ in batch])
-            except BaseException as error:
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error if isinstance(error, EsplanadeError) else Fault(f"payment lane: {type(error).__name__}: {error}"))
-                if not isinstance(error, Exception):
-                    raise
-                continue
-            for (_, future), outcome in zip(batch, outcomes, strict=True):
-                if not future.done():
-                    future.set_result(outcome)
-        del self._lanes[place]
+    def pay_soon(self, tenant: str, venue: str, currency: str, tick: int, payment: Payment, settled: Settled) -> None:
+        """As `pay`, without a task for each: `settled` is called with what `pay` would return or raise. Raises LimitExceeded."""
+        place = _Place(tenant, venue, currency, tick, payment.subject % LEDGERS)
+        waiting = self._waiting.get(place)
+        if waiting is None:
+            waiting = self._waiting[place] = []
+            task = asyncio.ensure_future(self._run(place, waiting))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        if len(waiting) >= MAX_WAITING:
+            raise LimitExceeded(f"{MAX_WAITING} payments wait for ledger {place.ledger}; send again with the same key")
+        waiting.append((payment, settled))
 
-    async def _settle(self, place: _Place, tick: int, payments: list[Payment]) -> list[Outcome]:
+    async def _run(self, place: _Place, waiting: list[tuple[Payment, Settled]]) -> None:
+        try:
+            while waiting:
+                batch = waiting[:MAX_ROWS]
+                del waiting[:MAX_ROWS]
+                outcomes: Sequence[Outcome | EsplanadeError]
+                try:
+                    outcomes = await self._settle(place, [payment for payment, _ in batch])
+                except EsplanadeError as error:
+                    outcomes = [error] * len(batch)
+                except asyncio.CancelledError:
+                    outcomes, waiting = [Unavailable("the payment was given up here; send it again with the same key")] * len(batch), []
+                except Exception as error:
+                    _log.exception("payments_failed", extra={"tenant": place.tenant, "venue": place.venue})
+                    outcomes = [Fault(f"payment lane: {type(error).__name__}: {error}")] * len(batch)
+                for (_, settled), outcome in zip(batch, outcomes, strict=True):
+                    settled(outcome)
+        finally:
+            del self._waiting[place]
+
+    async def _settle(self, place: _Place, payments: list[Payment]) -> list[Outcome]:
+        self._told()
         keys, subjects, units, amounts = zip(*payments, strict=True)
         command = Payments(
-            tick=tick, venue=place.venue, currency=place.currency, key=b"".join(keys), subject=np.array(subjects, "<u4").tobytes(),
+            tick=place.tick, venue=place.venue, currency=place.currency, key=b"".join(keys), subject=np.array(subjects, "<u4").tobytes(),
             unit=np.array(units, "<u2").tobytes(), amount=np.array(amounts, "<u4").tobytes(),
         )  # fmt: skip
-        reply = await self._system.ask(Address("ledger", place.tenant, str(place.ledger)), command)
+        address = Address("ledger", place.tenant, str(place.ledger))
+        reply = await self._system.ask(address, command)  # each row's own key makes a retry safe
         if isinstance(reply, Rejected):
             return [Outcome(reply.code, 0)] * len(payments)
-        if not isinstance(reply, Settled) or len(reply.result) != len(payments):
-            raise Fault(f"ledger/{place.tenant}/{place.ledger} answered {type(reply).__name__} to {len(payments)} payments")
+        if not isinstance(reply, messages.Settled) or len(reply.result) != len(payments):
+            raise Fault(f"{address} answered {type(reply).__name__} to {len(payments)} payments")
         balances = np.frombuffer(reply.balance, "<i8").tolist()
         return [Outcome(reply.codes[code - 1] if code else None, balance) for code, balance in zip(reply.result, balances, strict=True)]
 
-    async def stop(self) -> None:
-        """Let what waits go."""
-        await asyncio.gather(*(lane.task for lane in list(self._lanes.values()) if lane.task is not None), return_exceptions=True)
+    async def stop(self, timeout_s: float) -> None:
+        """Let what waits go, for a while; then give up."""
+        if self._tasks:
+            _, late = await asyncio.wait(list(self._tasks), timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import zlib
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar, assert_never
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from actors import messages as m
 from actors import topics as t
+from actors.payment_lane import Outcome, Payment, PaymentLane
 from actors.system import Key, System, VenueClock
 from esplanade.core import tracing
 from esplanade.core.clock import SystemClock
@@ -29,7 +31,7 @@ from gateway import frames as f
 from gateway.ar_frames import ArFrame, ar_address, ar_command
 from gateway.audit_trail import AuditTrail
 from gateway.auth import Identity
-from gateway.batching import MoveBatcher, PayBatcher, Payment, Tee, tee_rows
+from gateway.batching import MoveBatcher, Tee, tee_rows
 from gateway.hub import Hub
 from gateway.hub import Peer as HubPeer
 from gateway.items import ItemDesk
@@ -109,7 +111,7 @@ class Dispatch:
         self._metrics = metrics
         self._tee = tee
         self._moves = MoveBatcher(system, metrics, tee)
-        self._pays = PayBatcher(system, metrics)
+        self._pays = PaymentLane(system, told=partial(metrics.count, "esplanade_gateway_payment_batches_total"))
         self._money = MoneyDesk(system=system, venues=venues, journal=journal, clock=clock)
         self._items = ItemDesk(system=system, venues=venues, clock=clock)
         self._reads = StaleReads(system, clock, metrics)
@@ -787,7 +789,7 @@ def _payment(identity: Identity, facts: VenueFacts, frame: f.Pay) -> Payment:
     return Payment(frame.key, identity.subject, unit[0], frame.amount)
 
 
-def _paid(frame: f.Pay, outcome: tuple[str | None, int]) -> f.ServerFrame:
+def _paid(frame: f.Pay, outcome: Outcome) -> f.ServerFrame:
     code, balance = outcome
     if code is None:
         return f.Paid(seq=frame.seq, key=frame.key, balance=balance)

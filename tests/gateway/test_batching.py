@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from actors import messages as m
+from actors import payment_lane
+from actors.payment_lane import Payment, PaymentLane
 from actors.system import System
 from esplanade.core.errors import EsplanadeError, Fault, LimitExceeded, Unavailable
 from esplanade.core.ids import Address
 from gateway import batching
-from gateway.batching import MoveBatcher, PayBatcher, Payment
+from gateway.batching import MoveBatcher
 from gateway.metrics import GatewayMetrics
 from spatial.columns import LEFT, PositionColumns
 
@@ -138,7 +140,7 @@ def payment(subject: int, amount: int) -> Payment:
 
 async def test_payments_to_one_ledger_go_in_one_command_and_each_hears_its_own_result() -> None:
     calls = Calls()
-    pays = PayBatcher(cast(System, calls), GatewayMetrics())
+    pays = PaymentLane(cast(System, calls))
     results = await asyncio.gather(
         *(pays.pay("demo", "v", "EUR", 5, payment(subject, amount)) for subject, amount in [(1, 10), (9, 200), (17, 30), (2, 40)])
     )
@@ -148,7 +150,7 @@ async def test_payments_to_one_ledger_go_in_one_command_and_each_hears_its_own_r
 
 async def test_payments_of_another_tick_currency_venue_or_tenant_go_apart() -> None:
     calls = Calls()
-    pays = PayBatcher(cast(System, calls), GatewayMetrics())
+    pays = PaymentLane(cast(System, calls))
     await asyncio.gather(
         pays.pay("demo", "v", "EUR", 5, payment(1, 1)),
         pays.pay("demo", "v", "EUR", 6, payment(1, 2)),
@@ -160,9 +162,9 @@ async def test_payments_of_another_tick_currency_venue_or_tenant_go_apart() -> N
 
 
 async def test_more_payments_than_fit_go_in_several_commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "MAX_PAY_ROWS", 4)
+    monkeypatch.setattr(payment_lane, "MAX_ROWS", 4)
     calls = Calls()
-    pays = PayBatcher(cast(System, calls), GatewayMetrics())
+    pays = PaymentLane(cast(System, calls))
     results = await asyncio.gather(*(pays.pay("demo", "v", "EUR", 5, payment(8, i)) for i in range(10)))
     assert results == [(None, 100 - i) for i in range(10)]
     assert [len(command.key) // 16 for command in calls.asks] == [4, 4, 2]
@@ -171,6 +173,6 @@ async def test_more_payments_than_fit_go_in_several_commands(monkeypatch: pytest
 async def test_a_ledger_that_is_away_is_said_to_each() -> None:
     calls = Calls()
     calls.error = Unavailable("away")
-    pays = PayBatcher(cast(System, calls), GatewayMetrics())
+    pays = PaymentLane(cast(System, calls))
     results = await asyncio.gather(*(pays.pay("demo", "v", "EUR", 5, payment(1, i)) for i in range(3)), return_exceptions=True)
     assert [type(result) for result in results] == [Unavailable] * 3
