@@ -35,7 +35,6 @@ LEASE_SOONEST_S: Final = 0.01
 WINDOW_S: Final = 1.0
 SHARE: Final = 16
 """A lease is at least this fraction of a tenant's second."""
-MAX_TENANTS: Final = 10_000
 
 _log = logging.getLogger("esplanade.gateway.admission")
 
@@ -146,7 +145,7 @@ class TenantMeters:
         self._plans = plans
         self._tenants = tenants
         self._default = default
-        self._held: OrderedDict[str, Allowance] = OrderedDict()
+        self._held: dict[str, Allowance] = {}  # of tenants that somebody was known to belong to: as many as the catalogue has
         self._out = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.away = False
@@ -168,8 +167,6 @@ class TenantMeters:
         held = self._held.get(tenant)
         if held is None:
             held = self._held[tenant] = Allowance(plan, self)
-            if len(self._held) > MAX_TENANTS:
-                self._held.popitem(last=False)
             await self._lease(tenant, held, LEASE_S)
         return held
 

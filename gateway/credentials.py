@@ -28,6 +28,8 @@ KEY_PREFIX: Final = "esk_"
 """What a secret of an API key begins with, so that scanners of sources find one that was published."""
 KEY_FRESH_S: Final = 30.0
 """A key's row is read again after so long; its revocation is heard at once."""
+SLACK_S: Final = 30.0
+"""What was fresh when a request came counts until it is answered."""
 KEY_SESSION_S: Final = 86_400.0
 """How long a connection lasts that was opened with a key that has no end."""
 FOREIGN_MAX_S: Final = 3600.0
@@ -145,9 +147,12 @@ class Credentials:
         return person is not None and identity.issued_unix_s * 1000 <= person.at_ms
 
     def verify(self, credential: str) -> Identity:
-        """The identity, from what is at hand. Raises BadToken; also for what `identify` must look at first."""
+        """The identity, from what is at hand. Raises BadToken; also for what `identify` must look at first.
+
+        What `identify` answered a moment ago is at hand, even if it must be looked at again before the next time.
+        """
         try:
-            return self._not_revoked(self._at_hand(credential))
+            return self._not_revoked(self._at_hand(credential, slack_s=SLACK_S))
         except BadToken as error:
             self._metrics.count("esplanade_gateway_refused_tokens_total", label=error.reason)
             raise
@@ -163,10 +168,10 @@ class Credentials:
             self._metrics.count("esplanade_gateway_refused_tokens_total", label="unavailable")
             raise
 
-    def _at_hand(self, credential: str) -> Identity:
+    def _at_hand(self, credential: str, slack_s: float = 0.0) -> Identity:
         digest, now = digest_of(credential), self._clock.unix_ms() / 1000
         held = self._held.get(digest)
-        if held is not None and held[1] > self._clock.monotonic_s() and held[0].expires_unix_s > now - LEEWAY_S:
+        if held is not None and held[1] + slack_s > self._clock.monotonic_s() and held[0].expires_unix_s > now - LEEWAY_S:
             return held[0]
         if credential.startswith(KEY_PREFIX):
             raise BadToken("key", "there is no API key with this secret that counts; ask for another")

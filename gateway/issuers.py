@@ -188,7 +188,8 @@ class Issuers:
             claims = jwt.decode(token, options={"verify_signature": False})
         except (jwt.PyJWTError, ValueError, TypeError):
             return False
-        return claims.get("iss") in self._trusted
+        issuer = claims.get("iss")
+        return isinstance(issuer, str) and issuer in self._trusted
 
     async def verify(self, token: str, now: float) -> Foreign:
         """Raises BadToken, saying which check failed; Unavailable while the issuer's keys cannot be had."""

@@ -587,7 +587,7 @@ class GatewayServer:
             if hello.token is not None:
                 identity = await self.credentials.identify(hello.token)
             elif hello.guest_of is not None:
-                identity, token = await self._guest(hello.guest_of)
+                identity, token = await self._guest(hello.guest_of, connection.origin)
             else:
                 raise Unauthenticated("hello has neither token nor guest_of: give one of them")
             why = None if identity.scope is None else outside(identity.scope, hello)
@@ -645,8 +645,9 @@ class GatewayServer:
                 raise LimitExceeded(f"{open_now} connections of this tenant: its plan allows {allowance.plan.connections}; come back later")
         return allowance
 
-    async def _guest(self, tenant: str) -> tuple[Identity, str]:
+    async def _guest(self, tenant: str, origin: str) -> tuple[Identity, str]:
         now = self.clock.monotonic_s()
+        self.addresses.charge(origin, now)
         if not self.settings.guests:
             raise Unauthenticated("guests are not allowed here: sign in and present a token")
         if self._tenants[0] < now or tenant not in self._tenants[1]:

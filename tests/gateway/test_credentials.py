@@ -98,6 +98,11 @@ def none_token() -> str:
     return f"{part({'alg': 'none', 'kid': 'r1'})}.{part(CLAIMS)}."
 
 
+def unhashable_token() -> str:
+    parts = [base64.urlsafe_b64encode(json.dumps(one).encode()).rstrip(b"=") for one in ({"alg": "RS256", "kid": "r1"}, CLAIMS | {"iss": [ISSUER]})]
+    return b".".join([*parts, b"AAAA"]).decode()
+
+
 def hmac_token() -> str:
     """Signed with the public key as if it were a shared secret: PyJWT itself refuses to make one."""
     pem = RSA_KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -119,6 +124,7 @@ def hmac_token() -> str:
         ("unknown_key", lambda: token("nobody", key=RSA_KEY, algorithm="RS256")),
         ("unknown_key", lambda: token(None)),
         ("unknown_key", lambda: token(iss="https://evil.example")),
+        ("unknown_key", unhashable_token),
         ("expired", lambda: token(exp=NOW - 3)),
         ("early", lambda: token(nbf=NOW + 60)),
         ("early", lambda: token(iat=NOW + 60)),
