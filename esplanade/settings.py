@@ -46,7 +46,7 @@ class IssuerSettings(BaseModel):
     tenants: tuple[str, ...] = ()
     role_claim: str | None = None
     roles: dict[str, Literal["guest", "shopper", "feed", "operator", "engineer"]] = {}
-    default_role: Literal["guest", "shopper", "feed", "operator", "engineer"] | None = "shopper"
+    default_role: Literal["guest", "shopper", "feed", "operator", "engineer", "none"] = "shopper"
     acr: tuple[str, ...] = ("mfa", "otp", "hwk")
 
 

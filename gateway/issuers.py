@@ -45,7 +45,7 @@ class TrustedIssuer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """`issuer`: exactly as `iss` has it. `jwks`: an https address or a file; empty: what `<issuer>/.well-known/openid-configuration` names.
 
     `tenant`: the one tenant whose people it knows; or `tenant_claim`, whose value must be one of `tenants`. `role_claim`: the claim (a string or a list) whose first value found in
-    `roles` decides; else `default_role`, and without one the token is refused. `acr`: values of `acr` or `amr` that mean a second factor was shown at `auth_time`.
+    `roles` decides; else `default_role`, and with "none" the token is refused. `acr`: values of `acr` or `amr` that mean a second factor was shown at `auth_time`.
     """
 
     issuer: str
@@ -57,7 +57,7 @@ class TrustedIssuer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     tenants: tuple[str, ...] = ()
     role_claim: str | None = None
     roles: dict[str, Role] = msgspec.field(default_factory=dict)
-    default_role: Role | None = "shopper"
+    default_role: Role | Literal["none"] = "shopper"
     acr: tuple[str, ...] = ("mfa", "otp", "hwk")
 
     def __post_init__(self) -> None:
@@ -226,7 +226,7 @@ def _role(trusted: TrustedIssuer, claims: Mapping[str, Any]) -> Role:
     for value in named if isinstance(named, list) else [named]:
         if isinstance(value, str) and value in trusted.roles:
             return trusted.roles[value]
-    if trusted.default_role is None:
+    if trusted.default_role == "none":
         raise BadToken(
             "claims", f"{trusted.role_claim} {str(named)[:100]!r} means no role here; have the issuer name one of {', '.join(trusted.roles)}"
         )

@@ -150,7 +150,7 @@ async def test_a_bad_token_is_refused_with_its_reason_and_counted(stage: Stage, 
 
 async def test_an_issuer_speaks_for_its_own_tenants_alone() -> None:
     many = TrustedIssuer(
-        issuer=ISSUER, audience="mall-app", jwks=JWKS, tenant_claim="org", tenants=("demo",), role_claim="groups", roles={}, default_role=None
+        issuer=ISSUER, audience="mall-app", jwks=JWKS, tenant_claim="org", tenants=("demo",), role_claim="groups", roles={}, default_role="none"
     )
     stage = Stage(many, TrustedIssuer(issuer="https://two.example", audience="a", jwks=JWKS, tenant="nobody"), documents={JWKS: jwks("r1")})
     await stage.start()
