@@ -16,7 +16,7 @@ from esplanade.core.clock import ManualClock, RealClock
 from esplanade.storage.identity import ApiKey, Revocation
 from esplanade.storage.memory_identity import MemoryIdentity
 from esplanade.storage.quota import MemoryQuota
-from gateway.admission import Allowance, PersonMeters, Plan, TenantMeters
+from gateway.admission import Allowance, PersonMeters, Plan, Plans, TenantMeters
 from gateway.auth import Identity, Signer, Verifier
 from gateway.credentials import Credentials
 from gateway.metrics import GatewayMetrics
@@ -71,7 +71,7 @@ async def _known_us(n: int) -> dict[str, object]:
 
 async def _allowance(n: int) -> Allowance:
     clock = ManualClock()
-    meters = TenantMeters(MemoryQuota(clock), clock, GatewayMetrics(), plans={"p": Plan(requests_per_s=100 * n)}, tenants={"demo": "p"})
+    meters = TenantMeters(MemoryQuota(clock), clock, GatewayMetrics(), Plans({"p": Plan(requests_per_s=100 * n)}, {}, "p"))
     allowance = await meters.of("demo")
     assert allowance is not None
     return allowance

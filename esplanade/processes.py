@@ -85,7 +85,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     messages: str | None = None
     """File of the simulated provider of sign-in codes; None where there is none."""
     guests: bool = True
-    plans: dict[str, dict[str, int]] = {}
+    plans: dict[str, dict[str, Any]] = {}
     tenant_plans: dict[str, str] = {}
     default_plan: str | None = None
     per_address_min: int = 1_000
@@ -241,7 +241,7 @@ class Identities:
     @classmethod
     async def open(cls, config: ServiceConfig, catalogue: PostgresCatalogue, metrics: GatewayMetrics) -> Identities:
         """Raises InvalidInput for settings that do not fit, Unavailable."""
-        from gateway.admission import Plan, TenantMeters
+        from gateway.admission import Plan, Plans, TenantMeters
         from gateway.auth import Verifier
         from gateway.credentials import Credentials
         from gateway.issuers import Issuers, TrustedIssuer
@@ -251,21 +251,21 @@ class Identities:
         clock = RealClock()
         try:
             issuers = Issuers([msgspec.convert(one, TrustedIssuer) for one in config.issuers], clock)
+            plans = Plans({name: msgspec.convert(plan, Plan) for name, plan in config.plans.items()}, config.tenant_plans, config.default_plan)
         except msgspec.ValidationError as error:
-            raise InvalidInput(f"issuers: {error}; see docs/security.md") from error
+            raise InvalidInput(f"issuers or plans: {error}; see docs/security.md") from error
         certificate = None if config.tls is None else Certificate(Path(config.tls[0]), Path(config.tls[1]))
         store = await PostgresIdentity.open(config.postgres_url)
         vault = await open_vault(catalogue, config.master_key)
         keys = SigningKeys(store, vault, clock)
         await keys.load()
         credentials = Credentials(
-            Verifier(keys.verifying()), clock, metrics, store=store, catalogue=catalogue, vault=vault, keys=keys, issuers=issuers
+            Verifier(keys.verifying()), clock, metrics, store=store, catalogue=catalogue, vault=vault, keys=keys, issuers=issuers, plans=plans
         )  # fmt: skip
         quota = await RedisQuota.open(config.redis_url)
         meters = None
         if config.plans:
-            plans = {name: msgspec.convert(plan, Plan) for name, plan in config.plans.items()}
-            meters = TenantMeters(quota, clock, metrics, plans=plans, tenants=config.tenant_plans, default=config.default_plan)
+            meters = TenantMeters(quota, clock, metrics, plans)
         return cls(store, vault, keys, credentials, quota, meters, certificate)
 
     async def close(self) -> None:

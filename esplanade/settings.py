@@ -51,12 +51,13 @@ class IssuerSettings(BaseModel):
 
 
 class PlanSettings(BaseModel):
-    """What a tenant of the plan may do: requests a second over all gateways, connections at once on each."""
+    """What a tenant of the plan may do: requests a second over all gateways, connections at once on each, and which permissions nobody of it has."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     requests_per_s: Annotated[int, Field(ge=1, le=10_000_000)]
     connections: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000_000
+    without: tuple[str, ...] = ()
 
 
 class Settings(BaseSettings):

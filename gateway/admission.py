@@ -21,7 +21,7 @@ from esplanade.core.errors import EsplanadeError
 from esplanade.storage.quota import Quota
 from gateway.limits import LIMITS, TokenBucket
 from gateway.metrics import GatewayMetrics
-from gateway.permissions import Role
+from gateway.permissions import Permission, Role
 
 PER_ADDRESS_MIN: Final = 1_000
 """Attempts a minute from one address of people who are not known yet. Who presents a credential that verifies costs nothing: a mall's Wi-Fi is one address."""
@@ -97,10 +97,26 @@ class PersonMeters:
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`requests_per_s`: frames and HTTP requests of the whole tenant; `connections`: at once, on each gateway."""
+    """`requests_per_s`: frames and HTTP requests of the whole tenant; `connections`: at once, on each gateway.
+
+    `without`: permissions that nobody of the tenant has, whatever their role: what the plan does not include.
+    """
 
     requests_per_s: int
     connections: int = 1_000_000
+    without: frozenset[Permission] = frozenset()
+
+
+class Plans:
+    """Which tenant has which plan. `default`: the plan of tenants without one of their own."""
+
+    def __init__(self, plans: Mapping[str, Plan], tenants: Mapping[str, str], default: str | None = None) -> None:
+        self._plans = plans
+        self._tenants = tenants
+        self._default = default
+
+    def of(self, tenant: str) -> Plan | None:
+        return self._plans.get(self._tenants.get(tenant, self._default or ""))
 
 
 class Allowance:
@@ -129,22 +145,11 @@ class Allowance:
 class TenantMeters:
     """Allowances of the tenants that have a plan. `start` and `stop` in one loop."""
 
-    def __init__(
-        self,
-        quota: Quota,
-        clock: SystemClock,
-        metrics: GatewayMetrics,
-        *,
-        plans: Mapping[str, Plan],
-        tenants: Mapping[str, str],
-        default: str | None = None,
-    ) -> None:
+    def __init__(self, quota: Quota, clock: SystemClock, metrics: GatewayMetrics, plans: Plans) -> None:
         self._quota = quota
         self._clock = clock
         self._metrics = metrics
         self._plans = plans
-        self._tenants = tenants
-        self._default = default
         self._held: dict[str, Allowance] = {}  # of tenants that somebody was known to belong to: as many as the catalogue has
         self._out = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -161,7 +166,7 @@ class TenantMeters:
 
     async def of(self, tenant: str) -> Allowance | None:
         """A tenant's allowance, with a first share; None where no plan limits it."""
-        plan = self._plans.get(self._tenants.get(tenant, self._default or ""))
+        plan = self._plans.of(tenant)
         if plan is None:
             return None
         held = self._held.get(tenant)

@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, cast
 
 from esplanade.core.clock import SystemClock
@@ -18,10 +19,11 @@ from esplanade.core.errors import EsplanadeError, NotFound, Unavailable
 from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.identity import ApiKey, IdentityStore, Revocation, RevocationKind
 from esplanade.storage.sealing import Vault
+from gateway.admission import Plans
 from gateway.auth import LEEWAY_S, MAX_KNOWN, BadToken, Identity, Verifier, digest_of
 from gateway.issuers import Foreign, Issuers
 from gateway.metrics import GatewayMetrics
-from gateway.permissions import Permission, Role, Scope
+from gateway.permissions import GRANTED, Permission, Role, Scope
 from gateway.signing_keys import SigningKeys
 
 KEY_PREFIX: Final = "esk_"
@@ -59,6 +61,7 @@ class Credentials:
         vault: Vault | None = None,
         keys: SigningKeys | None = None,
         issuers: Issuers | None = None,
+        plans: Plans | None = None,
     ) -> None:
         self._verifier = verifier
         self._clock = clock
@@ -68,6 +71,7 @@ class Credentials:
         self._vault = vault
         self._keys = keys
         self._issuers = issuers
+        self._plans = plans
         self._keys_read_at = -1e9
         self._held: OrderedDict[bytes, tuple[Identity, float]] = OrderedDict()  # identity, fresh until (monotonic)
         self._revoked: dict[tuple[str, RevocationKind, str], Revocation] = {}
@@ -152,7 +156,7 @@ class Credentials:
         What `identify` answered a moment ago is at hand, even if it must be looked at again before the next time.
         """
         try:
-            return self._not_revoked(self._at_hand(credential, slack_s=SLACK_S))
+            return self._in_force(self._at_hand(credential, slack_s=SLACK_S))
         except BadToken as error:
             self._metrics.count("esplanade_gateway_refused_tokens_total", label=error.reason)
             raise
@@ -160,7 +164,7 @@ class Credentials:
     async def identify(self, credential: str) -> Identity:
         """The identity. Raises BadToken, saying which check failed; Unavailable where that cannot be known now."""
         try:
-            return self._not_revoked(await self._identified(credential))
+            return self._in_force(await self._identified(credential))
         except BadToken as error:
             self._metrics.count("esplanade_gateway_refused_tokens_total", label=error.reason)
             raise
@@ -199,10 +203,17 @@ class Credentials:
             self._held.popitem(last=False)
         return identity
 
-    def _not_revoked(self, identity: Identity) -> Identity:
+    def _in_force(self, identity: Identity) -> Identity:
+        """The identity, unless it is revoked, within what its tenant's plan includes."""
         if self.is_revoked(identity):
             raise BadToken("revoked", "what it came of was revoked; sign in again")
-        return identity
+        plan = None if self._plans is None else self._plans.of(identity.tenant)
+        if plan is None or not plan.without:
+            return identity
+        scope = identity.scope or Scope()
+        return replace(
+            identity, scope=replace(scope, permissions=(GRANTED[identity.role] if scope.permissions is None else scope.permissions) - plan.without)
+        )
 
     async def _key(self, store: IdentityStore, secret: str) -> Identity:
         now_ms = self._clock.unix_ms()

@@ -111,11 +111,11 @@ class Stage:
             store=store, credentials=self.one.credentials, tokens=self.tokens, keys=self.one.keys, codes=self.codes, operators=self.operator_desk,
             clock=self.clock, random=self.random,
         )  # fmt: skip
-        app = build_api(
+        self.app = build_api(
             catalogue=self.catalogue, broker=MemoryBroker(MemoryHub(self.clock)), signer=self.one.keys, clock=self.clock, settings=self.settings, checks={},
             audit=self.audit, own_metrics=self.one.metrics, doors=doors,
         )  # fmt: skip
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:7000")
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://127.0.0.1:7000")
 
     async def stop(self) -> None:
         await self.client.aclose()

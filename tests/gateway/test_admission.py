@@ -10,7 +10,7 @@ import pytest
 from esplanade.core.clock import ManualClock, RealClock
 from esplanade.storage.quota import MemoryQuota
 from gateway import admission
-from gateway.admission import AddressMeter, Allowance, PersonMeters, Plan, TenantMeters, network_of
+from gateway.admission import AddressMeter, Allowance, PersonMeters, Plan, Plans, TenantMeters, network_of
 from gateway.metrics import GatewayMetrics
 from tests.gateway.mall import until
 
@@ -62,9 +62,7 @@ def test_devices_of_a_person_share_a_bucket_for_as_long_as_one_is_connected() ->
 
 
 def meters(quota: MemoryQuota, clock: ManualClock | RealClock, limit: int = 1000, metrics: GatewayMetrics | None = None) -> TenantMeters:
-    return TenantMeters(
-        quota, clock, metrics or GatewayMetrics(), plans={"small": Plan(requests_per_s=limit)}, tenants={"demo": "small"}
-    )  # fmt: skip
+    return TenantMeters(quota, clock, metrics or GatewayMetrics(), Plans({"small": Plan(requests_per_s=limit)}, {"demo": "small"}))
 
 
 async def test_without_a_plan_there_is_no_limit() -> None:

@@ -22,9 +22,11 @@ from esplanade.core.errors import InvalidInput, Unavailable
 from esplanade.storage.identity import Revocation
 from gateway import frames as f
 from gateway import issuers
-from gateway.auth import BadToken, Identity, Signer
-from gateway.credentials import KEY_FRESH_S, REFETCH_KEYS_S
+from gateway.admission import Plan, Plans
+from gateway.auth import BadToken, Identity, Signer, Verifier
+from gateway.credentials import KEY_FRESH_S, REFETCH_KEYS_S, SLACK_S, Credentials
 from gateway.issuers import TrustedIssuer, fetched, keys_of
+from gateway.metrics import GatewayMetrics
 from gateway.permissions import ROLES, Scope, needs_second_factor, outside
 from gateway.signing_keys import KEEP_S, PUBLISH_AHEAD_S, ROTATE_S
 from tests.gateway.identity_stage import Stage
@@ -391,12 +393,33 @@ async def test_a_revoked_key_is_refused_at_once_and_a_rotated_one_when_its_time_
     stage.clock.advance(3600 + KEY_FRESH_S)
     with pytest.raises(BadToken, match="key"):
         await stage.two.credentials.identify("esk_k1_a")
+    await stage.two.credentials.identify("esk_k1_b")
+    stage.clock.advance(KEY_FRESH_S + SLACK_S / 2)
+    assert stage.two.credentials.verify("esk_k1_b").key == "k1", "a request that is under way ends as it began"
+    stage.clock.advance(SLACK_S)
+    with pytest.raises(BadToken):
+        stage.two.credentials.verify("esk_k1_b")
     held = await stage.two.credentials.identify("esk_k1_b")
     await stage.tokens.revoke("key", "demo", "k1", who="local", origin="")
     await until(lambda: stage.two.credentials.is_revoked(held))
     with pytest.raises(BadToken):
         await stage.two.credentials.identify("esk_k1_b")
     assert ("key.revoke", "local", "done") in await stage.audited()
+
+
+async def test_what_a_plan_does_not_include_nobody_of_the_tenant_may(stage: Stage) -> None:
+    plans = Plans({"small": Plan(requests_per_s=10, without=frozenset({"dots.read", "wallets.read"}))}, {"demo": "small"})
+    credentials = Credentials(Verifier(stage.one.keys.verifying()), stage.clock, GatewayMetrics(), store=stage.one.store, plans=plans)
+    await stage.key("esk_k1_a")
+    operator = await credentials.identify(stage.one.keys.issue(7, "demo", "operator", None, 60, NOW))
+    assert not operator.may(f.Subscribe, "dots")
+    assert not operator.may(f.GetTill)
+    assert operator.may(f.GetBooks)
+    till = await credentials.identify("esk_k1_a")
+    assert not till.may(f.GetTill)
+    assert till.may(f.GetOffers)
+    elsewhere = await credentials.identify(stage.one.keys.issue(7, "other", "operator", None, 60, NOW))
+    assert elsewhere.may(f.Subscribe, "dots")
 
 
 # --- what a scope confines ----------------------------------------------------------------------------------------------
