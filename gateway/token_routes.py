@@ -280,7 +280,8 @@ def _page(request: Request, wanted: dict[str, str], message: str, status: int = 
         "<p><button>Sign in</button></form></html>"
     )
     policy = f"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'; form-action 'self' {target.scheme}://{target.netloc}"
-    return HTMLResponse(body, status, headers=_UNKEPT | {"Content-Security-Policy": policy})
+    # Without a referrer a browser would say `Origin: null` with the form, as it does for a page that hides where it is.
+    return HTMLResponse(body, status, headers=_UNKEPT | {"Content-Security-Policy": policy, "Referrer-Policy": "same-origin"})
 
 
 async def _form(request: Request) -> dict[str, str]:

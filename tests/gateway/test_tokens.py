@@ -226,7 +226,7 @@ async def test_the_page_says_nothing_that_it_was_given_as_markup(stage: Stage) -
 
 
 async def test_another_page_cannot_post_the_form(stage: Stage) -> None:
-    for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+    for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
         reply = await stage.client.post("/v1/authorize", data=request_of(tenant="demo", name="ann", password=PASSWORD), headers=headers)
         assert reply.status_code == 403
 
