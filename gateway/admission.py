@@ -122,10 +122,11 @@ class Plans:
 class Allowance:
     """What a tenant may still do here before the next lease."""
 
-    __slots__ = ("_meters", "left", "plan", "refused", "used")
+    __slots__ = ("_meters", "connections", "left", "plan", "refused", "used")
 
     def __init__(self, plan: Plan, meters: TenantMeters) -> None:
         self.plan = plan
+        self.connections = 0
         self.left = 0
         self.used = 0
         self.refused = 0

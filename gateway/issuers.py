@@ -99,6 +99,9 @@ class KeySet:
         now = self._clock.monotonic_s()
         if (kid not in self._keys or now - self._fetched_at > REFRESH_S) and now - self._asked_at >= REFETCH_S:
             await self._renewed()
+        elif kid not in self._keys and self._turn.locked():
+            async with self._turn:  # somebody asks already: what comes may have it
+                pass
         if self._clock.monotonic_s() - self._fetched_at > STALE_S:
             raise Unavailable(f"the keys of {self._trusted.issuer} could not be fetched; try again in {REFETCH_S:.0f} s")
         held = self._keys.get(kid)

@@ -129,10 +129,11 @@ class DirectConnection(ServerConnection):
 class Connection:
     """A WebSocket with its session; the `Peer` of hub and dispatch."""
 
-    __slots__ = ("_abandoned_seen", "_resent_seen", "_server", "_ws", "queued", "queued_bytes", "session")
+    __slots__ = ("_abandoned_seen", "_resent_seen", "_server", "_ws", "allowance", "queued", "queued_bytes", "session")
 
     def __init__(self, server: GatewayServer, ws: DirectConnection, session: Session) -> None:
         self.session = session
+        self.allowance: Allowance | None = None
         self.queued: list[bytes] = []
         self.queued_bytes = 0
         self._server = server
@@ -300,6 +301,9 @@ class Connection:
                 server.metrics.count("esplanade_gateway_disconnects_total", label=str(self._ws.close_code or 1006))
             session.lost()
             server.hub.drop(self)
+            if self.allowance is not None:
+                self.allowance.connections -= 1
+                self.allowance = None
 
     def _take(self, data: bytes, text: bool) -> None:
         if self.session.state == "closed":
@@ -630,6 +634,9 @@ class GatewayServer:
         if not actions:  # closed meanwhile
             self.hub.drop(connection)
             return
+        if allowance is not None:
+            connection.allowance = allowance
+            allowance.connections += 1
         connection.raise_message_limit()
         connection.perform(actions[:1])
         if hello.venue is not None and history:
@@ -639,10 +646,9 @@ class GatewayServer:
     async def _allowance(self, tenant: str) -> Allowance | None:
         """What the tenant's plan still allows; None where there is no plan. Raises LimitExceeded where it has as many connections here as it may."""
         allowance = None if self._meters is None else await self._meters.of(tenant)
-        if allowance is not None:
-            open_now = sum(1 for other in self._connections if other.session.identity is not None and other.identity.tenant == tenant)
-            if open_now >= allowance.plan.connections:
-                raise LimitExceeded(f"{open_now} connections of this tenant: its plan allows {allowance.plan.connections}; come back later")
+        if allowance is not None and allowance.connections >= allowance.plan.connections:
+            self.metrics.count("esplanade_gateway_quota_refusals_total", label="tenant")
+            raise LimitExceeded(f"{allowance.connections} connections of this tenant: its plan allows {allowance.plan.connections}; come back later")
         return allowance
 
     async def _guest(self, tenant: str, origin: str) -> tuple[Identity, str]:

@@ -41,6 +41,23 @@ _CHALLENGE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _VERIFIER: Final = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 
 
+GIVEN: Final = ("refresh_token", "code", "code_verifier", "client_id", "redirect_uri", "tenant", "request", "subject_token", "access_token")
+"""What goes with one grant or another."""
+
+
+def _form_of(required: str, *others: str) -> dict[str, Any]:
+    """A form's part of the OpenAPI document."""
+    schema = {"type": "object", "required": [required], "properties": {name: {"type": "string"} for name in (required, *others)}}
+    return {"requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": schema}}}}
+
+
+_OAUTH_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    400: {"description": "error, error_description (RFC 6749, 5.2)"},
+    413: {"description": "a form of more than 16 KiB"},
+    429: {"description": "too often from this address, or by this tenant"},
+}
+
+
 class CodeRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -109,7 +126,7 @@ def token_routes(doors: Doors) -> APIRouter:
             }
         )
 
-    @router.post("/v1/token")
+    @router.post("/v1/token", openapi_extra=_form_of("grant_type", *GIVEN), responses=_OAUTH_ERRORS)
     async def token(request: Request) -> JSONResponse:
         """A form, as RFC 6749 has it: `grant_type` and what goes with it (docs/security.md). Answers access_token, refresh_token, expires_in."""
         try:
@@ -121,7 +138,7 @@ def token_routes(doors: Doors) -> APIRouter:
         except NotFound as error:
             return _oauth_error(OAuthError("invalid_request", error.message))
 
-    @router.post("/v1/revoke")
+    @router.post("/v1/revoke", openapi_extra=_form_of("token"), responses=_OAUTH_ERRORS)
     async def revoke(request: Request) -> Response:
         """RFC 7009: end the sign-in that `token` (of either kind) came of. Answers 200 whether or not there was one."""
         try:

@@ -10,7 +10,7 @@ import psycopg
 
 from esplanade.core.errors import Conflict, NotFound
 from esplanade.storage.identity import ApiKey, Family, OneTime, Operator, Revocation, SigningKey, Turn
-from esplanade.storage.postgres_pool import WAIT_S, Connection, Pool, keeping, open_pool, reading, translated, writing
+from esplanade.storage.postgres_pool import TCP_USER_TIMEOUT_MS, WAIT_S, Connection, Pool, keeping, open_pool, reading, translated, writing
 
 CHANNEL: Final = "esplanade_revocation"
 LISTEN_S: Final = 10.0
@@ -244,7 +244,14 @@ class PostgresIdentity:
 
     async def changes(self) -> AsyncIterator[None]:
         with translated():
-            connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, connect_timeout=int(WAIT_S), application_name="esplanade")
+            connection = await psycopg.AsyncConnection.connect(
+                self._url,
+                autocommit=True,
+                connect_timeout=int(WAIT_S),
+                tcp_user_timeout=TCP_USER_TIMEOUT_MS,
+                keepalives_idle=5,
+                application_name="esplanade",
+            )
             async with connection:
                 await connection.execute(f"LISTEN {CHANNEL}")
                 yield

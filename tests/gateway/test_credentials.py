@@ -25,7 +25,7 @@ from gateway import issuers
 from gateway.admission import Plan, Plans
 from gateway.auth import BadToken, Identity, Signer, Verifier
 from gateway.credentials import KEY_FRESH_S, REFETCH_KEYS_S, SLACK_S, Credentials
-from gateway.issuers import TrustedIssuer, fetched, keys_of
+from gateway.issuers import Issuers, TrustedIssuer, fetched, keys_of
 from gateway.metrics import GatewayMetrics
 from gateway.permissions import ROLES, Scope, needs_second_factor, outside
 from gateway.signing_keys import KEEP_S, PUBLISH_AHEAD_S, ROTATE_S
@@ -211,6 +211,24 @@ async def test_without_an_address_of_keys_the_issuers_configuration_names_it() -
             with pytest.raises(Unavailable):
                 await stage.one.credentials.identify(token())
         await stage.stop()
+
+
+async def test_while_a_key_set_is_fetched_nobody_is_turned_away() -> None:
+    started, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: str) -> bytes:
+        started.set()
+        await go.wait()
+        return jwks("r1")
+
+    stage = Stage(TRUSTED)
+    believed = Issuers([TRUSTED], stage.clock, slow)
+    first = asyncio.create_task(believed.verify(token("r1"), NOW))
+    await started.wait()
+    second = asyncio.create_task(believed.verify(token("r1", sub="another"), NOW))
+    await asyncio.sleep(0)
+    go.set()
+    assert {(await first).name, (await second).name} == {"auth0|5f7c", "another"}
 
 
 def test_a_key_set_yields_strong_signing_keys_alone() -> None:

@@ -26,7 +26,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from esplanade.core.errors import Forbidden, InvalidInput, SecondFactorNeeded
 from esplanade.storage.identity import ApiKey, Revocation
 from esplanade.storage.memory_identity import IdentityShelf, MemoryIdentity
+from esplanade.storage.quota import MemoryQuota
 from esplanade.storage.sealing import Vault
+from gateway.admission import Plan, Plans, TenantMeters
 from gateway.api import serve_api
 from gateway.auth import Verifier
 from gateway.client import Client
@@ -192,6 +194,32 @@ async def test_devices_of_one_person_share_a_rate(doors: Doors) -> None:
     text = "".join(answers)
     assert 180 <= text.count('"pong"') < 240
     assert text.count('"limit"') >= 1
+
+
+async def test_a_tenant_has_as_many_connections_and_requests_as_its_plan_allows(doors: Doors) -> None:
+    clock, metrics = doors.mall.clock, GatewayMetrics()
+    plans = Plans({"small": Plan(requests_per_s=100, connections=2)}, {"demo": "small"})
+    meters = TenantMeters(MemoryQuota(clock), clock, metrics, plans)
+    _, url = await doors.gateway(meters=meters)
+    held = [await said_hello(url, doors.token(subject, "operator")) for subject in (7, 8)]
+    for ws in held:
+        assert "welcome" in await ws.recv()
+    assert await closed(await said_hello(url, doors.token(9, "operator"))) == CloseCode.FULL
+    await held[1].close()
+    allowance = await meters.of("demo")
+    assert allowance is not None
+    await until(lambda: allowance.connections == 1)
+    again = await said_hello(url, doors.token(9, "operator"))
+    assert "welcome" in await again.recv()
+    await again.send(msgspec.json.encode([{"op": "ping", "seq": n} for n in range(1, 201)]).decode())
+    text = ""
+    async with asyncio.timeout(30):
+        while text.count('"seq"') < 200:
+            text += await again.recv()
+    assert 1 <= text.count('"pong"') < 200
+    assert "plan allows no more" in text
+    for ws in (held[0], again):
+        await ws.close()
 
 
 # --- TLS ----------------------------------------------------------------------------------------------------------------
