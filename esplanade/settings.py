@@ -173,6 +173,8 @@ def load_settings(*, config: Path | None = None, **overrides: Any) -> Settings:
             f"{e['loc'][0]}: must have 64 hexadecimal digits"
             if e["loc"][:1] == ("master_key",)  # it is not to be shown
             else f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}"
+            if e["loc"]
+            else e["msg"].removeprefix("Value error, ")  # of several together: the input is all of them, secrets too
             for e in error.errors()
         )
         raise InvalidInput(f"settings: {first}; see docs/settings.md") from None

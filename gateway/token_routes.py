@@ -224,7 +224,7 @@ async def _grant(doors: Doors, form: dict[str, str], origin: str) -> Pair:
             if doors.operators is None or not identity.family:
                 raise OAuthError("unauthorized_client", "this token came of no sign-in of an operator here")
             await doors.operators.step_up(identity.tenant, identity.subject, _given(form, "code"), origin=origin)
-            return doors.tokens.stronger(identity)
+            return doors.tokens.stronger(identity, origin=origin)
         case other:
             raise OAuthError("unsupported_grant_type", f"grant_type {other[:100]!r}: must be one of {', '.join(GRANTS)}")
 

@@ -121,8 +121,11 @@ class TokenDesk:
             strong_unix_s=identity.strong_unix_s,
         )
 
-    def stronger(self, identity: Identity) -> Pair:
+    def stronger(self, identity: Identity, *, origin: str) -> Pair:
         """An access token of the same sign-in, for who has just shown a second factor."""
+        if self._audit is not None:
+            who = f"{identity.role}:{identity.subject}"
+            self._audit.note(tenant=identity.tenant, who=who, what="second_factor", target=identity.family, origin=origin)
         family = Family(identity.family, identity.tenant, identity.subject, identity.role, identity.source, "", 0, 2**53)
         return self._pair(family, "", self._clock.unix_ms() / 1000)
 

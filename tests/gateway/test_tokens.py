@@ -309,6 +309,7 @@ async def test_a_second_factor_can_be_shown_later(stage: Stage) -> None:
     one, other = await stage.two.credentials.identify(weak), await stage.two.credentials.identify(strong["access_token"])
     assert one.same_person(other)
     assert one.family == other.family, "ending the sign-in ends both"
+    assert ("second_factor", f"operator:{one.subject}", "done") in await stage.audited()
 
 
 @pytest.mark.usefixtures("cheap_hashes")
