@@ -127,6 +127,16 @@ class Cluster:
             outbox_keep_s=settings.outbox_keep_s,
             shard_memory_mib=settings.shard_memory_mib or 0,
             master_key=settings.master_key_bytes,
+            issuers=tuple(issuer.model_dump() for issuer in settings.issuers),
+            messages=None if settings.code_provider == "off" else str(settings.data_dir.expanduser().resolve() / "messages.jsonl"),
+            guests=settings.guests,
+            plans={name: plan.model_dump() for name, plan in settings.plans.items()},
+            tenant_plans=settings.tenant_plans,
+            default_plan=settings.default_plan,
+            per_address_min=settings.per_address_min,
+            tls=None
+            if settings.tls_certificate is None
+            else (str(settings.tls_certificate.resolve()), str(settings.tls_key and settings.tls_key.resolve())),
         )
         self._config = config
         say(f"starting {settings.shards} shards, the gateway and the API")
@@ -277,7 +287,7 @@ class Cluster:
 
         return Services(
             ws_url=self._config.ws_url,
-            signing_seed=await signing_seed(catalogue),
+            signing_seed=await signing_seed(catalogue, postgres_url, self._config.master_key),
             catalogue=catalogue,
             journal=journal,
             clock=RealClock(),

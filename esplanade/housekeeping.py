@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from esplanade.core.errors import EsplanadeError
@@ -23,10 +24,14 @@ _log = logging.getLogger("esplanade.housekeeping")
 class Housekeeper:
     """`start` begins the passes, `stop` ends them. Counters are totals since the start."""
 
-    def __init__(self, journal: Journal, *, outbox_keep_s: float, every_s: float = EVERY_S) -> None:
+    def __init__(
+        self, journal: Journal, *, outbox_keep_s: float, every_s: float = EVERY_S, also: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """`also`: what else is kept in order in each pass."""
         self._journal = journal
         self._keep_ms = round(outbox_keep_s * 1000)
         self._every_s = every_s
+        self._also = also
         self._task: asyncio.Task[None] | None = None
         self.dropped_entries = 0
         self.dropped_keys = 0
@@ -48,6 +53,8 @@ class Housekeeper:
         """Raises what the journal raises."""
         self.dropped_entries += await self._journal.trim_outbox(older_than_ms=self._keep_ms)
         self.dropped_keys += await self._journal.drop_expired_keys()
+        if self._also is not None:
+            await self._also()
 
     async def _run(self) -> None:
         while True:

@@ -15,7 +15,7 @@ import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -39,9 +39,18 @@ from esplanade.storage.journal import Journal
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_audit import PostgresAudit
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
+from esplanade.storage.postgres_identity import PostgresIdentity
 from esplanade.storage.postgres_keys import PostgresSubjectKeys
+from esplanade.storage.quota import RedisQuota
 from esplanade.storage.redis import RedisBroker
-from esplanade.storage.sealing import Keyring, SubjectKeys
+from esplanade.storage.sealing import Keyring, SubjectKeys, Vault
+
+if TYPE_CHECKING:
+    from gateway.admission import TenantMeters
+    from gateway.credentials import Credentials
+    from gateway.metrics import GatewayMetrics
+    from gateway.signing_keys import SigningKeys
+    from gateway.tls import Certificate
 
 _log = logging.getLogger("esplanade.processes")
 
@@ -50,7 +59,6 @@ GC_YOUNG: Final = 200_000
 GC_YOUNG_DOOR: Final = 20_000
 """The same for the processes that hold connections, which do make cycles: a look takes a millisecond or two."""
 
-SIGNING_KEY: Final = "token-signing-key"
 PSEUDONYM_KEY: Final = "pseudonym-key"
 MASTER_KEY: Final = "master-key"
 
@@ -75,19 +83,29 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     master_key: bytes | None = None
     public_venues: bool = False
     shard_memory_mib: int = 0
+    issuers: tuple[dict[str, Any], ...] = ()
+    messages: str | None = None
+    """File of the simulated provider of sign-in codes; None where there is none."""
+    guests: bool = True
+    plans: dict[str, dict[str, Any]] = {}
+    tenant_plans: dict[str, str] = {}
+    default_plan: str | None = None
+    per_address_min: int = 1_000
+    tls: tuple[str, str] | None = None
+    """Files of certificate chain and key."""
 
     @property
     def ws_url(self) -> str:
-        return f"ws://{_bracketed(self.host)}:{self.gateway_port}/"
+        return f"{'ws' if self.tls is None else 'wss'}://{_bracketed(self.host)}:{self.gateway_port}/"
 
     @property
     def api_url(self) -> str:
-        return f"http://{_bracketed(self.host)}:{self.api_port}/"
+        return f"{'http' if self.tls is None else 'https'}://{_bracketed(self.host)}:{self.api_port}/"
 
 
-async def signing_seed(catalogue: PostgresCatalogue) -> bytes:
-    """The deployment's token signing key (Ed25519 seed), made at the first start."""
-    return await catalogue.secret(SIGNING_KEY, os.urandom(32))
+async def open_vault(catalogue: Catalogue, master_key: bytes | None) -> Vault:
+    """What seals the deployment's own secrets, under the given master key, else under the one in the database."""
+    return Vault(master_key if master_key is not None else await catalogue.secret(MASTER_KEY, os.urandom(32)), os.urandom)
 
 
 async def open_keyring(keys: SubjectKeys, catalogue: Catalogue, master_key: bytes | None) -> Keyring:
@@ -206,6 +224,75 @@ def _told(task: asyncio.Task[None]) -> None:
         _log.error("courier_failed", exc_info=task.exception())
 
 
+class Identities:
+    """What gateway and API know of who somebody is. `open` in the loop that will use it; `credentials` are started by whom they are given to."""
+
+    def __init__(
+        self,
+        store: PostgresIdentity,
+        vault: Vault,
+        keys: SigningKeys,
+        credentials: Credentials,
+        quota: RedisQuota,
+        meters: TenantMeters | None,
+        certificate: Certificate | None,
+    ) -> None:
+        self.store = store
+        self.vault = vault
+        self.keys = keys
+        self.credentials = credentials
+        self.quota = quota
+        self.meters = meters
+        self.certificate = certificate
+
+    @classmethod
+    async def open(cls, config: ServiceConfig, catalogue: PostgresCatalogue, metrics: GatewayMetrics) -> Identities:
+        """Raises InvalidInput for settings that do not fit, Unavailable."""
+        from gateway.admission import Plan, Plans, TenantMeters
+        from gateway.auth import Verifier
+        from gateway.credentials import Credentials
+        from gateway.issuers import Issuers, TrustedIssuer
+        from gateway.signing_keys import SigningKeys
+        from gateway.tls import Certificate
+
+        clock = RealClock()
+        try:
+            issuers = Issuers([msgspec.convert(one, TrustedIssuer) for one in config.issuers], clock)
+            plans = Plans({name: msgspec.convert(plan, Plan) for name, plan in config.plans.items()}, config.tenant_plans, config.default_plan)
+        except msgspec.ValidationError as error:
+            raise InvalidInput(f"issuers or plans: {error}; see docs/security.md") from error
+        certificate = None if config.tls is None else Certificate(Path(config.tls[0]), Path(config.tls[1]))
+        store = await PostgresIdentity.open(config.postgres_url)
+        vault = await open_vault(catalogue, config.master_key)
+        keys = SigningKeys(store, vault, clock)
+        await keys.load()
+        credentials = Credentials(
+            Verifier(keys.verifying()), clock, metrics, store=store, catalogue=catalogue, vault=vault, keys=keys, issuers=issuers, plans=plans
+        )  # fmt: skip
+        quota = await RedisQuota.open(config.redis_url)
+        meters = None
+        if config.plans:
+            meters = TenantMeters(quota, clock, metrics, plans)
+        return cls(store, vault, keys, credentials, quota, meters, certificate)
+
+    async def close(self) -> None:
+        await self.quota.close()
+        await self.store.close()
+
+
+async def signing_seed(catalogue: PostgresCatalogue, postgres_url: str, master_key: bytes | None) -> bytes:
+    """The seed of the key that signs tokens now: for load processes, which make tokens of their own people."""
+    from gateway.signing_keys import SigningKeys
+
+    store = await PostgresIdentity.open(postgres_url, connections=1)
+    try:
+        keys = SigningKeys(store, await open_vault(catalogue, master_key), RealClock())
+        await keys.load()
+        return keys.seed()
+    finally:
+        await store.close()
+
+
 class GatewayProcess:
     """A gateway with the recordings that were asked for."""
 
@@ -213,11 +300,12 @@ class GatewayProcess:
         self._config = config
         self._system = system
         self._index = index
-        self._closers: list[PostgresJournal | PostgresCatalogue | PostgresAudit | RedisBroker] = []
+        self._closers: list[PostgresJournal | PostgresCatalogue | PostgresAudit | RedisBroker | Identities] = []
 
     async def start(self) -> int:
         """Listen; returns the port."""
-        from gateway.auth import Signer, Verifier
+        from gateway.auth import Verifier
+        from gateway.metrics import GatewayMetrics
         from gateway.server import GatewayServer, GatewaySettings
         from scenarios.recording import RecordingTee
 
@@ -227,22 +315,33 @@ class GatewayProcess:
         catalogue = await PostgresCatalogue.open(config.postgres_url)
         broker = await RedisBroker.open(config.redis_url)
         audit = await PostgresAudit.open(config.postgres_url)
-        self._closers = [broker, catalogue, journal, audit]
+        metrics = GatewayMetrics()
+        identities = await Identities.open(config, catalogue, metrics)
+        self._closers = [broker, identities, catalogue, journal, audit]
         await self._system.follow(journal, broker)
-        signer = Signer(await signing_seed(catalogue))
         self._tee = RecordingTee()
         self._server = GatewayServer(
             self._system,
             journal,
             broker,
             catalogue,
-            Verifier(signer.public_key),
-            signer,
+            Verifier(identities.keys.verifying()),
+            identities.keys,
             RealClock(),
-            GatewaySettings(process=f"gateway-{self._index}", allowed_origins=config.allowed_origins, max_connections=config.max_connections),
+            GatewaySettings(
+                process=f"gateway-{self._index}",
+                allowed_origins=config.allowed_origins,
+                max_connections=config.max_connections,
+                guests=config.guests,
+                per_address_min=config.per_address_min,
+            ),
             self._tee,
             audit,
             os.urandom(8),
+            metrics=metrics,
+            credentials=identities.credentials,
+            meters=identities.meters,
+            certificate=identities.certificate,
         )
         with taking_port("gateway", "ESPLANADE_GATEWAY_PORT", config.host, config.gateway_port):
             port = await self._server.start(config.host, config.gateway_port)
@@ -270,25 +369,28 @@ class ApiProcess:
     def __init__(self, config: ServiceConfig, system: FollowingSystem) -> None:
         self._config = config
         self._system = system
-        self._closers: list[PostgresJournal | PostgresCatalogue | PostgresAudit | RedisBroker] = []
+        self._closers: list[PostgresJournal | PostgresCatalogue | PostgresAudit | RedisBroker | Identities] = []
 
     async def start(self) -> int:
         """Listen; returns the port."""
         from gateway.api import ApiSettings, build_api, serve_api
         from gateway.audit_trail import AuditTrail
-        from gateway.auth import Signer
         from gateway.metrics import GatewayMetrics
+        from gateway.sign_in import CodeDesk, OperatorDesk, SimulatedProvider
+        from gateway.token_routes import Doors
+        from gateway.tokens import TokenDesk
 
         config = self._config
         catalogue = await PostgresCatalogue.open(config.postgres_url)
         broker = await RedisBroker.open(config.redis_url)
         journal = await PostgresJournal.open(config.postgres_url, connections=1)
         audit = await PostgresAudit.open(config.postgres_url)
-        self._closers = [broker, catalogue, journal, audit]
         metrics = GatewayMetrics()
+        self._identities = identities = await Identities.open(config, catalogue, metrics)
+        self._closers = [broker, identities, catalogue, journal, audit]
         self._audit = AuditTrail(audit, RealClock(), metrics, run=os.urandom(8))
         self._audit.start()
-        self._housekeeper = Housekeeper(journal, outbox_keep_s=config.outbox_keep_s)
+        self._housekeeper = Housekeeper(journal, outbox_keep_s=config.outbox_keep_s, also=self._keep_identities)
         self._housekeeper.start()
         await self._system.follow(journal, broker)
 
@@ -311,10 +413,41 @@ class ApiProcess:
             del reader
             return None
 
+        store, vault, clock = identities.store, identities.vault, RealClock()
+        await identities.credentials.start()
+        if identities.meters is not None:
+            identities.meters.start()
+        if identities.certificate is not None:
+            identities.certificate.watch()
+        self._codes = None
+        if config.messages is not None:
+            provider = SimulatedProvider(Path(config.messages))
+            self._codes = CodeDesk(
+                store=store, catalogue=catalogue, sender=provider, quota=identities.quota, vault=vault, clock=clock, audit=self._audit
+            )  # fmt: skip
+        doors = Doors(
+            store=store,
+            credentials=identities.credentials,
+            tokens=TokenDesk(
+                store=store,
+                catalogue=catalogue,
+                issuer=identities.keys,
+                credentials=identities.credentials,
+                clock=clock,
+                random=os.urandom,
+                audit=self._audit,
+            ),
+            keys=identities.keys,
+            codes=self._codes,
+            operators=await asyncio.to_thread(lambda: OperatorDesk(store=store, vault=vault, clock=clock, audit=self._audit)),
+            clock=clock,
+            random=os.urandom,
+            guests=config.guests,
+        )
         app = build_api(
             catalogue=catalogue,
             broker=broker,
-            signer=Signer(await signing_seed(catalogue)),
+            signer=identities.keys,
             clock=RealClock(),
             settings=ApiSettings(
                 ws_url=config.ws_url,
@@ -322,6 +455,7 @@ class ApiProcess:
                 public_venues=config.public_venues,
                 console=Path(config.console) if config.console else None,
                 console_missing="script/console could not build it when this was set up",
+                per_address_min=config.per_address_min,
             ),
             checks={"postgres": postgres, "redis": redis, "shards": shards, "gateways": gateway},
             profile=self._system.profile,
@@ -329,15 +463,31 @@ class ApiProcess:
             own_metrics=metrics,
             system=self._system,
             journal=journal,
+            doors=doors,
+            meters=identities.meters,
         )
         with taking_port("API", "ESPLANADE_API_PORT", config.host, config.api_port):
-            self._server = await serve_api(app, config.host, config.api_port)
+            self._server = await serve_api(app, config.host, config.api_port, identities.certificate)
         settle_collector(GC_YOUNG_DOOR)
         return self._server.port
+
+    async def _keep_identities(self) -> None:
+        """Drop what has run out; replace the key that signs when it is old."""
+        identities = self._identities
+        await identities.store.drop_expired(RealClock().unix_ms())
+        kid = await identities.keys.rotate_if_old()
+        if kid is not None:
+            self._audit.note(tenant="-", who="esplanade", what="signing_key.rotate", target=kid, origin="housekeeping")
 
     async def stop(self) -> None:
         await self._housekeeper.stop()
         await self._server.stop()
+        if self._codes is not None:
+            await self._codes.stop()
+        await self._identities.credentials.stop()
+        for watcher in (self._identities.meters, self._identities.certificate):
+            if watcher is not None:
+                await watcher.stop()
         await self._audit.stop()
         await self._system.stop()
         for held in self._closers:

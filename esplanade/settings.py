@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from esplanade.core.errors import InvalidInput, NotFound
@@ -30,6 +30,34 @@ def default_data_dir() -> Path:
         return Path("/var/tmp/esplanade")
     base = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
     return Path(base) / "esplanade"
+
+
+class IssuerSettings(BaseModel):
+    """An OpenID Connect issuer whose tokens are believed; docs/security.md says what each field means."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    issuer: str
+    audience: str
+    jwks: str = ""
+    algorithms: tuple[Literal["RS256", "ES256", "EdDSA"], ...] = ("RS256", "ES256", "EdDSA")
+    tenant: str | None = None
+    tenant_claim: str | None = None
+    tenants: tuple[str, ...] = ()
+    role_claim: str | None = None
+    roles: dict[str, Literal["guest", "shopper", "feed", "operator", "engineer"]] = {}
+    default_role: Literal["guest", "shopper", "feed", "operator", "engineer", "none"] = "shopper"
+    acr: tuple[str, ...] = ("mfa", "otp", "hwk")
+
+
+class PlanSettings(BaseModel):
+    """What a tenant of the plan may do: requests a second over all gateways, connections at once on each, and which permissions nobody of it has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    requests_per_s: Annotated[int, Field(ge=1, le=10_000_000)]
+    connections: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000_000
+    without: tuple[str, ...] = ()
 
 
 class Settings(BaseSettings):
@@ -71,6 +99,21 @@ class Settings(BaseSettings):
         description="Whether every tenant's venues may be listed and read without a token; by default only when everything is embedded and on loopback.",
     )
     allowed_origins: tuple[str, ...] = Field((), description="Origins of pages that may open a WebSocket, beside the API's own address.")
+    issuers: tuple[IssuerSettings, ...] = Field((), description="OpenID Connect issuers whose tokens are believed, beside our own.")
+    code_provider: Literal["off", "simulator"] = Field(
+        "off", description="Who sends sign-in codes over SMS and e-mail; the simulator writes them to messages.jsonl in the data directory."
+    )
+    guests: bool = Field(True, description="Whether people may come in without signing in.")
+    plans: dict[str, PlanSettings] = Field({}, description="Plans: what all of a tenant's clients may do together.")
+    tenant_plans: dict[str, str] = Field({}, description="Tenant by tenant, the name of its plan.")
+    default_plan: str | None = Field(None, description="Plan of tenants that have none of their own; without one they are not limited as a whole.")
+    per_address_min: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+        1_000, description="Attempts a minute, from one address, of people who are not known yet; who presents a good token is not counted."
+    )
+    tls_certificate: Path | None = Field(
+        None, description="Certificate chain (PEM) of gateway and API; a file that changes is taken without a restart."
+    )
+    tls_key: Path | None = Field(None, description="Private key (PEM) of the certificate.")
     max_connections: Annotated[int, Field(ge=1, le=20_000)] = Field(9_500, description="WebSocket connections a gateway admits.")
     console_dir: Path | None = Field(None, description="Built console to serve; by default console/dist beside the source.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log event that is written.")
@@ -86,6 +129,15 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         # Environment over the file; `load_settings` passes the file's values as init values and the command line's over both.
         return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Settings:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key: give both or neither")
+        unknown = sorted({*self.tenant_plans.values(), *([self.default_plan] if self.default_plan is not None else [])} - set(self.plans))
+        if unknown:
+            raise ValueError(f"plans {', '.join(unknown)}: not among `plans`; describe them there")
+        return self
 
     @property
     def master_key_bytes(self) -> bytes | None:
@@ -125,6 +177,8 @@ def load_settings(*, config: Path | None = None, **overrides: Any) -> Settings:
             f"{e['loc'][0]}: must have 64 hexadecimal digits"
             if e["loc"][:1] == ("master_key",)  # it is not to be shown
             else f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}"
+            if e["loc"]
+            else e["msg"].removeprefix("Value error, ")  # of several together: the input is all of them, secrets too
             for e in error.errors()
         )
         raise InvalidInput(f"settings: {first}; see docs/settings.md") from None

@@ -33,16 +33,21 @@ from starlette.exceptions import HTTPException
 from actors.system import System
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import EsplanadeError, Forbidden, LimitExceeded, NotFound, Unauthenticated
+from esplanade.storage.audit import NO_TENANT
 from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.journal import Journal
+from gateway.admission import PER_ADDRESS_MIN, AddressMeter, TenantMeters
 from gateway.audit_trail import AuditTrail
-from gateway.auth import Identity, Signer, Verifier
+from gateway.auth import Identity, Issuer, Signer, Verifier
+from gateway.credentials import Credentials
 from gateway.dispatch import Dispatch
 from gateway.hub import Hub
 from gateway.metrics import METRICS_PREFIX, GatewayMetrics, Scrape, Snapshot
 from gateway.permissions import ROLES, Resource, permits
 from gateway.rest import Desk, Refusal, routes
+from gateway.tls import Certificate
+from gateway.token_routes import Doors, token_routes
 from gateway.venues import VenueCache
 
 Check = Callable[[], Awaitable[str | None]]
@@ -54,9 +59,11 @@ LOCAL_TOKEN_TTL_S: Final = 12 * 3600.0
 LOCAL_SUBJECT: Final = 2**29
 """Subject of the local operator; shoppers get fresh ones from the catalogue."""
 MAX_CACHED_DOCUMENTS: Final = 32
+GUARDED: Final = ("/v1/", "/.well-known/")
+"""Where strangers are counted: not the console's files, nor what says that we live."""
 LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 STATUS: Final[dict[str, int]] = {
-    "invalid": 422, "not_found": 404, "forbidden": 403, "unauthenticated": 401, "conflict": 409, "limit": 429, "unavailable": 503, "fenced": 503,
+    "invalid": 422, "not_found": 404, "forbidden": 403, "second_factor": 403, "unauthenticated": 401, "conflict": 409, "limit": 429, "unavailable": 503, "fenced": 503,
 }  # fmt: skip
 _HASHED: Final = re.compile(r"-[A-Za-z0-9_-]{8,}\.[a-z0-9]+$")
 
@@ -73,6 +80,7 @@ class ApiSettings:
     console: Path | None = None
     console_missing: str = "it was not built"
     allowed_hosts: tuple[str, ...] = ()
+    per_address_min: int = PER_ADDRESS_MIN
 
 
 class LocalToken(BaseModel):
@@ -86,7 +94,7 @@ def build_api(
     *,
     catalogue: Catalogue,
     broker: Broker,
-    signer: Signer,
+    signer: Signer | Issuer,
     clock: SystemClock,
     settings: ApiSettings,
     checks: Mapping[str, Check],
@@ -95,22 +103,64 @@ def build_api(
     own_metrics: GatewayMetrics | None = None,
     system: System | None = None,
     journal: Journal | None = None,
+    doors: Doors | None = None,
+    meters: TenantMeters | None = None,
 ) -> FastAPI:
     """The application. `checks`: by the name that /readyz says (postgres, redis, shards, gateways). `profile`: `System.profile`, for /metrics.
 
     `audit`: tokens issued and refused, and what operators do, are noted there; it counts in `own_metrics`, told at /metrics as process `api`.
+    `doors`: sign-in and tokens (`gateway.token_routes`), and credentials other than tokens of `signer`; without them there are these alone. `meters`: what tenants' plans allow.
     `system` and `journal`, together: REST for what frames can do (`gateway.rest`); without them there is none.
     """
     app = FastAPI(title="Esplanade", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     documents = _Documents(catalogue)
-    verifier = Verifier(signer.public_key)
+    counts = own_metrics or GatewayMetrics()
+    if doors is not None:
+        credentials = doors.credentials
+        app.include_router(token_routes(doors))
+    elif isinstance(signer, Signer):
+        credentials = Credentials(Verifier(signer.public_key), clock, counts)
+    else:
+        raise TypeError("keys that rotate come with doors")
+    addresses = AddressMeter(settings.per_address_min)
 
     @app.middleware("http")
     async def secure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await call_next(request)
+        refused = await turned_away(request) if request.url.path.startswith(GUARDED) else None
+        response = refused or await call_next(request)
         for name, value in _security_headers(settings.ws_url).items():
             response.headers.setdefault(name, value)
+        if request.url.scheme == "https":
+            response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
         return response
+
+    async def turned_away(request: Request) -> Response | None:
+        """The refusal of a request that is not looked at: by who is not known, too often from one address; with a credential that does not verify; above the tenant's plan.
+
+        After it, `credentials.verify` answers for this request's token without asking anybody.
+        """
+        address, now = request.client.host if request.client is not None else "", clock.monotonic_s()
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if not addresses.open(address, now):
+            counts.count("esplanade_gateway_quota_refusals_total", label="address")
+            answer = problem(429, "limit", f"more than {settings.per_address_min} attempts a minute from this address: come back later")
+            answer.headers["Retry-After"] = "60"
+            return answer
+        if scheme.lower() != "bearer":
+            addresses.charge(address, now)
+            return None
+        try:
+            identity = await credentials.identify(token.strip())
+        except EsplanadeError as error:
+            addresses.charge(address, now)
+            if audit is not None and isinstance(error, Unauthenticated):
+                what = f"{request.method} {request.url.path}"
+                audit.refused(tenant=NO_TENANT, who="unknown", what="bearer", target=what, origin=address, outcome=error.code, why=error.message)
+            return await ours(request, error)
+        allowance = None if meters is None else await meters.of(identity.tenant)
+        if allowance is not None and not allowance.take():
+            return await ours(request, LimitExceeded("this tenant's plan allows no more at the moment: ask again in a second"))
+        return None
 
     @app.exception_handler(EsplanadeError)
     async def ours(_: Request, error: EsplanadeError) -> JSONResponse:
@@ -189,8 +239,8 @@ def build_api(
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        identity = verifier.verify(token.strip(), clock.unix_ms() / 1000)
-        if not permits(identity.role, resource):
+        identity = credentials.verify(token.strip())
+        if not identity.may(resource):
             may = " or ".join(role for role in ROLES if permits(role, resource))
             raise Forbidden(f"{resource} is not for role {identity.role!r}: sign in as {may} (docs/permissions.md)")
         return identity
@@ -254,13 +304,12 @@ def build_api(
             raise NotFound(f"tenant {wanted.tenant!r}: there is none of this id")
 
     if system is not None and journal is not None:
-        counted = own_metrics or GatewayMetrics()
         known = VenueCache(catalogue, clock)
         hub = Hub(
-            system=system, journal=journal, broker=broker, clock=clock, metrics=counted
+            system=system, journal=journal, broker=broker, clock=clock, metrics=counts
         )  # never started: no connection is here, ticks are asked of the system
-        dispatch = Dispatch(system=system, venues=known, hub=hub, journal=journal, clock=clock, metrics=counted, tee=None, audit=audit)
-        desk = Desk(dispatch=dispatch, clock=clock, verify=lambda token: verifier.verify(token, clock.unix_ms() / 1000))
+        dispatch = Dispatch(system=system, venues=known, hub=hub, journal=journal, clock=clock, metrics=counts, tee=None, audit=audit)
+        desk = Desk(dispatch=dispatch, clock=clock, verify=credentials.verify)
         app.include_router(routes(desk))
 
     @app.get("/{path:path}", include_in_schema=False)
@@ -396,8 +445,8 @@ class ApiServer:
         await self._task
 
 
-async def serve_api(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> ApiServer:
-    """Serve until `stop`; returns when it listens. Port 0 takes a free one. Leaves signals to the caller."""
+async def serve_api(app: FastAPI, host: str = "127.0.0.1", port: int = 0, certificate: Certificate | None = None) -> ApiServer:
+    """Serve until `stop`, over TLS with a certificate; returns when it listens. Port 0 takes a free one. Leaves signals to the caller."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -407,6 +456,9 @@ async def serve_api(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> Api
         sock.close()
         raise
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2, server_header=False)
+    if certificate is not None:
+        config.load()
+        config.ssl = certificate.context
     server = _QuietServer(config)
     task = asyncio.ensure_future(server.serve(sockets=[sock]))
     started = asyncio.ensure_future(server.listening.wait())

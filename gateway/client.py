@@ -29,6 +29,7 @@ from esplanade.core.errors import (
     InvalidInput,
     LimitExceeded,
     NotFound,
+    SecondFactorNeeded,
     Unauthenticated,
     Unavailable,
 )
@@ -53,7 +54,8 @@ _TOPIC_OF: Final = {"offer_state": "offers", "parking": "parking"}
 """Frames of durable topics, which say their place."""
 
 _ERRORS: Final[dict[str, type[EsplanadeError]]] = {
-    kind.code: kind for kind in (InvalidInput, NotFound, Forbidden, Unauthenticated, Conflict, LimitExceeded, Unavailable, Fenced, Fault)
+    kind.code: kind
+    for kind in (InvalidInput, NotFound, Forbidden, Unauthenticated, Conflict, LimitExceeded, Unavailable, Fenced, Fault, SecondFactorNeeded)
 }
 
 

@@ -23,6 +23,7 @@ class CloseCode(IntEnum):
     FULL = 4104  # the gateway has as many sessions as it may
     FAULT = 4106  # our fault
     EXPIRED = 4200  # the token ran out
+    REVOKED = 4201  # the sign-in, the key or the person was revoked
 
     @property
     def reconnect(self) -> bool:

@@ -23,7 +23,7 @@ from actors.payment_lane import Outcome, Payment, PaymentLane
 from actors.system import Key, System, VenueClock
 from esplanade.core import tracing
 from esplanade.core.clock import SystemClock
-from esplanade.core.errors import EsplanadeError, Fault, Forbidden, InvalidInput, NotFound, Unavailable
+from esplanade.core.errors import EsplanadeError, Fault, Forbidden, InvalidInput, NotFound, SecondFactorNeeded, Unavailable
 from esplanade.core.ids import Address, check_name
 from esplanade.storage.audit import Detail
 from esplanade.storage.journal import Journal
@@ -37,6 +37,7 @@ from gateway.hub import Peer as HubPeer
 from gateway.items import ItemDesk
 from gateway.metrics import GatewayMetrics
 from gateway.money import MoneyDesk
+from gateway.permissions import SECOND_FACTOR_ABOVE, SECOND_FACTOR_S, needs_second_factor
 from gateway.read_plans import ReadFrame, Refused, expect, read_plan
 from gateway.session import Session
 from gateway.stale_reads import Read, StaleReads
@@ -196,6 +197,13 @@ class Dispatch:
                 self._request(peer, frame.seq, self._books(peer, frame), started)
             case f.Transfer() | f.GetStatement() | f.GetTill():
                 self._request(peer, frame.seq, self._money.answer(peer.identity, frame), started)
+            case f.Refund() | f.TopUps() if self._lacks_second_factor(peer.identity, frame):
+                self.in_flight += 1
+                error = SecondFactorNeeded(
+                    f"{frame.__struct_config__.tag} of more than {SECOND_FACTOR_ABOVE} minor units needs a second factor shown within {SECOND_FACTOR_S:.0f} s: "
+                    "get a token with one (docs/security.md), then send renew"
+                )
+                self._finish(peer, error_frame(error, frame.seq), started)
             case f.Refund() | f.Hold() | f.Post() | f.Void():
                 self._request(peer, frame.seq, self._noted(peer, frame, self._money.answer(peer.identity, frame)), started)
             case f.GetItem() | f.Buy():
@@ -214,6 +222,9 @@ class Dispatch:
                 raise Fault(f"frame {type(frame).__name__} reached dispatch: the session and the hub own it")
             case _:
                 assert_never(frame)
+
+    def _lacks_second_factor(self, identity: Identity, frame: f.ClientFrame) -> bool:
+        return needs_second_factor(identity.role, frame) and self._clock.unix_ms() / 1000 - identity.strong_unix_s > SECOND_FACTOR_S
 
     async def answer(self, caller: Caller, frame: Rest) -> f.ServerFrame:
         """The answer to a permitted frame that came by another door than a connection; a behaviour's rejection as an Error. Raises what the system raises."""

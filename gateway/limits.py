@@ -42,7 +42,7 @@ LIMITS: Final[dict[Role, RoleLimits]] = {
 class TokenBucket:
     """`rate` tokens a second, at most `burst` saved up."""
 
-    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+    __slots__ = ("__weakref__", "_at", "_burst", "_rate", "_tokens")
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         self._rate = rate

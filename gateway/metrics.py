@@ -39,6 +39,9 @@ CounterName = Literal[
     "esplanade_gateway_stale_reads_total",
     "esplanade_gateway_audit_lines_total",
     "esplanade_gateway_audit_lost_total",
+    "esplanade_gateway_refused_tokens_total",
+    "esplanade_gateway_revocations_total",
+    "esplanade_gateway_quota_refusals_total",
 ]
 GaugeName = Literal[
     "esplanade_gateway_connections",
@@ -88,6 +91,9 @@ HELP: Final[dict[CounterName | GaugeName | HistogramName | ScrapeName, str]] = {
     "esplanade_gateway_stale_reads_total": "reads whose caller allows staleness, by answer (held: without a turn; asked: by a new one)",
     "esplanade_gateway_audit_lines_total": "lines of the audit trail made durable",
     "esplanade_gateway_audit_lost_total": "acts that got no line in the audit trail, by reason (full, rate, stopped)",
+    "esplanade_gateway_refused_tokens_total": "credentials refused, by reason",
+    "esplanade_gateway_revocations_total": "revocations heard of",
+    "esplanade_gateway_quota_refusals_total": "requests refused by a limit that several share, by whose it is (address, tenant)",
     "esplanade_gateway_connections": "connections open now",
     "esplanade_gateway_subscriptions": "topic subscriptions of clients now",
     "esplanade_gateway_requests_in_flight": "requests taken and not yet answered",
@@ -124,6 +130,8 @@ LABEL: Final[dict[str, str]] = {
     "esplanade_shard_turn_seconds": "kind",
     "esplanade_shard_hot_requests": "rank",
     "esplanade_gateway_audit_lost_total": "reason",
+    "esplanade_gateway_refused_tokens_total": "reason",
+    "esplanade_gateway_quota_refusals_total": "whose",
 }
 HOT_RANKS: Final = 10
 SHARD_HISTOGRAMS: Final[dict[ScrapeName, str]] = {

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from gateway import frames as f
@@ -168,18 +169,65 @@ RESOURCE_NEEDS: Final[Mapping[Resource, Permission]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What an API key is confined to, within its role. permissions: None for all of the role's; venue: a festival or mall; unit: a stand in it."""
+
+    permissions: frozenset[Permission] | None = None
+    venue: str | None = None
+    unit: str | None = None
+
+
+_ANY_UNIT: Final[frozenset[type]] = frozenset({f.Post, f.Void})
+"""What names no stand, and yet is open to a stand's key: a hold is named by its own key, which only who made it has."""
+
+SECOND_FACTOR_ABOVE: Final = 100_000
+"""Minor units: an operator who gives back, or credits in one frame, more than this must have shown a second factor within SECOND_FACTOR_S."""
+SECOND_FACTOR_S: Final = 900.0
+
+
 def holds(role: Role, permission: Permission) -> bool:
     return permission in GRANTED[role]
 
 
-def permits(role: Role, operation: type | Resource, topic: Topic | None = None) -> bool:
-    """Whether a role may send this kind of frame (for Subscribe: and read the topic), or ask for this resource. What is in no table nobody may."""
+def permits(role: Role, operation: type | Resource, topic: Topic | None = None, scope: Scope | None = None) -> bool:
+    """Whether a role may send this kind of frame (for Subscribe: and read the topic), or ask for this resource. What is in no table nobody may.
+
+    Ask `Identity.may` wherever there is an identity: it brings the scope of an API key along.
+    """
+    granted = GRANTED[role]
+    if scope is not None and scope.permissions is not None:
+        granted &= scope.permissions
     if isinstance(operation, str):
-        return RESOURCE_NEEDS[operation] in GRANTED[role]
+        return RESOURCE_NEEDS[operation] in granted
     needs = NEEDS.get(operation)
-    if needs is None or (needs and not needs & GRANTED[role]):
+    if needs is None or (needs and not needs & granted):
         return False
-    return topic is None or TOPIC_NEEDS[topic] in GRANTED[role]
+    return topic is None or TOPIC_NEEDS[topic] in granted
+
+
+def outside(scope: Scope, frame: f.ClientFrame, topic_venue: str | None = None) -> str | None:
+    """Why a frame is not within the venue and stand of a key; None where it is. `topic_venue`: of the topic that Subscribe names, if it is of a venue."""
+    kind = type(frame)
+    if scope.venue is None or (not NEEDS[kind] and kind not in (f.Hello, f.Subscribe)):
+        return None
+    venue = topic_venue if isinstance(frame, f.Subscribe) else getattr(frame, "venue", None)
+    if venue != scope.venue and not (isinstance(frame, f.Hello) and venue is None):
+        return f"this key is confined to venue {scope.venue}: name it"
+    if scope.unit is None or NEEDS[kind] <= {"venue.read"} or kind in _ANY_UNIT or getattr(frame, "unit", None) == scope.unit:
+        return None
+    return f"this key is confined to stand {scope.unit}: only frames that name it are for it"
+
+
+def needs_second_factor(role: Role, frame: f.ClientFrame) -> bool:
+    """Whether what an operator asks for is so grave that a stolen password must not be enough."""
+    if role != "operator":
+        return False
+    if isinstance(frame, f.Refund):
+        return frame.amount > SECOND_FACTOR_ABOVE
+    if isinstance(frame, f.TopUps) and len(frame.amount) % 4 == 0:
+        return sum(int.from_bytes(frame.amount[i : i + 4], "little") for i in range(0, len(frame.amount), 4)) > SECOND_FACTOR_ABOVE
+    return False
 
 
 def matrix() -> str:

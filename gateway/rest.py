@@ -23,7 +23,7 @@ from gateway import frames as f
 from gateway.auth import Identity
 from gateway.dispatch import Dispatch, Rest
 from gateway.limits import LIMITS, TokenBucket
-from gateway.permissions import permits
+from gateway.permissions import outside
 from gateway.session import Session
 from spatial.offers import Offer
 
@@ -103,13 +103,17 @@ class Desk:
     @staticmethod
     def check(caller: Caller, kind: type[Rest]) -> None:
         """Raises Forbidden where the caller's role may not send such a frame."""
-        if not permits(caller.identity.role, kind):
+        if not caller.identity.may(kind):
             tag = kind.__struct_config__.tag
             raise Forbidden(f"{tag} is not for role {caller.identity.role!r}: sign in with a role that may (docs/permissions.md)")
 
     async def ask(self, caller: Caller, frame: Rest) -> Any:
         """The answer to a frame, as plain data without `op` and `seq`. Raises Forbidden; the refusal's code as `Refusal`."""
         self.check(caller, type(frame))
+        scope = caller.identity.scope
+        why = None if scope is None else outside(scope, frame)
+        if why is not None:
+            raise Forbidden(f"{frame.__struct_config__.tag}: {why}")
         reply = await self._dispatch.answer(caller, frame)
         if isinstance(reply, f.Error):
             raise Refusal(reply)

@@ -27,24 +27,28 @@ from websockets.typing import Subprotocol
 
 from actors.system import System
 from esplanade.core.clock import SystemClock
-from esplanade.core.errors import EsplanadeError, Forbidden, LimitExceeded, NotFound, Unauthenticated, Unavailable
+from esplanade.core.errors import EsplanadeError, Forbidden, LimitExceeded, NotFound, SecondFactorNeeded, Unauthenticated, Unavailable
 from esplanade.storage.audit import NO_TENANT, AuditLog
 from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.journal import Journal
 from gateway import frames as f
+from gateway.admission import PER_ADDRESS_MIN, AddressMeter, Allowance, PersonMeters, TenantMeters
 from gateway.audit_trail import AuditTrail
-from gateway.auth import Identity, Signer, Verifier
+from gateway.auth import Identity, Issuer, Verifier
 from gateway.batching import Tee
 from gateway.codec import FORMATS, Codec
 from gateway.codes import CloseCode
+from gateway.credentials import Credentials
 from gateway.dispatch import Dispatch, error_frame, who_is
 from gateway.hub import Hub
 from gateway.hub import Peer as HubPeer
 from gateway.limits import TokenBucket
 from gateway.metrics import METRICS_PREFIX, METRICS_TTL_S, GatewayMetrics, GaugeName
 from gateway.outbound import Wire, wire_of
+from gateway.permissions import outside
 from gateway.session import Action, Authenticate, Close, Join, Looked, Part, Probe, Request, Send, Session, Verify
+from gateway.tls import Certificate
 from gateway.venues import VenueCache
 
 try:
@@ -66,19 +70,23 @@ WHOLE: Final = (WHOLE_TEXT, 0x82)
 SHORT_HEAD: Final = 6
 """Bytes of a client's frame before the payload, where that is below 126 bytes: two, and the mask."""
 PATHS: Final = frozenset({"/", "/v1/ws"})
+REFUSALS: Final = frozenset({Forbidden.code, SecondFactorNeeded.code})
+PEOPLE: Final = frozenset({"guest", "shopper"})
+"""Roles of one person with a few devices: their connections share a rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """process: this process's name in metrics and logs. allowed_origins: beyond the server's own host (scheme://host[:port]).
 
-    drain_spread_s: clients are told to come back at moments spread over this time.
+    drain_spread_s: clients are told to come back at moments spread over this time. per_address_min: attempts a minute, from one address, of people who are not known.
     """
 
     process: str = "gateway"
     max_connections: int = 10_000
     guests: bool = True
     guests_per_s: float = 200.0
+    per_address_min: int = PER_ADDRESS_MIN
     guest_ttl_s: float = 24 * 3600.0
     allowed_origins: tuple[str, ...] = ()
     open_timeout_s: float = 5.0
@@ -180,10 +188,11 @@ class DirectConnection(ServerConnection):
 class Connection:
     """A WebSocket with its session; the `Peer` of hub and dispatch."""
 
-    __slots__ = ("_abandoned_seen", "_resent_seen", "_server", "_ws", "queued", "queued_bytes", "session")
+    __slots__ = ("_abandoned_seen", "_resent_seen", "_server", "_ws", "allowance", "queued", "queued_bytes", "session")
 
     def __init__(self, server: GatewayServer, ws: DirectConnection, session: Session) -> None:
         self.session = session
+        self.allowance: Allowance | None = None
         self.queued: list[bytes] = []
         self.queued_bytes = 0
         self._server = server
@@ -207,7 +216,7 @@ class Connection:
     def send(self, frame: f.ServerFrame) -> None:
         if isinstance(frame, f.Error):
             self._server.metrics.count("esplanade_gateway_errors_total", label=frame.code)
-            if frame.code == Forbidden.code and self.session.identity is not None:
+            if frame.code in REFUSALS and self.session.identity is not None:
                 self._server.note_refusal(self.identity.tenant, who_is(self.identity), "frame", self.origin, frame.code, frame.message)
         self.write(self.session.codec.encode(frame))
 
@@ -263,7 +272,7 @@ class Connection:
                 case Looked():
                     self._server.hub.saw(self, action.topic, action.number)
                 case Verify():
-                    self.renew(action)
+                    self._server.spawn(self._renew(action))
                 case Probe():
                     self._server.spawn(self._probe())
                 case Close():
@@ -316,11 +325,12 @@ class Connection:
             if joined.missed is None:
                 self._server.hub.latest(self, action.topic)
 
-    def renew(self, action: Verify) -> None:
+    async def _renew(self, action: Verify) -> None:
         try:
-            identity = self._server.verified(action.token)
-        except Unauthenticated as error:
-            self._server.note_refusal(self.identity.tenant, who_is(self.identity), "renew", self.origin, error.code, error.message)
+            identity = await self._server.credentials.identify(action.token)
+        except EsplanadeError as error:
+            if isinstance(error, Unauthenticated):
+                self._server.note_refusal(self.identity.tenant, who_is(self.identity), "renew", self.origin, error.code, error.message)
             self.send(error_frame(error, action.seq))
         else:
             self.perform(self.session.renew(identity, action.seq))
@@ -344,10 +354,15 @@ class Connection:
             self._ws.hand_to(self._take)
             await self._ws.wait_closed()
         finally:
+            if session.identity is None:
+                server.addresses.charge(self.origin, server.clock.monotonic_s())
             if session.state != "closed":
                 server.metrics.count("esplanade_gateway_disconnects_total", label=str(self._ws.close_code or 1006))
             session.lost()
             server.hub.drop(self)
+            if self.allowance is not None:
+                self.allowance.connections -= 1
+                self.allowance = None
 
     def _take(self, data: bytes, text: bool) -> None:
         if self.session.state == "closed":
@@ -393,15 +408,21 @@ class GatewayServer:
         broker: Broker,
         catalogue: Catalogue,
         verifier: Verifier,
-        signer: Signer,
+        signer: Issuer,
         clock: SystemClock,
         settings: GatewaySettings | None = None,
         tee: Tee | None = None,
         audit: AuditLog | None = None,
         audit_run: bytes = b"",
+        *,
+        metrics: GatewayMetrics | None = None,
+        credentials: Credentials | None = None,
+        meters: TenantMeters | None = None,
+        certificate: Certificate | None = None,
     ) -> None:
         self.clock = clock
-        self.metrics = GatewayMetrics()
+        self.metrics = metrics or GatewayMetrics()
+        self.credentials = credentials or Credentials(verifier, clock, self.metrics)
         self.audit = AuditTrail(audit, clock, self.metrics, run=audit_run) if audit is not None else None
         self.settings = settings or GatewaySettings()
         self.venues = VenueCache(catalogue, clock)
@@ -411,8 +432,9 @@ class GatewayServer:
         )
         self._broker = broker
         self._catalogue = catalogue
-        self._verifier = verifier
         self._signer = signer
+        self._meters = meters
+        self._certificate = certificate
         self._connections: set[Connection] = set()
         self._woken: list[Connection] = []
         self._joined: tuple[list[bytes], Codec, Wire] | None = None
@@ -425,12 +447,20 @@ class GatewayServer:
         self._loopback = False
         self._guests = TokenBucket(self.settings.guests_per_s, self.settings.guests_per_s, clock.monotonic_s())
         self._tenants: tuple[float, frozenset[str]] = (0.0, frozenset())
+        self.addresses = AddressMeter(self.settings.per_address_min)
+        self._persons = PersonMeters()
+        self.credentials.listeners.append(self._revoked)
 
     # --- life ---
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Listen; returns the port (a free one, where 0 was asked)."""
         self._loopback = host in LOCAL_NAMES
+        await self.credentials.start()
+        if self._meters is not None:
+            self._meters.start()
+        if self._certificate is not None:
+            self._certificate.watch()
         self._server = await serve(
             self._connected,
             host,
@@ -445,6 +475,7 @@ class GatewayServer:
             server_header=None,
             backlog=BACKLOG,
             create_connection=DirectConnection,
+            ssl=None if self._certificate is None else self._certificate.context,
         )
         await self.hub.start()
         if self.audit is not None:
@@ -463,6 +494,11 @@ class GatewayServer:
         if self.audit is not None:
             await self.audit.stop()
         await self.hub.stop()
+        await self.credentials.stop()
+        if self._meters is not None:
+            await self._meters.stop()
+        if self._certificate is not None:
+            await self._certificate.stop()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -480,6 +516,14 @@ class GatewayServer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.settings.close_timeout_s + 1.0):
                 await self._empty.wait()
+
+    def _revoked(self, is_revoked: Callable[[Identity], bool]) -> None:
+        """Something was revoked: end the connections that were opened with it."""
+        message = "what this session was opened with was revoked: sign in again"
+        for connection in list(self._connections):
+            identity = connection.session.identity
+            if identity is not None and is_revoked(identity):
+                connection.perform(connection.session.end(CloseCode.REVOKED, message, code="unauthenticated"))
 
     def note_refusal(self, tenant: str, who: str, what: str, origin: str, code: str, why: str) -> None:
         if self.audit is not None:
@@ -549,6 +593,11 @@ class GatewayServer:
         origin = request.headers.get("Origin")
         if origin is not None and not self._origin_allowed(origin, request.headers.get("Host", "")):
             return self._refuse(ws, http.HTTPStatus.FORBIDDEN, "origin", f"origin {origin[:200]} is not allowed; add it to allowed_origins\n")
+        address = ws.remote_address
+        if isinstance(address, tuple) and address and not self.addresses.open(str(address[0]), self.clock.monotonic_s()):
+            self.metrics.count("esplanade_gateway_quota_refusals_total", label="address")
+            text = f"more than {self.settings.per_address_min} attempts a minute from this address; come back later\n"
+            return self._refuse(ws, http.HTTPStatus.TOO_MANY_REQUESTS, "address", text)
         if self._draining:
             return self._refuse(ws, http.HTTPStatus.SERVICE_UNAVAILABLE, "draining", "this gateway is going away; reconnect\n")
         if len(self._connections) >= self.settings.max_connections:
@@ -561,6 +610,8 @@ class GatewayServer:
         response = ws.respond(status, text)
         if status is http.HTTPStatus.SERVICE_UNAVAILABLE:
             response.headers["Retry-After"] = "2"
+        elif status is http.HTTPStatus.TOO_MANY_REQUESTS:
+            response.headers["Retry-After"] = "60"
         return response
 
     def _origin_allowed(self, origin: str, host: str) -> bool:
@@ -597,11 +648,15 @@ class GatewayServer:
         token: str | None = None
         try:
             if hello.token is not None:
-                identity = self.verified(hello.token)
+                identity = await self.credentials.identify(hello.token)
             elif hello.guest_of is not None:
-                identity, token = await self._guest(hello.guest_of)
+                identity, token = await self._guest(hello.guest_of, connection.origin)
             else:
                 raise Unauthenticated("hello has neither token nor guest_of: give one of them")
+            why = None if identity.scope is None else outside(identity.scope, hello)
+            if why is not None:
+                raise Forbidden(f"hello: {why}")
+            allowance = await self._allowance(identity.tenant)
             history = None
             if hello.venue is not None:
                 await self.venues.get(identity.tenant, hello.venue)
@@ -628,22 +683,36 @@ class GatewayServer:
             return
         # No await from attach to here: nothing published in between can be missed.
         resumed = hello.resume is not None and history is not None
-        actions = session.admit(identity, now=self.clock.monotonic_s(), now_ms=self.clock.unix_ms(), token=token, resumed=resumed)
+        now = self.clock.monotonic_s()
+        person = self._persons.of(identity.tenant, identity.subject, identity.role, now) if identity.role in PEOPLE else None
+        if self.credentials.is_revoked(identity):  # while the hello was answered
+            connection.perform(session.end(CloseCode.REVOKED, "this token was just revoked: sign in again", code="unauthenticated"))
+            self.hub.drop(connection)
+            return
+        actions = session.admit(identity, now=now, now_ms=self.clock.unix_ms(), token=token, resumed=resumed, person=person, allowance=allowance)
         if not actions:  # closed meanwhile
             self.hub.drop(connection)
             return
+        if allowance is not None:
+            connection.allowance = allowance
+            allowance.connections += 1
         connection.raise_message_limit()
         connection.perform(actions[:1])
         if hello.venue is not None and history:
             self.hub.replay(connection, hello.venue, history)
         connection.perform(actions[1:])
 
-    def verified(self, token: str) -> Identity:
-        """Raises Unauthenticated."""
-        return self._verifier.verify(token, self.clock.unix_ms() / 1000)
+    async def _allowance(self, tenant: str) -> Allowance | None:
+        """What the tenant's plan still allows; None where there is no plan. Raises LimitExceeded where it has as many connections here as it may."""
+        allowance = None if self._meters is None else await self._meters.of(tenant)
+        if allowance is not None and allowance.connections >= allowance.plan.connections:
+            self.metrics.count("esplanade_gateway_quota_refusals_total", label="tenant")
+            raise LimitExceeded(f"{allowance.connections} connections of this tenant: its plan allows {allowance.plan.connections}; come back later")
+        return allowance
 
-    async def _guest(self, tenant: str) -> tuple[Identity, str]:
+    async def _guest(self, tenant: str, origin: str) -> tuple[Identity, str]:
         now = self.clock.monotonic_s()
+        self.addresses.charge(origin, now)
         if not self.settings.guests:
             raise Unauthenticated("guests are not allowed here: sign in and present a token")
         if self._tenants[0] < now or tenant not in self._tenants[1]:
@@ -657,7 +726,7 @@ class GatewayServer:
         subject = await self._catalogue.next_subject(tenant)
         now_s = self.clock.unix_ms() / 1000
         token = self._signer.issue(subject, tenant, "guest", None, self.settings.guest_ttl_s, now_s)
-        return self._verifier.verify(token, now_s), token
+        return self.credentials.verify(token), token
 
     # --- regular work ---
 

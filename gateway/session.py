@@ -16,11 +16,12 @@ from typing import Final, Literal
 
 from esplanade.core.errors import EsplanadeError, InvalidInput
 from gateway import frames as f
+from gateway.admission import Allowance
 from gateway.auth import DURABLE, Identity, TopicName
 from gateway.codec import CODECS, Format, Unreadable
 from gateway.codes import CloseCode
 from gateway.limits import LIMITS, RoleLimits, TokenBucket
-from gateway.permissions import permits
+from gateway.permissions import outside
 from gateway.viewport import check_view
 
 HEARTBEAT_S: Final = 30.0
@@ -148,6 +149,8 @@ class Session:
         self._strikes = 0.0
         self._strikes_at = now
         self._bucket = TokenBucket(self.limits.frames_per_s, self.limits.burst, now)
+        self._person: TokenBucket | None = None
+        self._allowance: Allowance | None = None
         self._held: deque[f.ClientFrame | Unreadable] = deque()
         self._pending: dict[str, _Pending] = {}
 
@@ -189,8 +192,10 @@ class Session:
                 return self.end(CloseCode.FLOOD, f"more than {f.MAX_BATCH} frames before welcome: wait for it", code="limit")
             self._held.append(item)
             return []
-        if not self._bucket.take(now):
+        if not self._bucket.take(now) or (self._person is not None and not self._person.take(now)):
             return self._flooded(item)
+        if self._allowance is not None and not self._allowance.take():
+            return [self._error("limit", "this tenant's plan allows no more at the moment: send again in a second", _seq_of(item), retryable=True)]
         if isinstance(item, Unreadable):
             return self._garbage(item, now)
         return self._frame(item)
@@ -207,9 +212,14 @@ class Session:
                 _check_subscription(frame, topic)
             except EsplanadeError as error:
                 return [self._error("invalid", str(error), seq)]
-        if not permits(self.identity.role, type(frame), None if topic is None else topic.kind):
+        identity = self.identity
+        if not identity.may(type(frame), None if topic is None else topic.kind):
             what = f"topic {frame.topic}" if isinstance(frame, f.Subscribe) else f"frame {_op(frame)!r}"
-            return [self._error("forbidden", f"{what} is not for role {self.identity.role!r}: sign in with a role that may", seq)]
+            return [self._error("forbidden", f"{what} is not for role {identity.role!r}: sign in with a role that may", seq)]
+        if identity.scope is not None:
+            why = outside(identity.scope, frame, None if topic is None else topic.venue)
+            if why is not None:
+                return [self._error("forbidden", f"{_op(frame)!r}: {why}", seq)]
         if isinstance(frame, f.Ack):
             for push in frame.pushes:
                 self._pending.pop(push, None)
@@ -244,22 +254,38 @@ class Session:
         held = self.identity
         if self.state != "open" or held is None:
             return []
-        if replace(identity, expires_unix_s=held.expires_unix_s) != held:
+        if not held.same_person(identity):
             message = f"a token of subject {identity.subject}, role {identity.role!r}: this session is another's; reconnect to be someone else"
             return [self._error("forbidden", message, seq)]
-        self.identity = replace(held, expires_unix_s=max(held.expires_unix_s, identity.expires_unix_s))
+        self.identity = replace(
+            identity, expires_unix_s=max(held.expires_unix_s, identity.expires_unix_s), strong_unix_s=max(held.strong_unix_s, identity.strong_unix_s)
+        )
         return [Send(f.Done(seq=seq))]
 
     # --- joining ---
 
-    def admit(self, identity: Identity, *, now: float, now_ms: int, token: str | None = None, resumed: bool = False) -> list[Action]:
-        """The hello is good: Welcome, and then what the frames held back meanwhile call for."""
+    def admit(
+        self,
+        identity: Identity,
+        *,
+        now: float,
+        now_ms: int,
+        token: str | None = None,
+        resumed: bool = False,
+        person: TokenBucket | None = None,
+        allowance: Allowance | None = None,
+    ) -> list[Action]:
+        """The hello is good: Welcome, and then what the frames held back meanwhile call for.
+
+        `person`: a bucket that the person's other connections take from too; `allowance`: of the tenant.
+        """
         if self.state != "joining":
             return []
         self.state = "open"
         self.identity = identity
         self.limits = LIMITS[identity.role]
         self._bucket = TokenBucket(self.limits.frames_per_s, self.limits.burst, now)
+        self._person, self._allowance = person, allowance
         welcome = f.Welcome(
             session=self.id,
             subject=identity.subject,
@@ -374,7 +400,7 @@ class Session:
         if self.refused_for_rate > FLOOD_FACTOR * self.limits.burst:
             message = f"{self.refused_for_rate} frames above {self.limits.frames_per_s:g} a second: slow down, then reconnect"
             return self.end(CloseCode.FLOOD, message, code="limit", retry_after_s=math.ceil(self.limits.burst / self.limits.frames_per_s))
-        seq = item.seq if isinstance(item, Unreadable) else _seq(item)
+        seq = _seq_of(item)
         if isinstance(item, UNANSWERED):
             return [self._error("limit", f"{_op(item)} dropped: more than {self.limits.frames_per_s:g} frames a second", None, retryable=True)]
         return [self._error("limit", f"more than {self.limits.frames_per_s:g} frames a second: send again later", seq, retryable=True)]
@@ -398,6 +424,10 @@ def _check_subscription(frame: f.Subscribe, topic: TopicName) -> None:
 
 def _op(frame: f.ClientFrame) -> str:
     return str(frame.__struct_config__.tag)
+
+
+def _seq_of(item: f.ClientFrame | Unreadable) -> int | None:
+    return item.seq if isinstance(item, Unreadable) else _seq(item)
 
 
 def _seq(frame: f.ClientFrame) -> int | None:

@@ -5,12 +5,13 @@ import "./ui/app.css";
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import type { RequestError } from "./client/wire";
-import { venueDocument } from "./http";
+import { memory, venueDocument } from "./http";
 import { OperatorView } from "./operator/OperatorView";
 import { ShopperView } from "./shopper/ShopperView";
+import { finishSignIn, refreshed, startSignIn } from "./signin";
 import { StartPage } from "./start/StartPage";
 import { s } from "./strings";
-import { Notice } from "./ui/parts";
+import { Notice, SignIn } from "./ui/parts";
 import "./ui/theme";
 import { formatView, parseView, type View } from "./url";
 import { VenueIndex } from "./venue";
@@ -30,6 +31,11 @@ function App() {
     let gone = false;
     setVenue(undefined);
     venueDocument(view.tenant, view.venue)
+      .catch(async (failure: RequestError) => {
+        const again = failure.code === "unauthenticated" && view.screen === "operator" && (await refreshed(view.tenant)) !== undefined;
+        if (!again) throw failure;
+        return venueDocument(view.tenant, view.venue);
+      })
       .then((doc) => !gone && setVenue({ key, index: new VenueIndex(doc) }))
       .catch((failure: RequestError) => !gone && setVenue({ key, failure }));
     return () => {
@@ -50,6 +56,21 @@ function App() {
     return (
       <main class="centre" aria-busy="true">
         <p class="quiet loading">{s.states.loading}</p>
+      </main>
+    );
+  }
+  if (venue.failure?.code === "unauthenticated" && view.screen === "operator") {
+    const { tenant } = view;
+    return (
+      <main class="centre">
+        <SignIn
+          onBack="#/"
+          onPassword={() => void startSignIn(tenant)}
+          onToken={(token) => {
+            memory.set(`operator.${tenant}.token`, token);
+            setAttempt(attempt + 1);
+          }}
+        />
       </main>
     );
   }
@@ -78,4 +99,4 @@ function App() {
   return <ShopperView key={key} view={view} index={venue.index} onView={onView} />;
 }
 
-render(<App />, document.getElementById("app")!);
+void finishSignIn().finally(() => render(<App />, document.getElementById("app")!));

@@ -22,7 +22,9 @@ from esplanade import __version__
 from esplanade.cli.audit import audit
 from esplanade.cli.backup import backup, restore
 from esplanade.cli.crowd import app as crowd_app
+from esplanade.cli.identities import keys_app, operators_app, revoke
 from esplanade.cli.journal import app as journal_app
+from esplanade.cli.login import login
 from esplanade.cli.options import Config, DataDir
 from esplanade.cli.positioning import app as positioning_app
 from esplanade.cli.shards import app as shards_app
@@ -38,6 +40,10 @@ _cli.add_typer(positioning_app, name="positioning", help="Fit radio maps from su
 _cli.add_typer(crowd_app, name="crowd", help="Walk crowds, draw them, hold them against reality.")
 _cli.add_typer(journal_app, name="journal", help="Check the journal, and archive what is old.")
 _cli.add_typer(subject_app, name="subject", help="Export or erase what is held about a person.")
+_cli.add_typer(keys_app, name="keys", help="Make, list, rotate and revoke API keys; rotate the keys that sign tokens.")
+_cli.add_typer(operators_app, name="operators", help="Add and change those who sign in with a password.")
+_cli.command()(login)
+_cli.command()(revoke)
 _cli.command()(audit)
 _cli.command()(backup)
 _cli.command()(restore)

@@ -104,11 +104,26 @@ async def _erase(settings: Settings, tenant: str, subject: str) -> bool:
         keys = await PostgresSubjectKeys.open(url, connections=1)
         try:
             held = await keys.erase(tenant, subject)
+            await _forget_who(url, tenant, subject)
             await _note(url, tenant, "subject.erase", subject)
         finally:
             await keys.close()
         await asyncio.to_thread(forget_destroyed_keys, url)
         return held
+
+
+async def _forget_who(url: str, tenant: str, subject: str) -> None:
+    """Who the subject is elsewhere is forgotten, and what they are signed in with ends at once."""
+    from esplanade.storage.identity import Revocation
+    from esplanade.storage.postgres_identity import PostgresIdentity
+    from gateway.signing_keys import KEEP_S
+
+    store, now_ms = await PostgresIdentity.open(url, connections=1), time.time_ns() // 1_000_000
+    try:
+        await store.unlink(tenant, int(subject))
+        await store.revoke(Revocation(tenant, "subject", subject, now_ms, now_ms + round(KEEP_S * 1000)))
+    finally:
+        await store.close()
 
 
 async def _note(url: str, tenant: str, what: str, subject: str) -> None:

@@ -10,12 +10,16 @@ subject's key is itself sealed ("wrapped") by the master key, bound to tenant an
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from esplanade.core.errors import Fault, InvalidInput
 
@@ -151,3 +155,37 @@ class Keyring:
                 f"the key of subject {subject} of {tenant} was wrapped by another master key; set ESPLANADE_MASTER_KEY to the one that was used"
             ) from error
         return SubjectSeal(tenant, subject, key, self._random)
+
+
+class Vault:
+    """Seals what belongs to the deployment rather than to a person (signing seeds, second factors), and makes keyed digests of what must be found without being kept.
+
+    Both under keys derived from the master key (HKDF, RFC 5869), so that neither shares one with subjects' keys. What is sealed is bound to its `place`.
+    """
+
+    def __init__(self, master: bytes, random: Random) -> None:
+        if len(master) != KEY_BYTES:
+            raise InvalidInput(f"master key of {len(master)} bytes: must have {KEY_BYTES} (64 hexadecimal digits in ESPLANADE_MASTER_KEY)")
+        self._gcm = AESGCM(_derived(master, b"esplanade vault 1"))
+        self._pepper = _derived(master, b"esplanade digests 1")
+        self.random = random
+
+    def seal(self, place: str, data: bytes) -> bytes:
+        nonce = self.random(NONCE_BYTES)
+        return nonce + self._gcm.encrypt(nonce, data, place.encode())
+
+    def open(self, place: str, sealed: bytes) -> bytes:
+        """Raises Fault where it was sealed by another master key, or for another place."""
+        try:
+            return self._gcm.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], place.encode())
+        except (InvalidTag, ValueError) as error:
+            raise Fault(f"{place} was sealed by another master key; set ESPLANADE_MASTER_KEY to the one that was used") from error
+
+    def digest(self, *parts: str) -> bytes:
+        """32 bytes that say nothing about the parts to who lacks the master key: a phone number can be guessed from a plain hash."""
+        text = b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in parts)
+        return hmac.digest(self._pepper, text, hashlib.sha256)
+
+
+def _derived(master: bytes, purpose: bytes) -> bytes:
+    return HKDF(SHA256(), KEY_BYTES, None, purpose).derive(master)

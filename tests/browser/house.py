@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
@@ -21,16 +22,26 @@ from actors.shard import Shard
 from actors.system import Key
 from esplanade.core.clock import RealClock
 from esplanade.core.ids import PARTITIONS, Address
+from esplanade.storage.identity import Operator
 from esplanade.storage.memory import MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore
+from esplanade.storage.memory_identity import MemoryIdentity
+from esplanade.storage.sealing import Vault
 from gateway.api import ApiServer, ApiSettings, build_api, serve_api
 from gateway.auth import Signer, Verifier
 from gateway.client import Client
+from gateway.credentials import Credentials
+from gateway.metrics import GatewayMetrics
 from gateway.server import GatewayServer, GatewaySettings
+from gateway.sign_in import OperatorDesk
+from gateway.token_routes import Doors
+from gateway.tokens import TokenDesk
 from spatial.columns import PositionColumns
 from spatial.offers import Offer
 from spatial.venue import Venue
+from tests.gateway.identity_stage import CHEAP
 
 TENANT = "demo"
+PASSWORD = "correct horse battery staple"
 ROOT = Path(__file__).parents[2]
 CONSOLE = ROOT / "console" / "dist"
 FIRST_CROWD_SUBJECT = 1_000_000
@@ -175,13 +186,24 @@ class House:
         self._back_port = await self._back.start()
         settings = ApiSettings(ws_url=f"ws://127.0.0.1:{self._port}/v1/ws", local_sign_in=True, public_venues=True, console=CONSOLE)
         app = build_api(
-            catalogue=self._catalogue, broker=MemoryBroker(self._hub), signer=self._signer, clock=clock, settings=settings, checks={}
+            catalogue=self._catalogue, broker=MemoryBroker(self._hub), signer=self._signer, clock=clock, settings=settings, checks={}, doors=await self._doors(clock),
         )  # fmt: skip
         self._api: ApiServer = await serve_api(app)
         self.base_url = f"http://127.0.0.1:{self._api.port}"
         token = self._signer.issue(9, TENANT, "feed", "crowd", 3600, clock.unix_ms() / 1000)
         self._feed = await Client.connect(f"ws://127.0.0.1:{self._back_port}/v1/ws", client="crowd-1", token=token, venue=self.venue.id)
         self._tasks.append(asyncio.create_task(self._walk()))
+
+    async def _doors(self, clock: RealClock) -> Doors:
+        """Sign-in, with an operator `ann` whose password is PASSWORD."""
+        store, vault = MemoryIdentity(), Vault(bytes(range(32)), os.urandom)
+        await store.add_operator(Operator(TENANT, "ann", 6, "operator", CHEAP.hash(PASSWORD), clock.unix_ms()))
+        credentials = Credentials(Verifier(self._signer.public_key), clock, GatewayMetrics(), store=store, catalogue=self._catalogue, vault=vault)
+        tokens = TokenDesk(
+            store=store, catalogue=self._catalogue, issuer=self._signer, credentials=credentials, clock=clock, random=os.urandom, audit=None
+        )  # fmt: skip
+        desk = OperatorDesk(store=store, vault=vault, clock=clock, audit=None, hasher=CHEAP)
+        return Doors(store=store, credentials=credentials, tokens=tokens, keys=None, codes=None, operators=desk, clock=clock, random=os.urandom)
 
     def _new_gateway(self, process: str) -> GatewayServer:
         settings = GatewaySettings(process=process, drain_spread_s=0.0, close_timeout_s=0.5)

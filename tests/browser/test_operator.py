@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.browser.house import PASSWORD
+
 pytestmark = [pytest.mark.services]
 VIEW = "#/operator/demo/parkside"
 
@@ -141,9 +143,34 @@ def test_a_shoppers_token_gets_the_designed_refusal(open_page: Callable[..., Any
     page.goto(f"{base_url}/{VIEW}")
     page.get_by_role("heading", name="This view is for operators.").wait_for()
     page.get_by_label("Token").fill(house.operator_token())
-    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Sign in with a token").click()
     wait_for_people(page)
     assert house.operator_token() not in page.url
+
+
+def test_an_operator_signs_in_with_a_password_and_goes_on_by_refreshing(open_page: Callable[..., Any], house: Any, base_url: str) -> None:
+    page = open_page("", expected=("403", "401"))
+    page.evaluate("token => sessionStorage.setItem('esplanade.operator.demo.token', token)", house.operator_token("shopper"))
+    page.goto(f"{base_url}/{VIEW}")
+    page.get_by_role("button", name="Sign in with name and password").click()
+    page.get_by_label("Name").fill("ann")
+    page.get_by_label("Password").fill("a wrong password")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("alert").wait_for()
+    assert page.get_by_label("Tenant").input_value() == "demo"
+    page.get_by_label("Name").fill("ann")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    wait_for_people(page)
+    assert "code=" not in page.url
+    assert VIEW.partition("?")[0] in page.url
+    held = "() => sessionStorage.getItem('esplanade.operator.demo.refresh')"
+    first = page.evaluate(held)
+    page.evaluate("sessionStorage.setItem('esplanade.operator.demo.token', 'a.b.c')")  # as one that has run out
+    page.reload()
+    wait_for_people(page)
+    assert first.startswith("esr_")
+    assert page.evaluate(held) not in (None, first)
 
 
 def test_an_unknown_venue_is_a_designed_state(open_page: Callable[..., Any]) -> None:

@@ -10,10 +10,13 @@ from esplanade.core.clock import RealClock
 from esplanade.storage.audit import AuditLog
 from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
+from esplanade.storage.identity import IdentityStore
 from esplanade.storage.journal import Journal
 from esplanade.storage.memory import MemoryAudit, MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore, MemorySubjectKeys
+from esplanade.storage.memory_identity import IdentityShelf, MemoryIdentity
 from esplanade.storage.postgres import PostgresCatalogue, PostgresJournal
 from esplanade.storage.postgres_audit import PostgresAudit
+from esplanade.storage.postgres_identity import PostgresIdentity
 from esplanade.storage.postgres_keys import PostgresSubjectKeys
 from esplanade.storage.redis import RedisBroker
 from esplanade.storage.sealing import SubjectKeys
@@ -74,6 +77,23 @@ async def subject_keys(request: pytest.FixtureRequest) -> AsyncIterator[SubjectK
     keys = await PostgresSubjectKeys.open(request.getfixturevalue("postgres_url"))
     yield keys
     await keys.close()
+
+
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.services)])
+async def identities(request: pytest.FixtureRequest) -> AsyncIterator[tuple[IdentityStore, IdentityStore]]:
+    """Two processes on one store, with a tenant `demo`."""
+    if request.param == "memory":
+        shelf = IdentityShelf({"demo", "other"})
+        yield MemoryIdentity(shelf), MemoryIdentity(shelf)
+        return
+    url = request.getfixturevalue("postgres_url")
+    catalogue = await PostgresCatalogue.open(url)
+    await catalogue.add_tenant("demo", "Demo")
+    await catalogue.add_tenant("other", "Other")
+    stores = await PostgresIdentity.open(url), await PostgresIdentity.open(url)
+    yield stores
+    for held in (catalogue, *stores):
+        await held.close()
 
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.services)])

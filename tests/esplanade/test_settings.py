@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,6 +65,22 @@ def test_an_unknown_variable_is_an_error_and_not_silently_ignored(monkeypatch: p
 def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="nowhere"):
         load_settings(config=tmp_path / "nowhere.toml")
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"tls_certificate": "chain.pem"}, "tls_key"),
+        ({"default_plan": "large"}, "large"),
+        ({"tenant_plans": {"demo": "large"}, "plans": {"small": {"requests_per_s": 5}}}, "large"),
+        ({"plans": {"small": {"requests_per_s": 0}}}, "requests_per_s"),
+        ({"issuers": [{"issuer": "https://id.example", "audience": "a", "colour": "red"}]}, "colour"),
+    ],
+)
+def test_what_does_not_belong_together_is_said(settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(InvalidInput, match=named) as refused:
+        load_settings(**settings, master_key="ab" * 32)
+    assert "abab" not in str(refused.value)
 
 
 def test_every_setting_is_documented() -> None:

@@ -1,6 +1,7 @@
 /** A wire for a view: the token's and the place's storage, the socket's address, and the connection's state as a signal. */
 import { signal } from "@preact/signals";
 import { consoleInfo, localToken, memory } from "../http";
+import { refreshed } from "../signin";
 import type { Place } from "./frames";
 import { RequestError, Wire, type WireState } from "./wire";
 
@@ -29,6 +30,8 @@ export async function openSession(role: "operator" | "shopper", tenant: string, 
     if (refused) memory.set(tokenKey, undefined);
     const known = memory.get(tokenKey);
     if (known !== undefined) return known;
+    const next = role === "operator" ? await refreshed(tenant) : undefined;
+    if (next !== undefined) return next;
     if (role === "shopper") return undefined; // comes as a guest; the welcome brings a token
     if (!info.local_sign_in) throw new RequestError("unauthenticated", "an operator signs in with a token", false);
     const fresh = await localToken("operator", tenant);

@@ -7,6 +7,7 @@ import type { RequestError } from "../client/wire";
 import { count, rate } from "../format";
 import { MapView } from "../map/MapView";
 import type { MapScene, OfferMark } from "../map/scene";
+import { startSignIn } from "../signin";
 import { s } from "../strings";
 import { Connection, Notice, SignIn, ThemeButton } from "../ui/parts";
 import { formatView, type View } from "../url";
@@ -129,6 +130,7 @@ export function OperatorView({ view, index, onView }: Props) {
       <main class="centre">
         <SignIn
           onBack={formatView({ screen: "start" })}
+          onPassword={() => void startSignIn(view.tenant)}
           onToken={(token) => {
             session?.useToken(token);
             setFailure(undefined);

@@ -87,7 +87,17 @@ export function Connection({ state, lastHeard, onRetry }: { state: WireState; la
   );
 }
 
-export function SignIn({ onToken, onBack, denied }: { onToken: (token: string) => void; onBack: string; denied?: string | undefined }) {
+export function SignIn({
+  onToken,
+  onPassword,
+  onBack,
+  denied,
+}: {
+  onToken: (token: string) => void;
+  onPassword: () => void;
+  onBack: string;
+  denied?: string | undefined;
+}) {
   const [text, setText] = useState("");
   return (
     <form
@@ -99,13 +109,18 @@ export function SignIn({ onToken, onBack, denied }: { onToken: (token: string) =
     >
       <h1>{s.states.denied}</h1>
       <p>{denied ?? s.states.deniedNext}</p>
+      <div class="row">
+        <button type="button" class="primary" onClick={onPassword}>
+          {s.states.signInPassword}
+        </button>
+      </div>
       <label>
         {s.states.token}
         <input type="password" autocomplete="off" value={text} onInput={(e) => setText(e.currentTarget.value)} />
       </label>
       <p class="quiet">{s.states.signInNext}</p>
       <div class="row">
-        <button type="submit" class="primary" disabled={!text.trim()}>
+        <button type="submit" disabled={!text.trim()}>
           {s.states.signIn}
         </button>
         <a class="button" href={onBack}>
