@@ -176,6 +176,8 @@ class Dispatch:
                 self._request(peer, frame.seq, self._zone(peer, frame), started)
             case f.GetClock():
                 self._request(peer, frame.seq, self._clock_of(peer, frame), started)
+            case f.GetMembers():
+                self._request(peer, frame.seq, self._hub.presence.answer(peer, frame), started)
             case f.CreateOffer() | f.EndOffer():
                 self._request(peer, frame.seq, self._noted(peer, frame, self._change_offer(peer, frame)), started)
             case f.SetBays():
@@ -459,6 +461,8 @@ class Dispatch:
                 return f.SceneDelta(seq=seq, ops=delta.ops, whole=delta.whole)
             case f.SceneApply():  # an operation sent again changes nothing: it needs no key
                 edits = await self._ask(peer, address, command, m.SceneEdits)
+                if edits.applied + edits.known:  # made under its own name, or refused
+                    self._hub.presence.edited(peer, f"venue/{frame.venue}/scene/{frame.scene}")
                 return f.SceneApplied(seq=seq, applied=edits.applied, known=edits.known)
             case f.RemoveAnchors() | f.CarryAnchors():
                 await self._ask(peer, address, command, m.Done)

@@ -84,6 +84,7 @@ NEEDS: Final[Mapping[type, frozenset[Permission]]] = {
     f.Subscribe: _SESSION,  # and what its topic needs
     f.Unsubscribe: _SESSION,
     f.Saw: _SESSION,
+    f.GetMembers: _SESSION,  # of a topic that it reads; who, is told to staff and a scene's editors (`gateway.presence`)
     f.GetOffers: frozenset({"venue.read"}),
     f.FindStores: frozenset({"venue.read"}),
     f.Search: frozenset({"venue.read"}),

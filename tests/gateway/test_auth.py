@@ -153,6 +153,7 @@ MATRIX = {  # frame -> roles that may; written out, so that a change of the tabl
     "grant": "operator",
     "subscribe": "guest shopper feed operator engineer",
     "saw": "guest shopper feed operator engineer",
+    "get_members": "guest shopper feed operator engineer",
     "renew": "guest shopper feed operator engineer",
     "unsubscribe": "guest shopper feed operator engineer",
     "get_offers": "guest shopper feed operator engineer",
