@@ -39,8 +39,9 @@ from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_audit import PostgresAudit
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.postgres_keys import PostgresSubjectKeys
+from esplanade.storage.postgres_webhooks import PostgresWebhooks
 from esplanade.storage.redis import RedisBroker
-from esplanade.storage.sealing import Keyring, SubjectKeys
+from esplanade.storage.sealing import Keyring, SecretBox, SubjectKeys
 
 _log = logging.getLogger("esplanade.processes")
 
@@ -73,6 +74,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     outbox_keep_s: float = 86_400.0
     master_key: bytes | None = None
     public_venues: bool = False
+    webhooks_to_private_addresses: bool = False
 
     @property
     def ws_url(self) -> str:
@@ -90,7 +92,11 @@ async def signing_seed(catalogue: PostgresCatalogue) -> bytes:
 
 async def open_keyring(keys: SubjectKeys, catalogue: Catalogue, master_key: bytes | None) -> Keyring:
     """Seals of what is personal, under the given master key, else under the deployment's own, which lies in its database beside what it protects."""
-    return Keyring(keys, master_key if master_key is not None else await catalogue.secret(MASTER_KEY, os.urandom(32)), os.urandom)
+    return Keyring(keys, await master_key_of(catalogue, master_key), os.urandom)
+
+
+async def master_key_of(catalogue: Catalogue, given: bytes | None) -> bytes:
+    return given if given is not None else await catalogue.secret(MASTER_KEY, os.urandom(32))
 
 
 class FollowingSystem(System, Protocol):
@@ -263,11 +269,11 @@ class ApiProcess:
     def __init__(self, config: ServiceConfig, system: FollowingSystem) -> None:
         self._config = config
         self._system = system
-        self._closers: list[PostgresJournal | PostgresCatalogue | PostgresAudit | RedisBroker] = []
+        self._closers: list[PostgresJournal | PostgresCatalogue | PostgresAudit | PostgresWebhooks | RedisBroker] = []
 
     async def start(self) -> int:
         """Listen; returns the port."""
-        from gateway.api import ApiSettings, build_api, serve_api
+        from gateway.api import ApiSettings, PartnerKit, build_api, serve_api
         from gateway.audit_trail import AuditTrail
         from gateway.auth import Signer
         from gateway.metrics import GatewayMetrics
@@ -277,7 +283,8 @@ class ApiProcess:
         broker = await RedisBroker.open(config.redis_url)
         journal = await PostgresJournal.open(config.postgres_url, connections=1)
         audit = await PostgresAudit.open(config.postgres_url)
-        self._closers = [broker, catalogue, journal, audit]
+        webhooks = await PostgresWebhooks.open(config.postgres_url)
+        self._closers = [broker, catalogue, journal, audit, webhooks]
         metrics = GatewayMetrics()
         self._audit = AuditTrail(audit, RealClock(), metrics, run=os.urandom(8))
         self._audit.start()
@@ -322,7 +329,15 @@ class ApiProcess:
             own_metrics=metrics,
             system=self._system,
             journal=journal,
+            partners=PartnerKit(
+                webhooks,
+                SecretBox(await master_key_of(catalogue, config.master_key), os.urandom),
+                os.urandom,
+                private=config.webhooks_to_private_addresses,
+            ),
         )
+        self._background = app.state.background
+        await self._background.start()
         with taking_port("API", "ESPLANADE_API_PORT", config.host, config.api_port):
             self._server = await serve_api(app, config.host, config.api_port)
         _settle_collector(GC_YOUNG_DOOR)
@@ -331,6 +346,7 @@ class ApiProcess:
     async def stop(self) -> None:
         await self._housekeeper.stop()
         await self._server.stop()
+        await self._background.stop()
         await self._audit.stop()
         await self._system.stop()
         for held in self._closers:

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
         None,
         description="Whether every tenant's venues may be listed and read without a token; by default only when everything is embedded and on loopback.",
     )
+    webhooks_to_private_addresses: bool = Field(
+        False, description="Whether webhooks may go to private addresses, this machine's among them, and without TLS: for trying things out."
+    )
     allowed_origins: tuple[str, ...] = Field((), description="Origins of pages that may open a WebSocket, beside the API's own address.")
     max_connections: Annotated[int, Field(ge=1, le=20_000)] = Field(9_500, description="WebSocket connections a gateway admits.")
     console_dir: Path | None = Field(None, description="Built console to serve; by default console/dist beside the source.")

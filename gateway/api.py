@@ -36,14 +36,20 @@ from esplanade.core.errors import EsplanadeError, Forbidden, LimitExceeded, NotF
 from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.journal import Journal
+from esplanade.storage.sealing import Random, SecretBox
+from esplanade.storage.webhooks import WebhookStore
 from gateway.audit_trail import AuditTrail
 from gateway.auth import Identity, Signer, Verifier
 from gateway.dispatch import Dispatch
 from gateway.hub import Hub
 from gateway.metrics import METRICS_PREFIX, GatewayMetrics, Scrape, Snapshot
+from gateway.openapi import complete
+from gateway.outward import Outward
+from gateway.partner_routes import Partners, partner_routes
 from gateway.permissions import ROLES, Resource, permits
 from gateway.rest import Desk, Refusal, routes
 from gateway.venues import VenueCache
+from gateway.webhooks import WebhookCourier
 
 Check = Callable[[], Awaitable[str | None]]
 """None when ready, else what is not ready and why."""
@@ -75,6 +81,16 @@ class ApiSettings:
     allowed_hosts: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class PartnerKit:
+    """private: webhooks may go to private addresses, and without TLS. random: the source of secrets and ids."""
+
+    store: WebhookStore
+    box: SecretBox
+    random: Random
+    private: bool = False
+
+
 class LocalToken(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -95,11 +111,13 @@ def build_api(
     own_metrics: GatewayMetrics | None = None,
     system: System | None = None,
     journal: Journal | None = None,
+    partners: PartnerKit | None = None,
 ) -> FastAPI:
     """The application. `checks`: by the name that /readyz says (postgres, redis, shards, gateways). `profile`: `System.profile`, for /metrics.
 
     `audit`: tokens issued and refused, and what operators do, are noted there; it counts in `own_metrics`, told at /metrics as process `api`.
-    `system` and `journal`, together: REST for what frames can do (`gateway.rest`); without them there is none.
+    `system` and `journal`, together: REST for what frames can do (`gateway.rest`); without them there is none. `partners`: webhooks too.
+    `app.state.background` (`Background`) is what works beside the requests: start it in the loop that serves, stop it when that ends.
     """
     app = FastAPI(title="Esplanade", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     documents = _Documents(catalogue)
@@ -256,12 +274,23 @@ def build_api(
     if system is not None and journal is not None:
         counted = own_metrics or GatewayMetrics()
         known = VenueCache(catalogue, clock)
-        hub = Hub(
-            system=system, journal=journal, broker=broker, clock=clock, metrics=counted
-        )  # never started: no connection is here, ticks are asked of the system
+        hub = Hub(system=system, journal=journal, broker=broker, clock=clock, metrics=counted, name="api")
         dispatch = Dispatch(system=system, venues=known, hub=hub, journal=journal, clock=clock, metrics=counted, tee=None, audit=audit)
         desk = Desk(dispatch=dispatch, clock=clock, verify=lambda token: verifier.verify(token, clock.unix_ms() / 1000))
         app.include_router(routes(desk))
+        courier: WebhookCourier | None = None
+        outward: Outward | None = None
+        if partners is not None:
+            outward = Outward(private=partners.private)
+            courier = WebhookCourier(store=partners.store, journal=journal, outward=outward, box=partners.box, clock=clock, metrics=counted)
+            kit = Partners(
+                desk=desk, store=partners.store, courier=courier, outward=outward, journal=journal, box=partners.box, clock=clock, metrics=counted,
+                random=partners.random, audit=audit,
+            )  # fmt: skip
+            app.include_router(partner_routes(kit))
+        app.state.background = Background(hub, courier, outward)
+
+    complete(app)
 
     @app.get("/{path:path}", include_in_schema=False)
     async def files(path: str) -> Response:
@@ -279,6 +308,27 @@ def build_api(
         return FileResponse(file, headers={"Cache-Control": cache})
 
     return app
+
+
+class Background:
+    """What works beside the requests: publications for event streams, deliveries to partners."""
+
+    def __init__(self, hub: Hub, courier: WebhookCourier | None, outward: Outward | None) -> None:
+        self._hub = hub
+        self._courier = courier
+        self._outward = outward
+
+    async def start(self) -> None:
+        await self._hub.start()
+        if self._courier is not None:
+            self._courier.start()
+
+    async def stop(self) -> None:
+        if self._courier is not None:
+            await self._courier.stop()
+        await self._hub.stop()
+        if self._outward is not None:
+            await self._outward.close()
 
 
 def gateways_check(broker: Broker, expected: int) -> Check:

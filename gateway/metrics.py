@@ -39,6 +39,9 @@ CounterName = Literal[
     "esplanade_gateway_stale_reads_total",
     "esplanade_gateway_audit_lines_total",
     "esplanade_gateway_audit_lost_total",
+    "esplanade_gateway_webhook_attempts_total",
+    "esplanade_gateway_webhooks_in_total",
+    "esplanade_gateway_event_streams_total",
 ]
 GaugeName = Literal[
     "esplanade_gateway_connections",
@@ -88,6 +91,9 @@ HELP: Final[dict[CounterName | GaugeName | HistogramName | ScrapeName, str]] = {
     "esplanade_gateway_stale_reads_total": "reads whose caller allows staleness, by answer (held: without a turn; asked: by a new one)",
     "esplanade_gateway_audit_lines_total": "lines of the audit trail made durable",
     "esplanade_gateway_audit_lost_total": "acts that got no line in the audit trail, by reason (full, rate, stopped)",
+    "esplanade_gateway_webhook_attempts_total": "deliveries of webhooks, by outcome (delivered, failed, dead, lost, replayed)",
+    "esplanade_gateway_webhooks_in_total": "webhooks from partners, by outcome (done, or the code of the refusal)",
+    "esplanade_gateway_event_streams_total": "event streams ended, by reason (client, slow, expired, stopped)",
     "esplanade_gateway_connections": "connections open now",
     "esplanade_gateway_subscriptions": "topic subscriptions of clients now",
     "esplanade_gateway_requests_in_flight": "requests taken and not yet answered",
@@ -124,6 +130,9 @@ LABEL: Final[dict[str, str]] = {
     "esplanade_shard_turn_seconds": "kind",
     "esplanade_shard_hot_requests": "rank",
     "esplanade_gateway_audit_lost_total": "reason",
+    "esplanade_gateway_webhook_attempts_total": "outcome",
+    "esplanade_gateway_webhooks_in_total": "outcome",
+    "esplanade_gateway_event_streams_total": "reason",
 }
 HOT_RANKS: Final = 10
 SHARD_HISTOGRAMS: Final[dict[ScrapeName, str]] = {

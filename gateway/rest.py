@@ -23,7 +23,7 @@ from gateway import frames as f
 from gateway.auth import Identity
 from gateway.dispatch import Dispatch, Rest
 from gateway.limits import LIMITS, TokenBucket
-from gateway.permissions import permits
+from gateway.permissions import Resource, permits
 from gateway.session import Session
 from spatial.offers import Offer
 
@@ -85,9 +85,17 @@ class Desk:
         self._take(identity)
         if tenant not in (None, identity.tenant):
             raise NotFound(f"{request.url.path}: there is nothing of this name")
+        return self._caller(identity, request.client.host if request.client is not None else "", "rest")
+
+    def known(self, identity: Identity, origin: str, *, client: str) -> Caller:
+        """A caller who has proved otherwise than by a token who they are. Raises LimitExceeded."""
+        self._take(identity)
+        return self._caller(identity, origin, client)
+
+    def _caller(self, identity: Identity, origin: str, client: str) -> Caller:
         session = Session("rest", "json", self._clock.monotonic_s())
-        session.client = "rest"
-        return Caller(identity, request.client.host if request.client is not None else "", session)
+        session.client = client
+        return Caller(identity, origin, session)
 
     def _take(self, identity: Identity) -> None:
         key, now, limits = (identity.tenant, identity.subject), self._clock.monotonic_s(), LIMITS[identity.role]
@@ -101,11 +109,11 @@ class Desk:
             raise LimitExceeded(f"more than {limits.frames_per_s:g} requests a second: send again later")
 
     @staticmethod
-    def check(caller: Caller, kind: type[Rest]) -> None:
-        """Raises Forbidden where the caller's role may not send such a frame."""
-        if not permits(caller.identity.role, kind):
-            tag = kind.__struct_config__.tag
-            raise Forbidden(f"{tag} is not for role {caller.identity.role!r}: sign in with a role that may (docs/permissions.md)")
+    def check(caller: Caller, what: type[Rest] | Resource) -> None:
+        """Raises Forbidden where the caller's role may not send such a frame, or have such a resource."""
+        if not permits(caller.identity.role, what):
+            said = what if isinstance(what, str) else what.__struct_config__.tag
+            raise Forbidden(f"{said} is not for role {caller.identity.role!r}: sign in with a role that may (docs/permissions.md)")
 
     async def ask(self, caller: Caller, frame: Rest) -> Any:
         """The answer to a frame, as plain data without `op` and `seq`. Raises Forbidden; the refusal's code as `Refusal`."""

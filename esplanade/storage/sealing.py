@@ -109,6 +109,29 @@ class SubjectSeal:
         return padded[: padded.rindex(b"\x80")]
 
 
+class SecretBox:
+    """Seals secrets of the deployment itself, such as those that webhooks are signed with, under the master key; each bound to the `place` where it is kept."""
+
+    def __init__(self, master: bytes, random: Random) -> None:
+        if len(master) != KEY_BYTES:
+            raise InvalidInput(f"master key of {len(master)} bytes: must have {KEY_BYTES} (64 hexadecimal digits in ESPLANADE_MASTER_KEY)")
+        self._gcm = AESGCM(master)
+        self._random = random
+
+    def seal(self, place: str, secret: bytes) -> bytes:
+        nonce = self._random(NONCE_BYTES)
+        return nonce + self._gcm.encrypt(nonce, secret, f"secret/{place}".encode())
+
+    def open(self, place: str, sealed: bytes) -> bytes:
+        """Raises Fault for what was sealed elsewhere, or by another master key."""
+        try:
+            return self._gcm.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], f"secret/{place}".encode())
+        except (InvalidTag, ValueError) as error:
+            raise Fault(
+                f"the secret of {place} was sealed by another master key; set ESPLANADE_MASTER_KEY to the one that was used, or rotate it"
+            ) from error
+
+
 class Keyring:
     """The seals of subjects, as far as this process has needed them. `master`: 32 bytes, the same in every process of a deployment."""
 
