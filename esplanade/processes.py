@@ -345,8 +345,8 @@ class ApiProcess:
 
     async def stop(self) -> None:
         await self._housekeeper.stop()
+        await self._background.stop()  # event streams end, so that the server has nobody to wait for
         await self._server.stop()
-        await self._background.stop()
         await self._audit.stop()
         await self._system.stop()
         for held in self._closers:

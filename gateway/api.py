@@ -48,6 +48,7 @@ from gateway.outward import Outward
 from gateway.partner_routes import Partners, partner_routes
 from gateway.permissions import ROLES, Resource, permits
 from gateway.rest import Desk, Refusal, routes
+from gateway.streams import Streams, stream_routes
 from gateway.venues import VenueCache
 from gateway.webhooks import WebhookCourier
 
@@ -278,6 +279,8 @@ def build_api(
         dispatch = Dispatch(system=system, venues=known, hub=hub, journal=journal, clock=clock, metrics=counted, tee=None, audit=audit)
         desk = Desk(dispatch=dispatch, clock=clock, verify=lambda token: verifier.verify(token, clock.unix_ms() / 1000))
         app.include_router(routes(desk))
+        streams = Streams(desk=desk, hub=hub, venues=known, clock=clock, metrics=counted)
+        app.include_router(stream_routes(streams, desk))
         courier: WebhookCourier | None = None
         outward: Outward | None = None
         if partners is not None:
@@ -288,7 +291,7 @@ def build_api(
                 random=partners.random, audit=audit,
             )  # fmt: skip
             app.include_router(partner_routes(kit))
-        app.state.background = Background(hub, courier, outward)
+        app.state.background = Background(hub, streams, courier, outward)
 
     complete(app)
 
@@ -313,8 +316,9 @@ def build_api(
 class Background:
     """What works beside the requests: publications for event streams, deliveries to partners."""
 
-    def __init__(self, hub: Hub, courier: WebhookCourier | None, outward: Outward | None) -> None:
+    def __init__(self, hub: Hub, streams: Streams, courier: WebhookCourier | None, outward: Outward | None) -> None:
         self._hub = hub
+        self._streams = streams
         self._courier = courier
         self._outward = outward
 
@@ -324,6 +328,7 @@ class Background:
             self._courier.start()
 
     async def stop(self) -> None:
+        await self._streams.stop()
         if self._courier is not None:
             await self._courier.stop()
         await self._hub.stop()

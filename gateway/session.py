@@ -208,7 +208,7 @@ class Session:
         if isinstance(frame, f.Subscribe):
             try:
                 topic = TopicName.parse(frame.topic)
-                _check_subscription(frame, topic)
+                check_subscription(frame, topic)
             except EsplanadeError as error:
                 return [self._error("invalid", str(error), seq)]
         if not permits(self.identity.role, type(frame), None if topic is None else topic.kind):
@@ -388,7 +388,7 @@ class Session:
         return Send(f.Error(code=code, message=message, retryable=retryable, seq=seq))
 
 
-def _check_subscription(frame: f.Subscribe, topic: TopicName) -> None:
+def check_subscription(frame: f.Subscribe, topic: TopicName) -> None:
     """Raises InvalidInput where the topic has no views, or nothing to resume."""
     if frame.view is not None:
         if topic.kind != "dots":
