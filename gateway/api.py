@@ -41,6 +41,7 @@ from esplanade.storage.webhooks import WebhookStore
 from gateway.audit_trail import AuditTrail
 from gateway.auth import Identity, Signer, Verifier
 from gateway.dispatch import Dispatch
+from gateway.graph import graph_routes
 from gateway.hub import Hub
 from gateway.metrics import METRICS_PREFIX, GatewayMetrics, Scrape, Snapshot
 from gateway.openapi import complete
@@ -113,11 +114,13 @@ def build_api(
     system: System | None = None,
     journal: Journal | None = None,
     partners: PartnerKit | None = None,
+    scenarios: Callable[[], Sequence[dict[str, Any]]] = list,
 ) -> FastAPI:
     """The application. `checks`: by the name that /readyz says (postgres, redis, shards, gateways). `profile`: `System.profile`, for /metrics.
 
     `audit`: tokens issued and refused, and what operators do, are noted there; it counts in `own_metrics`, told at /metrics as process `api`.
-    `system` and `journal`, together: REST for what frames can do (`gateway.rest`); without them there is none. `partners`: webhooks too.
+    `system` and `journal`, together: REST for what frames can do (`gateway.rest`); without them there is none. `partners`: webhooks too. `scenarios`: name, title
+    and venue of those that can be run.
     `app.state.background` (`Background`) is what works beside the requests: start it in the loop that serves, stop it when that ends.
     """
     app = FastAPI(title="Esplanade", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
@@ -272,6 +275,9 @@ def build_api(
         if wanted.tenant not in await catalogue.tenants():
             raise NotFound(f"tenant {wanted.tenant!r}: there is none of this id")
 
+    async def venue_ids(tenant: str) -> list[str]:
+        return [entry.venue for entry in await catalogue.venues(tenant)]
+
     if system is not None and journal is not None:
         counted = own_metrics or GatewayMetrics()
         known = VenueCache(catalogue, clock)
@@ -281,6 +287,7 @@ def build_api(
         app.include_router(routes(desk))
         streams = Streams(desk=desk, hub=hub, venues=known, clock=clock, metrics=counted)
         app.include_router(stream_routes(streams, desk))
+        app.include_router(graph_routes(desk=desk, venues=known, list_venues=venue_ids, scenarios=scenarios))
         courier: WebhookCourier | None = None
         outward: Outward | None = None
         if partners is not None:

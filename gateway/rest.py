@@ -177,11 +177,10 @@ def routes(desk: Desk) -> APIRouter:
     @router.get("/wallet/statement", tags=["wallets"])
     async def statement(request: Request, currency: str, limit: Limit = PAGE, after: str | None = None, subject: int | None = None) -> Response:
         """Movements, oldest first, a page at a time; `next` is the `after` of the page that follows. `subject`: of another's wallet, for operators."""
-        place = None if after is None else _place(after)
+        place = None if after is None else place_of_statement(after)
         caller = desk.caller(request)
         page = await desk.ask(caller, frame_of(f.GetStatement, currency=currency, limit=limit, after=place, subject=subject))
-        held = page.pop("next", None)
-        return tagged(request, page | {"next": None if held is None else ".".join(str(held[part]) for part in f.StatementPlace.__struct_fields__)})
+        return tagged(request, page | {"next": told_place(page.get("next"))})
 
     @router.post("/payments", status_code=201, tags=["payments"])
     async def pay(request: Request, key: IdempotencyKey, order: Annotated[dict[str, Any], Body()]) -> Response:
@@ -226,7 +225,13 @@ def tagged(request: Request, body: Any) -> Response:
     return Response(text, media_type="application/json", headers=headers)
 
 
-def _place(after: str) -> f.StatementPlace:
+def told_place(held: dict[str, int] | None) -> str | None:
+    """Where a page of a statement ended, as one word."""
+    return None if held is None else ".".join(str(held[part]) for part in f.StatementPlace.__struct_fields__)
+
+
+def place_of_statement(after: str) -> f.StatementPlace:
+    """Raises InvalidInput."""
     parts = after.split(".")
     names = f.StatementPlace.__struct_fields__
     if len(parts) != len(names) or not all(part.lstrip("-").isdigit() and len(part) < 20 for part in parts):
