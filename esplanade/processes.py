@@ -15,7 +15,7 @@ import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -25,6 +25,7 @@ from actors.partition_log import BEHAVIOURS, Behaviours
 from actors.positions import HostSettings
 from actors.saga import TransferCourier
 from actors.shard import Shard, ShardSettings
+from actors.subject_export import held_about
 from actors.system import System
 from actors.warm_up import warm_up
 from esplanade.core import tracing
@@ -38,10 +39,13 @@ from esplanade.storage.journal import Journal
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_audit import PostgresAudit
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
-from esplanade.storage.postgres_keys import PostgresSubjectKeys
+from esplanade.storage.postgres_keys import PostgresSubjectKeys, forget_destroyed_keys
 from esplanade.storage.postgres_webhooks import PostgresWebhooks
 from esplanade.storage.redis import RedisBroker
 from esplanade.storage.sealing import Keyring, SecretBox, SubjectKeys
+
+if TYPE_CHECKING:
+    from gateway.api import Background
 
 _log = logging.getLogger("esplanade.processes")
 
@@ -269,7 +273,7 @@ class ApiProcess:
     def __init__(self, config: ServiceConfig, system: FollowingSystem) -> None:
         self._config = config
         self._system = system
-        self._closers: list[PostgresJournal | PostgresCatalogue | PostgresAudit | PostgresWebhooks | RedisBroker] = []
+        self._closers: list[PostgresJournal | PostgresCatalogue | PostgresAudit | PostgresWebhooks | PostgresSubjectKeys | RedisBroker] = []
 
     async def start(self) -> int:
         """Listen; returns the port."""
@@ -277,14 +281,16 @@ class ApiProcess:
         from gateway.audit_trail import AuditTrail
         from gateway.auth import Signer
         from gateway.metrics import GatewayMetrics
+        from gateway.rest_users import SubjectKit
 
         config = self._config
         catalogue = await PostgresCatalogue.open(config.postgres_url)
         broker = await RedisBroker.open(config.redis_url)
-        journal = await PostgresJournal.open(config.postgres_url, connections=1)
+        journal = await PostgresJournal.open(config.postgres_url, connections=3)  # an export reads whole logs: others must not wait for it
         audit = await PostgresAudit.open(config.postgres_url)
         webhooks = await PostgresWebhooks.open(config.postgres_url)
-        self._closers = [broker, catalogue, journal, audit, webhooks]
+        keys = await PostgresSubjectKeys.open(config.postgres_url)
+        self._closers = [broker, catalogue, journal, audit, webhooks, keys]
         metrics = GatewayMetrics()
         self._audit = AuditTrail(audit, RealClock(), metrics, run=os.urandom(8))
         self._audit.start()
@@ -311,6 +317,17 @@ class ApiProcess:
             del reader
             return None
 
+        keyring = await open_keyring(keys, catalogue, config.master_key)
+
+        async def export(tenant: str, subject: int) -> dict[str, Any]:
+            held = await held_about(journal, catalogue, keyring, tenant, subject)
+            return held | {"erased": await keys.erased(tenant, str(subject))}
+
+        async def erase(tenant: str, subject: int) -> bool:
+            held = await keys.erase(tenant, str(subject))
+            await asyncio.to_thread(forget_destroyed_keys, config.postgres_url)
+            return held
+
         app = build_api(
             catalogue=catalogue,
             broker=broker,
@@ -335,8 +352,10 @@ class ApiProcess:
                 os.urandom,
                 private=config.webhooks_to_private_addresses,
             ),
+            scenarios=rehearsals,
+            subjects=SubjectKit(export, erase),
         )
-        self._background = app.state.background
+        self._background: Background = app.state.background
         await self._background.start()
         with taking_port("API", "ESPLANADE_API_PORT", config.host, config.api_port):
             self._server = await serve_api(app, config.host, config.api_port)
@@ -351,6 +370,14 @@ class ApiProcess:
         await self._system.stop()
         for held in self._closers:
             await held.close()
+
+
+def rehearsals() -> list[dict[str, str]]:
+    """The library's scenarios, as the API tells them."""
+    from scenarios.spec import find_scenario, library, load_scenario
+
+    held = [load_scenario(find_scenario(name)) for name in library()]
+    return [{"name": one.name, "title": one.title, "venue": one.venue or ""} for one in held]
 
 
 def _settle_collector(young: int) -> None:

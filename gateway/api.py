@@ -48,7 +48,8 @@ from gateway.openapi import complete
 from gateway.outward import Outward
 from gateway.partner_routes import Partners, partner_routes
 from gateway.permissions import ROLES, Resource, permits
-from gateway.rest import Desk, Refusal, routes
+from gateway.rest import Desk, Refusal, routes, tagged
+from gateway.rest_users import SubjectKit, user_routes
 from gateway.streams import Streams, stream_routes
 from gateway.venues import VenueCache
 from gateway.webhooks import WebhookCourier
@@ -115,6 +116,7 @@ def build_api(
     journal: Journal | None = None,
     partners: PartnerKit | None = None,
     scenarios: Callable[[], Sequence[dict[str, Any]]] = list,
+    subjects: SubjectKit | None = None,
 ) -> FastAPI:
     """The application. `checks`: by the name that /readyz says (postgres, redis, shards, gateways). `profile`: `System.profile`, for /metrics.
 
@@ -285,8 +287,16 @@ def build_api(
         dispatch = Dispatch(system=system, venues=known, hub=hub, journal=journal, clock=clock, metrics=counted, tee=None, audit=audit)
         desk = Desk(dispatch=dispatch, clock=clock, verify=lambda token: verifier.verify(token, clock.unix_ms() / 1000))
         app.include_router(routes(desk))
+        app.include_router(user_routes(desk, subjects, audit))
         streams = Streams(desk=desk, hub=hub, venues=known, clock=clock, metrics=counted)
         app.include_router(stream_routes(streams, desk))
+
+        @app.get("/v1/scenarios", tags=["scenarios"])
+        async def listed(request: Request) -> Response:
+            """Rehearsals that this service has, for `esplanade run`."""
+            desk.check(desk.caller(request), "GET /v1/scenarios")
+            return tagged(request, {"scenarios": list(scenarios())})
+
         app.include_router(graph_routes(desk=desk, venues=known, list_venues=venue_ids, scenarios=scenarios))
         courier: WebhookCourier | None = None
         outward: Outward | None = None

@@ -17,6 +17,7 @@ from fastapi import APIRouter, Body, Header, Query, Request
 from fastapi.responses import Response
 
 from actors.messages import Currency, Money
+from ar.anchors import MAX_RADIUS_M
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import EsplanadeError, Forbidden, InvalidInput, LimitExceeded, NotFound, Unauthenticated
 from gateway import frames as f
@@ -169,6 +170,37 @@ def routes(desk: Desk) -> APIRouter:
         """Who is in a unit or zone, and who was."""
         return tagged(request, await desk.ask(desk.caller(request, tenant), frame_of(f.GetZone, venue=venue, zone=zone)))
 
+    @router.get("/venues/{tenant}/{venue}/anchors", tags=["anchors"])
+    async def anchors(
+        request: Request,
+        tenant: str,
+        venue: str,
+        level: Annotated[int, Query(ge=0, le=254)],
+        x: float,
+        y: float,
+        radius_m: Annotated[float, Query(gt=0, le=MAX_RADIUS_M)] = 20.0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+        tag: Annotated[list[str] | None, Query(max_length=16)] = None,
+    ) -> Response:
+        """Anchors near a point of a level that the caller may see, nearest first."""
+        wanted = frame_of(f.AnchorsNear, venue=venue, level=level, x=x, y=y, radius_m=radius_m, k=limit, tags=tuple(tag or ()))
+        return tagged(request, await desk.ask(desk.caller(request, tenant), wanted))
+
+    @router.get("/venues/{tenant}/{venue}/anchors/{anchor}", tags=["anchors"])
+    async def anchor(request: Request, tenant: str, venue: str, anchor: str) -> Response:
+        """One anchor, by its id of 32 hexadecimal digits."""
+        caller = desk.caller(request, tenant)
+        held = (await desk.ask(caller, frame_of(f.ResolveAnchors, venue=venue, ids=_anchor_id(anchor))))["anchors"]
+        if not held:
+            raise NotFound(f"anchor {anchor}: none here that you may see")
+        return tagged(request, held[0])
+
+    @router.delete("/venues/{tenant}/{venue}/anchors/{anchor}", status_code=204, tags=["anchors"])
+    async def remove_anchor(request: Request, tenant: str, venue: str, anchor: str) -> Response:
+        """Remove an anchor of one's own, or, for operators, any; one that is gone stays so."""
+        await desk.ask(desk.caller(request, tenant), frame_of(f.RemoveAnchors, venue=venue, ids=_anchor_id(anchor)))
+        return Response(status_code=204)
+
     @router.get("/wallet", tags=["wallets"])
     async def wallet(request: Request) -> Response:
         """The caller's own: what can be spent, and what is held beside it, by currency, in minor units."""
@@ -223,6 +255,17 @@ def tagged(request: Request, body: Any) -> Response:
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return Response(text, media_type="application/json", headers=headers)
+
+
+def _anchor_id(text: str) -> bytes:
+    """Raises InvalidInput."""
+    try:
+        held = bytes.fromhex(text)
+    except ValueError:
+        held = b""
+    if len(held) != 16 or len(text) != 32:
+        raise InvalidInput(f"anchor {text[:60]!r}: must be 32 hexadecimal digits")
+    return held
 
 
 def told_place(held: dict[str, int] | None) -> str | None:
