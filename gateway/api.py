@@ -173,6 +173,7 @@ def build_api(
 
     @app.get("/metrics")
     async def metrics() -> Response:
+        """For Prometheus: docs/metrics.md."""
         snapshots: list[Snapshot] = []
         for key in await broker.keys(METRICS_PREFIX):
             value = await broker.get(key)
@@ -230,6 +231,7 @@ def build_api(
 
     @app.get("/v1/venues")
     async def venues(request: Request) -> list[dict[str, str]]:
+        """The venues that the request may read: tenant, id, name, kind."""
         return await _lines(catalogue, await readable_venues(request, "GET /v1/venues"))
 
     @app.get("/v1/venues/{tenant}/{venue}")

@@ -24,6 +24,7 @@ from gateway import frames as f
 from gateway.auth import Identity
 from gateway.dispatch import Dispatch, Rest
 from gateway.limits import LIMITS, TokenBucket
+from gateway.openapi import says, wants
 from gateway.permissions import Resource, permits
 from gateway.session import Session
 from spatial.offers import Offer
@@ -48,6 +49,13 @@ class PaymentOrder(msgspec.Struct, forbid_unknown_fields=True):
     unit: f.Id
     amount: Money
     currency: Currency
+
+
+class PaymentMade(msgspec.Struct):
+    """`key`: what the payment is called in statements, base64; `balance`: what the wallet can spend after it."""
+
+    key: str
+    balance: int
 
 
 class Refusal(EsplanadeError):
@@ -148,7 +156,7 @@ def routes(desk: Desk) -> APIRouter:
         page = rows[:limit]
         return tagged(request, {"offers": page, "next": page[-1]["id"] if len(rows) > limit else None})
 
-    @router.post("/venues/{tenant}/{venue}/offers", status_code=201, tags=["offers"])
+    @router.post("/venues/{tenant}/{venue}/offers", status_code=201, tags=["offers"], openapi_extra=wants(Offer), responses=says(Offer, status=201))
     async def create_offer(request: Request, tenant: str, venue: str, key: IdempotencyKey, offer: Annotated[dict[str, Any], Body()]) -> Response:
         """An offer, as the frame `create_offer` has it; it holds from the next tick."""
         caller = desk.caller(request, tenant)
@@ -214,7 +222,7 @@ def routes(desk: Desk) -> APIRouter:
         page = await desk.ask(caller, frame_of(f.GetStatement, currency=currency, limit=limit, after=place, subject=subject))
         return tagged(request, page | {"next": told_place(page.get("next"))})
 
-    @router.post("/payments", status_code=201, tags=["payments"])
+    @router.post("/payments", status_code=201, tags=["payments"], openapi_extra=wants(PaymentOrder), responses=says(PaymentMade, status=201))
     async def pay(request: Request, key: IdempotencyKey, order: Annotated[dict[str, Any], Body()]) -> Response:
         """Pay `amount` minor units of `currency` at the till of `unit` of `venue` from the caller's wallet."""
         caller, wanted = desk.caller(request), converted(order, PaymentOrder)
