@@ -128,7 +128,7 @@ class Presence:
             await asyncio.sleep(ROLL_S)  # what other gateways answer
         self._say(asked)
         self._tell(asked)  # to those who watch already: from here on all know the same
-        if frame.watch and peer.session.state != "closed":
+        if frame.watch and peer.session.state != "closed" and frame.topic in peer.session.topics:  # it may have left meanwhile
             asked.watchers[peer] = False
         else:
             asked.watchers.pop(peer, None)
