@@ -9,15 +9,16 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Awaitable
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 
 from actors.messages import BayChange, Currency, GateCount
 from esplanade.core.clock import SystemClock
-from esplanade.core.errors import EsplanadeError, InvalidInput, NotFound, Unauthenticated
+from esplanade.core.errors import Conflict, EsplanadeError, InvalidInput, NotFound, Unauthenticated
 from esplanade.core.ids import check_name
 from esplanade.storage.journal import Journal
 from esplanade.storage.sealing import Random, SecretBox
@@ -30,7 +31,7 @@ from gateway.filters import Test, Where
 from gateway.metrics import GatewayMetrics
 from gateway.openapi import body_of, raw_body, says, wants
 from gateway.outward import Outward
-from gateway.rest import Caller, Desk, Limit, Refusal, answer, frame_of, tagged
+from gateway.rest import Caller, Desk, Limit, Refusal, answer, frame_of, key_of, tagged
 from gateway.webhooks import (
     FORMER_S,
     SECRET_BYTES,
@@ -45,14 +46,23 @@ from gateway.webhooks import (
     topic_of,
 )
 
-ID_BYTES: Final = 9
+ID_BYTES: Final = 12
 PROVIDER: Final = 2**29 + 1
 """Subject of partners that tell: a feed of ours, as far as dispatch knows."""
 
 Type = Literal["offer.changed", "parking.changed", "anchors.changed"]
 assert set(TYPES) == set(Type.__args__)  # type: ignore[attr-defined]
 
+R = TypeVar("R")
 Letters = Annotated[str, Query(max_length=300, description="`next` of the page before.")]
+
+
+Once = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key", min_length=1, max_length=128, description="The same for every retry: what it made is told again, secret and all."
+    ),
+]
 
 
 class WebhookWish(msgspec.Struct, forbid_unknown_fields=True):
@@ -200,8 +210,10 @@ class Partners:
         self.desk.check(caller, "/v1/webhooks")
         return caller
 
-    def new_id(self, prefix: str) -> str:
-        return f"{prefix}_{self.random(ID_BYTES).hex()}"
+    def new_id(self, prefix: str, caller: Caller, key: str | None) -> str:
+        """Of what is made now; the same for a caller who says, by the key, that it is the same."""
+        drawn = self.random(ID_BYTES) if key is None else key_of(caller, prefix, key)[:ID_BYTES]
+        return f"{prefix}_{drawn.hex()}"
 
     def note(self, caller: Caller, what: str, target: str) -> None:
         if self.audit is not None:
@@ -221,7 +233,7 @@ def _webhooks(partners: Partners) -> APIRouter:
     store, clock = partners.store, partners.clock
 
     @router.post("/webhooks", status_code=201, openapi_extra=wants(WebhookWish), responses=says(WebhookIs, status=201))
-    async def subscribe(request: Request) -> Response:
+    async def subscribe(request: Request, key: Once = None) -> Response:
         """Tell an address of ours what happens in a venue. The secret in the answer signs every message (Standard Webhooks); keep it, it is not told again."""
         caller = partners.caller(request)
         wish = await body_of(request, WebhookWish)
@@ -231,12 +243,19 @@ def _webhooks(partners: Partners) -> APIRouter:
             check_webhook_where(wish.where, wish.types)
         await partners.outward.check(wish.url)
         secret = new_secret(partners.random)
-        webhook_id = partners.new_id("wh")
+        webhook_id = partners.new_id("wh", caller, key)
         made = Webhook(
             tenant=tenant, id=webhook_id, url=wish.url, venue=wish.venue, types=tuple(dict.fromkeys(wish.types)),
             where="" if wish.where is None else msgspec.json.encode(wish.where).decode(),
             secret=partners.box.seal(place_of_secret(tenant, webhook_id), secret), created_unix_ms=clock.unix_ms(),
         )  # fmt: skip
+        held = None if key is None else await _if_there(store.webhook(tenant, webhook_id))
+        if held is not None:
+            if (held.url, held.venue, held.types, held.where) != (made.url, made.venue, made.types, made.where):
+                raise Conflict(f"Idempotency-Key {key!r}: webhook {webhook_id} was made with it, of other parameters; take another key")
+            return answer(
+                _told(held, partners.box.open(place_of_secret(tenant, webhook_id), held.secret)), 201, {"Location": f"/v1/webhooks/{webhook_id}"}
+            )
         topics = [topic_of(kind, wish.venue) for kind in made.types]
         places = await asyncio.gather(*(partners.journal.place(tenant, topic) for topic in topics))
         await store.add(made, dict(zip(topics, places, strict=True)))
@@ -332,13 +351,20 @@ def _sources(partners: Partners) -> APIRouter:
     store, clock = partners.store, partners.clock
 
     @router.post("/sources", status_code=201, openapi_extra=wants(SourceWish), responses=says(SourceIs, status=201))
-    async def admit(request: Request) -> Response:
+    async def admit(request: Request, key: Once = None) -> Response:
         """Let a partner tell us. The secret in the answer is theirs to sign with; it is not told again."""
         caller = partners.caller(request)
         wish = await body_of(request, SourceWish)
         tenant = caller.identity.tenant
         await partners.desk.tick(caller, wish.venue)
-        secret, source = new_secret(partners.random), partners.new_id("src")
+        secret, source = new_secret(partners.random), partners.new_id("src", caller, key)
+        held = None if key is None else await _if_there(store.source(tenant, source))
+        if held is not None:
+            if (held.kind, held.venue) != (wish.kind, wish.venue):
+                raise Conflict(f"Idempotency-Key {key!r}: source {source} was made with it, of other parameters; take another key")
+            return answer(
+                _source_told(held, partners.box.open(_place_of_source(tenant, source), held.secret)), 201, {"Location": f"/v1/sources/{source}"}
+            )
         sealed = partners.box.seal(_place_of_source(tenant, source), secret)
         made = Source(tenant=tenant, id=source, kind=wish.kind, venue=wish.venue, secret=sealed, created_unix_ms=clock.unix_ms())
         await store.add_source(made)
@@ -422,6 +448,13 @@ async def _take(partners: Partners, request: Request, tenant: str, source_id: st
             return await partners.desk.ask(caller, frame_of(f.SetBays, venue=source.venue, bays=body.bays, key=key))
         case Gates():
             return await partners.desk.ask(caller, frame_of(f.CountGates, venue=source.venue, counts=body.counts, key=key))
+
+
+async def _if_there(asked: Awaitable[R]) -> R | None:
+    try:
+        return await asked
+    except NotFound:
+        return None
 
 
 def _place_of_source(tenant: str, source: str) -> str:

@@ -106,6 +106,19 @@ async def test_a_partner_subscribes_is_told_looks_it_up_and_leaves(house: House)
     assert (await house.ask("GET", f"/v1/webhooks/{webhook}")).status_code == 404
 
 
+async def test_what_is_asked_for_twice_under_one_key_is_made_once(house: House) -> None:
+    """A key of one's own; `House.ask` sends `k` unless told otherwise."""
+    wish = {"url": "http://127.0.0.1:9999/", "venue": VENUE, "types": ["offer.changed"]}
+    made = [(await house.ask("POST", "/v1/webhooks", key=key, body=wish)).json() for key in ("a", "a", "b")]
+    assert made[0] == made[1]
+    assert made[0]["id"] != made[2]["id"]
+    other = await house.ask("POST", "/v1/webhooks", key="a", body=wish | {"types": ["parking.changed"]})
+    assert (other.status_code, other.json()["code"]) == (409, "conflict")
+    sources = [(await house.ask("POST", "/v1/sources", key="a", body={"kind": "sensors", "venue": VENUE})).json() for _ in range(2)]
+    assert sources[0] == sources[1]
+    assert (await house.ask("POST", "/v1/sources", key="a", body={"kind": "payments", "venue": VENUE})).status_code == 409
+
+
 EVERY = [
     ("POST", "/v1/webhooks", {"url": "http://127.0.0.1:9999/", "venue": VENUE, "types": ["offer.changed"]}),
     ("GET", "/v1/webhooks", None),
