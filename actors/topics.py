@@ -15,6 +15,7 @@ venue/<venue>/dots/<level>  ephemeral  Dots, at the rate asked for by `System.wa
 venue/<venue>/density/<level>  ephemeral  Density, likewise
 venue/<venue>/zone/<zone>   ephemeral  ZoneCounts, likewise, of a zone (drawn or of the document) or unit
 payments                    ephemeral  PaymentStats, 1 Hz and shard
+members                     ephemeral  Roll and RollCall, between gateways: who reads a topic (`gateway.presence`)
 """
 
 from __future__ import annotations
@@ -159,6 +160,27 @@ class Presence(_Body, frozen=True, kw_only=True, tag="presence"):
     pose: bytes
 
 
+class RollCall(_Body, frozen=True, kw_only=True, tag="roll_call"):
+    """`gateway` wants to know who reads `topic`, wherever they are connected."""
+
+    gateway: str
+    topic: str
+
+
+class RollMember(msgspec.Struct, frozen=True, array_like=True):
+    client: str
+    role: str
+
+
+class Roll(_Body, frozen=True, kw_only=True, tag="roll"):
+    """Who reads `topic` at `gateway`: how many, and the first of them."""
+
+    gateway: str
+    topic: str
+    count: int
+    members: tuple[RollMember, ...]
+
+
 Body = (
     PushBatch
     | OfferChanged
@@ -173,6 +195,8 @@ Body = (
     | AnchorsChanged
     | SceneChanged
     | Presence
+    | RollCall
+    | Roll
 )
 
 

@@ -119,6 +119,7 @@ class Cluster:
             api_port=settings.api_port or free_port(settings.host),
             local_sign_in=at_home if settings.local_sign_in is None else settings.local_sign_in,
             public_venues=at_home if settings.public_venues is None else settings.public_venues,
+            webhooks_to_private_addresses=settings.webhooks_to_private_addresses,
             allowed_origins=settings.allowed_origins,
             console=str(console) if (console / "index.html").is_file() else None,
             max_connections=settings.max_connections,

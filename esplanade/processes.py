@@ -26,6 +26,7 @@ from actors.positions import HostSettings
 from actors.process_memory import ProcessMemory
 from actors.saga import TransferCourier
 from actors.shard import Shard, ShardSettings
+from actors.subject_export import held_about
 from actors.system import System
 from actors.warm_up import warm_up
 from esplanade.core import tracing
@@ -40,13 +41,15 @@ from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_audit import PostgresAudit
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.postgres_identity import PostgresIdentity
-from esplanade.storage.postgres_keys import PostgresSubjectKeys
+from esplanade.storage.postgres_keys import PostgresSubjectKeys, forget_destroyed_keys
+from esplanade.storage.postgres_webhooks import PostgresWebhooks
 from esplanade.storage.quota import RedisQuota
 from esplanade.storage.redis import RedisBroker
 from esplanade.storage.sealing import Keyring, SubjectKeys, Vault
 
 if TYPE_CHECKING:
     from gateway.admission import TenantMeters
+    from gateway.api import Background
     from gateway.credentials import Credentials
     from gateway.metrics import GatewayMetrics
     from gateway.signing_keys import SigningKeys
@@ -93,6 +96,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     per_address_min: int = 1_000
     tls: tuple[str, str] | None = None
     """Files of certificate chain and key."""
+    webhooks_to_private_addresses: bool = False
 
     @property
     def ws_url(self) -> str:
@@ -369,13 +373,16 @@ class ApiProcess:
     def __init__(self, config: ServiceConfig, system: FollowingSystem) -> None:
         self._config = config
         self._system = system
-        self._closers: list[PostgresJournal | PostgresCatalogue | PostgresAudit | RedisBroker | Identities] = []
+        self._closers: list[
+            PostgresJournal | PostgresCatalogue | PostgresAudit | PostgresWebhooks | PostgresSubjectKeys | RedisBroker | Identities
+        ] = []
 
     async def start(self) -> int:
         """Listen; returns the port."""
-        from gateway.api import ApiSettings, build_api, serve_api
+        from gateway.api import ApiSettings, PartnerKit, build_api, serve_api
         from gateway.audit_trail import AuditTrail
         from gateway.metrics import GatewayMetrics
+        from gateway.rest_users import SubjectKit
         from gateway.sign_in import CodeDesk, OperatorDesk, SimulatedProvider
         from gateway.token_routes import Doors
         from gateway.tokens import TokenDesk
@@ -383,11 +390,13 @@ class ApiProcess:
         config = self._config
         catalogue = await PostgresCatalogue.open(config.postgres_url)
         broker = await RedisBroker.open(config.redis_url)
-        journal = await PostgresJournal.open(config.postgres_url, connections=1)
+        journal = await PostgresJournal.open(config.postgres_url, connections=3)  # an export reads whole logs: others must not wait for it
         audit = await PostgresAudit.open(config.postgres_url)
+        webhooks = await PostgresWebhooks.open(config.postgres_url)
+        keys = await PostgresSubjectKeys.open(config.postgres_url)
         metrics = GatewayMetrics()
         self._identities = identities = await Identities.open(config, catalogue, metrics)
-        self._closers = [broker, identities, catalogue, journal, audit]
+        self._closers = [broker, identities, catalogue, journal, audit, webhooks, keys]
         self._audit = AuditTrail(audit, RealClock(), metrics, run=os.urandom(8))
         self._audit.start()
         self._housekeeper = Housekeeper(journal, outbox_keep_s=config.outbox_keep_s, also=self._keep_identities)
@@ -444,6 +453,17 @@ class ApiProcess:
             random=os.urandom,
             guests=config.guests,
         )
+        keyring = await open_keyring(keys, catalogue, config.master_key)
+
+        async def export(tenant: str, subject: int) -> dict[str, Any]:
+            held = await held_about(journal, catalogue, keyring, tenant, subject)
+            return held | {"erased": await keys.erased(tenant, str(subject))}
+
+        async def erase(tenant: str, subject: int) -> bool:
+            held = await keys.erase(tenant, str(subject))
+            await asyncio.to_thread(forget_destroyed_keys, config.postgres_url)
+            return held
+
         app = build_api(
             catalogue=catalogue,
             broker=broker,
@@ -465,7 +485,17 @@ class ApiProcess:
             journal=journal,
             doors=doors,
             meters=identities.meters,
+            partners=PartnerKit(
+                webhooks,
+                identities.vault,
+                os.urandom,
+                private=config.webhooks_to_private_addresses,
+            ),
+            scenarios=rehearsals,
+            subjects=SubjectKit(export, erase),
         )
+        self._background: Background = app.state.background
+        await self._background.start()
         with taking_port("API", "ESPLANADE_API_PORT", config.host, config.api_port):
             self._server = await serve_api(app, config.host, config.api_port, identities.certificate)
         settle_collector(GC_YOUNG_DOOR)
@@ -481,6 +511,7 @@ class ApiProcess:
 
     async def stop(self) -> None:
         await self._housekeeper.stop()
+        await self._background.stop()  # event streams end, so that the server has nobody to wait for
         await self._server.stop()
         if self._codes is not None:
             await self._codes.stop()
@@ -492,6 +523,14 @@ class ApiProcess:
         await self._system.stop()
         for held in self._closers:
             await held.close()
+
+
+def rehearsals() -> list[dict[str, str]]:
+    """The library's scenarios, as the API tells them."""
+    from scenarios.spec import find_scenario, library, load_scenario
+
+    held = [load_scenario(find_scenario(name)) for name in library()]
+    return [{"name": one.name, "title": one.title, "venue": one.venue or ""} for one in held]
 
 
 def settle_collector(young: int) -> None:

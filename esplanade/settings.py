@@ -98,6 +98,9 @@ class Settings(BaseSettings):
         None,
         description="Whether every tenant's venues may be listed and read without a token; by default only when everything is embedded and on loopback.",
     )
+    webhooks_to_private_addresses: bool = Field(
+        False, description="Whether webhooks may go to private addresses, this machine's among them, and without TLS: for trying things out."
+    )
     allowed_origins: tuple[str, ...] = Field((), description="Origins of pages that may open a WebSocket, beside the API's own address.")
     issuers: tuple[IssuerSettings, ...] = Field((), description="OpenID Connect issuers whose tokens are believed, beside our own.")
     code_provider: Literal["off", "simulator"] = Field(

@@ -37,18 +37,27 @@ from esplanade.storage.audit import NO_TENANT
 from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.journal import Journal
+from esplanade.storage.sealing import Random, Vault
+from esplanade.storage.webhooks import WebhookStore
 from gateway.admission import PER_ADDRESS_MIN, AddressMeter, TenantMeters
 from gateway.audit_trail import AuditTrail
 from gateway.auth import Identity, Issuer, Signer, Verifier
 from gateway.credentials import Credentials
 from gateway.dispatch import Dispatch
+from gateway.graph import graph_routes
 from gateway.hub import Hub
 from gateway.metrics import METRICS_PREFIX, GatewayMetrics, Scrape, Snapshot
+from gateway.openapi import complete
+from gateway.outward import Outward
+from gateway.partner_routes import Partners, partner_routes
 from gateway.permissions import ROLES, Resource, permits
-from gateway.rest import Desk, Refusal, routes
+from gateway.rest import Desk, Refusal, routes, tagged
+from gateway.rest_users import SubjectKit, user_routes
+from gateway.streams import Streams, stream_routes
 from gateway.tls import Certificate
 from gateway.token_routes import Doors, token_routes
 from gateway.venues import VenueCache
+from gateway.webhooks import WebhookCourier
 
 Check = Callable[[], Awaitable[str | None]]
 """None when ready, else what is not ready and why."""
@@ -60,7 +69,7 @@ LOCAL_SUBJECT: Final = 2**29
 """Subject of the local operator; shoppers get fresh ones from the catalogue."""
 MAX_CACHED_DOCUMENTS: Final = 32
 GUARDED: Final = ("/v1/", "/.well-known/")
-"""Where strangers are counted: not the console's files, nor what says that we live."""
+"""Where strangers are counts: not the console's files, nor what says that we live."""
 LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 STATUS: Final[dict[str, int]] = {
     "invalid": 422, "not_found": 404, "forbidden": 403, "second_factor": 403, "unauthenticated": 401, "conflict": 409, "limit": 429, "unavailable": 503, "fenced": 503,
@@ -81,6 +90,16 @@ class ApiSettings:
     console_missing: str = "it was not built"
     allowed_hosts: tuple[str, ...] = ()
     per_address_min: int = PER_ADDRESS_MIN
+
+
+@dataclass(frozen=True, slots=True)
+class PartnerKit:
+    """private: webhooks may go to private addresses, and without TLS. random: the source of secrets and ids."""
+
+    store: WebhookStore
+    box: Vault
+    random: Random
+    private: bool = False
 
 
 class LocalToken(BaseModel):
@@ -105,12 +124,17 @@ def build_api(
     journal: Journal | None = None,
     doors: Doors | None = None,
     meters: TenantMeters | None = None,
+    partners: PartnerKit | None = None,
+    scenarios: Callable[[], Sequence[dict[str, Any]]] = list,
+    subjects: SubjectKit | None = None,
 ) -> FastAPI:
     """The application. `checks`: by the name that /readyz says (postgres, redis, shards, gateways). `profile`: `System.profile`, for /metrics.
 
     `audit`: tokens issued and refused, and what operators do, are noted there; it counts in `own_metrics`, told at /metrics as process `api`.
     `doors`: sign-in and tokens (`gateway.token_routes`), and credentials other than tokens of `signer`; without them there are these alone. `meters`: what tenants' plans allow.
-    `system` and `journal`, together: REST for what frames can do (`gateway.rest`); without them there is none.
+    `system` and `journal`, together: REST for what frames can do (`gateway.rest`); without them there is none. `partners`: webhooks too. `scenarios`: name, title
+    and venue of those that can be run.
+    `app.state.background` (`Background`) is what works beside the requests: start it in the loop that serves, stop it when that ends.
     """
     app = FastAPI(title="Esplanade", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     documents = _Documents(catalogue)
@@ -199,6 +223,7 @@ def build_api(
 
     @app.get("/metrics")
     async def metrics() -> Response:
+        """For Prometheus: docs/metrics.md."""
         snapshots: list[Snapshot] = []
         for key in await broker.keys(METRICS_PREFIX):
             value = await broker.get(key)
@@ -256,6 +281,7 @@ def build_api(
 
     @app.get("/v1/venues")
     async def venues(request: Request) -> list[dict[str, str]]:
+        """The venues that the request may read: tenant, id, name, kind."""
         return await _lines(catalogue, await readable_venues(request, "GET /v1/venues"))
 
     @app.get("/v1/venues/{tenant}/{venue}")
@@ -303,14 +329,39 @@ def build_api(
         if wanted.tenant not in await catalogue.tenants():
             raise NotFound(f"tenant {wanted.tenant!r}: there is none of this id")
 
+    async def venue_ids(tenant: str) -> list[str]:
+        return [entry.venue for entry in await catalogue.venues(tenant)]
+
     if system is not None and journal is not None:
         known = VenueCache(catalogue, clock)
-        hub = Hub(
-            system=system, journal=journal, broker=broker, clock=clock, metrics=counts
-        )  # never started: no connection is here, ticks are asked of the system
+        hub = Hub(system=system, journal=journal, broker=broker, clock=clock, metrics=counts, name="api")
         dispatch = Dispatch(system=system, venues=known, hub=hub, journal=journal, clock=clock, metrics=counts, tee=None, audit=audit)
         desk = Desk(dispatch=dispatch, clock=clock, verify=credentials.verify)
         app.include_router(routes(desk))
+        app.include_router(user_routes(desk, subjects, audit))
+        streams = Streams(desk=desk, hub=hub, venues=known, clock=clock, metrics=counts)
+        app.include_router(stream_routes(streams, desk))
+
+        @app.get("/v1/scenarios", tags=["scenarios"])
+        async def listed(request: Request) -> Response:
+            """Rehearsals that this service has, for `esplanade run`."""
+            desk.check(desk.caller(request), "GET /v1/scenarios")
+            return tagged(request, {"scenarios": list(scenarios())})
+
+        app.include_router(graph_routes(desk=desk, venues=known, list_venues=venue_ids, scenarios=scenarios))
+        courier: WebhookCourier | None = None
+        outward: Outward | None = None
+        if partners is not None:
+            outward = Outward(private=partners.private)
+            courier = WebhookCourier(store=partners.store, journal=journal, outward=outward, box=partners.box, clock=clock, metrics=counts)
+            kit = Partners(
+                desk=desk, store=partners.store, courier=courier, outward=outward, journal=journal, box=partners.box, clock=clock, metrics=counts,
+                random=partners.random, audit=audit,
+            )  # fmt: skip
+            app.include_router(partner_routes(kit))
+        app.state.background = Background(hub, streams, courier, outward)
+
+    complete(app)
 
     @app.get("/{path:path}", include_in_schema=False)
     async def files(path: str) -> Response:
@@ -328,6 +379,29 @@ def build_api(
         return FileResponse(file, headers={"Cache-Control": cache})
 
     return app
+
+
+class Background:
+    """What works beside the requests: publications for event streams, deliveries to partners."""
+
+    def __init__(self, hub: Hub, streams: Streams, courier: WebhookCourier | None, outward: Outward | None) -> None:
+        self._hub = hub
+        self._streams = streams
+        self._courier = courier
+        self._outward = outward
+
+    async def start(self) -> None:
+        await self._hub.start()
+        if self._courier is not None:
+            self._courier.start()
+
+    async def stop(self) -> None:
+        await self._streams.stop()
+        if self._courier is not None:
+            await self._courier.stop()
+        await self._hub.stop()
+        if self._outward is not None:
+            await self._outward.close()
 
 
 def gateways_check(broker: Broker, expected: int) -> Check:

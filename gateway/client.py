@@ -97,6 +97,7 @@ class Client:
         self._pending: dict[int, tuple[asyncio.Future[Frame], Frame]] = {}
         self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._topics: dict[str, Frame] = {}
+        self._watched: set[str] = set()
         self._places: dict[str, Frame] = {}
         self._events: deque[Frame] = deque()
         self._arrived = asyncio.Event()
@@ -307,10 +308,17 @@ class Client:
         return sent
 
     async def subscribe(
-        self, topic: str, *, rate_hz: float | None = None, view: Sequence[float] | None = None, bytes_per_s: int | None = None
-    ) -> Frame:  # fmt: skip
+        self,
+        topic: str,
+        *,
+        rate_hz: float | None = None,
+        view: Sequence[float] | None = None,
+        bytes_per_s: int | None = None,
+        where: Sequence[Mapping[str, Any]] | None = None,
+        policy: str | None = None,
+    ) -> Frame:
         """Subscribed again by itself after a reconnect, offers and parking from where they were: `{"op": "_not_resumed", "topic": ...}` comes as an event where that
-        cannot be had. `view`: (x0, y0, x1, y1) of a topic of dots, metres; again with another one to look elsewhere."""
+        cannot be had. `view`: (x0, y0, x1, y1) of a topic of dots, metres; again with another one to look elsewhere. `where`, `policy`: docs/protocol.md."""
         fields: Frame = {"topic": topic}
         if rate_hz is not None:
             fields["rate_hz"] = rate_hz
@@ -318,14 +326,26 @@ class Client:
             fields["view"] = dict(zip(("x0", "y0", "x1", "y1"), view, strict=True))
         if bytes_per_s is not None:
             fields["bytes_per_s"] = bytes_per_s
+        if where is not None:
+            fields["where"] = [dict(test) for test in where]
+        if policy is not None:
+            fields["policy"] = policy
         reply = await self.request("subscribe", **fields)
         self._topics[topic] = fields
         return reply
 
     async def unsubscribe(self, topic: str) -> None:
         self._topics.pop(topic, None)
+        self._watched.discard(topic)
         await self.request("unsubscribe", topic=topic)
         self._places.pop(topic, None)
+
+    async def members(self, topic: str, *, watch: bool = False) -> Frame:
+        """Who else reads a topic that is subscribed to: `count`, and `members` for those who may know. `watch`: `members_changed` comes as an event from then on,
+        after a reconnect too (ask again then for who is there)."""
+        reply = await self.request("get_members", topic=topic, watch=watch)
+        (self._watched.add if watch else self._watched.discard)(topic)
+        return reply
 
     async def saw(self, topic: str, number: int) -> None:
         """Say that frame `number` of a view is drawn: from then on no more than a few come before the next is."""
@@ -500,6 +520,7 @@ class Client:
                 {"op": "subscribe", "seq": self.next_seq(), **fields, **({"resume": self._places[topic]} if topic in self._places else {})}
                 for topic, fields in self._topics.items()
             ]
+            again += [{"op": "get_members", "seq": self.next_seq(), "topic": topic, "watch": True} for topic in self._watched]
             again += [frame for _, frame in self._pending.values()]
             await self.send_many(again)
             return ws

@@ -60,7 +60,10 @@ PUBLISHED_TIMES: Final = 4
 """Times that an edited document is put into the catalogue, while other edits overtake it."""
 
 R = TypeVar("R")
-Rest = f.GetOffers | f.GetZone | f.GetClock | f.GetBalance | f.GetBooks | f.GetStatement | f.Pay | f.CreateOffer | f.EndOffer
+Rest = (
+    f.GetOffers | f.GetZone | f.GetClock | f.GetBalance | f.GetBooks | f.GetStatement | f.Pay | f.CreateOffer | f.EndOffer
+    | f.Search | f.ResolveAnchors | f.AnchorsNear | f.RemoveAnchors | f.TopUps | f.SetBays | f.CountGates
+)  # fmt: skip
 """Frames that may come by HTTP (`gateway.rest`)."""
 
 
@@ -181,6 +184,8 @@ class Dispatch:
                 self._request(peer, frame.seq, self._zones(peer, frame), started)
             case f.GetClock():
                 self._request(peer, frame.seq, self._clock_of(peer, frame), started)
+            case f.GetMembers():
+                self._request(peer, frame.seq, self._hub.presence.answer(peer, frame), started)
             case f.CreateOffer() | f.EndOffer():
                 self._request(peer, frame.seq, self._noted(peer, frame, self._change_offer(peer, frame)), started)
             case f.SetBays():
@@ -189,8 +194,10 @@ class Dispatch:
                 self._request(peer, frame.seq, self._augmented(peer, frame), started)
             case f.GetAnchorGraph() | f.RefineAnchors():
                 self._request(peer, frame.seq, self._augmented(peer, frame), started)
-            case f.SceneSync() | f.SceneApply():
+            case f.SceneSync():
                 self._request(peer, frame.seq, self._augmented(peer, frame), started)
+            case f.SceneApply():
+                self._request(peer, frame.seq, self._edit_scene(peer, frame), started)
             case f.ScenePresence():
                 self._request(peer, frame.seq, self._present(peer, frame), started)
             case f.GetBooks():
@@ -248,6 +255,16 @@ class Dispatch:
                 return await self._pay(caller, frame)
             case f.CreateOffer() | f.EndOffer():
                 return await self._noted(caller, frame, self._change_offer(caller, frame))
+            case f.Search():
+                return await self._search(caller, frame)
+            case f.ResolveAnchors() | f.AnchorsNear() | f.RemoveAnchors():
+                return await self._augmented(caller, frame)
+            case f.TopUps():
+                return await self._noted(caller, frame, self._top_ups(caller, frame))
+            case f.SetBays():
+                return await self._noted(caller, frame, self._bays(caller, frame))
+            case f.CountGates():
+                return await self._noted(caller, frame, self._car_park(caller, frame))
             case _:
                 assert_never(frame)
 
@@ -465,7 +482,7 @@ class Dispatch:
         command = m.FindStores(level=frame.level, x_m=frame.x, y_m=frame.y, k=frame.k)
         return f.Stores(seq=frame.seq, stores=(await self._ask(peer, facts.address, command, m.Stores)).stores)
 
-    async def _search(self, peer: Peer, frame: f.Search) -> f.ServerFrame:
+    async def _search(self, peer: Caller, frame: f.Search) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         where = (frame.level, frame.x, frame.y)
         command = m.SearchStores(text=frame.text, k=frame.k)
@@ -501,7 +518,7 @@ class Dispatch:
 
     # --- anchors and scenes ---
 
-    async def _augmented(self, peer: Peer, frame: ArFrame) -> f.ServerFrame:
+    async def _augmented(self, peer: Caller, frame: ArFrame) -> f.ServerFrame:
         """Answer a frame about anchors or a scene of a venue that exists. Time is the gateway's: the shard reads no clock."""
         identity, seq = peer.identity, frame.seq
         await self._venues.get(identity.tenant, frame.venue)
@@ -525,6 +542,12 @@ class Dispatch:
                 return f.AnchorsAre(seq=seq, anchors=(await self._ask(peer, address, command, m.Anchors)).anchors)
             case _:
                 assert_never(frame)
+
+    async def _edit_scene(self, peer: Peer, frame: f.SceneApply) -> f.ServerFrame:
+        done = await self._augmented(peer, frame)
+        if isinstance(done, f.SceneApplied) and done.applied + done.known:  # made under its own name, or it would have been refused
+            self._hub.presence.edited(peer, f"venue/{frame.venue}/scene/{frame.scene}")
+        return done
 
     async def _present(self, peer: Peer, frame: f.ScenePresence) -> f.ServerFrame:
         """Say to all who look at the scene where this client looks from: to whoever reads the topic now, and nothing is kept."""
@@ -653,7 +676,7 @@ class Dispatch:
         await self._ask(peer, facts.address, command, m.Done, frame.seq, frame.key)
         return f.Done(seq=frame.seq)
 
-    async def _bays(self, peer: Peer, frame: f.SetBays) -> f.ServerFrame:
+    async def _bays(self, peer: Caller, frame: f.SetBays) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
         reply = await self._ask(peer, facts.address, m.SetBays(bays=frame.bays), m.Parking, frame.seq, frame.key)
         return f.Parking(seq=frame.seq, venue=frame.venue, total=reply.total, free=reply.free)
@@ -714,7 +737,7 @@ class Dispatch:
         if peer.identity.source != source:
             raise Forbidden(f"source {source!r}: this token speaks for {peer.identity.source!r}; get a token with this source")
 
-    async def _top_ups(self, peer: Peer, frame: f.TopUps) -> f.ServerFrame:
+    async def _top_ups(self, peer: Caller, frame: f.TopUps) -> f.ServerFrame:
         subject = _money_columns(frame.key, frame.subject, frame.amount)
 
         def command(rows: npt.NDArray[np.intp]) -> m.Command:
@@ -746,7 +769,7 @@ class Dispatch:
         return await self._settle(peer, frame.seq, subject, command)
 
     async def _settle(
-        self, peer: Peer, seq: int, subject: npt.NDArray[np.uint32], command: Callable[[npt.NDArray[np.intp]], m.Command]
+        self, peer: Caller, seq: int, subject: npt.NDArray[np.uint32], command: Callable[[npt.NDArray[np.intp]], m.Command]
     ) -> f.ServerFrame:
         """Split rows by ledger, ask all, and put the results back in order.
 

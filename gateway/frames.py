@@ -14,6 +14,11 @@ import msgspec
 
 from actors.messages import BayChange, Currency, GateCount, Key, LiveEdit, Money, Refined, Store
 from ar.anchors import MAX_RADIUS_M, Anchor, AnchorId, Held, Metres, Observed, Tags
+from gateway.filters import Where
+from gateway.presence_frames import GetMembers as GetMembers
+from gateway.presence_frames import Member as Member
+from gateway.presence_frames import Members as Members
+from gateway.presence_frames import MembersChanged as MembersChanged
 from spatial.drawn_zones import DrawnZone
 from spatial.measures import Band
 from spatial.offers import Offer
@@ -157,12 +162,16 @@ class View(msgspec.Struct, frozen=True):
     y1: Coordinate
 
 
+Policy = Literal["disconnect", "keep_latest", "drop_oldest"]
+
+
 class Subscribe(_Frame, frozen=True, kw_only=True, tag="subscribe"):
     """Topics: venue/<v>/dots/<level> (operators), venue/<v>/density/<level>, venue/<v>/stats, venue/<v>/offers, venue/<v>/parking, venue/<v>/clock,
     payments (operators). `rate_hz` bounds ephemeral topics (default 2, at most 10). A session's pushes come without subscribing.
 
     `view`: of dots, this rectangle only, as DotsView, in at most `bytes_per_s`; again with another view to look elsewhere.
     `resume`: of offers and parking, what came after this place is sent first, or Subscribed says `resumed: false`.
+    `where`: only publications that pass these tests (`gateway.filters`). `policy`: what becomes of those that a slow reader cannot take.
     """
 
     seq: Seq
@@ -171,6 +180,8 @@ class Subscribe(_Frame, frozen=True, kw_only=True, tag="subscribe"):
     view: View | None = None
     bytes_per_s: Annotated[int, msgspec.Meta(ge=500, le=100_000_000)] | None = None
     resume: Place | None = None
+    where: Where | None = None
+    policy: Policy | None = None
 
 
 class Unsubscribe(_Frame, frozen=True, kw_only=True, tag="unsubscribe"):
@@ -714,6 +725,7 @@ ClientFrame = (
     | Subscribe | Unsubscribe | Saw | Renew | GetOffers | FindStores | Search | GetRoute | GetIsochrone | GetAccess | SetAccess | DrawZone | EraseZone | GetZones | SetTraits | Explain
     | Measure | GetHeat | CountGates | CompareParking | Recount | EditVenue | UndoEdit | RedoEdit | GetEdits | GetZone | GetClock
     | HostAnchor | ResolveAnchors | AnchorsNear | ObserveAnchor | RemoveAnchors | CarryAnchors | GetAnchorGraph | RefineAnchors | SceneSync | SceneApply | ScenePresence
+    | GetMembers
     | CreateOffer | EndOffer | SetBays | GetBooks | OpenSource | CloseSource | Columns | Watermark | TopUps | Payments
 )  # fmt: skip
 
@@ -1241,6 +1253,13 @@ class PresenceIs(_Frame, frozen=True, kw_only=True, tag="presence_is"):
     present: tuple[Present, ...]
 
 
+class Skipped(_Frame, frozen=True, kw_only=True, tag="skipped"):
+    """`count` publications of a topic were left out, oldest first, because this reader could not take them."""
+
+    topic: str
+    count: int
+
+
 class Error(_Frame, frozen=True, kw_only=True, tag="error"):
     """`seq`: the request refused, if it was one. `retryable`: the same request, with the same key, may succeed later."""
 
@@ -1262,5 +1281,5 @@ class Bye(_Frame, frozen=True, kw_only=True, tag="bye"):
 ServerFrame = (
     Welcome | Pong | Taken | Done | WalkedIn | Stores | Route | NoRoute | Isochrone | Access | Explained | Measures | Heat | ParkingCompared | Edited | ZoneList | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
     | Balance | Statement | Till | Item | Bought | Books | Subscribed | Dots | DotsView | Density | Zone | Stats | PaymentStats | OfferState | Parking
-    | AnchorsAre | AnchorGraph | AnchorsChanged | SceneDelta | SceneApplied | SceneEdits | PresenceIs | Error | Bye
+    | AnchorsAre | AnchorGraph | AnchorsChanged | SceneDelta | SceneApplied | SceneEdits | PresenceIs | Members | MembersChanged | Skipped | Error | Bye
 )  # fmt: skip

@@ -12,7 +12,7 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +27,14 @@ from gateway import frames as f
 from gateway.auth import TopicName
 from gateway.channels import At, Channel, Channels
 from gateway.codec import Codec, Format
+from gateway.filters import Test, matches
 from gateway.interest import SubjectSet
 from gateway.metrics import GatewayMetrics
+from gateway.peer import Peer as Peer
 from gateway.permissions import holds
+from gateway.policies import Owed, key_of
+from gateway.presence import KINDS, MEMBERS, Presence
 from gateway.publications import Fanout, frame_of, push_columns, pushes_of
-from gateway.session import Action, Session
 from gateway.viewport import Picture, Viewport
 
 _log = logging.getLogger("esplanade.gateway.hub")
@@ -49,6 +52,8 @@ MAX_FEED_MEMORIES: Final = 64
 """Subject sets of feeds kept for their return."""
 SLACK_S: Final = 0.002
 """A state may go out so much before its reader's next turn."""
+LATE_S: Final = 0.05
+"""Between looks at whether slow readers of durable topics can take more."""
 SHARD_FORGOTTEN_S: Final = 10.0
 PRESENT_S: Final = 5.0
 """Who has not said for so long where they look from is not told as present."""
@@ -60,22 +65,6 @@ ROOM_KINDS: Final = ("pushes", "offers", "clock")
 """What a room reads for itself: pushes to deliver, offers that end, ticks and rewinds."""
 
 History = list[tuple[At, t.PushBatch]]
-
-
-class Peer(Protocol):
-    """A connection, as the hub sees it."""
-
-    session: Session
-
-    def perform(self, actions: list[Action]) -> None: ...
-
-    def write(self, encoded: bytes) -> None:
-        """Queue an encoded frame; never waits."""
-        ...
-
-    def backlog(self) -> int:
-        """Bytes queued and not yet sent."""
-        ...
 
 
 ToAll = Callable[[Collection[Peer], list[bytes], Codec], None]
@@ -101,23 +90,33 @@ class _Cohort:
 
 @dataclass(slots=True, eq=False)
 class _Reading:
-    """A client's subscription to a topic. `viewport`: what of it the client looks at; None: the whole."""
+    """A client's subscription to a topic. `viewport`: what of it the client looks at; None: the whole. `where`: what of it the client wants.
+
+    `owed`: of a durable topic, what waits for a slow reader; None: none waits, it is disconnected.
+    """
 
     peer: Peer
     interval_s: float
     due: float
     waiting: bool = False
     viewport: Viewport | None = None
+    where: tuple[Test, ...] | None = None
+    owed: Owed | None = None
+
+    @property
+    def chooses(self) -> bool:
+        return self.where is not None or self.owed is not None
 
 
 @dataclass(slots=True, eq=False)
 class _View:
-    """Clients' subscriptions to one channel. `fanout`: its newest state; `picture`: the same for who looks at a part, made when first one does.
+    """Clients' subscriptions to one channel. `choosers`: those who do not get the same bytes as all others, of a durable one. `fanout`: its newest state; `picture`: the same for who looks at a part, made when first one does.
     `shards`: the newest word of each, of the payments topic; `present`: of each client, of a scene's presence."""
 
     channel: Channel
     readings: dict[Peer, _Reading] = field(default_factory=dict)
     cohorts: dict[tuple[Format, bool], _Cohort] = field(default_factory=dict)
+    choosers: dict[Peer, _Reading] = field(default_factory=dict)
     fanout: Fanout | None = None
     picture: Picture | None = None
     shards: dict[str, tuple[float, t.PaymentStats]] = field(default_factory=dict)
@@ -160,11 +159,12 @@ class _Membership:
 
 
 class Hub:
-    """One a process."""
+    """One a process. `name`: the process's own among all gateways."""
 
     def __init__(
-        self, *, system: System, journal: Journal, broker: Broker, clock: SystemClock, metrics: GatewayMetrics, to_all: ToAll = one_by_one
-    ) -> None:
+        self, *, system: System, journal: Journal, broker: Broker, clock: SystemClock, metrics: GatewayMetrics, to_all: ToAll = one_by_one,
+        name: str = "gateway",
+    ) -> None:  # fmt: skip
         self._system = system
         self._to_all = to_all
         self._clock = clock
@@ -181,6 +181,12 @@ class Hub:
         self._view_of: dict[_Reading, _View] = {}
         self._turn: list[_View] = []
         self._rewatch = asyncio.Event()
+        self._late: dict[_Reading, None] = {}
+        self._late_handle: asyncio.TimerHandle | None = None
+        self._listening: dict[str, tuple[Channel, ...]] = {}
+        self.presence = Presence(
+            name=name, clock=clock, metrics=metrics, readers=self._readers, publish=self._publish_members, listen=self._listen_members
+        )
 
     # --- life ---
 
@@ -188,10 +194,13 @@ class Hub:
         """Begins to read the broker. Does not need it to be there yet."""
         await self._channels.start()
         self._tasks.add(asyncio.ensure_future(self._watch()))
+        self.presence.start()
 
     async def stop(self) -> None:
-        if self._flush_handle is not None:
-            self._flush_handle.cancel()
+        await self.presence.stop()
+        for handle in (self._flush_handle, self._late_handle):
+            if handle is not None:
+                handle.cancel()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -276,6 +285,8 @@ class Hub:
         view: f.View | None = None,
         bytes_per_s: int | None = None,
         resume: f.Place | None = None,
+        where: tuple[Test, ...] | None = None,
+        policy: f.Policy | None = None,
     ) -> Joined:
         """Subscribe a client, or let one that is subscribed look elsewhere; returns when the subscription is in force (or will be when the broker is back).
 
@@ -287,15 +298,20 @@ class Hub:
             reading = held.readings[peer]
             reading.interval_s = 1.0 / rate_hz
             _look(reading, view, bytes_per_s)
+            self._choose(held, reading, where, policy)
             self._rewatch.set()
             return Joined(_place(held.channel))
         used = await self._channels.use(tenant, [(topic, name.kind, name.venue)])
         channel = used[0]
         missed: tuple[f.ServerFrame, ...] | None = None
         try:
+            if name.kind in KINDS:
+                await self._listen_members(tenant)
             if resume is not None:
                 found = await self._channels.between(channel, (resume.epoch, resume.offset), limit=MAX_RESUME)
-                missed = None if found is None else tuple(frame_of(body, f.Place(*at)) for at, body in found)
+                if found is not None:
+                    frames = (frame_of(body, f.Place(*at)) for at, body in found)
+                    missed = tuple(frame for frame in frames if matches(where, frame))
         except BaseException:
             self._channels.unuse(used)
             raise
@@ -309,9 +325,8 @@ class Hub:
         reading = _Reading(peer, 1.0 / rate_hz, self._clock.monotonic_s())
         _look(reading, view, bytes_per_s)
         view_of.readings[peer] = reading
-        if channel.durable:
-            self._into_cohort(view_of, peer)
         self._view_of[reading] = view_of
+        self._choose(view_of, reading, where, policy)
         member.topics[topic] = view_of
         self._rewatch.set()
         return Joined(_place(channel), missed)
@@ -350,6 +365,7 @@ class Hub:
             self._wait(reading)
 
     def part(self, peer: Peer, topic: str) -> None:
+        self.presence.part(peer, topic)
         member = self._members.get(peer)
         view = None if member is None else member.topics.pop(topic, None)
         if view is not None:
@@ -357,6 +373,7 @@ class Hub:
 
     def drop(self, peer: Peer) -> None:
         """The connection is gone."""
+        self.presence.drop(peer)
         member = self._members.pop(peer, None)
         if member is None:
             return
@@ -382,6 +399,26 @@ class Hub:
             self._members.pop(peer, None)
         return peer.session.state == "closed" or self._members.get(peer) is not member
 
+    def _choose(self, view: _View, reading: _Reading, where: tuple[Test, ...] | None, policy: f.Policy | None) -> None:
+        """From now on the reader gets what it wants of the topic, in its own way where it is slow. What it was owed under another policy is lost with that."""
+        reading.where = where
+        if not view.channel.durable:
+            return
+        peer = reading.peer
+        self._hand_out(view)  # what was published before is not this choice's
+        self._out_of_cohorts(view, peer)
+        if policy in (None, "disconnect"):
+            reading.owed = None
+            self._late.pop(reading, None)
+        elif reading.owed is None or reading.owed.by_key is not (policy == "keep_latest"):
+            reading.owed = Owed(view.channel.topic, peer.session.codec, by_key=policy == "keep_latest")
+            self._late.pop(reading, None)
+        if reading.chooses:
+            view.choosers[peer] = reading
+        else:
+            view.choosers.pop(peer, None)
+            self._into_cohort(view, peer)
+
     def _into_cohort(self, view: _View, peer: Peer) -> None:
         self._hand_out(view)  # what was published before it came is not for it
         key = (peer.session.codec.format, self._full(peer))
@@ -392,14 +429,35 @@ class Hub:
 
     def _forget(self, view: _View, peer: Peer) -> None:
         reading = view.readings.pop(peer)
+        self._out_of_cohorts(view, peer)
+        view.choosers.pop(peer, None)
+        self._late.pop(reading, None)
+        self._waiting.discard(reading)
+        del self._view_of[reading]
+        self._channels.unuse([view.channel])
+
+    def _out_of_cohorts(self, view: _View, peer: Peer) -> None:
         for key, cohort in list(view.cohorts.items()):
             if peer in cohort.peers:
                 del cohort.peers[peer]
                 if not cohort.peers:
                     del view.cohorts[key]
-        self._waiting.discard(reading)
-        del self._view_of[reading]
-        self._channels.unuse([view.channel])
+
+    # --- who reads a topic ---
+
+    def _readers(self, tenant: str, topic: str) -> Collection[Peer]:
+        channel = self._channels.find(tenant, topic)
+        view = None if channel is None else self._views.get(channel)
+        return () if view is None else view.readings.keys()
+
+    async def _publish_members(self, tenant: str, body: t.Body) -> None:
+        await self._channels.announce(tenant, MEMBERS, body)
+
+    async def _listen_members(self, tenant: str) -> None:
+        """Read the tenant's channel of rolls, from the first reader who may be asked for to the end of this process."""
+        if tenant not in self._listening:
+            self._listening[tenant] = ()
+            self._listening[tenant] = await self._channels.use(tenant, [(MEMBERS, MEMBERS, None)])
 
     # --- rooms ---
 
@@ -440,6 +498,9 @@ class Hub:
             for cohort in view.cohorts.values():
                 cohort.frames.append(view.fanout.encoded(cohort.codec, full=cohort.full))
                 full = full or len(cohort.frames) >= f.MAX_BATCH
+            for reading in list(view.choosers.values()):
+                if matches(reading.where, view.fanout.frame):
+                    self._hand_to(reading, key_of(body), view.fanout)
             if full:
                 self._hand_out(view)
             elif view.cohorts and view not in self._turn:
@@ -458,6 +519,35 @@ class Hub:
             if cohort.frames:
                 frames, cohort.frames = cohort.frames, []
                 self._to_all(list(cohort.peers), frames, cohort.codec)
+
+    def _hand_to(self, reading: _Reading, key: str, fanout: Fanout) -> None:
+        """A durable publication to one who chooses: now, or, where there is a policy for it and the reader is behind, later."""
+        peer, owed = reading.peer, reading.owed
+        encoded = fanout.encoded(peer.session.codec, full=self._full(peer))
+        if owed is None or (not owed and peer.backlog() <= peer.session.limits.low_bytes):
+            peer.write(encoded)
+            return
+        gone = owed.add(key, encoded)
+        if gone:
+            self._metrics.count("esplanade_gateway_conflated_total", gone, label="policy")
+        self._late[reading] = None
+        if self._late_handle is None:
+            self._late_handle = asyncio.get_running_loop().call_later(LATE_S, self._catch_up)
+
+    def _catch_up(self) -> None:
+        """Slow readers get what they are owed, as far as they have read what they got."""
+        self._late_handle = None
+        for reading in list(self._late):
+            peer, owed = reading.peer, reading.owed
+            while owed is not None and peer.backlog() <= peer.session.limits.low_bytes:
+                encoded = owed.next()
+                if encoded is None:
+                    break
+                peer.write(encoded)
+            if not owed:
+                del self._late[reading]
+        if self._late:
+            self._late_handle = asyncio.get_running_loop().call_later(LATE_S, self._catch_up)
 
     def gap(self, channel: Channel) -> None:
         room = self._room_of(channel)
@@ -522,6 +612,9 @@ class Hub:
         if isinstance(body, t.Rewind):
             self._rewind(channel.tenant, body)
             return
+        if isinstance(body, t.Roll | t.RollCall):
+            self.presence.heard(channel.tenant, body)
+            return
         if isinstance(body, t.TickClosed) and room is not None:
             room.tick = body.tick
             room.epoch = max(room.epoch, body.epoch)
@@ -570,6 +663,8 @@ class Hub:
             return
         reading.waiting = False
         self._waiting.discard(reading)
+        if not matches(reading.where, view.fanout.frame):
+            return
         peer.write(view.fanout.encoded(peer.session.codec, full=self._full(peer)))
 
     def _offer_view(self, view: _View, reading: _Reading, viewport: Viewport, now: float) -> None:

@@ -42,6 +42,9 @@ CounterName = Literal[
     "esplanade_gateway_refused_tokens_total",
     "esplanade_gateway_revocations_total",
     "esplanade_gateway_quota_refusals_total",
+    "esplanade_gateway_webhook_attempts_total",
+    "esplanade_gateway_webhooks_in_total",
+    "esplanade_gateway_event_streams_total",
 ]
 GaugeName = Literal[
     "esplanade_gateway_connections",
@@ -76,7 +79,7 @@ HELP: Final[dict[CounterName | GaugeName | HistogramName | ScrapeName, str]] = {
     "esplanade_gateway_errors_total": "Error frames written, by code",
     "esplanade_gateway_disconnects_total": "connections ended, by WebSocket close code",
     "esplanade_gateway_refused_connections_total": "handshakes refused, by reason",
-    "esplanade_gateway_conflated_total": "frames of ephemeral topics left out, by reason (rate, slow, unseen)",
+    "esplanade_gateway_conflated_total": "frames left out for slow readers, by reason (rate, slow, unseen: of ephemeral topics; policy: of others)",
     "esplanade_gateway_pushes_total": "pushes sent to sessions for the first time",
     "esplanade_gateway_pushes_resent_total": "pushes sent again because no ack came",
     "esplanade_gateway_pushes_abandoned_total": "pushes given up without an ack",
@@ -94,6 +97,9 @@ HELP: Final[dict[CounterName | GaugeName | HistogramName | ScrapeName, str]] = {
     "esplanade_gateway_refused_tokens_total": "credentials refused, by reason",
     "esplanade_gateway_revocations_total": "revocations heard of",
     "esplanade_gateway_quota_refusals_total": "requests refused by a limit that several share, by whose it is (address, tenant)",
+    "esplanade_gateway_webhook_attempts_total": "deliveries of webhooks, by outcome (delivered, failed, dead, lost, replayed)",
+    "esplanade_gateway_webhooks_in_total": "webhooks from partners, by outcome (done, or the code of the refusal)",
+    "esplanade_gateway_event_streams_total": "event streams ended, by reason (client, slow, expired, stopped)",
     "esplanade_gateway_connections": "connections open now",
     "esplanade_gateway_subscriptions": "topic subscriptions of clients now",
     "esplanade_gateway_requests_in_flight": "requests taken and not yet answered",
@@ -132,6 +138,9 @@ LABEL: Final[dict[str, str]] = {
     "esplanade_gateway_audit_lost_total": "reason",
     "esplanade_gateway_refused_tokens_total": "reason",
     "esplanade_gateway_quota_refusals_total": "whose",
+    "esplanade_gateway_webhook_attempts_total": "outcome",
+    "esplanade_gateway_webhooks_in_total": "outcome",
+    "esplanade_gateway_event_streams_total": "reason",
 }
 HOT_RANKS: Final = 10
 SHARD_HISTOGRAMS: Final[dict[ScrapeName, str]] = {

@@ -49,7 +49,7 @@ WHAT: Final[Mapping[Permission, str]] = {
 }
 
 Topic = Literal["dots", "density", "zone", "stats", "offers", "parking", "clock", "payments", "anchors", "scene", "presence"]
-Resource = Literal["GET /v1/venues", "GET /v1/venues/{tenant}/{venue}", "GET /v1/profile"]
+Resource = Literal["GET /v1/venues", "GET /v1/venues/{tenant}/{venue}", "GET /v1/profile", "/v1/webhooks", "/v1/users", "GET /v1/scenarios"]
 
 _SHOPPER: Final[frozenset[Permission]] = frozenset({"venue.read", "presence.tell", "wallet.use", "content.write"})
 
@@ -85,6 +85,7 @@ NEEDS: Final[Mapping[type, frozenset[Permission]]] = {
     f.Subscribe: _SESSION,  # and what its topic needs
     f.Unsubscribe: _SESSION,
     f.Saw: _SESSION,
+    f.GetMembers: _SESSION,  # of a topic that it reads; who, is told to staff and a scene's editors (`gateway.presence`)
     f.GetOffers: frozenset({"venue.read"}),
     f.FindStores: frozenset({"venue.read"}),
     f.Search: frozenset({"venue.read"}),
@@ -166,6 +167,9 @@ RESOURCE_NEEDS: Final[Mapping[Resource, Permission]] = {
     "GET /v1/venues": "venue.read",
     "GET /v1/venues/{tenant}/{venue}": "venue.read",
     "GET /v1/profile": "profile.read",
+    "/v1/webhooks": "venue.write",  # and all below it, and /v1/sources
+    "/v1/users": "wallets.read",  # of others; everyone has their own
+    "GET /v1/scenarios": "profile.read",
 }
 
 

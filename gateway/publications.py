@@ -59,6 +59,8 @@ def frame_of(body: t.Body, place: f.Place | None = None) -> f.ServerFrame:
             return f.SceneEdits(venue=body.venue, scene=body.scene, author=body.author, ops=body.ops)
         case t.Presence():
             return f.PresenceIs(venue=body.venue, scene=body.scene, present=(f.Present(body.client, body.level, body.pose),))
+        case t.Roll() | t.RollCall():
+            raise ValueError(f"{type(body).__name__} of topic {body.topic} on a topic that carries none: it is between gateways")
         case t.PushBatch():
             raise ValueError(f"a push batch of venue {body.venue} on a topic that carries none")
     assert_never(body)

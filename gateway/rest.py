@@ -17,13 +17,15 @@ from fastapi import APIRouter, Body, Header, Query, Request
 from fastapi.responses import Response
 
 from actors.messages import Currency, Money
+from ar.anchors import MAX_RADIUS_M
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import EsplanadeError, Forbidden, InvalidInput, LimitExceeded, NotFound, Unauthenticated
 from gateway import frames as f
 from gateway.auth import Identity
 from gateway.dispatch import Dispatch, Rest
 from gateway.limits import LIMITS, TokenBucket
-from gateway.permissions import outside
+from gateway.openapi import says, wants
+from gateway.permissions import Resource, outside
 from gateway.session import Session
 from spatial.offers import Offer
 
@@ -47,6 +49,13 @@ class PaymentOrder(msgspec.Struct, forbid_unknown_fields=True):
     unit: f.Id
     amount: Money
     currency: Currency
+
+
+class PaymentMade(msgspec.Struct):
+    """`key`: what the payment is called in statements, base64; `balance`: what the wallet can spend after it."""
+
+    key: str
+    balance: int
 
 
 class Refusal(EsplanadeError):
@@ -85,9 +94,17 @@ class Desk:
         self._take(identity)
         if tenant not in (None, identity.tenant):
             raise NotFound(f"{request.url.path}: there is nothing of this name")
+        return self._caller(identity, request.client.host if request.client is not None else "", "rest")
+
+    def known(self, identity: Identity, origin: str, *, client: str) -> Caller:
+        """A caller who has proved otherwise than by a token who they are. Raises LimitExceeded."""
+        self._take(identity)
+        return self._caller(identity, origin, client)
+
+    def _caller(self, identity: Identity, origin: str, client: str) -> Caller:
         session = Session("rest", "json", self._clock.monotonic_s())
-        session.client = "rest"
-        return Caller(identity, request.client.host if request.client is not None else "", session)
+        session.client = client
+        return Caller(identity, origin, session)
 
     def _take(self, identity: Identity) -> None:
         key, now, limits = (identity.tenant, identity.subject), self._clock.monotonic_s(), LIMITS[identity.role]
@@ -101,11 +118,11 @@ class Desk:
             raise LimitExceeded(f"more than {limits.frames_per_s:g} requests a second: send again later")
 
     @staticmethod
-    def check(caller: Caller, kind: type[Rest]) -> None:
-        """Raises Forbidden where the caller's role may not send such a frame."""
-        if not caller.identity.may(kind):
-            tag = kind.__struct_config__.tag
-            raise Forbidden(f"{tag} is not for role {caller.identity.role!r}: sign in with a role that may (docs/permissions.md)")
+    def check(caller: Caller, what: type[Rest] | Resource) -> None:
+        """Raises Forbidden where the caller may not send such a frame, or have such a resource."""
+        if not caller.identity.may(what):
+            said = what if isinstance(what, str) else what.__struct_config__.tag
+            raise Forbidden(f"{said} is not for role {caller.identity.role!r}: sign in with a role that may (docs/permissions.md)")
 
     async def ask(self, caller: Caller, frame: Rest) -> Any:
         """The answer to a frame, as plain data without `op` and `seq`. Raises Forbidden; the refusal's code as `Refusal`."""
@@ -143,7 +160,7 @@ def routes(desk: Desk) -> APIRouter:
         page = rows[:limit]
         return tagged(request, {"offers": page, "next": page[-1]["id"] if len(rows) > limit else None})
 
-    @router.post("/venues/{tenant}/{venue}/offers", status_code=201, tags=["offers"])
+    @router.post("/venues/{tenant}/{venue}/offers", status_code=201, tags=["offers"], openapi_extra=wants(Offer), responses=says(Offer, status=201))
     async def create_offer(request: Request, tenant: str, venue: str, key: IdempotencyKey, offer: Annotated[dict[str, Any], Body()]) -> Response:
         """An offer, as the frame `create_offer` has it; it holds from the next tick."""
         caller = desk.caller(request, tenant)
@@ -165,6 +182,37 @@ def routes(desk: Desk) -> APIRouter:
         """Who is in a unit or zone, and who was."""
         return tagged(request, await desk.ask(desk.caller(request, tenant), frame_of(f.GetZone, venue=venue, zone=zone)))
 
+    @router.get("/venues/{tenant}/{venue}/anchors", tags=["anchors"])
+    async def anchors(
+        request: Request,
+        tenant: str,
+        venue: str,
+        level: Annotated[int, Query(ge=0, le=254)],
+        x: float,
+        y: float,
+        radius_m: Annotated[float, Query(gt=0, le=MAX_RADIUS_M)] = 20.0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+        tag: Annotated[list[str] | None, Query(max_length=16)] = None,
+    ) -> Response:
+        """Anchors near a point of a level that the caller may see, nearest first."""
+        wanted = frame_of(f.AnchorsNear, venue=venue, level=level, x=x, y=y, radius_m=radius_m, k=limit, tags=tuple(tag or ()))
+        return tagged(request, await desk.ask(desk.caller(request, tenant), wanted))
+
+    @router.get("/venues/{tenant}/{venue}/anchors/{anchor}", tags=["anchors"])
+    async def anchor(request: Request, tenant: str, venue: str, anchor: str) -> Response:
+        """One anchor, by its id of 32 hexadecimal digits."""
+        caller = desk.caller(request, tenant)
+        held = (await desk.ask(caller, frame_of(f.ResolveAnchors, venue=venue, ids=_anchor_id(anchor))))["anchors"]
+        if not held:
+            raise NotFound(f"anchor {anchor}: none here that you may see")
+        return tagged(request, held[0])
+
+    @router.delete("/venues/{tenant}/{venue}/anchors/{anchor}", status_code=204, tags=["anchors"])
+    async def remove_anchor(request: Request, tenant: str, venue: str, anchor: str) -> Response:
+        """Remove an anchor of one's own, or, for operators, any; one that is gone stays so."""
+        await desk.ask(desk.caller(request, tenant), frame_of(f.RemoveAnchors, venue=venue, ids=_anchor_id(anchor)))
+        return Response(status_code=204)
+
     @router.get("/wallet", tags=["wallets"])
     async def wallet(request: Request) -> Response:
         """The caller's own: what can be spent, and what is held beside it, by currency, in minor units."""
@@ -173,13 +221,12 @@ def routes(desk: Desk) -> APIRouter:
     @router.get("/wallet/statement", tags=["wallets"])
     async def statement(request: Request, currency: str, limit: Limit = PAGE, after: str | None = None, subject: int | None = None) -> Response:
         """Movements, oldest first, a page at a time; `next` is the `after` of the page that follows. `subject`: of another's wallet, for operators."""
-        place = None if after is None else _place(after)
+        place = None if after is None else place_of_statement(after)
         caller = desk.caller(request)
         page = await desk.ask(caller, frame_of(f.GetStatement, currency=currency, limit=limit, after=place, subject=subject))
-        held = page.pop("next", None)
-        return tagged(request, page | {"next": None if held is None else ".".join(str(held[part]) for part in f.StatementPlace.__struct_fields__)})
+        return tagged(request, page | {"next": told_place(page.get("next"))})
 
-    @router.post("/payments", status_code=201, tags=["payments"])
+    @router.post("/payments", status_code=201, tags=["payments"], openapi_extra=wants(PaymentOrder), responses=says(PaymentMade, status=201))
     async def pay(request: Request, key: IdempotencyKey, order: Annotated[dict[str, Any], Body()]) -> Response:
         """Pay `amount` minor units of `currency` at the till of `unit` of `venue` from the caller's wallet."""
         caller, wanted = desk.caller(request), converted(order, PaymentOrder)
@@ -222,7 +269,24 @@ def tagged(request: Request, body: Any) -> Response:
     return Response(text, media_type="application/json", headers=headers)
 
 
-def _place(after: str) -> f.StatementPlace:
+def _anchor_id(text: str) -> bytes:
+    """Raises InvalidInput."""
+    try:
+        held = bytes.fromhex(text)
+    except ValueError:
+        held = b""
+    if len(held) != 16 or len(text) != 32:
+        raise InvalidInput(f"anchor {text[:60]!r}: must be 32 hexadecimal digits")
+    return held
+
+
+def told_place(held: dict[str, int] | None) -> str | None:
+    """Where a page of a statement ended, as one word."""
+    return None if held is None else ".".join(str(held[part]) for part in f.StatementPlace.__struct_fields__)
+
+
+def place_of_statement(after: str) -> f.StatementPlace:
+    """Raises InvalidInput."""
     parts = after.split(".")
     names = f.StatementPlace.__struct_fields__
     if len(parts) != len(names) or not all(part.lstrip("-").isdigit() and len(part) < 20 for part in parts):

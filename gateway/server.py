@@ -300,6 +300,8 @@ class Connection:
                 view=action.view,
                 bytes_per_s=action.bytes_per_s,
                 resume=action.resume,
+                where=action.where,
+                policy=action.policy,
             )
         except EsplanadeError as error:
             self.session.topics.pop(action.topic, None)
@@ -426,7 +428,9 @@ class GatewayServer:
         self.audit = AuditTrail(audit, clock, self.metrics, run=audit_run) if audit is not None else None
         self.settings = settings or GatewaySettings()
         self.venues = VenueCache(catalogue, clock)
-        self.hub = Hub(system=system, journal=journal, broker=broker, clock=clock, metrics=self.metrics, to_all=self._to_all)
+        self.hub = Hub(
+            system=system, journal=journal, broker=broker, clock=clock, metrics=self.metrics, to_all=self._to_all, name=f"{self.settings.process}.{audit_run.hex()}"
+        )  # fmt: skip
         self.dispatch = Dispatch(
             system=system, venues=self.venues, hub=self.hub, journal=journal, clock=clock, metrics=self.metrics, tee=tee, audit=self.audit
         )

@@ -20,8 +20,10 @@ from gateway.admission import Allowance
 from gateway.auth import DURABLE, Identity, TopicName
 from gateway.codec import CODECS, Format, Unreadable
 from gateway.codes import CloseCode
+from gateway.filters import Test
 from gateway.limits import LIMITS, RoleLimits, TokenBucket
 from gateway.permissions import outside
+from gateway.policies import check_choice
 from gateway.viewport import check_view
 
 HEARTBEAT_S: Final = 30.0
@@ -75,6 +77,8 @@ class Join:
     view: f.View | None = None
     bytes_per_s: int | None = None
     resume: f.Place | None = None
+    where: tuple[Test, ...] | None = None
+    policy: f.Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +213,7 @@ class Session:
         if isinstance(frame, f.Subscribe):
             try:
                 topic = TopicName.parse(frame.topic)
-                _check_subscription(frame, topic)
+                check_subscription(frame, topic)
             except EsplanadeError as error:
                 return [self._error("invalid", str(error), seq)]
         identity = self.identity
@@ -230,7 +234,7 @@ class Session:
                 return [self._error("limit", f"{len(self.topics)} topics: at most {self.limits.subscriptions}; unsubscribe from one first", seq)]
             rate = 2.0 if frame.rate_hz is None else frame.rate_hz
             self.topics[frame.topic] = rate
-            return [Join(frame.seq, frame.topic, topic, rate, frame.view, frame.bytes_per_s, frame.resume)]
+            return [Join(frame.seq, frame.topic, topic, rate, frame.view, frame.bytes_per_s, frame.resume, frame.where, frame.policy)]
         if isinstance(frame, f.Unsubscribe):
             self.topics.pop(frame.topic, None)
             return [Part(frame.seq, frame.topic)]
@@ -410,7 +414,7 @@ class Session:
         return Send(f.Error(code=code, message=message, retryable=retryable, seq=seq))
 
 
-def _check_subscription(frame: f.Subscribe, topic: TopicName) -> None:
+def check_subscription(frame: f.Subscribe, topic: TopicName) -> None:
     """Raises InvalidInput where the topic has no views, or nothing to resume."""
     if frame.view is not None:
         if topic.kind != "dots":
@@ -420,6 +424,7 @@ def _check_subscription(frame: f.Subscribe, topic: TopicName) -> None:
         raise InvalidInput(f"topic {frame.topic} with bytes_per_s {frame.bytes_per_s} and no view: what is within so many bytes is a view; give one")
     if frame.resume is not None and topic.kind not in DURABLE:
         raise InvalidInput(f"topic {frame.topic} with resume: its newest state is all there is; leave `resume` out")
+    check_choice(frame, topic)
 
 
 def _op(frame: f.ClientFrame) -> str:

@@ -23,7 +23,7 @@ const jsonable = (value: unknown): unknown => {
 
 const SERVER: ServerFrame["op"][] = [
   "welcome", "pong", "taken", "done", "walked_in", "stores", "offer_list", "zone_state", "clock_state", "push", "closed", "rewind", "paid",
-  "balance_is", "statement_is", "till_is", "books", "subscribed", "dots", "dots_view", "density", "stats", "payment_stats", "offer_state", "parking", "error", "bye",
+  "balance_is", "statement_is", "till_is", "books", "subscribed", "dots", "dots_view", "density", "stats", "payment_stats", "offer_state", "parking", "members", "members_changed", "skipped", "error", "bye",
 ]; // biome-ignore format: a list of names
 
 describe("golden frames", () => {
@@ -42,6 +42,7 @@ describe("golden frames", () => {
     "ack",
     "pay",
     "subscribe",
+    "get_members",
     "find_stores",
     "search",
     "create_offer",

@@ -14,12 +14,15 @@ from esplanade.storage.identity import IdentityStore
 from esplanade.storage.journal import Journal
 from esplanade.storage.memory import MemoryAudit, MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore, MemorySubjectKeys
 from esplanade.storage.memory_identity import IdentityShelf, MemoryIdentity
+from esplanade.storage.memory_webhooks import MemoryWebhooks
 from esplanade.storage.postgres import PostgresCatalogue, PostgresJournal
 from esplanade.storage.postgres_audit import PostgresAudit
 from esplanade.storage.postgres_identity import PostgresIdentity
 from esplanade.storage.postgres_keys import PostgresSubjectKeys
+from esplanade.storage.postgres_webhooks import PostgresWebhooks
 from esplanade.storage.redis import RedisBroker
 from esplanade.storage.sealing import SubjectKeys
+from esplanade.storage.webhooks import WebhookStore
 from tests.services_fixtures import postgres_server_url, postgres_url, redis_url
 
 __all__ = ["postgres_server_url", "postgres_url", "redis_url"]
@@ -93,6 +96,20 @@ async def identities(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Iden
     stores = await PostgresIdentity.open(url), await PostgresIdentity.open(url)
     yield stores
     for held in (catalogue, *stores):
+        await held.close()
+
+
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.services)])
+async def webhook_house(request: pytest.FixtureRequest) -> AsyncIterator[tuple[WebhookStore, Journal, Catalogue]]:
+    """Webhooks, and the journal whose outbox they deliver."""
+    if request.param == "memory":
+        store = MemoryStore(RealClock())
+        yield MemoryWebhooks(store), MemoryJournal(store), MemoryCatalogue(RealClock())
+        return
+    url = request.getfixturevalue("postgres_url")
+    webhooks, journal, catalogue = await PostgresWebhooks.open(url), await PostgresJournal.open(url), await PostgresCatalogue.open(url)
+    yield webhooks, journal, catalogue
+    for held in (webhooks, journal, catalogue):
         await held.close()
 
 

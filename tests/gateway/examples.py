@@ -106,6 +106,7 @@ CLIENT: tuple[f.ClientFrame, ...] = (
     f.SceneSync(seq=36, venue="parkside", scene="hall", seen={"7:phone-1": 2}),
     f.SceneApply(seq=37, venue="parkside", scene="hall", ops=EDITS),
     f.ScenePresence(seq=38, venue="parkside", scene="hall", level=1, pose=POSE),
+    f.GetMembers(seq=48, topic="venue/parkside/scene/hall", watch=True),
     f.CreateOffer(seq=13, venue="parkside", offer=OFFER),
     f.EndOffer(seq=14, venue="parkside", offer="coffee", tick=700),
     f.SetBays(seq=15, venue="parkside", bays=(BayChange(unit_id="bay-1", occupied=True),)),
@@ -203,6 +204,9 @@ SERVER: tuple[f.ServerFrame, ...] = (
     f.SceneApplied(seq=37, applied=2, known=0),
     f.SceneEdits(venue="parkside", scene="hall", author="7:phone-1", ops=EDITS),
     f.PresenceIs(venue="parkside", scene="hall", present=(f.Present("7:phone-1", 1, POSE),)),
+    f.Members(seq=48, topic="venue/parkside/scene/hall", count=2, members=(f.Member("7:phone-1", "shopper"), f.Member("9:desk", "operator")), whole=True),
+    f.MembersChanged(topic="venue/parkside/scene/hall", count=2, joined=(f.Member("7:phone-1", "shopper"),), left=(f.Member("8:phone-2", "shopper"),), whole=True),
+    f.Skipped(topic="venue/parkside/offers", count=3),
     f.Error(code="invalid", message="level 9: venue parkside has levels 0 to 2", seq=3),
     f.Bye(code="unavailable", message="this gateway is going away: reconnect", reconnect=True, retry_after_s=1.5),
 )  # fmt: skip

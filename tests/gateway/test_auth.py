@@ -153,6 +153,7 @@ MATRIX = {  # frame -> roles that may; written out, so that a change of the tabl
     "grant": "operator",
     "subscribe": "guest shopper feed operator engineer",
     "saw": "guest shopper feed operator engineer",
+    "get_members": "guest shopper feed operator engineer",
     "renew": "guest shopper feed operator engineer",
     "unsubscribe": "guest shopper feed operator engineer",
     "get_offers": "guest shopper feed operator engineer",
@@ -230,6 +231,9 @@ def test_what_no_table_knows_nobody_may() -> None:
     ("GET /v1/venues", "guest shopper feed operator engineer"),
     ("GET /v1/venues/{tenant}/{venue}", "guest shopper feed operator engineer"),
     ("GET /v1/profile", "operator engineer"),
+    ("/v1/webhooks", "operator"),
+    ("/v1/users", "operator"),
+    ("GET /v1/scenarios", "operator engineer"),
 ])  # fmt: skip
 def test_each_role_may_ask_for_exactly_its_resources(resource: Any, roles: str) -> None:
     assert [role for role in ROLES if permits(role, resource)] == roles.split()

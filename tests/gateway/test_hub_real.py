@@ -13,7 +13,9 @@ from esplanade.storage.journal import Append, OutboxEntry
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.redis import RedisBroker
 from gateway import frames as f
+from gateway.auth import TopicName
 from gateway.hub import Hub
+from gateway.presence import REPEAT_S
 from tests.gateway.mall import until
 from tests.gateway.test_hub import Reader, World, stats
 
@@ -82,3 +84,32 @@ def seven_place(reader: Reader, tick: int) -> tuple[int, int]:
     """Where the push of a tick stands."""
     [place] = [frame["place"] for frame in reader.frames if frame["op"] == "push" and frame["tick"] == tick]
     return place["epoch"], place["offset"]
+
+
+async def test_who_reads_a_topic_is_known_over_a_real_redis_and_gone_with_its_gateway(postgres_url: str, redis_url: str) -> None:
+    journal, brokers = await PostgresJournal.open(postgres_url), [await RedisBroker.open(redis_url) for _ in range(2)]
+    world = RealWorld(journal, brokers[0])
+    one, two = (
+        Hub(system=world.system, journal=journal, broker=broker, clock=world.clock, metrics=world.metrics, name=name)  # type: ignore[arg-type]
+        for name, broker in zip(("one", "two"), brokers, strict=True)
+    )
+    topic = "venue/v/scene/hall"
+    try:
+        for hub in (one, two):
+            await hub.start()
+        desk, phone = Reader(9, "operator"), Reader(7)
+        for hub, reader in ((one, desk), (two, phone)):
+            await hub.join(reader, tenant="demo", topic=topic, name=TopicName.parse(topic), rate_hz=2.0)
+            reader.session.topics[topic] = 2.0
+        async with asyncio.timeout(20):
+            while (told := await one.presence.answer(desk, f.GetMembers(seq=1, topic=topic, watch=True))).count != 2:
+                world.clock.advance(REPEAT_S)
+        assert {member.client for member in told.members} == {"7:c", "9:c"}
+        await two.stop()
+        await until(lambda: any(frame["op"] == "members_changed" and frame["count"] == 1 for frame in desk.frames))
+    finally:
+        await one.stop()
+        await two.stop()
+        for broker in brokers:
+            await broker.close()
+        await journal.close()

@@ -22,12 +22,16 @@ from tests.gateway.mall import TILL, VENUE, Mall, patiently, running_mall
 
 OFFERS = f"/v1/venues/demo/{VENUE}/offers"
 OFFER: dict[str, Any] = {"id": "books", "unit_id": TILL, "title": "Books", "audience": {"type": "within", "radius_m": 5.0}}
+ANCHOR = bytes(range(16)).hex()
 ORDER = {"venue": VENUE, "unit": TILL, "amount": 250, "currency": "EUR"}
 EVERY: list[tuple[str, str, type, dict[str, Any] | None]] = [
     ("GET", OFFERS, f.GetOffers, None),
     ("POST", OFFERS, f.CreateOffer, OFFER),
     ("DELETE", f"{OFFERS}/books", f.EndOffer, None),
     ("GET", f"/v1/venues/demo/{VENUE}/zones/front", f.GetZone, None),
+    ("GET", f"/v1/venues/demo/{VENUE}/anchors?level=0&x=1&y=2", f.AnchorsNear, None),
+    ("GET", f"/v1/venues/demo/{VENUE}/anchors/{ANCHOR}", f.ResolveAnchors, None),
+    ("DELETE", f"/v1/venues/demo/{VENUE}/anchors/{ANCHOR}", f.RemoveAnchors, None),
     ("GET", "/v1/wallet", f.GetBalance, None),
     ("GET", "/v1/wallet/statement?currency=EUR", f.GetStatement, None),
     ("POST", "/v1/payments", f.Pay, ORDER),
@@ -167,9 +171,18 @@ async def test_a_caller_asks_no_faster_than_their_role_sends(house: House, monke
 
 
 async def test_every_path_is_listed_here_in_the_document_and_in_openapi(house: House) -> None:
-    listed = {(method, path.partition("?")[0].replace("demo", "{tenant}").replace(VENUE, "{venue}").replace("zones/front", "zones/{zone}").replace("offers/books", "offers/{offer}"))
+    listed = {(method, path.partition("?")[0].replace("demo", "{tenant}").replace(VENUE, "{venue}").replace("zones/front", "zones/{zone}").replace("offers/books", "offers/{offer}").replace(ANCHOR, "{anchor}"))
               for method, path, _, _ in EVERY}  # fmt: skip
-    elsewhere = {"/v1/venues", "/v1/venues/{tenant}/{venue}", "/v1/profile", "/v1/console", "/v1/local/token"}
+    elsewhere = {
+        "/v1/stream",
+        "/v1/users/me",
+        "/v1/scenarios",
+        "/v1/venues",
+        "/v1/venues/{tenant}/{venue}",
+        "/v1/profile",
+        "/v1/console",
+        "/v1/local/token",
+    }
     page = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
     for method, path in listed:
         assert f"| `{method} {path}` |" in page

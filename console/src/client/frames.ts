@@ -39,6 +39,13 @@ export type Store = {
   offers: string[];
 };
 
+/** One question about a field of a topic's frames; exactly one of `equals`, `in`, or a range. */
+export type Scalar = string | number | boolean | null;
+export type Test = { field: string; equals?: Scalar; in?: Scalar[]; at_least?: number; below?: number; not?: boolean };
+/** What becomes of publications of a durable topic that a slow reader cannot take. */
+export type Policy = "disconnect" | "keep_latest" | "drop_oldest";
+export type Member = { client: string; role: string };
+
 // --- client to server
 
 export type Hello = { op: "hello"; client: string; token?: string; guest_of?: string; venue?: string; resume?: Place };
@@ -66,7 +73,8 @@ export type Requests = {
   get_item: [{ item: string }, ItemIs];
   buy: [{ item: string; key: Uint8Array; count?: number }, Bought];
   grant: [{ item: string; key: Uint8Array; subject: number }, Bought];
-  subscribe: [{ topic: string; rate_hz?: number; view?: View; bytes_per_s?: number; resume?: Place }, Subscribed];
+  subscribe: [{ topic: string; rate_hz?: number; view?: View; bytes_per_s?: number; resume?: Place; where?: Test[]; policy?: Policy }, Subscribed];
+  get_members: [{ topic: string; watch?: boolean }, Members];
   unsubscribe: [{ topic: string }, Done];
   get_offers: [{ venue: string; stale_ms?: number }, OfferList];
   find_stores: [{ venue: string; level: number; x: number; y: number; k?: number }, Stores];
@@ -224,6 +232,9 @@ export type Stats = {
 export type PaymentStats = { op: "payment_stats"; payments: number; refused: number; volume: Record<string, number> };
 export type OfferState = { op: "offer_state"; venue: string; offer: Offer; ended: boolean; place?: Place };
 export type Parking = { op: "parking"; venue: string; total: number; free: number; seq?: number; place?: Place };
+export type Members = { op: "members"; seq: number; topic: string; count: number; members?: Member[]; whole?: boolean };
+export type MembersChanged = { op: "members_changed"; topic: string; count: number; joined?: Member[]; left?: Member[]; whole?: boolean };
+export type Skipped = { op: "skipped"; topic: string; count: number };
 export type ErrorFrame = { op: "error"; code: string; message: string; retryable?: boolean; seq?: number };
 export type Bye = { op: "bye"; code: string; message: string; reconnect: boolean; retry_after_s?: number };
 
@@ -255,6 +266,9 @@ export type ServerFrame =
   | PaymentStats
   | OfferState
   | Parking
+  | Members
+  | MembersChanged
+  | Skipped
   | ErrorFrame
   | Bye; // prettier-ignore
 

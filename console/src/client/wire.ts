@@ -13,12 +13,14 @@ import {
   type Hello,
   MAX_BATCH,
   type Place,
+  type Policy,
   type Push,
   type RequestBody,
   type RequestOp,
   type ServerFrame,
   type ServerOp,
   SUBPROTOCOL,
+  type Test,
   type Welcome,
 } from "./frames";
 import { Seen } from "./seen";
@@ -97,13 +99,16 @@ type Pending = {
   again: boolean;
 };
 type Handler = (frame: ServerFrame) => void;
+/** How a topic is wanted. */
+type Wish = { rateHz?: number; where?: Test[]; policy?: Policy };
 
 export class Wire {
   readonly #o: Options;
   readonly #s: Surroundings;
   readonly #handlers = new Map<ServerOp, Set<Handler>>();
   readonly #pending = new Map<number, Pending>();
-  readonly #topics = new Map<string, number | undefined>();
+  readonly #topics = new Map<string, Wish>();
+  readonly #watched = new Set<string>();
   /** Where each durable topic is: after a reconnection it goes on from there. */
   readonly #places = new Map<string, Place>();
   readonly #seen = new Seen();
@@ -158,14 +163,22 @@ export class Wire {
   }
 
   /** Want a topic, now and after every reconnection, until the returned function is called. */
-  subscribe(topic: string, rateHz?: number): () => void {
-    this.#topics.set(topic, rateHz);
-    if (this.#state.kind === "live") this.#subscribe(topic, rateHz);
+  subscribe(topic: string, rateHz?: number, wish: Omit<Wish, "rateHz"> = {}): () => void {
+    this.#topics.set(topic, { ...wish, rateHz });
+    if (this.#state.kind === "live") this.#subscribe(topic, { ...wish, rateHz });
     return () => {
       if (!this.#topics.delete(topic)) return;
+      this.#watched.delete(topic);
       this.#places.delete(topic);
       if (this.#state.kind === "live") this.#ask("unsubscribe", { topic }, false).catch(() => undefined);
     };
+  }
+
+  /** Who else reads a topic that is wanted; with `watch`, `members_changed` comes from then on, after a reconnection too (ask again then for who is there). */
+  members(topic: string, watch = false): Promise<Answer<"get_members">> {
+    if (watch) this.#watched.add(topic);
+    else this.#watched.delete(topic);
+    return this.request("get_members", { topic, watch });
   }
 
   /** The push is on the user's screen: say so. Kept over a lost connection (MAX_BATCH at most), sent in batches. */
@@ -291,7 +304,8 @@ export class Wire {
     this.#become({ kind: "live", welcome });
     this.#keepAlive(welcome.heartbeat_s);
     const waiting = [...this.#pending];
-    for (const [topic, rate] of this.#topics) this.#subscribe(topic, rate);
+    for (const [topic, wish] of this.#topics) this.#subscribe(topic, wish);
+    for (const topic of this.#watched) this.#ask("get_members", { topic, watch: true }, false).catch(() => undefined);
     for (const [seq, pending] of waiting) {
       if (pending.again) this.#write(pending.bytes);
       else this.#fail(seq, new RequestError("unavailable", "the connection was lost before the answer", true));
@@ -337,9 +351,9 @@ export class Wire {
     });
   }
 
-  #subscribe(topic: string, rateHz: number | undefined): void {
+  #subscribe(topic: string, { rateHz, where, policy }: Wish): void {
     const resume = this.#places.get(topic);
-    const body = { topic, ...(rateHz === undefined ? {} : { rate_hz: rateHz }), ...(resume === undefined ? {} : { resume }) };
+    const body = { topic, rate_hz: rateHz, where, policy, resume }; // what is undefined is not written
     const asked = this.#ask("subscribe", body, false).then((frame) => {
       if (resume !== undefined && frame.op === "subscribed" && frame.resumed !== true) this.#o.onMissed?.(topic);
     });
