@@ -300,7 +300,7 @@ def _refine(ground: _Ground, points: F8, normals: F8, pose: F8, reaches: tuple[f
         jacobian, residual, weight = _normal_equations(moved, target, facing, within)
         weighted = jacobian * weight[:, None]
         system = weighted.T @ jacobian + 1e-9 * len(rows) * np.eye(6)
-        step = np.linalg.solve(system, -weighted.T @ residual)
+        step = np.asarray(np.linalg.solve(system, -weighted.T @ residual), np.float64)
         if np.linalg.norm(step[3:]) > 0.5:
             return pose
         pose = _moved(pose, step, moved.mean(axis=0))
@@ -322,14 +322,15 @@ def _fit(surfaces: tuple[SurfaceGrid, ...], query: Prepared, pose: F8, voxel: fl
     cubes = np.floor(query.points[::step] / (5 * voxel)).astype(np.int64)
     near = np.lexsort(cubes.T)  # neighbours after one another find the same part of the map in the processor's cache
     points, normals = query.points[::step][near].astype(np.float64), query.normals[::step][near].astype(np.float64)
-    middle, before = points.mean(axis=0), np.zeros(6)
+    middle: F8 = points.mean(axis=0)
+    before: F8 = np.zeros(6)
     for number, tukey in enumerate((1.5, 1.0, 0.7) + (FINAL_TUKEY,) * FINAL_STEPS):
         sums = [s.step(points, normals, pose, within_m=max(tukey, FINAL_REACH) * voxel, tukey_m=tukey * voxel) for s in surfaces]
         used = sum(count for _, _, count in sums)
         if used < 50:
             return pose
         system = sum((matrix for matrix, _, _ in sums), 1e-9 * used * np.eye(6))
-        change = np.linalg.solve(system, sum((right for _, right, _ in sums), np.zeros(6)))
+        change: F8 = np.asarray(np.linalg.solve(system, sum((right for _, right, _ in sums), np.zeros(6))), np.float64)
         if number >= 3:
             change += MOMENTUM * before
         if np.linalg.norm(change[:3]) > 10 * voxel or np.linalg.norm(change[3:]) > 0.2:

@@ -20,7 +20,7 @@ import msgspec
 import psutil
 
 from actors.directory import MAX_SHARDS, Directory, shard_name
-from actors.ray_system import ProcessHandle, RayNode, RaySystem, spawn, start_ray
+from actors.ray_system import ProcessHandle, RayNode, RaySystem, run_task, spawn, start_ray
 from actors.supervisor import Supervisor, SupervisorSettings
 from esplanade import __version__
 from esplanade.core.clock import RealClock
@@ -54,12 +54,12 @@ def shard_process(config: ServiceConfig, index: int) -> ShardProcess:
 
 def gateway_process(config: ServiceConfig, index: int) -> GatewayProcess:
     """Factory, run inside the gateway's process."""
-    return GatewayProcess(config, RaySystem(), index)
+    return GatewayProcess(config, RaySystem(), index, run_task)
 
 
 def api_process(config: ServiceConfig) -> ApiProcess:
     """Factory, run inside the API's process."""
-    return ApiProcess(config, RaySystem())
+    return ApiProcess(config, RaySystem(), run_task)
 
 
 class Cluster:
@@ -126,6 +126,7 @@ class Cluster:
             tick_deadline_s=settings.tick_deadline_s,
             outbox_keep_s=settings.outbox_keep_s,
             master_key=settings.master_key_bytes,
+            blobs=str(settings.blobs),
         )
         self._config = config
         say(f"starting {settings.shards} shards, the gateway and the API")

@@ -21,6 +21,7 @@ import msgspec
 
 from actors.allotment_courier import AllotmentCourier
 from actors.directory import encode_leases, owner_name, shard_name
+from actors.localiser import Localiser, Work
 from actors.partition_log import BEHAVIOURS, Behaviours
 from actors.positions import HostSettings
 from actors.saga import TransferCourier
@@ -73,6 +74,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     outbox_keep_s: float = 86_400.0
     master_key: bytes | None = None
     public_venues: bool = False
+    blobs: str = ""
 
     @property
     def ws_url(self) -> str:
@@ -199,13 +201,19 @@ def _told(task: asyncio.Task[None]) -> None:
         _log.error("courier_failed", exc_info=task.exception())
 
 
+def _localiser(config: ServiceConfig, work: Work | None) -> Localiser | None:
+    return None if work is None or not config.blobs else Localiser(work, Path(config.blobs))
+
+
 class GatewayProcess:
     """A gateway with the recordings that were asked for."""
 
-    def __init__(self, config: ServiceConfig, system: FollowingSystem, index: int) -> None:
+    def __init__(self, config: ServiceConfig, system: FollowingSystem, index: int, work: Work | None = None) -> None:
+        """`work` runs localisation; without it the gateway serves none."""
         self._config = config
         self._system = system
         self._index = index
+        self._work = work
         self._closers: list[PostgresJournal | PostgresCatalogue | PostgresAudit | RedisBroker] = []
 
     async def start(self) -> int:
@@ -236,6 +244,7 @@ class GatewayProcess:
             self._tee,
             audit,
             os.urandom(8),
+            _localiser(config, self._work),
         )
         with taking_port("gateway", "ESPLANADE_GATEWAY_PORT", config.host, config.gateway_port):
             port = await self._server.start(config.host, config.gateway_port)
@@ -260,9 +269,10 @@ class GatewayProcess:
 class ApiProcess:
     """The HTTP side, and the house kept."""
 
-    def __init__(self, config: ServiceConfig, system: FollowingSystem) -> None:
+    def __init__(self, config: ServiceConfig, system: FollowingSystem, work: Work | None = None) -> None:
         self._config = config
         self._system = system
+        self._work = work
         self._closers: list[PostgresJournal | PostgresCatalogue | PostgresAudit | RedisBroker] = []
 
     async def start(self) -> int:
@@ -322,6 +332,7 @@ class ApiProcess:
             own_metrics=metrics,
             system=self._system,
             journal=journal,
+            localiser=_localiser(config, self._work),
         )
         with taking_port("API", "ESPLANADE_API_PORT", config.host, config.api_port):
             self._server = await serve_api(app, config.host, config.api_port)

@@ -30,6 +30,7 @@ from prometheus_client.registry import CollectorRegistry
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from actors.localiser import Localiser
 from actors.system import System
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import EsplanadeError, Forbidden, LimitExceeded, NotFound, Unauthenticated
@@ -95,6 +96,7 @@ def build_api(
     own_metrics: GatewayMetrics | None = None,
     system: System | None = None,
     journal: Journal | None = None,
+    localiser: Localiser | None = None,
 ) -> FastAPI:
     """The application. `checks`: by the name that /readyz says (postgres, redis, shards, gateways). `profile`: `System.profile`, for /metrics.
 
@@ -259,7 +261,9 @@ def build_api(
         hub = Hub(
             system=system, journal=journal, broker=broker, clock=clock, metrics=counted
         )  # never started: no connection is here, ticks are asked of the system
-        dispatch = Dispatch(system=system, venues=known, hub=hub, journal=journal, clock=clock, metrics=counted, tee=None, audit=audit)
+        dispatch = Dispatch(
+            system=system, venues=known, hub=hub, journal=journal, clock=clock, metrics=counted, tee=None, audit=audit, localiser=localiser
+        )
         desk = Desk(dispatch=dispatch, clock=clock, verify=lambda token: verifier.verify(token, clock.unix_ms() / 1000))
         app.include_router(routes(desk))
 

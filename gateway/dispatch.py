@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from actors import messages as m
 from actors import topics as t
+from actors.localiser import Localiser
 from actors.system import Key, System, VenueClock
 from esplanade.core import tracing
 from esplanade.core.clock import SystemClock, ticks
@@ -32,6 +33,7 @@ from gateway.batching import MoveBatcher, PayBatcher, Payment, Tee, tee_rows
 from gateway.hub import Hub
 from gateway.hub import Peer as HubPeer
 from gateway.items import ItemDesk
+from gateway.localising import LocalisingDesk
 from gateway.metrics import GatewayMetrics
 from gateway.money import MoneyDesk
 from gateway.session import Session
@@ -54,7 +56,7 @@ PUBLISHED_TIMES: Final = 4
 """Times that an edited document is put into the catalogue, while other edits overtake it."""
 
 R = TypeVar("R")
-Rest = f.GetOffers | f.GetZone | f.GetClock | f.GetBalance | f.GetBooks | f.GetStatement | f.Pay | f.CreateOffer | f.EndOffer
+Rest = f.GetOffers | f.GetZone | f.GetClock | f.GetBalance | f.GetBooks | f.GetStatement | f.Pay | f.CreateOffer | f.EndOffer | f.Localise
 """Frames that may come by HTTP (`gateway.rest`)."""
 
 
@@ -97,6 +99,7 @@ class Dispatch:
         metrics: GatewayMetrics,
         tee: Tee | None,
         audit: AuditTrail | None = None,
+        localiser: Localiser | None = None,
     ) -> None:
         self._audit = audit
         self._system = system
@@ -109,6 +112,7 @@ class Dispatch:
         self._pays = PayBatcher(system, metrics)
         self._money = MoneyDesk(system=system, venues=venues, journal=journal, clock=clock)
         self._items = ItemDesk(system=system, venues=venues, clock=clock)
+        self._localising = LocalisingDesk(localiser)
         self._reads = StaleReads(system, clock, metrics)
         self._ways = Wayfinder(venues)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -188,6 +192,8 @@ class Dispatch:
                 self._request(peer, frame.seq, self._augmented(peer, frame), started)
             case f.ScenePresence():
                 self._request(peer, frame.seq, self._present(peer, frame), started)
+            case f.Localise():
+                self._request(peer, frame.seq, self._localise(peer, frame), started)
             case f.GetBooks():
                 self._request(peer, frame.seq, self._books(peer, frame), started)
             case f.Transfer() | f.GetStatement() | f.GetTill():
@@ -235,6 +241,8 @@ class Dispatch:
                 return await self._money.answer(caller.identity, frame)
             case f.Pay():
                 return await self._pay(caller, frame)
+            case f.Localise():
+                return await self._localise(caller, frame)
             case f.CreateOffer() | f.EndOffer():
                 return await self._noted(caller, frame, self._change_offer(caller, frame))
             case _:
@@ -472,6 +480,9 @@ class Dispatch:
                 return f.AnchorsAre(seq=seq, anchors=(await self._ask(peer, address, command, m.Anchors)).anchors)
             case _:
                 assert_never(frame)
+
+    async def _localise(self, peer: Caller, frame: f.Localise) -> f.ServerFrame:
+        return await self._localising.answer(await self._venues.get(peer.identity.tenant, frame.venue), frame)
 
     async def _present(self, peer: Peer, frame: f.ScenePresence) -> f.ServerFrame:
         """Say to all who look at the scene where this client looks from: to whoever reads the topic now, and nothing is kept."""

@@ -95,6 +95,7 @@ NEEDS: Final[Mapping[type, frozenset[Permission]]] = {
     f.ResolveAnchors: frozenset({"venue.read"}),
     f.AnchorsNear: frozenset({"venue.read"}),
     f.SceneSync: frozenset({"venue.read"}),
+    f.Localise: frozenset({"venue.read"}),
     f.WalkIn: frozenset({"presence.tell"}),
     f.Move: frozenset({"presence.tell"}),
     f.Leave: frozenset({"presence.tell"}),

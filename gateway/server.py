@@ -25,6 +25,7 @@ from websockets.http11 import Response as HttpResponse
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
+from actors.localiser import Localiser
 from actors.system import System
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import EsplanadeError, Forbidden, LimitExceeded, NotFound, Unauthenticated, Unavailable
@@ -340,6 +341,7 @@ class GatewayServer:
         tee: Tee | None = None,
         audit: AuditLog | None = None,
         audit_run: bytes = b"",
+        localiser: Localiser | None = None,
     ) -> None:
         self.clock = clock
         self.metrics = GatewayMetrics()
@@ -348,7 +350,15 @@ class GatewayServer:
         self.venues = VenueCache(catalogue, clock)
         self.hub = Hub(system=system, journal=journal, broker=broker, clock=clock, metrics=self.metrics, to_all=self._to_all)
         self.dispatch = Dispatch(
-            system=system, venues=self.venues, hub=self.hub, journal=journal, clock=clock, metrics=self.metrics, tee=tee, audit=self.audit
+            system=system,
+            venues=self.venues,
+            hub=self.hub,
+            journal=journal,
+            clock=clock,
+            metrics=self.metrics,
+            tee=tee,
+            audit=self.audit,
+            localiser=localiser,
         )
         self._broker = broker
         self._catalogue = catalogue

@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from esplanade import __version__
+from esplanade.cli.ar import app as ar_app
 from esplanade.cli.audit import audit
 from esplanade.cli.backup import backup, restore
 from esplanade.cli.crowd import app as crowd_app
@@ -38,6 +39,7 @@ _cli.add_typer(positioning_app, name="positioning", help="Fit radio maps from su
 _cli.add_typer(crowd_app, name="crowd", help="Walk crowds, draw them, hold them against reality.")
 _cli.add_typer(journal_app, name="journal", help="Check the journal, and archive what is old.")
 _cli.add_typer(subject_app, name="subject", help="Export or erase what is held about a person.")
+_cli.add_typer(ar_app, name="ar", help="Build the maps that cameras are localised in.")
 _cli.command()(audit)
 _cli.command()(backup)
 _cli.command()(restore)
