@@ -33,6 +33,7 @@ from esplanade.core.clock import RealClock
 from esplanade.core.errors import Conflict, InvalidInput
 from esplanade.core.ids import PARTITIONS
 from esplanade.housekeeping import Housekeeper
+from esplanade.storage.blobs import BlobStore
 from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.journal import Journal
@@ -333,6 +334,7 @@ class ApiProcess:
             system=self._system,
             journal=journal,
             localiser=_localiser(config, self._work),
+            blobs=BlobStore(Path(config.blobs)) if config.blobs else None,
         )
         with taking_port("API", "ESPLANADE_API_PORT", config.host, config.api_port):
             self._server = await serve_api(app, config.host, config.api_port)

@@ -34,9 +34,11 @@ from actors.localiser import Localiser
 from actors.system import System
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import EsplanadeError, Forbidden, LimitExceeded, NotFound, Unauthenticated
+from esplanade.storage.blobs import BlobStore
 from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.journal import Journal
+from gateway.assets import asset_routes
 from gateway.audit_trail import AuditTrail
 from gateway.auth import Identity, Signer, Verifier
 from gateway.dispatch import Dispatch
@@ -97,11 +99,12 @@ def build_api(
     system: System | None = None,
     journal: Journal | None = None,
     localiser: Localiser | None = None,
+    blobs: BlobStore | None = None,
 ) -> FastAPI:
     """The application. `checks`: by the name that /readyz says (postgres, redis, shards, gateways). `profile`: `System.profile`, for /metrics.
 
     `audit`: tokens issued and refused, and what operators do, are noted there; it counts in `own_metrics`, told at /metrics as process `api`.
-    `system` and `journal`, together: REST for what frames can do (`gateway.rest`); without them there is none.
+    `system` and `journal`, together: REST for what frames can do (`gateway.rest`); without them there is none. `blobs`: assets, likewise.
     """
     app = FastAPI(title="Esplanade", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     documents = _Documents(catalogue)
@@ -266,6 +269,9 @@ def build_api(
         )
         desk = Desk(dispatch=dispatch, clock=clock, verify=lambda token: verifier.verify(token, clock.unix_ms() / 1000))
         app.include_router(routes(desk))
+
+    if blobs is not None:
+        app.include_router(asset_routes(blobs, asking))
 
     @app.get("/{path:path}", include_in_schema=False)
     async def files(path: str) -> Response:

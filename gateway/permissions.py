@@ -38,7 +38,7 @@ WHAT: Final[Mapping[Permission, str]] = {
     "money.adjust": "hold, post, void and refund for others",
     "money.issue": "credit wallets from outside",
     "books.read": "the tenant's books and payment figures",
-    "venue.write": "what is in force in the venue: offers, items for sale, drawn zones, closed ways; people's reasons and refined anchors",
+    "venue.write": "what is in force in the venue: offers, items for sale, drawn zones, closed ways; people's reasons, refined anchors and assets",
     "sensors.write": "parking bays, gates, and what is known of people",
     "content.write": "anchors and scenes",
     "counts.read": "counts of zones, and small counts",
@@ -48,7 +48,7 @@ WHAT: Final[Mapping[Permission, str]] = {
 }
 
 Topic = Literal["dots", "density", "zone", "stats", "offers", "parking", "clock", "payments", "anchors", "scene", "presence"]
-Resource = Literal["GET /v1/venues", "GET /v1/venues/{tenant}/{venue}", "GET /v1/profile"]
+Resource = Literal["GET /v1/venues", "GET /v1/venues/{tenant}/{venue}", "GET /v1/profile", "GET /v1/assets/{sha256}", "PUT /v1/assets/{sha256}"]
 
 _SHOPPER: Final[frozenset[Permission]] = frozenset({"venue.read", "presence.tell", "wallet.use", "content.write"})
 
@@ -166,6 +166,8 @@ RESOURCE_NEEDS: Final[Mapping[Resource, Permission]] = {
     "GET /v1/venues": "venue.read",
     "GET /v1/venues/{tenant}/{venue}": "venue.read",
     "GET /v1/profile": "profile.read",
+    "GET /v1/assets/{sha256}": "venue.read",
+    "PUT /v1/assets/{sha256}": "venue.write",
 }
 
 

@@ -196,7 +196,7 @@ def routes(desk: Desk) -> APIRouter:
         """Where a camera is: the body is a depth image, (rows, columns) u2 millimetres, or with `rows` 0 points, (n, 3) i2 millimetres. `x`, `y`, `z`: it is near there."""
         caller = desk.caller(request, tenant)
         desk.check(caller, f.Localise)
-        body = await _body(request, MAX_QUERY_BYTES)
+        body = await body_of(request, MAX_QUERY_BYTES)
         near = None if x is None or y is None or z is None else (x, y, z)
         seen: dict[str, Any] = {"depth": body, "rows": rows, "columns": columns, "camera": (fx, fy, cx, cy)} if rows else {"points": body}
         return answer(await desk.ask(caller, frame_of(f.Localise, venue=venue, level=level, near=near, within_m=within_m, **seen)), 200)
@@ -204,7 +204,7 @@ def routes(desk: Desk) -> APIRouter:
     return router
 
 
-async def _body(request: Request, most: int) -> bytes:
+async def body_of(request: Request, most: int) -> bytes:
     """The request's body. Raises LimitExceeded as soon as it is larger than `most` bytes."""
     parts: list[bytes] = []
     size = 0

@@ -32,14 +32,14 @@ class BlobStore:
         digest = hashlib.sha256(data).hexdigest()
         if expected is not None and expected != digest:
             raise Conflict(f"blob {expected}: what came has the SHA-256 {digest}; send it again")
-        path = self._path(digest)
+        path = self.check(digest)
         if not path.is_file():
             _write_whole(path, data)
         return digest
 
     def path(self, digest: str) -> Path:
         """The file of a blob. Raises NotFound, InvalidInput for what is no SHA-256 in lower-case hexadecimal digits."""
-        path = self._path(digest)
+        path = self.check(digest)
         if not path.is_file():
             raise NotFound(f"blob {digest}: there is none; put it first")
         return path
@@ -63,7 +63,8 @@ class BlobStore:
         except FileNotFoundError:
             raise NotFound(f"{head}: nothing has been stored under this name") from None
 
-    def _path(self, digest: str) -> Path:
+    def check(self, digest: str) -> Path:
+        """Where a blob of this name lies, if it is here. Raises InvalidInput for what is no SHA-256 in lower-case hexadecimal digits."""
         if not _DIGEST.fullmatch(digest):
             raise InvalidInput(f"blob {digest[:80]!r}: must be a SHA-256, 64 hexadecimal digits in lower case")
         return self.folder / digest[:2] / digest
