@@ -369,6 +369,27 @@ def spawn(factory: str, name: str, *arguments: Any, yields: bool = False, here: 
     return ProcessHandle(name, actor)
 
 
+def _worked(function: str, data: bytes) -> bytes:
+    """The Ray task: a function of this project, of bytes to bytes."""
+    module, _, name = function.partition(":")
+    done: bytes = getattr(importlib.import_module(module), name)(data)
+    return done
+
+
+async def run_task(function: str, data: bytes, *, deadline_s: float) -> bytes:
+    """Heavy pure work in one of Ray's workers, which keeps what it has loaded for the next: "module:name" of bytes to bytes.
+
+    Raises what it raised; Unavailable past the deadline, when the worker is ended, or where it died. Nothing is tried twice.
+    """
+    reference = ray.remote(_worked).options(num_cpus=1, max_retries=0).remote(function, data)
+    try:
+        async with asyncio.timeout(deadline_s):
+            return bytes(await _result(function, reference))
+    except TimeoutError:
+        await asyncio.to_thread(ray.cancel, reference, force=True)
+        raise Unavailable(f"{function} took more than {deadline_s:.1f} s and was ended; ask again") from None
+
+
 async def _result(name: str, reference: Awaitable[Any]) -> Any:
     try:
         return await reference

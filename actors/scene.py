@@ -72,7 +72,7 @@ def _edit(state: Scene, command: EditScene, context: Context) -> Decision | Reje
         judged = state.judge(command.ops, now_ms=command.now_ms, author=command.author)
         if len(judged.ready) > MAX_EDIT_OPS:
             raise LimitExceeded(f"an edit of {len(judged.ready)} operations: at most {MAX_EDIT_OPS}; send several")
-        check_rights(state, judged.ready, command.subject, staff=command.staff)
+        check_rights(state, judged.ready, command.subject, staff=command.staff, now_ms=command.now_ms)
     except InvalidInput as error:
         return Rejected(code="invalid_edit", message=error.message)
     except Forbidden as error:

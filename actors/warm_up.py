@@ -11,6 +11,8 @@ from actors.mall import MallState
 from actors.messages import Payments, Rejected, SendTransfers, TopUps, Transfers
 from actors.positions import HostSettings, PositionHost
 from actors.venue_book import VenueBook
+from ar.scene import Scene
+from ar.scene_ops import MANY, decode
 from esplanade.core.errors import Fault
 from esplanade.core.ids import Address
 from spatial.columns import PositionColumns
@@ -55,6 +57,10 @@ def warm_up() -> None:
     book.router_under(frozenset()).route(At(0, 9.0, 9.0), At(0, 1.0, 9.0))
     restored = PositionHost(book, lambda: (1, offers), epoch=1, pseudonym_key=bytes(64), settings=settings)
     restored.load(host.save())
+    scene = Scene("warm-up")
+    for _ in range(MANY):
+        scene.create(now_ms=1)
+    decode(scene.delta({}))
     ledger, context = Ledger(), Context(address=Address("ledger", "warm-up", "0"), venue=book)
     state = ledger.initial()
     for command in (

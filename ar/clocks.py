@@ -27,9 +27,14 @@ class HybridClock:
         self.last = max(self.last + 1, now_ms << LOGICAL_BITS)
         return self.last
 
+    @staticmethod
+    def fits(stamp: int, now_ms: int) -> bool:
+        """Whether a stamp is one, and not from the future."""
+        return 0 < stamp < MAX_STAMP and (stamp >> LOGICAL_BITS) <= now_ms + MAX_AHEAD_MS
+
     def check(self, stamp: int, now_ms: int) -> None:
         """Raises InvalidInput for a stamp from the future."""
-        if not 0 < stamp < MAX_STAMP or (stamp >> LOGICAL_BITS) > now_ms + MAX_AHEAD_MS:
+        if not self.fits(stamp, now_ms):
             ahead = (stamp >> LOGICAL_BITS) - now_ms
             raise InvalidInput(f"operation stamped {ahead} ms ahead of our clock: at most {MAX_AHEAD_MS} ms; set the client's clock")
 

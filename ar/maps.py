@@ -14,10 +14,10 @@ from typing import Final
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 
-from ar.clouds import F8, MAX_POINTS, Camera, Prepared, back_project, checked_depth, checked_points, prepare, thin
+from ar.clouds import F4, F8, MAX_POINTS, Camera, Prepared, back_project, checked_depth, checked_points, prepare, thin
 from ar.pose import Poses
+from ar.surface_grid import SurfaceGrid, smooth_surface
 from esplanade.core.errors import InvalidInput, LimitExceeded, NotFound
 
 TileKey = tuple[int, int, int]
@@ -27,7 +27,18 @@ TILE_M: Final = 8.0
 MAX_LOADED: Final = 64
 """Tiles held with their trees at once; the least lately used goes first."""
 MAX_MAP_POINTS: Final = 50_000_000
-_MAGIC: Final = b"ESPMAP1\0"
+FINE: Final = 0.5
+"""The surface that poses are fitted to in the end is thinned to this part of a voxel: of 7-Scenes frames the error is halved (docs/ar.md)."""
+_MAGIC: Final = b"ESPMAP2\0"
+
+
+COARSE_CELL: Final = 3.0
+SURFACE_CELL: Final = 1.5
+"""Cubes of the two grids in voxels: the reaches of the search are 2 to 7, of the last fit half a voxel to one."""
+
+
+def coarse_grid(cloud: Prepared, voxel_m: float) -> SurfaceGrid:
+    return SurfaceGrid(cloud.points, cloud.normals, COARSE_CELL * voxel_m)
 
 
 class _TileHead(msgspec.Struct):
@@ -35,26 +46,30 @@ class _TileHead(msgspec.Struct):
     voxel_m: float
     points: int
     features: int
+    surface: int
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A cube of the map, with search trees over its points and one descriptor of its features."""
+    """A cube of the map: its points a voxel apart with their features, to find a pose by, and its `surface`, finer, to fit one to."""
 
     key: TileKey
     voxel_m: float
     cloud: Prepared
-    tree: cKDTree = field(repr=False)
+    grid: SurfaceGrid = field(repr=False)
+    surface: SurfaceGrid = field(repr=False)
 
     @classmethod
-    def of(cls, key: TileKey, voxel_m: float, cloud: Prepared) -> Tile:
-        return cls(key, voxel_m, cloud, cKDTree(cloud.points))
+    def of(cls, key: TileKey, voxel_m: float, cloud: Prepared, surface: F4, surface_normals: F4) -> Tile:
+        """`surface`, `surface_normals` (s, 3), about FINE of a voxel apart."""
+        return cls(key, voxel_m, cloud, coarse_grid(cloud, voxel_m), SurfaceGrid(surface, surface_normals, SURFACE_CELL * voxel_m))
 
     def to_bytes(self) -> bytes:
         """Head, columns, and the SHA-256 of both."""
-        c = self.cloud
-        head = msgspec.msgpack.encode(_TileHead(self.key, self.voxel_m, len(c.points), len(c.feature_points)))
-        columns = b"".join(np.ascontiguousarray(a, "<f4").tobytes() for a in (c.points, c.normals, c.feature_points, c.feature_normals, c.features))
+        c, fine = self.cloud, self.surface
+        head = msgspec.msgpack.encode(_TileHead(self.key, self.voxel_m, len(c.points), len(c.feature_points), len(fine.points)))
+        parts = (c.points, c.normals, c.feature_points, c.feature_normals, c.features, fine.points, fine.normals)
+        columns = b"".join(np.ascontiguousarray(a, "<f4").tobytes() for a in parts)
         body = _MAGIC + len(head).to_bytes(4, "little") + head + columns
         return body + hashlib.sha256(body).digest()
 
@@ -68,14 +83,22 @@ class Tile:
             raise InvalidInput("map tile: the content differs from its hash; fetch it again")
         size = int.from_bytes(body[8:12], "little")
         head = msgspec.msgpack.decode(body[12 : 12 + size], type=_TileHead)
-        shapes = [(head.points, 3), (head.points, 3), (head.features, 3), (head.features, 3), (head.features, 33)]
+        shapes = [
+            (head.points, 3),
+            (head.points, 3),
+            (head.features, 3),
+            (head.features, 3),
+            (head.features, 33),
+            (head.surface, 3),
+            (head.surface, 3),
+        ]
         if len(body) != 12 + size + 4 * sum(a * b for a, b in shapes):
             raise InvalidInput("map tile: its length does not fit its head")
         columns, at = [], 12 + size
         for rows, width in shapes:
             columns.append(np.frombuffer(body, "<f4", rows * width, at).reshape(rows, width))
             at += 4 * rows * width
-        return cls.of(head.key, head.voxel_m, Prepared(*columns))
+        return cls.of(head.key, head.voxel_m, Prepared(*columns[:5]), columns[5], columns[6])
 
     def version(self) -> str:
         """SHA-256 of the content, hexadecimal."""
@@ -147,7 +170,7 @@ class MapBuilder:
         """Add a cloud seen from `viewpoint`, both in the frame that `pose` (T_map_cloud) places."""
         if len(pose) != 1:
             raise InvalidInput(f"{len(pose)} poses for one cloud: must be 1")
-        p, n = thin(checked_points(points, most=MAX_POINTS), self.voxel_m / 2, viewpoint=viewpoint, wide=6.0)
+        p, n = thin(checked_points(points, most=MAX_POINTS), FINE * self.voxel_m / 2, viewpoint=viewpoint, wide=12.0)
         if self._count + len(p) > self._max:
             raise LimitExceeded(f"map of {self._count} points: at most {self._max}; build it in parts")
         self._points.append(pose.apply(p))
@@ -159,14 +182,17 @@ class MapBuilder:
         """A map with all tiles held. Raises InvalidInput where nothing was added."""
         if not self._points:
             raise InvalidInput("map of no frames: add at least one")
-        points, normals = thin(np.concatenate(self._points), self.voxel_m, normals=np.concatenate(self._normals))
+        fine, fine_normals = thin(np.concatenate(self._points), FINE * self.voxel_m, normals=np.concatenate(self._normals))
+        points, normals = thin(fine, self.voxel_m, normals=fine_normals)
+        surface, surface_normals = smooth_surface(fine, fine_normals, FINE * self.voxel_m)
         whole = prepare(points, normals, self.voxel_m)
         cells = np.floor(whole.points / self.tile_m).astype(np.int64)
+        surface_cells = np.floor(surface / self.tile_m).astype(np.int64)
         feature_cells = np.floor(whole.feature_points / self.tile_m).astype(np.int64)
         tiles: dict[TileKey, Tile] = {}
         for cell in np.unique(cells, axis=0):
             key = (int(cell[0]), int(cell[1]), int(cell[2]))
-            a, b = (cells == cell).all(axis=1), (feature_cells == cell).all(axis=1)
+            a, b, c = ((of == cell).all(axis=1) for of in (cells, feature_cells, surface_cells))
             part = Prepared(whole.points[a], whole.normals[a], whole.feature_points[b], whole.feature_normals[b], whole.features[b])
-            tiles[key] = Tile.of(key, self.voxel_m, part)
+            tiles[key] = Tile.of(key, self.voxel_m, part, surface[c], surface_normals[c])
         return SpatialMap(tiles, tiles.__getitem__, voxel_m=self.voxel_m, tile_m=self.tile_m, max_loaded=max(MAX_LOADED, len(tiles)))

@@ -11,6 +11,8 @@ from numba import njit
 
 F8 = npt.NDArray[np.float64]
 F4 = npt.NDArray[np.float32]
+I8 = npt.NDArray[np.int64]
+I4 = npt.NDArray[np.int32]
 
 
 @njit(cache=True)
@@ -166,3 +168,167 @@ def seen_through(
         elif depth[v, u] > cz - margin:
             met += 1
     return view, through, met
+
+
+@njit(cache=True)
+def _cube(x: float, y: float, z: float, cell: float) -> tuple[int, int, int]:
+    return int(np.floor(x / cell)), int(np.floor(y / cell)), int(np.floor(z / cell))
+
+
+@njit(cache=True)
+def _name(i: int, j: int, k: int) -> int:
+    """One number for a cube, up to a million cubes from the origin each way."""
+    return (i + 1048576) << 42 | (j + 1048576) << 21 | (k + 1048576)
+
+
+@njit(cache=True)
+def _slot(name: int, mask: int) -> int:
+    mixed = name * -7046029254386353131
+    return (mixed ^ (mixed >> 32)) & mask
+
+
+@njit(cache=True)
+def hash_cubes(points: F4, cell: float) -> tuple[I8, I8, I4, I4]:
+    """Rows of points (p, 3) in the order of their cubes (p,), and a table by open addressing, at most half full: cube, first row, rows."""
+    p = len(points)
+    names = np.empty(p, np.int64)
+    for i in range(p):
+        a, b, c = _cube(points[i, 0], points[i, 1], points[i, 2], cell)
+        names[i] = _name(a, b, c)
+    order = np.argsort(names, kind="mergesort")
+    size = 16
+    while size < 2 * p:
+        size *= 2
+    cubes, first, rows = np.full(size, -1, np.int64), np.zeros(size, np.int32), np.zeros(size, np.int32)
+    at = 0
+    while at < p:
+        name, end = names[order[at]], at
+        while end < p and names[order[end]] == name:
+            end += 1
+        slot = _slot(name, size - 1)
+        while cubes[slot] != -1:
+            slot = (slot + 1) & (size - 1)
+        cubes[slot], first[slot], rows[slot] = name, at, end - at
+        at = end
+    return order, cubes, first, rows
+
+
+@njit(cache=True)
+def _nearest(x: float, y: float, z: float, within: float, points: F4, cubes: I8, first: I4, rows: I4, cell: float) -> tuple[float, int]:
+    """(squared distance, row) of the nearest point within reach; row -1 for none."""
+    i0, j0, k0 = _cube(x - within, y - within, z - within, cell)
+    i1, j1, k1 = _cube(x + within, y + within, z + within, cell)
+    best, at, mask = within * within, -1, len(cubes) - 1
+    for i in range(i0, i1 + 1):
+        for j in range(j0, j1 + 1):
+            for k in range(k0, k1 + 1):
+                name = _name(i, j, k)
+                slot = _slot(name, mask)
+                while cubes[slot] != -1 and cubes[slot] != name:
+                    slot = (slot + 1) & mask
+                if cubes[slot] == -1:
+                    continue
+                for row in range(first[slot], first[slot] + rows[slot]):
+                    dx, dy, dz = x - points[row, 0], y - points[row, 1], z - points[row, 2]
+                    square = dx * dx + dy * dy + dz * dz
+                    if square < best:
+                        best, at = square, row
+    return best, at
+
+
+@njit(cache=True)
+def nearest_rows(at: F8, within: float, points: F4, cubes: I8, first: I4, rows: I4, cell: float) -> tuple[F8, I8]:
+    """(distance (q,), row (q,)) of the hashed point nearest to each of `at` (q, 3); inf and -1 where none is within reach."""
+    q = len(at)
+    distance, found = np.full(q, np.inf), np.full(q, -1, np.int64)
+    for i in range(q):
+        square, row = _nearest(at[i, 0], at[i, 1], at[i, 2], within, points, cubes, first, rows, cell)
+        if row >= 0:
+            distance[i], found[i] = np.sqrt(square), row
+    return distance, found
+
+
+@njit(cache=True)
+def fit_step(
+    source: F8, source_normals: F8, pose: F8, within: float, tukey: float,
+    points: F4, normals: F4, cubes: I8, first: I4, rows: I4, cell: float,
+) -> tuple[F8, F8, int]:  # fmt: skip
+    """(matrix (6, 6), right side (6,), points used) of a Gauss-Newton step of point-to-surface distances with Tukey weights: translation, then rotation about the middle of
+    the moved source. The surface at a source point (q, 3) is the plane of the nearest hashed point within reach, where that faces the same way within 45 degrees; a point
+    `tukey` from it or more has no weight.
+    """
+    matrix, right, used = np.zeros((6, 6)), np.zeros(6), 0
+    q = len(source)
+    middle = np.zeros(3)
+    for i in range(q):
+        for a in range(3):
+            middle[a] += source[i, a] / q
+    mx = pose[0, 0] * middle[0] + pose[0, 1] * middle[1] + pose[0, 2] * middle[2] + pose[0, 3]
+    my = pose[1, 0] * middle[0] + pose[1, 1] * middle[1] + pose[1, 2] * middle[2] + pose[1, 3]
+    mz = pose[2, 0] * middle[0] + pose[2, 1] * middle[1] + pose[2, 2] * middle[2] + pose[2, 3]
+    jacobian = np.zeros(6)
+    for s in range(q):
+        a0, a1, a2 = source[s, 0], source[s, 1], source[s, 2]
+        x = pose[0, 0] * a0 + pose[0, 1] * a1 + pose[0, 2] * a2 + pose[0, 3]
+        y = pose[1, 0] * a0 + pose[1, 1] * a1 + pose[1, 2] * a2 + pose[1, 3]
+        z = pose[2, 0] * a0 + pose[2, 1] * a1 + pose[2, 2] * a2 + pose[2, 3]
+        a0, a1, a2 = source_normals[s, 0], source_normals[s, 1], source_normals[s, 2]
+        u = pose[0, 0] * a0 + pose[0, 1] * a1 + pose[0, 2] * a2
+        v = pose[1, 0] * a0 + pose[1, 1] * a1 + pose[1, 2] * a2
+        w = pose[2, 0] * a0 + pose[2, 1] * a1 + pose[2, 2] * a2
+        _, row = _nearest(x, y, z, within, points, cubes, first, rows, cell)
+        if row < 0 or u * normals[row, 0] + v * normals[row, 1] + w * normals[row, 2] <= 0.7:
+            continue
+        n0, n1, n2 = normals[row, 0], normals[row, 1], normals[row, 2]
+        off = (x - points[row, 0]) * n0 + (y - points[row, 1]) * n1 + (z - points[row, 2]) * n2
+        if abs(off) >= tukey:
+            continue
+        weight = (1 - (off / tukey) ** 2) ** 2
+        used += 1
+        x, y, z = x - mx, y - my, z - mz
+        jacobian[0], jacobian[1], jacobian[2] = n0, n1, n2
+        jacobian[3], jacobian[4], jacobian[5] = y * n2 - z * n1, z * n0 - x * n2, x * n1 - y * n0
+        for a in range(6):
+            right[a] -= weight * jacobian[a] * off
+            for b in range(6):
+                matrix[a, b] += weight * jacobian[a] * jacobian[b]
+    return matrix, right, used
+
+
+@njit(cache=True)
+def smoothed(points: F4, normals: F4, within: float, sigma: float, cubes: I8, first: I4, rows: I4, cell: float) -> tuple[F4, F4]:
+    """Points and normals (p, 3) on the smooth surface: each point moved along its normal to the Gaussian mean (`sigma`) of those within reach that face the same way
+    within 45 degrees, its normal their mean."""
+    p, mask = len(points), len(cubes) - 1
+    out, out_normals = np.empty((p, 3), np.float32), np.empty((p, 3), np.float32)
+    for s in range(p):
+        x, y, z = points[s, 0], points[s, 1], points[s, 2]
+        u, v, w = normals[s, 0], normals[s, 1], normals[s, 2]
+        i0, j0, k0 = _cube(x - within, y - within, z - within, cell)
+        i1, j1, k1 = _cube(x + within, y + within, z + within, cell)
+        n0, n1, n2, off, weight = 0.0, 0.0, 0.0, 0.0, 0.0
+        for i in range(i0, i1 + 1):
+            for j in range(j0, j1 + 1):
+                for k in range(k0, k1 + 1):
+                    name = _name(i, j, k)
+                    slot = _slot(name, mask)
+                    while cubes[slot] != -1 and cubes[slot] != name:
+                        slot = (slot + 1) & mask
+                    if cubes[slot] == -1:
+                        continue
+                    for row in range(first[slot], first[slot] + rows[slot]):
+                        dx, dy, dz = points[row, 0] - x, points[row, 1] - y, points[row, 2] - z
+                        square = dx * dx + dy * dy + dz * dz
+                        if square < within * within and u * normals[row, 0] + v * normals[row, 1] + w * normals[row, 2] > 0.7:
+                            share = np.exp(-square / (2 * sigma * sigma))
+                            weight += share
+                            off += share * (dx * normals[row, 0] + dy * normals[row, 1] + dz * normals[row, 2])
+                            n0 += share * normals[row, 0]
+                            n1 += share * normals[row, 1]
+                            n2 += share * normals[row, 2]
+        length = np.sqrt(n0 * n0 + n1 * n1 + n2 * n2)
+        n0, n1, n2 = n0 / length, n1 / length, n2 / length
+        along = off / weight
+        out[s, 0], out[s, 1], out[s, 2] = x + along * n0, y + along * n1, z + along * n2
+        out_normals[s, 0], out_normals[s, 1], out_normals[s, 2] = n0, n1, n2
+    return out, out_normals

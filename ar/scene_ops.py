@@ -6,10 +6,13 @@ tables, stamps as steps from the last, a node only where it differs from the las
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Mapping
+from itertools import chain, pairwise, repeat
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import numpy as np
 
 from esplanade.core.errors import InvalidInput
 
@@ -37,6 +40,8 @@ MAX_VALUE_BYTES: Final = 65_536
 MAX_NAME_BYTES: Final = 200
 MAX_ORDER_BYTES: Final = 512
 MAX_CLIENTS: Final = 10_000
+MANY: Final = 500
+"""Operations of a batch from which on it is read by the compiled kernel, whose loading takes longer than reading fewer."""
 _MAGIC: Final = 0xE5
 _VERSION: Final = 1
 
@@ -194,8 +199,20 @@ def _texts(data: bytes, at: int, most: int, what: str) -> tuple[list[str], int]:
     return found, at
 
 
+class Run(NamedTuple):
+    """Operations `start` to `stop` of a batch that are sound each by itself and stand together: of one client, counted without a gap, stamped upwards, of one context."""
+
+    start: int
+    stop: int
+
+
 def decode(data: bytes) -> list[Op]:
     """Operations of bytes. Raises InvalidInput for what is cut, garbled or over a limit; nothing is half taken."""
+    return decode_runs(data)[0]
+
+
+def decode_runs(data: bytes) -> tuple[list[Op], list[Run] | None]:
+    """As `decode`, and the runs that make up the batch; None where nobody has looked for them: few operations, or one that is not plain."""
     if len(data) < 5 or data[0] != _MAGIC or data[1] != _VERSION:
         raise InvalidInput(f"scene operations: {len(data)} bytes beginning {data[:2].hex()}: must begin e501")
     try:
@@ -204,12 +221,93 @@ def decode(data: bytes) -> list[Op]:
         count, at = _number(data, at)
         if count > MAX_OPS:
             raise InvalidInput(f"scene operations: {count} in one batch: at most {MAX_OPS}; send several")
+        if count >= MANY and (plain := _read_plain(data, at, count, names, keys)) is not None:
+            return plain
         ops, at = _read(data, at, count, names, keys)
     except IndexError:
         raise InvalidInput(f"scene operations: cut off at byte {len(data)}, or an entry beyond its table") from None
     if at != len(data):
         raise InvalidInput(f"scene operations: {len(data) - at} bytes after the last")
-    return ops
+    return ops, None
+
+
+def _read_plain(data: bytes, at: int, count: int, names: list[str], keys: list[str]) -> tuple[list[Op], list[Run]] | None:
+    """What `_read` returns for the whole rest of the bytes, many times as fast; None where anything is not plain, which `_read` is to look at."""
+    if names[:1] != [""] or len(set(names)) < len(names) or "" in keys or count > len(data) - at:
+        return None
+    k = importlib.import_module("ar.scene_kernels")  # Numba: half a second, which a client with little to read need not wait
+    table = np.empty((k.COLUMNS, count), np.int64)
+    gathered = np.empty(len(data), np.uint8)
+    filled, odd = k.read_columns(np.frombuffer(data, np.uint8), at, len(names), len(keys), MAX_VALUE_BYTES, MAX_ORDER_BYTES, table, gathered)
+    if filled < 0:
+        return None
+    kind, client, seq, stamp = table[k.KIND], table[k.CLIENT], table[k.SEQ], table[k.STAMP]
+    cuts = (client[1:] != client[:-1]) | (seq[1:] != seq[:-1] + 1) | (stamp[1:] <= stamp[:-1]) | (table[k.CONTEXT_AT, 1:] > 0)
+    edges = [0, *(np.flatnonzero(cuts) + 1).tolist(), count]
+    runs = [Run(start, stop) for start, stop in pairwise(edges)]
+    contexts: dict[int, Context] = {}
+    of_runs: list[Context] = []
+    dots: list[Dot] = []
+    new = tuple.__new__
+    for start, stop in runs:
+        number, grown_at = int(client[start]), int(table[k.CONTEXT_AT, start])
+        context = contexts.setdefault(number, {})
+        if grown_at:
+            try:
+                context = contexts[number] = _grown(data, grown_at, names, context)
+            except IndexError:
+                return None
+        of_runs.append(context)
+        first = int(seq[start])
+        dots += map(new, repeat(Dot), zip(repeat(names[number]), range(first, first + stop - start)))
+    is_set = kind == SET
+    sets = int(is_set.sum())
+    nodes = dots if not kind.any() else _dots(table[k.NODE_CLIENT], table[k.NODE_SEQ], names)
+    places, sizes = table[k.AT].tolist(), table[k.SIZE].tolist()
+    values: Iterable[Value] = repeat(None)
+    said: Iterable[str] = repeat("")
+    if sets:
+        try:
+            texts = iter(
+                msgspec.msgpack.decode(b"\xdd" + int((is_set & (table[k.SIZE] >= 0)).sum()).to_bytes(4, "big") + gathered[:filled].tobytes())
+                if not odd
+                else ()
+            )
+            values = [
+                None if not one else place if size < 0 else next(texts) if not odd else msgspec.msgpack.decode(data[place : place + size])
+                for one, place, size in zip(is_set.tolist(), places, sizes, strict=True)
+            ]
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        said = [keys[key] if one else "" for one, key in zip(is_set.tolist(), table[k.KEY].tolist(), strict=True)]
+    parents: Iterable[Dot] = repeat(ROOT)
+    orders: Iterable[bytes] = repeat(b"")
+    if sets < count:
+        parents = _dots(table[k.PARENT_CLIENT], table[k.PARENT_SEQ], names)
+        orders = [b"" if one else data[place : place + size] for one, place, size in zip(is_set.tolist(), places, sizes, strict=True)]
+    all_contexts = chain.from_iterable(repeat(context, stop - start) for context, (start, stop) in zip(of_runs, runs, strict=True))
+    ops = list(map(Op, dots, stamp.tolist(), all_contexts, kind.tolist(), nodes, parents, orders, said, values))
+    return ops, runs
+
+
+def _dots(clients: np.ndarray[Any, Any], seqs: np.ndarray[Any, Any], names: list[str]) -> list[Dot]:
+    """One object for all where all are the same."""
+    if (clients == clients[0]).all() and (seqs == seqs[0]).all():
+        client, seq = names[int(clients[0])], int(seqs[0])
+        same = ROOT if (client, seq) == ROOT else Dot(client, seq)
+        return [same] * len(clients)
+    return list(map(tuple.__new__, repeat(Dot), zip(map(names.__getitem__, clients.tolist()), seqs.tolist(), strict=True)))
+
+
+def _grown(data: bytes, at: int, names: list[str], context: Context) -> Context:
+    """A context and what it has grown by, from byte `at`."""
+    grown = dict(context)
+    number, at = _number(data, at)
+    for _ in range(number):
+        number, at = _number(data, at)
+        upto, at = _number(data, at)
+        grown[names[number]] = upto
+    return grown
 
 
 def _read(data: bytes, at: int, count: int, names: list[str], keys: list[str]) -> tuple[list[Op], int]:
@@ -279,7 +377,7 @@ def _read(data: bytes, at: int, count: int, names: list[str], keys: list[str]) -
                     raise _too_long("value", size, MAX_VALUE_BYTES, len(data))
                 try:
                     value = unpack(raw)
-                except msgspec.DecodeError as error:
+                except (msgspec.DecodeError, UnicodeDecodeError) as error:
                     raise InvalidInput(f"scene operation {dot}: its value is no MessagePack: {error}") from error
             parent = ROOT
             ops.append(Op(dot, stamp, context, SET, node, ROOT, b"", key, value))

@@ -20,7 +20,7 @@ import msgspec
 import psutil
 
 from actors.directory import MAX_SHARDS, Directory, shard_name
-from actors.ray_system import ProcessHandle, RayNode, RaySystem, spawn, start_ray
+from actors.ray_system import ProcessHandle, RayNode, RaySystem, run_task, spawn, start_ray
 from actors.supervisor import Supervisor, SupervisorSettings
 from esplanade import __version__
 from esplanade.core.clock import RealClock
@@ -54,12 +54,12 @@ def shard_process(config: ServiceConfig, index: int) -> ShardProcess:
 
 def gateway_process(config: ServiceConfig, index: int) -> GatewayProcess:
     """Factory, run inside the gateway's process."""
-    return GatewayProcess(config, RaySystem(), index)
+    return GatewayProcess(config, RaySystem(), index, run_task)
 
 
 def api_process(config: ServiceConfig) -> ApiProcess:
     """Factory, run inside the API's process."""
-    return ApiProcess(config, RaySystem())
+    return ApiProcess(config, RaySystem(), run_task)
 
 
 class Cluster:
@@ -138,6 +138,7 @@ class Cluster:
             tls=None
             if settings.tls_certificate is None
             else (str(settings.tls_certificate.resolve()), str(settings.tls_key and settings.tls_key.resolve())),
+            blobs=str(settings.blobs),
         )
         self._config = config
         say(f"starting {settings.shards} shards, the gateway and the API")

@@ -21,6 +21,7 @@ import msgspec
 
 from actors.allotment_courier import AllotmentCourier
 from actors.directory import encode_leases, owner_name, shard_name
+from actors.localiser import Localiser, Work
 from actors.partition_log import BEHAVIOURS, Behaviours
 from actors.positions import HostSettings
 from actors.process_memory import ProcessMemory
@@ -34,6 +35,7 @@ from esplanade.core.clock import RealClock
 from esplanade.core.errors import Conflict, InvalidInput
 from esplanade.core.ids import PARTITIONS
 from esplanade.housekeeping import Housekeeper
+from esplanade.storage.blobs import BlobStore
 from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.journal import Journal
@@ -97,6 +99,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     tls: tuple[str, str] | None = None
     """Files of certificate chain and key."""
     webhooks_to_private_addresses: bool = False
+    blobs: str = ""
 
     @property
     def ws_url(self) -> str:
@@ -297,13 +300,19 @@ async def signing_seed(catalogue: PostgresCatalogue, postgres_url: str, master_k
         await store.close()
 
 
+def _localiser(config: ServiceConfig, work: Work | None) -> Localiser | None:
+    return None if work is None or not config.blobs else Localiser(work, Path(config.blobs))
+
+
 class GatewayProcess:
     """A gateway with the recordings that were asked for."""
 
-    def __init__(self, config: ServiceConfig, system: FollowingSystem, index: int) -> None:
+    def __init__(self, config: ServiceConfig, system: FollowingSystem, index: int, work: Work | None = None) -> None:
+        """`work` runs localisation; without it the gateway serves none."""
         self._config = config
         self._system = system
         self._index = index
+        self._work = work
         self._closers: list[PostgresJournal | PostgresCatalogue | PostgresAudit | RedisBroker | Identities] = []
 
     async def start(self) -> int:
@@ -346,6 +355,7 @@ class GatewayProcess:
             credentials=identities.credentials,
             meters=identities.meters,
             certificate=identities.certificate,
+            localiser=_localiser(config, self._work),
         )
         with taking_port("gateway", "ESPLANADE_GATEWAY_PORT", config.host, config.gateway_port):
             port = await self._server.start(config.host, config.gateway_port)
@@ -370,9 +380,10 @@ class GatewayProcess:
 class ApiProcess:
     """The HTTP side, and the house kept."""
 
-    def __init__(self, config: ServiceConfig, system: FollowingSystem) -> None:
+    def __init__(self, config: ServiceConfig, system: FollowingSystem, work: Work | None = None) -> None:
         self._config = config
         self._system = system
+        self._work = work
         self._closers: list[
             PostgresJournal | PostgresCatalogue | PostgresAudit | PostgresWebhooks | PostgresSubjectKeys | RedisBroker | Identities
         ] = []
@@ -493,6 +504,8 @@ class ApiProcess:
             ),
             scenarios=rehearsals,
             subjects=SubjectKit(export, erase),
+            localiser=_localiser(config, self._work),
+            blobs=BlobStore(Path(config.blobs)) if config.blobs else None,
         )
         self._background: Background = app.state.background
         await self._background.start()

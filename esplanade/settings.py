@@ -119,6 +119,9 @@ class Settings(BaseSettings):
     tls_key: Path | None = Field(None, description="Private key (PEM) of the certificate.")
     max_connections: Annotated[int, Field(ge=1, le=20_000)] = Field(9_500, description="WebSocket connections a gateway admits.")
     console_dir: Path | None = Field(None, description="Built console to serve; by default console/dist beside the source.")
+    blob_dir: Path | None = Field(
+        None, description="Folder of map tiles and assets, seen by every machine of the service; by default blobs in the data directory."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log event that is written.")
 
     @classmethod
@@ -145,6 +148,11 @@ class Settings(BaseSettings):
     @property
     def master_key_bytes(self) -> bytes | None:
         return None if self.master_key is None else bytes.fromhex(self.master_key)
+
+    @property
+    def blobs(self) -> Path:
+        """The folder of map tiles and assets."""
+        return self.blob_dir or self.data_dir.expanduser().absolute() / "blobs"
 
     @property
     def embedded(self) -> bool:

@@ -30,16 +30,19 @@ from prometheus_client.registry import CollectorRegistry
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from actors.localiser import Localiser
 from actors.system import System
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import EsplanadeError, Forbidden, LimitExceeded, NotFound, Unauthenticated
 from esplanade.storage.audit import NO_TENANT
+from esplanade.storage.blobs import BlobStore
 from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.journal import Journal
 from esplanade.storage.sealing import Random, Vault
 from esplanade.storage.webhooks import WebhookStore
 from gateway.admission import PER_ADDRESS_MIN, AddressMeter, TenantMeters
+from gateway.assets import asset_routes
 from gateway.audit_trail import AuditTrail
 from gateway.auth import Identity, Issuer, Signer, Verifier
 from gateway.credentials import Credentials
@@ -127,12 +130,14 @@ def build_api(
     partners: PartnerKit | None = None,
     scenarios: Callable[[], Sequence[dict[str, Any]]] = list,
     subjects: SubjectKit | None = None,
+    localiser: Localiser | None = None,
+    blobs: BlobStore | None = None,
 ) -> FastAPI:
     """The application. `checks`: by the name that /readyz says (postgres, redis, shards, gateways). `profile`: `System.profile`, for /metrics.
 
     `audit`: tokens issued and refused, and what operators do, are noted there; it counts in `own_metrics`, told at /metrics as process `api`.
     `doors`: sign-in and tokens (`gateway.token_routes`), and credentials other than tokens of `signer`; without them there are these alone. `meters`: what tenants' plans allow.
-    `system` and `journal`, together: REST for what frames can do (`gateway.rest`); without them there is none. `partners`: webhooks too. `scenarios`: name, title
+    `system` and `journal`, together: REST for what frames can do (`gateway.rest`); without them there is none. `partners`: webhooks too. `blobs`: assets, likewise. `scenarios`: name, title
     and venue of those that can be run.
     `app.state.background` (`Background`) is what works beside the requests: start it in the loop that serves, stop it when that ends.
     """
@@ -335,7 +340,9 @@ def build_api(
     if system is not None and journal is not None:
         known = VenueCache(catalogue, clock)
         hub = Hub(system=system, journal=journal, broker=broker, clock=clock, metrics=counts, name="api")
-        dispatch = Dispatch(system=system, venues=known, hub=hub, journal=journal, clock=clock, metrics=counts, tee=None, audit=audit)
+        dispatch = Dispatch(
+            system=system, venues=known, hub=hub, journal=journal, clock=clock, metrics=counts, tee=None, audit=audit, localiser=localiser
+        )
         desk = Desk(dispatch=dispatch, clock=clock, verify=credentials.verify)
         app.include_router(routes(desk))
         app.include_router(user_routes(desk, subjects, audit))
@@ -362,6 +369,9 @@ def build_api(
         app.state.background = Background(hub, streams, courier, outward)
 
     complete(app)
+
+    if blobs is not None:
+        app.include_router(asset_routes(blobs, asking))
 
     @app.get("/{path:path}", include_in_schema=False)
     async def files(path: str) -> Response:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from actors import messages as m
 from actors import topics as t
+from actors.localiser import Localiser
 from actors.payment_lane import Outcome, Payment, PaymentLane
 from actors.system import Key, System, VenueClock
 from esplanade.core import tracing
@@ -35,6 +36,7 @@ from gateway.batching import MoveBatcher, Tee, tee_rows
 from gateway.hub import Hub
 from gateway.hub import Peer as HubPeer
 from gateway.items import ItemDesk
+from gateway.localising import LocalisingDesk
 from gateway.metrics import GatewayMetrics
 from gateway.money import MoneyDesk
 from gateway.permissions import SECOND_FACTOR_ABOVE, SECOND_FACTOR_S, needs_second_factor
@@ -62,7 +64,7 @@ PUBLISHED_TIMES: Final = 4
 R = TypeVar("R")
 Rest = (
     f.GetOffers | f.GetZone | f.GetClock | f.GetBalance | f.GetBooks | f.GetStatement | f.Pay | f.CreateOffer | f.EndOffer
-    | f.Search | f.ResolveAnchors | f.AnchorsNear | f.RemoveAnchors | f.TopUps | f.SetBays | f.CountGates
+    | f.Search | f.ResolveAnchors | f.AnchorsNear | f.RemoveAnchors | f.TopUps | f.SetBays | f.CountGates | f.Localise
 )  # fmt: skip
 """Frames that may come by HTTP (`gateway.rest`)."""
 
@@ -106,6 +108,7 @@ class Dispatch:
         metrics: GatewayMetrics,
         tee: Tee | None,
         audit: AuditTrail | None = None,
+        localiser: Localiser | None = None,
     ) -> None:
         self._audit = audit
         self._system = system
@@ -118,6 +121,7 @@ class Dispatch:
         self._pays = PaymentLane(system, told=partial(metrics.count, "esplanade_gateway_payment_batches_total"))
         self._money = MoneyDesk(system=system, venues=venues, journal=journal, clock=clock)
         self._items = ItemDesk(system=system, venues=venues, clock=clock)
+        self._localising = LocalisingDesk(localiser)
         self._reads = StaleReads(system, clock, metrics)
         self._ticks = Ticks(system, clock)
         self._ways = Wayfinder(venues)
@@ -200,6 +204,8 @@ class Dispatch:
                 self._request(peer, frame.seq, self._edit_scene(peer, frame), started)
             case f.ScenePresence():
                 self._request(peer, frame.seq, self._present(peer, frame), started)
+            case f.Localise():
+                self._request(peer, frame.seq, self._localise(peer, frame), started)
             case f.GetBooks():
                 self._request(peer, frame.seq, self._books(peer, frame), started)
             case f.Transfer() | f.GetStatement() | f.GetTill():
@@ -253,6 +259,8 @@ class Dispatch:
                 return await self._money.answer(caller.identity, frame)
             case f.Pay():
                 return await self._pay(caller, frame)
+            case f.Localise():
+                return await self._localise(caller, frame)
             case f.CreateOffer() | f.EndOffer():
                 return await self._noted(caller, frame, self._change_offer(caller, frame))
             case f.Search():
@@ -548,6 +556,9 @@ class Dispatch:
         if isinstance(done, f.SceneApplied) and done.applied + done.known:  # made under its own name, or it would have been refused
             self._hub.presence.edited(peer, f"venue/{frame.venue}/scene/{frame.scene}")
         return done
+
+    async def _localise(self, peer: Caller, frame: f.Localise) -> f.ServerFrame:
+        return await self._localising.answer(await self._venues.get(peer.identity.tenant, frame.venue), frame)
 
     async def _present(self, peer: Peer, frame: f.ScenePresence) -> f.ServerFrame:
         """Say to all who look at the scene where this client looks from: to whoever reads the topic now, and nothing is kept."""

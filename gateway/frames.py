@@ -540,6 +540,24 @@ class SceneApply(_Frame, frozen=True, kw_only=True, tag="scene_apply"):
     ops: bytes
 
 
+class Localise(_Frame, frozen=True, kw_only=True, tag="localise"):
+    """Where is this camera? `depth`: (rows, columns) u2 millimetres with `camera` fx, fy, cx, cy in pixels; or `points`: (n, 3) i2 millimetres in its own frame.
+
+    `near`: it is within `within_m` of there, in the venue's frame. Answered with Localised or NotLocalised.
+    """
+
+    seq: Seq
+    venue: Id
+    level: LevelIndex
+    depth: bytes = b""
+    rows: Annotated[int, msgspec.Meta(ge=0, le=8192)] = 0
+    columns: Annotated[int, msgspec.Meta(ge=0, le=8192)] = 0
+    camera: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = None
+    points: bytes = b""
+    near: tuple[Coordinate, Coordinate, Coordinate] | None = None
+    within_m: Annotated[float, msgspec.Meta(gt=0, le=100)] = 2.0
+
+
 class ScenePresence(_Frame, frozen=True, kw_only=True, tag="scene_presence"):
     """I look at a scene from here: pose (7,) f4, position in metres and unit quaternion x, y, z, w, in the venue frame. Answered with Done."""
 
@@ -725,7 +743,7 @@ ClientFrame = (
     | Subscribe | Unsubscribe | Saw | Renew | GetOffers | FindStores | Search | GetRoute | GetIsochrone | GetAccess | SetAccess | DrawZone | EraseZone | GetZones | SetTraits | Explain
     | Measure | GetHeat | CountGates | CompareParking | Recount | EditVenue | UndoEdit | RedoEdit | GetEdits | GetZone | GetClock
     | HostAnchor | ResolveAnchors | AnchorsNear | ObserveAnchor | RemoveAnchors | CarryAnchors | GetAnchorGraph | RefineAnchors | SceneSync | SceneApply | ScenePresence
-    | GetMembers
+    | GetMembers | Localise
     | CreateOffer | EndOffer | SetBays | GetBooks | OpenSource | CloseSource | Columns | Watermark | TopUps | Payments
 )  # fmt: skip
 
@@ -1260,6 +1278,32 @@ class Skipped(_Frame, frozen=True, kw_only=True, tag="skipped"):
     count: int
 
 
+class Localised(_Frame, frozen=True, kw_only=True, tag="localised"):
+    """The camera's pose (x right, y down, z ahead) in the venue's frame: `rotation` unit quaternion x, y, z, w; `covariance` (6, 6) f4, translation in metres, then rotation in
+    radians; `chance` of being right; `map`: its version; `geopose`: the same as OGC GeoPose 1.0 Basic-Quaternion."""
+
+    seq: Seq
+    venue: str
+    level: int
+    position_m: tuple[float, float, float]
+    rotation: tuple[float, float, float, float]
+    covariance: bytes
+    chance: float
+    map: str
+    geopose: dict[str, dict[str, float]]
+
+
+class NotLocalised(_Frame, frozen=True, kw_only=True, tag="not_localised"):
+    """It is not known, and why. `chance` of the best pose that came up, which is not told."""
+
+    seq: Seq
+    venue: str
+    level: int
+    reason: str
+    chance: float
+    map: str
+
+
 class Error(_Frame, frozen=True, kw_only=True, tag="error"):
     """`seq`: the request refused, if it was one. `retryable`: the same request, with the same key, may succeed later."""
 
@@ -1281,5 +1325,5 @@ class Bye(_Frame, frozen=True, kw_only=True, tag="bye"):
 ServerFrame = (
     Welcome | Pong | Taken | Done | WalkedIn | Stores | Route | NoRoute | Isochrone | Access | Explained | Measures | Heat | ParkingCompared | Edited | ZoneList | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
     | Balance | Statement | Till | Item | Bought | Books | Subscribed | Dots | DotsView | Density | Zone | Stats | PaymentStats | OfferState | Parking
-    | AnchorsAre | AnchorGraph | AnchorsChanged | SceneDelta | SceneApplied | SceneEdits | PresenceIs | Members | MembersChanged | Skipped | Error | Bye
+    | AnchorsAre | AnchorGraph | AnchorsChanged | SceneDelta | SceneApplied | SceneEdits | PresenceIs | Members | MembersChanged | Skipped | Localised | NotLocalised | Error | Bye
 )  # fmt: skip

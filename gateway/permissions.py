@@ -39,7 +39,7 @@ WHAT: Final[Mapping[Permission, str]] = {
     "money.adjust": "hold, post, void and refund for others",
     "money.issue": "credit wallets from outside",
     "books.read": "the tenant's books and payment figures",
-    "venue.write": "what is in force in the venue: offers, items for sale, drawn zones, closed ways; people's reasons and refined anchors",
+    "venue.write": "what is in force in the venue: offers, items for sale, drawn zones, closed ways; people's reasons, refined anchors and assets",
     "sensors.write": "parking bays, gates, and what is known of people",
     "content.write": "anchors and scenes",
     "counts.read": "counts of zones, and small counts",
@@ -49,7 +49,16 @@ WHAT: Final[Mapping[Permission, str]] = {
 }
 
 Topic = Literal["dots", "density", "zone", "stats", "offers", "parking", "clock", "payments", "anchors", "scene", "presence"]
-Resource = Literal["GET /v1/venues", "GET /v1/venues/{tenant}/{venue}", "GET /v1/profile", "/v1/webhooks", "/v1/users", "GET /v1/scenarios"]
+Resource = Literal[
+    "GET /v1/venues",
+    "GET /v1/venues/{tenant}/{venue}",
+    "GET /v1/profile",
+    "/v1/webhooks",
+    "/v1/users",
+    "GET /v1/scenarios",
+    "GET /v1/assets/{sha256}",
+    "PUT /v1/assets/{sha256}",
+]
 
 _SHOPPER: Final[frozenset[Permission]] = frozenset({"venue.read", "presence.tell", "wallet.use", "content.write"})
 
@@ -97,6 +106,7 @@ NEEDS: Final[Mapping[type, frozenset[Permission]]] = {
     f.ResolveAnchors: frozenset({"venue.read"}),
     f.AnchorsNear: frozenset({"venue.read"}),
     f.SceneSync: frozenset({"venue.read"}),
+    f.Localise: frozenset({"venue.read"}),
     f.WalkIn: frozenset({"presence.tell"}),
     f.Move: frozenset({"presence.tell"}),
     f.Leave: frozenset({"presence.tell"}),
@@ -170,6 +180,8 @@ RESOURCE_NEEDS: Final[Mapping[Resource, Permission]] = {
     "/v1/webhooks": "venue.write",  # and all below it, and /v1/sources
     "/v1/users": "wallets.read",  # of others; everyone has their own
     "GET /v1/scenarios": "profile.read",
+    "GET /v1/assets/{sha256}": "venue.read",
+    "PUT /v1/assets/{sha256}": "venue.write",
 }
 
 

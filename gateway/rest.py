@@ -32,6 +32,7 @@ from spatial.offers import Offer
 MAX_CALLERS: Final = 10_000
 """Callers whose rate is remembered; beyond, the one longest away is forgotten."""
 PAGE: Final = 100
+MAX_QUERY_BYTES: Final = 4 * 2**20
 MAX_PAGE: Final = 500
 SEQ: Final = 1
 """Of every frame made here: nothing is told apart by it, since what changes something bears a key."""
@@ -238,7 +239,32 @@ def routes(desk: Desk) -> APIRouter:
         """The tenant's books, by currency."""
         return tagged(request, await desk.ask(desk.caller(request), frame_of(f.GetBooks)))
 
+    @router.post("/venues/{tenant}/{venue}/localise", tags=["ar"])
+    async def localise(
+        request: Request, tenant: str, venue: str, level: int = 0, rows: int = 0, columns: int = 0, fx: float = 0, fy: float = 0, cx: float = 0, cy: float = 0,
+        x: float | None = None, y: float | None = None, z: float | None = None, within_m: float = 2.0,
+    ) -> Response:  # fmt: skip
+        """Where a camera is: the body is a depth image, (rows, columns) u2 millimetres, or with `rows` 0 points, (n, 3) i2 millimetres. `x`, `y`, `z`: it is near there."""
+        caller = desk.caller(request, tenant)
+        desk.check(caller, f.Localise)
+        body = await body_of(request, MAX_QUERY_BYTES)
+        near = None if x is None or y is None or z is None else (x, y, z)
+        seen: dict[str, Any] = {"depth": body, "rows": rows, "columns": columns, "camera": (fx, fy, cx, cy)} if rows else {"points": body}
+        return answer(await desk.ask(caller, frame_of(f.Localise, venue=venue, level=level, near=near, within_m=within_m, **seen)), 200)
+
     return router
+
+
+async def body_of(request: Request, most: int) -> bytes:
+    """The request's body. Raises LimitExceeded as soon as it is larger than `most` bytes."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise LimitExceeded(f"{request.url.path}: body of more than {most} bytes; send less")
+        parts.append(part)
+    return b"".join(parts)
 
 
 def converted(value: Any, kind: type[Any]) -> Any:

@@ -25,6 +25,7 @@ from websockets.http11 import Response as HttpResponse
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
+from actors.localiser import Localiser
 from actors.system import System
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import EsplanadeError, Forbidden, LimitExceeded, NotFound, SecondFactorNeeded, Unauthenticated, Unavailable
@@ -421,6 +422,7 @@ class GatewayServer:
         credentials: Credentials | None = None,
         meters: TenantMeters | None = None,
         certificate: Certificate | None = None,
+        localiser: Localiser | None = None,
     ) -> None:
         self.clock = clock
         self.metrics = metrics or GatewayMetrics()
@@ -432,7 +434,15 @@ class GatewayServer:
             system=system, journal=journal, broker=broker, clock=clock, metrics=self.metrics, to_all=self._to_all, name=f"{self.settings.process}.{audit_run.hex()}"
         )  # fmt: skip
         self.dispatch = Dispatch(
-            system=system, venues=self.venues, hub=self.hub, journal=journal, clock=clock, metrics=self.metrics, tee=tee, audit=self.audit
+            system=system,
+            venues=self.venues,
+            hub=self.hub,
+            journal=journal,
+            clock=clock,
+            metrics=self.metrics,
+            tee=tee,
+            audit=self.audit,
+            localiser=localiser,
         )
         self._broker = broker
         self._catalogue = catalogue

@@ -13,6 +13,7 @@ from esplanade.core.clock import SystemClock
 from esplanade.core.errors import Fault, InvalidInput, NotFound
 from esplanade.core.ids import Address, check_name
 from esplanade.storage.catalogue import Catalogue, describe_venue
+from spatial.venue import Origin
 
 FRESH_S: Final = 30.0
 """The catalogue is asked after this time whether the document has changed."""
@@ -39,6 +40,7 @@ class _Document(msgspec.Struct):
     levels: list[_Part]
     units: list[_Unit] = []
     zones: list[_Part] = []
+    origin: dict[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class VenueFacts:
     levels: int
     units: dict[str, tuple[int, bool]]
     zones: frozenset[str]
+    origin: Origin
 
     @property
     def address(self) -> Address:
@@ -134,4 +137,8 @@ def _read(tenant: str, digest: str, document: bytes) -> VenueFacts:
         raise Fault(f"a venue document of tenant {tenant} in the catalogue cannot be read: {error}; import the venue again") from error
     units = {unit.id: (index, unit.till) for index, unit in enumerate(venue.units)}
     zones = frozenset(zone.id for zone in venue.zones)
-    return VenueFacts(tenant, digest, venue.id, venue.name, venue.kind, len(venue.levels), units, zones)
+    try:
+        origin = Origin(**venue.origin)
+    except ValueError as error:
+        raise Fault(f"venue {venue.id} of tenant {tenant} in the catalogue has no origin: {error}; import the venue again") from error
+    return VenueFacts(tenant, digest, venue.id, venue.name, venue.kind, len(venue.levels), units, zones, origin)

@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from esplanade import __version__
+from esplanade.cli.ar import app as ar_app
 from esplanade.cli.audit import audit
 from esplanade.cli.backup import backup, restore
 from esplanade.cli.crowd import app as crowd_app
@@ -44,6 +45,7 @@ _cli.add_typer(keys_app, name="keys", help="Make, list, rotate and revoke API ke
 _cli.add_typer(operators_app, name="operators", help="Add and change those who sign in with a password.")
 _cli.command()(login)
 _cli.command()(revoke)
+_cli.add_typer(ar_app, name="ar", help="Build the maps that cameras are localised in.")
 _cli.command()(audit)
 _cli.command()(backup)
 _cli.command()(restore)

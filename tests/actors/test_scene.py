@@ -13,7 +13,7 @@ from actors.scene import MAX_EDIT_OPS, SceneActor
 from actors.topics import SceneChanged
 from ar.scene import Scene
 from ar.scene_ops import ROOT, Dot
-from ar.scene_rights import EDITORS
+from ar.scene_rights import EDITORS, LEASE, MAX_LEASE_MS
 from esplanade.core.errors import Unavailable
 from esplanade.core.ids import Address
 from tests.actors.stage import stage
@@ -191,6 +191,52 @@ def test_listed_editors_hold_for_all_below_and_nobody_else_takes_them_over() -> 
     since = dict(bad.ack().seen)
     bad.set(stand, EDITORS, ["7"], now_ms=NOW)
     assert refused(state, edit(bad, since, staff=True, subject=1)) == "invalid_edit"
+
+
+def test_a_lease_keeps_others_away_until_it_ends_is_given_back_or_its_time_is_over() -> None:
+    state, staff, stand = opened()
+    since = dict(staff.ack().seen)
+    lamp = staff.create(stand, now_ms=NOW)
+    when(state, edit(staff, since, staff=True, subject=1))
+
+    def tried(subject: int, *acts: tuple[Dot, str, object], at_ms: int = NOW, take: bool = False, by_staff: bool = False) -> str | None:
+        phone = visitor(state, f"{subject}:phone{at_ms}{take}{len(state.ack().seen)}")
+        since = dict(phone.ack().seen)
+        for node, key, value in acts:
+            if key == "delete":
+                phone.delete(node, now_ms=at_ms)
+            else:
+                phone.set(node, key, value, now_ms=at_ms)
+        command = edit(phone, since, subject=subject, now_ms=at_ms, staff=by_staff)
+        decision = SceneActor().decide(state, command, CONTEXT)
+        if isinstance(decision, Rejected):
+            return decision.code
+        if take:
+            when(state, command)
+        return None
+
+    ends = NOW + 10_000
+    assert tried(7, (stand, LEASE, [7, ends]), take=True) is None
+    for acts in (
+        [(lamp, "on", True)],
+        [(stand, "x", 1)],
+        [(stand, LEASE, [8, ends])],
+        [(lamp, LEASE, [8, ends])],
+        [(stand, LEASE, None)],
+        [(lamp, "delete", 0)],
+    ):
+        assert tried(8, *acts) == "edit_forbidden", acts
+    assert tried(8, (ROOT, LEASE, [8, ends])) == "edit_forbidden", "what is below is another's"
+    assert tried(8, (ROOT, "x", 1)) is None
+    assert tried(7, (lamp, "on", True)) is None
+    assert tried(1, (lamp, "on", True), by_staff=True) is None
+    assert tried(8, (lamp, "on", True), at_ms=ends) is None, "its time is over"
+    assert tried(7, (stand, LEASE, [7, ends + 60_000]), at_ms=NOW + 5_000, take=True) is None, "renewed"
+    assert tried(8, (lamp, "on", True), at_ms=ends + 1) == "edit_forbidden"
+    assert tried(7, (stand, LEASE, None), at_ms=ends + 2, take=True) is None
+    assert tried(8, (stand, LEASE, [8, ends + 60_000]), at_ms=ends + 3) is None
+    for bad in ([8, ends], [7, NOW + MAX_LEASE_MS + 1], [7], "7", [7, "soon"], [True, ends]):
+        assert tried(7, (lamp, LEASE, bad)) == "invalid_edit", bad
 
 
 def test_a_replica_far_behind_syncs_by_pages() -> None:

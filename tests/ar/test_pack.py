@@ -21,7 +21,7 @@ ASSETS = (b"glTF one", b"glTF two")
 def tile(key: TileKey) -> Tile:
     rng = np.random.default_rng(abs(hash(key)) % 2**32)
     points = rng.normal(size=(40, 3)).astype(np.float32)
-    return Tile.of(key, 0.02, Prepared(points, points, points[:5], points[:5], rng.random((5, 33)).astype(np.float32)))
+    return Tile.of(key, 0.02, Prepared(points, points, points[:5], points[:5], rng.random((5, 33)).astype(np.float32)), points, points)
 
 
 def place() -> tuple[AnchorBook, SpatialMap, Scene]:

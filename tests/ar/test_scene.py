@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ar import scene_ops
 from ar.ordering import between
 from ar.scene import Scene
-from ar.scene_ops import MOVE, ROOT, SET, TRASH, Dot, Op, decode, encode
+from ar.scene_ops import CREATE, MOVE, ROOT, SET, TRASH, Dot, Op, decode, decode_runs, encode
 from esplanade.core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from tests.ar.schedules import START_MS, faults, run
 
@@ -281,6 +283,116 @@ def test_garbled_bytes_are_refused_and_touch_nothing() -> None:
         except (InvalidInput, Forbidden):
             assert not scene.ack().seen
             assert not list(scene.nodes())
+
+
+def _many(seed: int, count: int) -> list[Op]:
+    """Operations of every kind but COLLECT by three clients, in bursts, with contexts that grow and values of every kind."""
+    chance = random.Random(seed)
+    names = ("a", "bé", "c" * 150)
+    counted, stamp, ops = dict.fromkeys(names, 0), NOW << 16, []
+    contexts: dict[str, dict[str, int]] = {name: {} for name in names}
+    values = (0, 255, 256, -1, 2**40, 0.5, None, True, "", "é" * 200, "x" * 3_000, b"\0" * 300, [1, ["x"]], {"k": 1})
+    while len(ops) < count:
+        who = chance.choice(names)
+        if chance.random() < 0.5:
+            other = chance.choice([name for name in names if name != who])
+            contexts[who] = contexts[who] | {other: counted[other]} if counted[other] else contexts[who]
+        for _ in range(chance.choice((1, 3, 40))):
+            counted[who] += 1
+            stamp += chance.choice((1, 1, 7, 70_000))
+            dot = Dot(who, counted[who])
+            node, parent = (Dot(chance.choice(names), chance.choice((1, 300, 2**40))) for _ in range(2))
+            match chance.choice((CREATE, MOVE, MOVE, SET, SET)):
+                case scene_ops.CREATE:
+                    ops.append(Op(dot, stamp, contexts[who], CREATE, dot, ROOT if chance.random() < 0.7 else parent, chance.randbytes(3)))
+                case scene_ops.MOVE:
+                    parent = TRASH if node == parent or chance.random() < 0.2 else parent
+                    ops.append(Op(dot, stamp, contexts[who], MOVE, node, parent, chance.randbytes(chance.choice((1, 200)))))
+                case _:
+                    ops.append(Op(dot, stamp, contexts[who], SET, node, key=f"k{chance.randrange(200)}", value=chance.choice(values)))
+    return ops
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_many_operations_read_at_once_are_those_read_one_by_one(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    ops = [op for op in _many(seed, scene_ops.MANY + 50) if op.parent != op.node]
+    data = encode(ops)
+    together, runs = decode_runs(data)
+    assert runs is not None
+    assert together == ops
+    assert runs[0].start == 0
+    assert sum(stop - start for start, stop in runs) == len(ops)
+    for start, stop in runs:
+        run = together[start:stop]
+        assert all(b.dot == Dot(a.dot.client, a.dot.seq + 1) and b.stamp > a.stamp and b.context == a.context for a, b in pairwise(run))
+    monkeypatch.setattr(scene_ops, "MANY", 10**9)
+    apart, none = decode_runs(data)
+    assert none is None
+    assert apart == together
+
+
+def _outcome(data: bytes) -> object:
+    try:
+        return decode(data)
+    except InvalidInput as error:
+        return error.message
+
+
+def test_garbled_bytes_of_many_operations_mean_the_same_read_at_once_and_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(_many(9, scene_ops.MANY + 50))
+    chance = random.Random(1)
+    broken = [data[: chance.randrange(len(data))] for _ in range(20)]
+    for _ in range(100):
+        one = bytearray(data)
+        for _ in range(chance.choice((1, 1, 5))):
+            one[chance.randrange(5, len(one))] = chance.randrange(256)
+        broken.append(bytes(one))
+    together = [_outcome(one) for one in broken]
+    monkeypatch.setattr(scene_ops, "MANY", 10**9)
+    assert together == [_outcome(one) for one in broken]
+    assert sum(isinstance(one, str) for one in together) > 40
+
+
+def test_a_large_batch_merges_as_its_operations_one_by_one() -> None:
+    a, b, c = Scene("a"), Scene("b"), Scene("c")
+    chance = random.Random(3)
+    nodes = [a.create(now_ms=NOW) for _ in range(300)]
+    sync(a, b)
+    for at in range(900):
+        for scene in (a, b):
+            node, parent = chance.sample(nodes, 2)
+            if chance.random() < 0.5:
+                scene.set(node, chance.choice("xyz"), at, now_ms=NOW + at)
+            elif not scene.within(parent, node):
+                scene.move(node, parent, now_ms=NOW + at)
+    whole = [a.delta({}), b.delta(a.ack().seen | {"b": 0})]
+    for data in (*whole, whole[0]):
+        c.merge(data, now_ms=NOW + 1000)
+    slow = Scene("slow")
+    for data in whole:
+        for op in decode(data):
+            slow.merge(encode([op]), now_ms=NOW + 1000)
+    assert c.digest() == slow.digest()
+    assert c.conflicts() == slow.conflicts()
+    assert c.ack().seen == slow.ack().seen
+    with pytest.raises(Forbidden, match="own operations only"):
+        Scene("d").merge(whole[1], now_ms=NOW + 1000, author="a")
+    with pytest.raises(InvalidInput, match="ahead"):
+        Scene("d").merge(whole[0], now_ms=NOW - 120_000)
+
+
+def test_values_written_again_and_again_by_those_who_saw_the_last_do_not_pile_up() -> None:
+    a, b = Scene("a"), Scene("b")
+    node = a.create(now_ms=NOW)
+    for at in range(300):
+        sync(a, b)
+        (a if at % 2 else b).set(node, "x", at, now_ms=NOW + at)
+    sync(a, b)
+    assert not a.conflicts()
+    late = Scene("c")
+    late.merge(a.delta({}), now_ms=NOW + 1000)
+    assert late.get(node, "x") == 299
+    assert not late.conflicts()
 
 
 def _op(**changes: object) -> Op:

@@ -107,6 +107,7 @@ CLIENT: tuple[f.ClientFrame, ...] = (
     f.SceneApply(seq=37, venue="parkside", scene="hall", ops=EDITS),
     f.ScenePresence(seq=38, venue="parkside", scene="hall", level=1, pose=POSE),
     f.GetMembers(seq=48, topic="venue/parkside/scene/hall", watch=True),
+    f.Localise(seq=40, venue="parkside", level=1, points=b"\x0a\x00\x14\x00\xe8\x03", near=(12.5, 7.25, 1.5), within_m=0.5),
     f.CreateOffer(seq=13, venue="parkside", offer=OFFER),
     f.EndOffer(seq=14, venue="parkside", offer="coffee", tick=700),
     f.SetBays(seq=15, venue="parkside", bays=(BayChange(unit_id="bay-1", occupied=True),)),
@@ -207,6 +208,11 @@ SERVER: tuple[f.ServerFrame, ...] = (
     f.Members(seq=48, topic="venue/parkside/scene/hall", count=2, members=(f.Member("7:phone-1", "shopper"), f.Member("9:desk", "operator")), whole=True),
     f.MembersChanged(topic="venue/parkside/scene/hall", count=2, joined=(f.Member("7:phone-1", "shopper"),), left=(f.Member("8:phone-2", "shopper"),), whole=True),
     f.Skipped(topic="venue/parkside/offers", count=3),
+    f.Localised(
+        seq=40, venue="parkside", level=1, position_m=(12.5, 7.25, 1.5), rotation=(0.0, 0.0, 0.6, 0.8), covariance=bytes(144), chance=0.97, map="ab" * 32,
+        geopose={"position": {"lat": 52.52, "lon": 13.4, "h": 1.5}, "quaternion": {"x": 0.0, "y": 0.0, "z": 0.6, "w": 0.8}},
+    ),
+    f.NotLocalised(seq=40, venue="parkside", level=1, reason="too few features of the query answer to the map", chance=0.0, map="ab" * 32),
     f.Error(code="invalid", message="level 9: venue parkside has levels 0 to 2", seq=3),
     f.Bye(code="unavailable", message="this gateway is going away: reconnect", reconnect=True, retry_after_s=1.5),
 )  # fmt: skip

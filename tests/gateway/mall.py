@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from actors.directory import partitions_of, shard_name
 from actors.local_system import LocalSystem
+from actors.localiser import Localiser
 from actors.messages import CreateOffer, Payments, TopUps
 from actors.shard import Shard
 from actors.warm_up import warm_up
@@ -41,6 +42,8 @@ class Mall:
         self.count = shards
         self.signer = Signer(b"k" * 32)
         self.verifier = Verifier(self.signer.public_key)
+        self.localiser: Localiser | None = None
+        """Of gateways started from now on."""
         self.taken: list[tuple[str | None, int | None, PositionColumns]] = []
         self._starts = 0
         self._exits = AsyncExitStack()
@@ -104,7 +107,16 @@ class Mall:
     async def gateway(self, **settings: Any) -> tuple[GatewayServer, str]:
         """A gateway on a free port of loopback, and its address."""
         server = GatewayServer(
-            self.system, self.journal, self.broker, self.catalogue, self.verifier, self.signer, self.clock, GatewaySettings(**settings), self
+            self.system,
+            self.journal,
+            self.broker,
+            self.catalogue,
+            self.verifier,
+            self.signer,
+            self.clock,
+            GatewaySettings(**settings),
+            self,
+            localiser=self.localiser,
         )
         port = await server.start()
         self._exits.push_async_callback(server.stop)

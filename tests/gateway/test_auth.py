@@ -189,6 +189,7 @@ MATRIX = {  # frame -> roles that may; written out, so that a change of the tabl
     "refine_anchors": "operator",
     "scene_sync": "guest shopper feed operator engineer",
     "scene_apply": "guest shopper operator",
+    "localise": "guest shopper feed operator engineer",
     "scene_presence": "guest shopper operator",
     "create_offer": "operator",
     "end_offer": "operator",

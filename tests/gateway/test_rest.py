@@ -36,6 +36,7 @@ EVERY: list[tuple[str, str, type, dict[str, Any] | None]] = [
     ("GET", "/v1/wallet/statement?currency=EUR", f.GetStatement, None),
     ("POST", "/v1/payments", f.Pay, ORDER),
     ("GET", "/v1/books", f.GetBooks, None),
+    ("POST", f"/v1/venues/demo/{VENUE}/localise", f.Localise, None),
 ]
 """Every path, the frame that says the same, a body."""
 

@@ -1,0 +1,164 @@
+"""Localisation served: a query into the pose of a camera in a venue's map, worked out in a process of its own (`locate`), with a queue, a limit and a deadline (`Localiser`).
+
+Owns the query's form, and the maps that a worker holds. What a pose is worth is judged by `ar.localisation`. An answer is a pose or "not known" with the reason, never a guess.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import OrderedDict
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+import numpy as np
+
+from actors.map_shelf import newest_map, open_map
+from ar.maps import SpatialMap
+from esplanade.core.errors import InvalidInput, LimitExceeded, Unavailable
+from esplanade.storage.blobs import BlobStore
+
+AT_ONCE: Final = 2
+"""Queries of one gateway worked on at once: each is a core for up to a second."""
+MAX_WAITING: Final = 32
+DEADLINE_S: Final = 10.0
+"""From asking to answer, the wait included; the first query of a worker loads Open3D and the map, some seconds."""
+MAX_HELD: Final = 4
+"""Maps that a worker holds, each with at most `ar.maps.MAX_LOADED` tiles; the least lately used goes first."""
+MAX_PIXELS: Final = 1280 * 1024
+MAX_QUERY_POINTS: Final = 300_000
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """What a camera saw: `depth_mm` (rows, columns) u2 with `camera` (fx, fy, cx, cy in pixels), or `points_mm` (n, 3) i2 in its own frame; both little-endian.
+
+    `near_m`: where it is, within `within_m`, in the venue's frame, where that is known. Chance is a `seed`.
+    """
+
+    tenant: str
+    venue: str
+    level: int
+    depth_mm: bytes = b""
+    rows: int = 0
+    columns: int = 0
+    camera: tuple[float, float, float, float] | None = None
+    points_mm: bytes = b""
+    near_m: tuple[float, float, float] | None = None
+    within_m: float = 2.0
+    seed: int = 0
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """`known`: `position_m`, `rotation` (unit quaternion x, y, z, w), `covariance` (36,) row by row, translation then rotation, are the camera's pose in the venue's frame.
+    Else `reason` says why not. `version`: of the map."""
+
+    known: bool
+    version: str
+    chance: float
+    reason: str = ""
+    position_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    rotation: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
+    covariance: tuple[float, ...] = ()
+
+
+class Job(msgspec.Struct, frozen=True):
+    blobs: str
+    query: Query
+
+
+class Work(Protocol):
+    """Runs a function of this project, "module:name", of bytes to bytes, in another process. Raises what it raised, and Unavailable past the deadline."""
+
+    def __call__(self, function: str, data: bytes, *, deadline_s: float) -> Awaitable[bytes]: ...
+
+
+class Localiser:
+    """The queue before the workers. `blobs`: folder of the blob store, which the workers see too. Belongs to one event loop."""
+
+    def __init__(self, work: Work, blobs: Path) -> None:
+        self._work = work
+        self._blobs = blobs
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._waiting = 0
+
+    async def locate(self, query: Query, *, deadline_s: float = DEADLINE_S) -> Answer:
+        """Raises InvalidInput for what is no query, NotFound without a map, LimitExceeded while MAX_WAITING wait, Unavailable past the deadline or where a worker died."""
+        check_query(query)
+        if self._waiting >= MAX_WAITING:
+            raise LimitExceeded(f"{self._waiting} queries wait to be localised: at most {MAX_WAITING}; send it again in a second")
+        ends = asyncio.get_running_loop().time() + deadline_s
+        self._waiting += 1
+        try:
+            async with asyncio.timeout_at(ends):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise Unavailable(f"localisation: no worker was free within {deadline_s:g} s; send it again") from None
+        finally:
+            self._waiting -= 1
+        try:
+            left = max(0.1, ends - asyncio.get_running_loop().time())
+            found = await self._work("actors.localiser:locate", msgspec.msgpack.encode(Job(str(self._blobs), query)), deadline_s=left)
+        finally:
+            self._turns.release()
+        return msgspec.msgpack.decode(found, type=Answer)
+
+
+def check_query(query: Query) -> None:
+    """Raises InvalidInput naming what does not fit."""
+    if bool(query.depth_mm) == bool(query.points_mm):
+        raise InvalidInput(
+            f"query of {len(query.depth_mm)} bytes of depth and {len(query.points_mm)} of points: give a depth image with its camera, or points"
+        )
+    if query.depth_mm:
+        pixels = query.rows * query.columns
+        if query.camera is None or query.rows < 16 or query.columns < 16 or pixels > MAX_PIXELS or len(query.depth_mm) != 2 * pixels:
+            raise InvalidInput(
+                f"depth image of {query.rows} x {query.columns}, {len(query.depth_mm)} bytes, camera {query.camera}: must be rows x columns of u2 millimetres, "
+                f"16 a side to {MAX_PIXELS} pixels, with fx, fy, cx, cy"
+            )
+    elif len(query.points_mm) % 6 or len(query.points_mm) > 6 * MAX_QUERY_POINTS:
+        raise InvalidInput(f"points of {len(query.points_mm)} bytes: must be (n, 3) i2 millimetres, n at most {MAX_QUERY_POINTS}")
+
+
+_held: OrderedDict[tuple[str, str], SpatialMap] = OrderedDict()
+_holding = threading.Lock()
+"""Tests work in threads; a worker has one at a time."""
+
+
+def _map(blobs: BlobStore, version: str) -> SpatialMap:
+    key = (str(blobs.folder), version)
+    if key not in _held:
+        _held[key] = open_map(blobs, version)
+        if len(_held) > MAX_HELD:
+            _held.popitem(last=False)
+    _held.move_to_end(key)
+    return _held[key]
+
+
+def locate(data: bytes) -> bytes:
+    """An `Answer` to a `Job`, both as MessagePack. Raises InvalidInput, NotFound; Unavailable where Open3D does not load."""
+    from ar.clouds import Camera, open3d  # a worker needs Open3D, and nobody else
+    from ar.localisation import Located, Prior, localise_cloud, localise_frame
+
+    job = msgspec.msgpack.decode(data, type=Job)
+    query, blobs = job.query, BlobStore(Path(job.blobs))
+    version = newest_map(blobs, query.tenant, query.venue, query.level)
+    open3d()
+    prior = None if query.near_m is None else Prior(query.near_m, query.within_m)
+    with _holding:
+        where = _map(blobs, version)
+        if query.camera is not None and query.depth_mm:
+            depth = np.frombuffer(query.depth_mm, "<u2").reshape(query.rows, query.columns).astype(np.float32) / 1000
+            found = localise_frame(where, depth, Camera(*query.camera), prior=prior, seed=query.seed)
+        else:
+            points = np.frombuffer(query.points_mm, "<i2").reshape(-1, 3).astype(np.float64) / 1000
+            found = localise_cloud(where, points, prior=prior, seed=query.seed)
+    if not isinstance(found, Located):
+        return msgspec.msgpack.encode(Answer(known=False, version=version, chance=found.chance, reason=found.reason))
+    x, y, z = (float(v) for v in found.pose.translation_m[0])
+    a, b, c, d = (float(v) for v in found.pose.rotation[0])
+    covariance = () if found.pose.covariance is None else tuple(float(v) for v in found.pose.covariance[0].ravel())
+    answer = Answer(known=True, version=version, chance=found.chance, position_m=(x, y, z), rotation=(a, b, c, d), covariance=covariance)
+    return msgspec.msgpack.encode(answer)

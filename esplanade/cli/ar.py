@@ -1,0 +1,159 @@
+"""`esplanade ar`: maps that cameras are localised in. It writes into the blob store alone; a running service sees the new version at the next query."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from esplanade.cli.options import Config, DataDir
+from esplanade.core.errors import EsplanadeError, InvalidInput
+from esplanade.settings import load_settings
+
+if TYPE_CHECKING:
+    from ar.clouds import Camera
+    from ar.maps import MapBuilder
+    from ar.pose import Poses
+
+app = typer.Typer(help="Maps that cameras are localised in.", no_args_is_help=True, add_completion=False)
+_map = typer.Typer(help="Build and show maps.", no_args_is_help=True, add_completion=False)
+app.add_typer(_map, name="map")
+_out = Console()
+_err = Console(stderr=True)
+
+Venue = Annotated[str, typer.Option(help="Id of the venue.")]
+Level = Annotated[int, typer.Option(min=0, max=254, help="Index of the level, from the lowest.")]
+Tenant = Annotated[str, typer.Option(help="Tenant that the venue belongs to.")]
+
+
+@_map.command()
+def build(
+    source: Annotated[
+        Path,
+        typer.Argument(help="Folder of frames (NAME.depth.png in millimetres beside NAME.pose.txt, camera to venue), or of .ply and .pcd clouds."),
+    ],
+    venue: Venue,
+    level: Level = 0,
+    tenant: Tenant = "demo",
+    camera: Annotated[str, typer.Option(help="Of frames: fx,fy,cx,cy in pixels.")] = "",
+    viewpoint: Annotated[str, typer.Option(help="Of clouds, in the venue's frame already: x,y,z from where they were seen, in metres.")] = "0,0,1.5",
+    voxel_m: Annotated[float, typer.Option(help="How far apart points are kept, in metres.")] = 0.02,
+    tile_m: Annotated[float, typer.Option(help="Edge of a tile, in metres.")] = 8.0,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Build a level's map from posed depth frames or clouds, and keep it as the newest version."""
+    from actors.map_shelf import store_map
+    from ar.maps import MapBuilder
+    from esplanade.storage.blobs import BlobStore
+
+    try:
+        settings = load_settings(config=config, data_dir=data_dir)
+        builder = MapBuilder(voxel_m=voxel_m, tile_m=tile_m)
+        added, of = add_folder(builder, source, camera=camera, viewpoint=viewpoint)
+        built = builder.build()
+        version = store_map(BlobStore(settings.blobs), tenant, venue, level, built, made_ms=time.time_ns() // 1_000_000)
+    except EsplanadeError as error:
+        _err.print(f"[bold red]{error.code}[/] {escape(error.message)}", soft_wrap=True)
+        raise typer.Exit(2) from None
+    _out.print(f"{added:,} points of {of} files, {len(built.keys)} tiles; level {level} of {escape(venue)}: version {version}", soft_wrap=True)
+
+
+@_map.command()
+def show(venue: Venue, level: Level = 0, tenant: Tenant = "demo", data_dir: DataDir = None, config: Config = None) -> None:
+    """The version of a level's map that counts now, and its tiles."""
+    from actors.map_shelf import newest_map, open_map
+    from esplanade.storage.blobs import BlobStore
+
+    try:
+        blobs = BlobStore(load_settings(config=config, data_dir=data_dir).blobs)
+        version = newest_map(blobs, tenant, venue, level)
+        held = open_map(blobs, version)
+        lines = [
+            f"{key}: {len(held.tile(key).surface.points):,} points, {len(held.tile(key).cloud.features):,} features" for key in sorted(held.keys)
+        ]
+    except EsplanadeError as error:
+        _err.print(f"[bold red]{error.code}[/] {escape(error.message)}", soft_wrap=True)
+        raise typer.Exit(2) from None
+    _out.print(f"version {version}, voxel {held.voxel_m} m, tiles of {held.tile_m} m", soft_wrap=True)
+    for line in lines:
+        _out.print(f"  {line}")
+
+
+def add_folder(builder: MapBuilder, source: Path, *, camera: str = "", viewpoint: str = "0,0,1.5") -> tuple[int, int]:
+    """Add every frame, else every cloud, of a folder; returns (points, files). Raises InvalidInput naming the file that is wrong, Unavailable without Open3D."""
+    from ar.clouds import Camera
+
+    frames = sorted(source.glob("*.depth.png"))
+    clouds = sorted(path for path in source.glob("*") if path.suffix.lower() in (".ply", ".pcd"))
+    if not frames and not clouds:
+        raise InvalidInput(f"{source}: neither NAME.depth.png nor .ply or .pcd files are in it")
+    added = 0
+    lens = Camera(*_numbers(camera, 4, "--camera fx,fy,cx,cy")) if frames else None
+    seen_from = _numbers(viewpoint, 3, "--viewpoint x,y,z")
+    for path in frames or clouds:
+        try:
+            added += _add_frame(builder, path, lens) if lens is not None else _add_cloud(builder, path, seen_from)
+        except InvalidInput as error:
+            raise InvalidInput(f"{path}: {error.message}") from error
+    return added, len(frames or clouds)
+
+
+def _add_frame(builder: MapBuilder, path: Path, lens: Camera) -> int:
+    import numpy as np
+
+    from ar.clouds import open3d
+
+    depth = np.asarray(open3d().io.read_image(str(path)))
+    if depth.dtype != np.uint16 or depth.ndim != 2:
+        raise InvalidInput(f"image of shape {depth.shape}, type {depth.dtype}: must be one channel of 16 bits, millimetres")
+    return builder.add_frame((depth / 1000).astype(np.float32), lens, _pose(path.with_name(path.name.replace(".depth.png", ".pose.txt"))))
+
+
+def _pose(path: Path) -> Poses:
+    import numpy as np
+
+    from ar.pose import Poses
+
+    try:
+        matrix = np.loadtxt(path)
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"pose {path.name}: {error}; must be four rows of four numbers, camera to venue") from error
+    return Poses.from_matrix(matrix, tolerance=1e-2)
+
+
+def _add_cloud(builder: MapBuilder, path: Path, seen_from: list[float]) -> int:
+    import numpy as np
+
+    from ar.clouds import open3d
+    from ar.pose import Poses
+
+    points = np.asarray(open3d().io.read_point_cloud(str(path)).points)
+    said = _said(path)
+    if said is not None and said != len(points):
+        raise InvalidInput(f"its head says {said} points, {len(points)} could be read; it is cut off or garbled")
+    return builder.add_cloud(points, Poses.identity(), viewpoint=seen_from)
+
+
+def _said(path: Path) -> int | None:
+    """How many points a PLY or PCD says it has."""
+    with path.open("rb") as file:
+        for line in file.read(4096).splitlines():
+            words = line.split()
+            if words[:2] == [b"element", b"vertex"] or words[:1] == [b"POINTS"]:
+                return int(words[-1]) if words[-1].isdigit() else None
+    return None
+
+
+def _numbers(text: str, count: int, what: str) -> list[float]:
+    try:
+        found = [float(one) for one in text.split(",")]
+    except ValueError:
+        found = []
+    if len(found) != count:
+        raise InvalidInput(f"{what}: {text[:80]!r}; must be {count} numbers with commas between")
+    return found
