@@ -16,6 +16,7 @@ from actors.requests import (
     Clocked,
     CloseSource,
     GetClock,
+    LocatedRows,
     OpenSource,
     PublicAsk,
     Replied,
@@ -23,7 +24,9 @@ from actors.requests import (
     TracedAsk,
     Watch,
     Watermark,
+    answers_of,
     expect,
+    observe_of,
     take_of,
 )
 from actors.system import Key, VenueClock
@@ -31,6 +34,7 @@ from esplanade.core import tracing
 from esplanade.core.errors import InvalidInput
 from esplanade.core.ids import Address
 from spatial.columns import PositionColumns
+from spatial.positioning.observed import Answers, Observed
 
 POSITION_DEADLINE_S = 10.0
 
@@ -69,6 +73,13 @@ class RequestSystem:
 
     async def take(self, tenant: str, venue: str, columns: PositionColumns, *, source: str | None, tick: int | None) -> None:
         await self._clocked(take_of(tenant, venue, columns, source, tick))
+
+    async def locate(self, tenant: str, venue: str, observed: Observed) -> tuple[Answers, int]:
+        [answer] = await self.request_many(
+            [observe_of(tenant, venue, observed)], deadline_s=POSITION_DEADLINE_S
+        )  # a call of its own: it takes longer than a turn
+        rows = expect(answer, LocatedRows)
+        return answers_of(rows), rows.version
 
     async def watermark(self, tenant: str, venue: str, source: str, *, tick: int, rows: int) -> None:
         await self._clocked(Watermark(tenant, venue, source, tick, rows))

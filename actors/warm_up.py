@@ -16,6 +16,7 @@ from esplanade.core.ids import Address
 from spatial.columns import PositionColumns
 from spatial.drawn_zones import Along, Circle, DrawnZone, Line, Polygon, Shape
 from spatial.offers import Audience, Everyone, Inside, Offer, Terms, Within
+from spatial.positioning import live_kernels
 from spatial.routes import At
 from spatial.venue import Level, Origin, Unit, Venue
 
@@ -55,6 +56,7 @@ def warm_up() -> None:
     book.router_under(frozenset()).route(At(0, 9.0, 9.0), At(0, 1.0, 9.0))
     restored = PositionHost(book, lambda: (1, offers), epoch=1, pseudonym_key=bytes(64), settings=settings)
     restored.load(host.save())
+    live_kernels.warm_up()
     ledger, context = Ledger(), Context(address=Address("ledger", "warm-up", "0"), venue=book)
     state = ledger.initial()
     for command in (

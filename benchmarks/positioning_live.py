@@ -17,8 +17,9 @@ from benchmarks.harness import compare
 from spatial.importers.malls import read_site
 from spatial.positioning.grid_filter import Estimates, Locator, answer_causal, first_fix
 from spatial.positioning.ground import Floor, floors_of
-from spatial.positioning.live import LiveFilter, LiveMap, Observed, State, transmitter_key
+from spatial.positioning.live import LiveFilter, LiveMap
 from spatial.positioning.model import Model, Prepared, Tuning, prepare
+from spatial.positioning.observed import Observed, State, transmitter_key
 from spatial.positioning.pdr import Path as Track
 from spatial.positioning.radio_map import FULL, SILENT_DBM, from_bytes_field, map_cells
 from spatial.positioning.scans import Scans

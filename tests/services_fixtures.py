@@ -17,7 +17,7 @@ from esplanade.storage.embedded import start_postgres, start_redis
 from esplanade.storage.postgres import migrate
 
 TABLES = (
-    "segment", "snapshot", "outbox", "outbox_topic", "idempotency", "partition_lease", "venue", "subject_sequence", "tenant", "secret", "audit", "subject_key", "archive",
+    "segment", "snapshot", "outbox", "outbox_topic", "idempotency", "partition_lease", "radio_map", "venue", "subject_sequence", "tenant", "secret", "audit", "subject_key", "archive",
 )  # fmt: skip
 
 

@@ -1,0 +1,180 @@
+"""From what phones hear to rows of the position plane: the live filters of the venues whose position hosts a shard has.
+
+Owns which radio map a venue goes by, the queue of batches to each filter, and that an answer leaves when its rows are in the host. The state is volatile: a shard that takes a venue over begins with
+no cloud, and phones have a dot again after two scans. The compiled pass runs in a thread, without the interpreter's lock, so that turns of the shard go on; a venue's batches are taken one after another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from actors.frame import Slot
+from actors.partition_log import PartitionLog
+from actors.requests import LocatedRows, Observe, Take, located_rows, observed_of, refusal, take_of
+from esplanade.core.clock import SystemClock
+from esplanade.core.errors import EsplanadeError, Fault, InvalidInput, LimitExceeded, NotFound, Unavailable
+from esplanade.storage.catalogue import Catalogue, RadioMapEntry
+from spatial.columns import LEFT, PositionColumns
+from spatial.positioning.observed import GONE, Answers, Observed, State
+from spatial.venue import Venue
+
+if TYPE_CHECKING:  # the estimators take half a second to import: with a venue's first radio map
+    from spatial.positioning.live import LiveFilter
+
+MAX_BATCHES: Final = 64
+"""Batches of one venue that wait for its filter; another one is refused."""
+FRESH_S: Final = 5.0
+"""The catalogue is asked after this time whether another radio map is in force."""
+AGE_S: Final = 5.0
+IDLE_S: Final = 600.0
+"""A venue of which nothing was heard for so long loses its filter."""
+
+TakeRows = Callable[[PartitionLog, Take], None]
+
+
+class _Venue:
+    """A venue's filter and the batches that wait for it."""
+
+    __slots__ = ("aged_s", "checked_s", "entry", "live", "queue", "task", "used_s")
+
+    def __init__(self) -> None:
+        self.queue: deque[tuple[PartitionLog, Slot, Observed, Venue]] = deque()
+        self.task: asyncio.Task[None] | None = None
+        self.live: LiveFilter | None = None
+        self.entry: RadioMapEntry | None = None
+        self.checked_s = -np.inf
+        self.aged_s = 0.0
+        self.used_s = 0.0
+
+
+class Positioning:
+    """Of one shard. `take(log, rows)` hands rows to a venue's position host; raises what the host raises."""
+
+    def __init__(self, catalogue: Catalogue, clock: SystemClock, take: TakeRows) -> None:
+        self._catalogue = catalogue
+        self._clock = clock
+        self._take = take
+        self._venues: dict[tuple[str, str], _Venue] = {}
+
+    @property
+    def subjects(self) -> int:
+        """Phones that have a cloud."""
+        return sum(len(venue.live) for venue in self._venues.values() if venue.live is not None)
+
+    def submit(self, log: PartitionLog, slot: Slot, request: Observe, document: Venue) -> None:
+        """Queue a batch; the slot is answered when its rows are in the host. Raises InvalidInput, LimitExceeded."""
+        observed = observed_of(request)
+        now_s = self._clock.monotonic_s()
+        self._drop_idle(now_s)
+        venue = self._venues.setdefault((request.tenant, request.venue), _Venue())
+        if len(venue.queue) >= MAX_BATCHES:
+            raise LimitExceeded(
+                f"venue {request.venue}: {len(venue.queue)} batches of observations wait for its filter; at most that many, send again later"
+            )
+        venue.used_s = now_s
+        venue.queue.append((log, slot, observed, document))
+        if venue.task is None:
+            venue.task = asyncio.ensure_future(self._work(request.tenant, venue))
+
+    async def stop(self) -> None:
+        """Refuse what waits."""
+        tasks = [venue.task for venue in self._venues.values() if venue.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for venue in self._venues.values():
+            for _, slot, _, _ in venue.queue:
+                slot.frame.answer(slot.index, refusal(Unavailable("the shard stops; ask again")))
+            venue.queue.clear()
+
+    def _drop_idle(self, now_s: float) -> None:
+        for key in [key for key, venue in self._venues.items() if venue.task is None and now_s - venue.used_s > IDLE_S]:
+            del self._venues[key]
+
+    async def _work(self, tenant: str, venue: _Venue) -> None:
+        try:
+            while venue.queue:
+                log, slot, observed, document = venue.queue[0]
+                try:
+                    live = await self._filter(tenant, document, venue)
+                    answers = await asyncio.to_thread(_located, live, venue, observed, self._clock.monotonic_s())
+                    answer = self._give(log, document.id, observed, answers, venue)
+                except EsplanadeError as error:
+                    slot.frame.answer(slot.index, refusal(error))
+                except Exception as error:
+                    venue.live = None  # what is in memory cannot be trusted any more
+                    slot.frame.answer(
+                        slot.index, refusal(Fault(f"observations of venue {document.id}: {type(error).__name__}: {error}; its filter begins anew"))
+                    )
+                else:
+                    slot.frame.answer(slot.index, answer)
+                venue.queue.popleft()
+        finally:
+            venue.task = None
+
+    def _give(self, log: PartitionLog, venue_id: str, observed: Observed, answers: Answers, venue: _Venue) -> LocatedRows:
+        """The newest row of each subject goes to the host. Raises what it raises, and Unavailable where the log was given up meanwhile."""
+        if log.given_up:
+            raise Unavailable(f"venue {venue_id}: its host is replayed; ask again")
+        gone = (answers.flags & GONE) > 0
+        rows = np.flatnonzero((answers.state == State.LOCATED) | gone)
+        if len(rows):
+            newest = np.lexsort((observed.at_s[rows], observed.subject[rows]))
+            rows = rows[newest]
+            rows = rows[np.r_[observed.subject[rows][1:] != observed.subject[rows][:-1], True]]
+            level = np.where(gone[rows], LEFT, answers.level[rows]).astype(np.uint8)
+            xy_m = np.where(gone[rows, None], np.float32(0), answers.xy_m[rows])
+            columns = PositionColumns(observed.subject[rows], level, np.ascontiguousarray(xy_m[:, 0]), np.ascontiguousarray(xy_m[:, 1]))
+            self._take(log, take_of(log.tenant, venue_id, columns, None, None))
+        assert venue.entry is not None
+        return located_rows(answers, venue.entry.version)
+
+    async def _filter(self, tenant: str, document: Venue, venue: _Venue) -> LiveFilter:
+        """The venue's filter under the radio map in force. Raises NotFound where there is none, InvalidInput where it is not of this venue."""
+        now_s = self._clock.monotonic_s()
+        if venue.live is not None and now_s - venue.checked_s < FRESH_S:
+            return venue.live
+        entry = await self._catalogue.radio_map_entry(tenant, document.id)
+        if entry is None:
+            venue.live = venue.entry = None
+            raise no_radio_map(document.id)
+        if venue.live is None or venue.entry != entry:
+            body = await self._catalogue.radio_map(tenant, document.id, entry.version)
+            venue.live, venue.entry = await asyncio.to_thread(open_filter, body, document), entry
+        venue.checked_s = now_s
+        return venue.live
+
+
+def no_radio_map(venue: str) -> NotFound:
+    return NotFound(
+        f"no radio map for this venue: {venue} has none; an operator publishes one with `esplanade positioning publish`, until then send `move`"
+    )
+
+
+def open_filter(body: bytes, document: Venue) -> LiveFilter:
+    """A filter without subjects under a model's file. Raises InvalidInput where it is no model, or of other floors than the venue's."""
+    from spatial.positioning.live import LiveFilter, LiveMap
+    from spatial.positioning.model import load_model
+
+    with tempfile.NamedTemporaryFile(suffix=".npz") as file:
+        file.write(body)
+        file.flush()
+        model = load_model(Path(file.name))
+    names = tuple(level.short_name for level in document.levels)
+    if len(set(names)) != len(names):
+        raise InvalidInput(f"venue {document.id}: levels are named {list(names)}; each needs a name of its own for a radio map")
+    return LiveFilter(LiveMap(model, names))
+
+
+def _located(live: LiveFilter, venue: _Venue, observed: Observed, now_s: float) -> Answers:
+    if now_s - venue.aged_s >= AGE_S:
+        venue.aged_s = now_s
+        live.age(now_s)
+    return live.take(observed, now_s)
