@@ -21,8 +21,7 @@ from actors.requests import LocatedRows, Observe, Take, located_rows, observed_o
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import EsplanadeError, Fault, InvalidInput, LimitExceeded, NotFound, Unavailable
 from esplanade.storage.catalogue import Catalogue, RadioMapEntry
-from spatial.columns import LEFT, PositionColumns
-from spatial.positioning.observed import GONE, Answers, Observed, State
+from spatial.positioning.observed import Answers, Observed, rows_of
 from spatial.venue import Venue
 
 if TYPE_CHECKING:  # the estimators take half a second to import: with a venue's first radio map
@@ -123,16 +122,9 @@ class Positioning:
         """The newest row of each subject goes to the host. Raises what it raises, and Unavailable where the log was given up meanwhile."""
         if log.given_up:
             raise Unavailable(f"venue {venue_id}: its host is replayed; ask again")
-        gone = (answers.flags & GONE) > 0
-        rows = np.flatnonzero((answers.state == State.LOCATED) | gone)
+        rows = rows_of(observed, answers)
         if len(rows):
-            newest = np.lexsort((observed.at_s[rows], observed.subject[rows]))
-            rows = rows[newest]
-            rows = rows[np.r_[observed.subject[rows][1:] != observed.subject[rows][:-1], True]]
-            level = np.where(gone[rows], LEFT, answers.level[rows]).astype(np.uint8)
-            xy_m = np.where(gone[rows, None], np.float32(0), answers.xy_m[rows])
-            columns = PositionColumns(observed.subject[rows], level, np.ascontiguousarray(xy_m[:, 0]), np.ascontiguousarray(xy_m[:, 1]))
-            self._take(log, take_of(log.tenant, venue_id, columns, None, None))
+            self._take(log, take_of(log.tenant, venue_id, rows, None, None))
         assert venue.entry is not None
         return located_rows(answers, venue.entry.version)
 

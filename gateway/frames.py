@@ -14,6 +14,10 @@ import msgspec
 
 from actors.messages import BayChange, Currency, GateCount, Key, LiveEdit, Money, Refined, Store
 from ar.anchors import MAX_RADIUS_M, Anchor, AnchorId, Held, Metres, Observed, Tags
+from gateway.observe_frames import Gnss as Gnss
+from gateway.observe_frames import Located as Located
+from gateway.observe_frames import Observe as Observe
+from gateway.observe_frames import Range as Range
 from spatial.drawn_zones import DrawnZone
 from spatial.measures import Band
 from spatial.offers import Offer
@@ -709,7 +713,7 @@ class Payments(_Frame, frozen=True, kw_only=True, tag="payments"):
 
 
 ClientFrame = (
-    Hello | Ping | WalkIn | Move | Leave | Ack | Pay | GetBalance
+    Hello | Ping | WalkIn | Move | Leave | Observe | Ack | Pay | GetBalance
     | Transfer | GetStatement | Refund | Hold | Post | Void | GetTill | PutItem | GetItem | Buy | Grant
     | Subscribe | Unsubscribe | Saw | Renew | GetOffers | FindStores | Search | GetRoute | GetIsochrone | GetAccess | SetAccess | DrawZone | EraseZone | GetZones | SetTraits | Explain
     | Measure | GetHeat | CountGates | CompareParking | Recount | EditVenue | UndoEdit | RedoEdit | GetEdits | GetZone | GetClock
@@ -1260,7 +1264,7 @@ class Bye(_Frame, frozen=True, kw_only=True, tag="bye"):
 
 
 ServerFrame = (
-    Welcome | Pong | Taken | Done | WalkedIn | Stores | Route | NoRoute | Isochrone | Access | Explained | Measures | Heat | ParkingCompared | Edited | ZoneList | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
+    Located | Welcome | Pong | Taken | Done | WalkedIn | Stores | Route | NoRoute | Isochrone | Access | Explained | Measures | Heat | ParkingCompared | Edited | ZoneList | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
     | Balance | Statement | Till | Item | Bought | Books | Subscribed | Dots | DotsView | Density | Zone | Stats | PaymentStats | OfferState | Parking
     | AnchorsAre | AnchorGraph | AnchorsChanged | SceneDelta | SceneApplied | SceneEdits | PresenceIs | Error | Bye
 )  # fmt: skip

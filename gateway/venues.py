@@ -13,6 +13,7 @@ from esplanade.core.clock import SystemClock
 from esplanade.core.errors import Fault, InvalidInput, NotFound
 from esplanade.core.ids import Address, check_name
 from esplanade.storage.catalogue import Catalogue, describe_venue
+from spatial.venue import Origin
 
 FRESH_S: Final = 30.0
 """The catalogue is asked after this time whether the document has changed."""
@@ -30,6 +31,18 @@ class _Unit(msgspec.Struct):
     till: bool = False
 
 
+class _Entrance(msgspec.Struct):
+    code: str
+    level_id: str
+    point: tuple[float, float]
+
+
+class _Origin(msgspec.Struct, frozen=True):
+    lat_deg: float
+    lon_deg: float
+    bearing_deg: float = 0.0
+
+
 class _Document(msgspec.Struct):
     """The fields of `spatial.venue.Venue` used here; the catalogue holds validated documents only."""
 
@@ -37,13 +50,15 @@ class _Document(msgspec.Struct):
     name: str
     kind: str
     levels: list[_Part]
+    origin: _Origin = _Origin(0.0, 0.0)
+    entrances: list[_Entrance] = []
     units: list[_Unit] = []
     zones: list[_Part] = []
 
 
 @dataclass(frozen=True, slots=True)
 class VenueFacts:
-    """units: id -> (index into Venue.units, has a till)."""
+    """units: id -> (index into Venue.units, has a till). entrances: code -> (level index, x, y)."""
 
     tenant: str
     digest: str
@@ -53,6 +68,8 @@ class VenueFacts:
     levels: int
     units: dict[str, tuple[int, bool]]
     zones: frozenset[str]
+    origin: Origin
+    entrances: dict[str, tuple[int, float, float]]
 
     @property
     def address(self) -> Address:
@@ -134,4 +151,7 @@ def _read(tenant: str, digest: str, document: bytes) -> VenueFacts:
         raise Fault(f"a venue document of tenant {tenant} in the catalogue cannot be read: {error}; import the venue again") from error
     units = {unit.id: (index, unit.till) for index, unit in enumerate(venue.units)}
     zones = frozenset(zone.id for zone in venue.zones)
-    return VenueFacts(tenant, digest, venue.id, venue.name, venue.kind, len(venue.levels), units, zones)
+    index = {level.id: i for i, level in enumerate(venue.levels)}
+    entrances = {entrance.code: (index[entrance.level_id], *entrance.point) for entrance in venue.entrances if entrance.level_id in index}
+    origin = Origin(lat_deg=venue.origin.lat_deg, lon_deg=venue.origin.lon_deg, bearing_deg=venue.origin.bearing_deg)
+    return VenueFacts(tenant, digest, venue.id, venue.name, venue.kind, len(venue.levels), units, zones, origin, entrances)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esplanade.core.errors import InvalidInput
+from spatial.columns import LEFT, PositionColumns
 
 F4 = npt.NDArray[np.float32]
 F8 = npt.NDArray[np.float64]
@@ -135,3 +136,15 @@ class Answers:
     radius_m: F4
     levels: F4
     flags: U1
+
+
+def rows_of(observed: Observed, answers: Answers) -> PositionColumns:
+    """Answers as rows of the position plane: the newest dot of each subject, LEFT where it is gone."""
+    gone = (answers.flags & GONE) > 0
+    rows = np.flatnonzero((answers.state == State.LOCATED) | gone)
+    rows = rows[np.lexsort((observed.at_s[rows], observed.subject[rows]))]
+    subject = observed.subject[rows]
+    rows = rows[np.append(subject[1:] != subject[:-1], True)] if len(rows) else rows
+    level = np.where(gone[rows], LEFT, answers.level[rows]).astype(np.uint8)
+    xy_m = np.where(gone[rows, None], np.float32(0), answers.xy_m[rows])
+    return PositionColumns(observed.subject[rows], level, np.ascontiguousarray(xy_m[:, 0]), np.ascontiguousarray(xy_m[:, 1]))
