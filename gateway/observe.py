@@ -121,7 +121,7 @@ def columns_of(batch: list[tuple[int, f.Observe, VenueFacts]]) -> Observed:
             which.append(True)
             rssi.append(dbm)
         for name, dbm in frame.ble:
-            keys.append(_KEY("b:" + name))
+            keys.append(_KEY("b:" + name.lower()))
             which.append(False)
             rssi.append(dbm)
         if frame.steps:

@@ -6,6 +6,7 @@ Owns the layout of a batch of observations and of its answers in memory and on t
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Self
@@ -29,6 +30,7 @@ MAX_READINGS: Final = 256
 """Readings of one observation."""
 MAX_FIXES: Final = 16
 BLUETOOTH: Final = 1 << 63
+_ACCESS_POINT: Final = re.compile("w:([0-9a-f]{2}:){4}[0-9a-f]")
 
 
 class State(IntEnum):
@@ -54,7 +56,7 @@ GONE: Final = 4
 
 def transmitter_key(name: str) -> int:
     """64 bits that stand for a transmitter's name (`scans.transmitter_of`): of Wi-Fi the address itself, of all else a hash; top bit set for the latter."""
-    if name.startswith("w:") and len(name) == 16:
+    if _ACCESS_POINT.fullmatch(name):
         return int(name[2:].replace(":", ""), 16)
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little") | BLUETOOTH
 
