@@ -41,13 +41,14 @@ TakeRows = Callable[[PartitionLog, Take], None]
 class _Venue:
     """A venue's filter and the batches that wait for it."""
 
-    __slots__ = ("aged_s", "checked_s", "entry", "live", "queue", "task", "used_s")
+    __slots__ = ("aged_s", "checked_s", "entry", "live", "queue", "refused", "task", "used_s")
 
     def __init__(self) -> None:
         self.queue: deque[tuple[PartitionLog, Slot, Observed, Venue]] = deque()
         self.task: asyncio.Task[None] | None = None
         self.live: LiveFilter | None = None
         self.entry: RadioMapEntry | None = None
+        self.refused: InvalidInput | None = None  # what the map in force was refused for
         self.checked_s = -np.inf
         self.aged_s = 0.0
         self.used_s = 0.0
@@ -61,10 +62,12 @@ class Positioning:
         self._clock = clock
         self._take = take
         self._venues: dict[tuple[str, str], _Venue] = {}
+        self.observations = 0
+        self.locating_s = 0.0
 
     @property
-    def subjects(self) -> int:
-        """Phones that have a cloud."""
+    def phones(self) -> int:
+        """That the filters here hold."""
         return sum(len(venue.live) for venue in self._venues.values() if venue.live is not None)
 
     def submit(self, log: PartitionLog, slot: Slot, request: Observe, document: Venue) -> None:
@@ -103,12 +106,16 @@ class Positioning:
                 log, slot, observed, document = venue.queue[0]
                 try:
                     live = await self._filter(tenant, document, venue)
-                    answers = await asyncio.to_thread(_located, live, venue, observed, self._clock.monotonic_s())
+                    began_s = self._clock.monotonic_s()
+                    answers = await asyncio.to_thread(_located, live, venue, observed, began_s)
+                    self.observations += len(observed)
+                    self.locating_s += self._clock.monotonic_s() - began_s
                     answer = self._give(log, document.id, observed, answers, venue)
                 except EsplanadeError as error:
                     slot.frame.answer(slot.index, refusal(error))
                 except Exception as error:
-                    venue.live = None  # what is in memory cannot be trusted any more
+                    venue.live = venue.entry = None  # what is in memory cannot be trusted any more
+                    venue.checked_s = -np.inf
                     slot.frame.answer(
                         slot.index, refusal(Fault(f"observations of venue {document.id}: {type(error).__name__}: {error}; its filter begins anew"))
                     )
@@ -130,17 +137,20 @@ class Positioning:
 
     async def _filter(self, tenant: str, document: Venue, venue: _Venue) -> LiveFilter:
         """The venue's filter under the radio map in force. Raises NotFound where there is none, InvalidInput where it is not of this venue."""
-        now_s = self._clock.monotonic_s()
-        if venue.live is not None and now_s - venue.checked_s < FRESH_S:
-            return venue.live
-        entry = await self._catalogue.radio_map_entry(tenant, document.id)
-        if entry is None:
-            venue.live = venue.entry = None
-            raise no_radio_map(document.id)
-        if venue.live is None or venue.entry != entry:
-            body = await self._catalogue.radio_map(tenant, document.id, entry.version)
-            venue.live, venue.entry = await asyncio.to_thread(open_filter, body, document), entry
-        venue.checked_s = now_s
+        if self._clock.monotonic_s() - venue.checked_s >= FRESH_S:
+            entry = await self._catalogue.radio_map_entry(tenant, document.id)
+            if entry != venue.entry:
+                venue.live, venue.refused = None, None
+                if entry is not None:
+                    body = await self._catalogue.radio_map(tenant, document.id, entry.version)
+                    try:
+                        venue.live = await asyncio.to_thread(open_filter, body, document)
+                    except InvalidInput as error:
+                        venue.refused = error
+                venue.entry = entry
+            venue.checked_s = self._clock.monotonic_s()
+        if venue.live is None:
+            raise venue.refused or no_radio_map(document.id)
         return venue.live
 
 

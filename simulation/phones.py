@@ -37,6 +37,7 @@ MOST_WALLS: Final = 6
 RAY_POINTS: Final = 32
 LABEL_M: Final = 1.0
 """Which unit lies where is kept by cells so wide, to count walls."""
+STEP_M: Final = 0.75
 FLOOR_DB: Final = 16.0
 FLOOR_M: Final = 5.0
 FLOORS_HEARD: Final = 1
@@ -203,7 +204,7 @@ def survey(air: Air, *, seed: int, spacing_m: float = 5.0, scans: int = 3, setti
     floor_of = np.concatenate(floors)
     survey_rows = Survey(np.vstack(strengths), np.vstack(places), floor_of, floor_of.copy())
     radio = fit_map(survey_rows, air.names, {"rare": 0, "moving": 0}, air.floors)
-    return Model(air.venue.id, air.floors, radio, Tuning(stretch=1.0, spread_causal=SPREAD), len(air.floors))
+    return Model(air.venue.id, air.floors, radio, Tuning(stretch=1.0, spread_causal=SPREAD, inside_rooms=1.0), len(air.floors))
 
 
 def _reading(mean_dbm: F4, gain_db: float | F4, how: PhoneSettings, rng: np.random.Generator) -> F4:
@@ -326,6 +327,6 @@ class Phones:
         if message.path_m is not None:
             path = complex(*message.path_m)
             heading = float(np.degrees(np.arctan2(path.real, path.imag)))
-            n = int(np.ceil(abs(path) / 0.75))
-            fields["steps"] = [(heading, abs(path) / n)] * min(n, 128)
+            n = int(np.ceil(abs(path) / STEP_M))
+            fields["steps"] = [(heading, abs(path) / max(n, 1))] * min(n, 128)
         return fields

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from esplanade.cli.positioning_live import publish, simulate
+from esplanade.cli.positioning_live import drill, publish, simulate
 from esplanade.core.errors import EsplanadeError, InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ _err = Console(stderr=True)
 
 app.command()(publish)
 app.command()(simulate)
+app.command()(drill)
 
 SiteDir = Annotated[Path, typer.Argument(help="Folder of a site: a folder a floor with the plan and surveyed walks (.txt or .tar.xz).")]
 ModelFile = Annotated[Path, typer.Argument(help="Model written by `fit`.")]

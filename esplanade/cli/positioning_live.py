@@ -1,4 +1,4 @@
-"""`esplanade positioning publish | simulate`: put a venue's radio map in force, and walk phones through a venue to see how well it is found. Publishing writes the catalogue alone."""
+"""`esplanade positioning publish | simulate | drill`: put a venue's radio map in force, and walk phones through a venue, in one process or against a running gateway, to see how well they are found. Publishing writes the catalogue alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 from rich.console import Console
 
@@ -76,12 +77,33 @@ def simulate(
         if out is not None:
             size = save_model(used, out)
             _err.print(f"written: {out}, {size / 1e6:.2f} MB, {len(used.radio.transmitters)} transmitters", soft_wrap=True, highlight=False)
-    import msgspec
-
     report = run_phones(plan, people=phones, seconds=seconds, seed=seed, cpu_s=time.thread_time, model=used)
     figures = msgspec.to_builtins(report)
     if as_json:
         print(json.dumps(figures))
     else:
         for name, value in figures.items():
+            print(f"{name:13} {value}")
+
+
+def drill(
+    venue: Annotated[Path, typer.Argument(help="Venue document (JSON), as it is in the catalogue.")],
+    url: Annotated[str, typer.Option(help="The gateway's WebSocket, ws://HOST:PORT/v1/ws.")],
+    tenant: Annotated[str, typer.Option(help="Tenant whose guests the phones are.")] = "demo",
+    phones: Annotated[int, typer.Option(min=1, max=5_000, help="People with a phone; each is a connection.")] = 100,
+    seconds: Annotated[int, typer.Option(min=2, max=3_600, help="How long they walk, in real time.")] = 60,
+    seed: Annotated[int, typer.Option(help="Of the air, the crowd and the phones: the one with which the published map was made.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Last line: the figures as JSON.")] = False,
+) -> None:
+    """A crowd's phones as guests of a running gateway, a message a second each; what they are told is held against the truth, and how long it took."""
+    from simulation.phone_drill import drill as run_drill
+    from simulation.phones import Air
+    from spatial.venue_files import load_venue
+
+    report = asyncio.run(run_drill(url, tenant, Air(load_venue(venue), seed=seed), people=phones, seconds=seconds, seed=seed))
+    figures = msgspec.to_builtins(report)
+    if as_json:
+        print(json.dumps(figures))
+    else:
+        for name, value in (figures.pop("scored") | figures).items():
             print(f"{name:13} {value}")
