@@ -42,7 +42,6 @@ FLOOR_DB: Final = 16.0
 FLOOR_M: Final = 5.0
 FLOORS_HEARD: Final = 1
 """A transmitter is not heard more floors away."""
-SHADOW_DB: Final = 4.0
 SHADOW_CELLS: Final = 2.5
 WIFI_EXPONENT: Final = 2.8
 BLE_EXPONENT: Final = 2.2
@@ -53,12 +52,13 @@ SPREAD: Final = 1.4
 
 @dataclass(frozen=True, slots=True)
 class AirSettings:
-    """wifi_m, ble_m: distance between transmitters; *_dbm: mean strength at 1 m."""
+    """wifi_m, ble_m: distance between transmitters; *_dbm: mean strength at 1 m; shadow_db: standard deviation of what furniture and the like do to it, fixed in space."""
 
     wifi_m: float = 22.0
     ble_m: float = 16.0
     wifi_dbm: float = -32.0
     ble_dbm: float = -55.0
+    shadow_db: float = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class Air:
             loss = 10 * (BLE_EXPONENT if ble else WIFI_EXPONENT) * np.log10(far) + FLOOR_DB * apart
             if apart == 0:
                 loss += WALL_DB * np.minimum(_walls_between(label, corner, grid.reshape(-1, 2), np.array([tx, ty])), MOST_WALLS).reshape(far.shape)
-            shadow = SHADOW_DB * noise / max(float(noise.std()), 1e-9)
+            shadow = self.settings.shadow_db * noise / max(float(noise.std()), 1e-9)
             table[:, :, i] = (self.settings.ble_dbm if ble else self.settings.wifi_dbm) - loss + shadow
         return corner, table
 
