@@ -91,6 +91,9 @@ class ObserveDesk:
         observed = columns_of([(subject, frame, facts) for subject, frame, facts, _ in batch])
         answers, version = await self._system.locate(tenant, venue, observed)
         self._metrics.count("esplanade_gateway_observations_total", len(batch))
+        impossible = int((answers.flags & (FAST | LEVEL) > 0).sum())
+        if impossible:
+            self._metrics.count("esplanade_gateway_impossible_moves_total", impossible)
         rows = rows_of(observed, answers)
         if len(rows):
             tee_rows(self._tee, self._metrics, tenant, venue, None, None, rows)
