@@ -18,6 +18,7 @@ from actors.requests import (
     Clocked,
     CloseSource,
     GetClock,
+    LocatedRows,
     OpenSource,
     PublicAsk,
     Replied,
@@ -25,7 +26,9 @@ from actors.requests import (
     TracedAsk,
     Watch,
     Watermark,
+    answers_of,
     expect,
+    observe_of,
     take_of,
 )
 from actors.system import Key, Then, VenueClock
@@ -33,6 +36,7 @@ from esplanade.core import tracing
 from esplanade.core.errors import EsplanadeError, Fault, InvalidInput, Unavailable
 from esplanade.core.ids import Address
 from spatial.columns import PositionColumns
+from spatial.positioning.observed import Answers, Observed
 
 POSITION_DEADLINE_S = 10.0
 
@@ -95,6 +99,13 @@ class RequestSystem:
 
     async def take(self, tenant: str, venue: str, columns: PositionColumns, *, source: str | None, tick: int | None) -> None:
         await self._clocked(take_of(tenant, venue, columns, source, tick))
+
+    async def locate(self, tenant: str, venue: str, observed: Observed) -> tuple[Answers, int]:
+        [answer] = await self.request_many(
+            [observe_of(tenant, venue, observed)], deadline_s=POSITION_DEADLINE_S
+        )  # a call of its own: it takes longer than a turn
+        rows = expect(answer, LocatedRows)
+        return answers_of(rows), rows.version
 
     async def watermark(self, tenant: str, venue: str, source: str, *, tick: int, rows: int) -> None:
         await self._clocked(Watermark(tenant, venue, source, tick, rows))

@@ -49,6 +49,9 @@ class ShardProfile(msgspec.Struct, kw_only=True):
     leases_lost: int
     passivations: int  # logs that left memory because nobody asked for them, or to make room
     reminders: int = 0  # fired
+    phones: int = 0  # that the live filters here hold
+    observations: int = 0  # of phones, that they answered
+    locating_s: float = 0.0  # which took so long, in threads beside the turns
     transfers_finished: int = 0  # between ledgers, carried by this process: arrived or come back
     transfer_failures: int = 0  # rounds of its courier that a ledger did not answer; they are made again
     oldest_s: float = 0.0  # how long the request at the head of the oldest queue has waited

@@ -9,13 +9,15 @@ import functools
 from typing import Final, TypeVar
 
 import msgspec
+import numpy as np
 
 from actors.messages import Command, Reply
 from actors.system import Key, VenueClock
 from esplanade.core import errors
-from esplanade.core.errors import EsplanadeError, Fault
+from esplanade.core.errors import EsplanadeError, Fault, InvalidInput
 from esplanade.core.ids import Address, partition_of
 from spatial.columns import PositionColumns
+from spatial.positioning.observed import Answers, Observed
 
 
 class _Request(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -80,7 +82,13 @@ class Watch(_OfVenue, frozen=True, tag="watch"):
     topics: dict[str, float]
 
 
-VenueRequest = Take | Watermark | OpenSource | CloseSource | GetClock | Watch
+class Observe(_OfVenue, frozen=True, tag="observe"):
+    """What phones sensed: the buffers of `spatial.positioning.observed.Observed.pack`."""
+
+    columns: tuple[bytes, ...]
+
+
+VenueRequest = Take | Watermark | OpenSource | CloseSource | GetClock | Watch | Observe
 Request = Ask | TracedAsk | PublicAsk | VenueRequest
 
 
@@ -96,6 +104,13 @@ class Clocked(_Answer, frozen=True, tag="clock"):
     clock: VenueClock
 
 
+class LocatedRows(_Answer, frozen=True, tag="located"):
+    """`spatial.positioning.observed.Answers` as little-endian buffers, in the order of its fields, and the version of the radio map."""
+
+    columns: tuple[bytes, ...]
+    version: int
+
+
 class Refused(_Answer, frozen=True, tag="refused"):
     """The error that `System` raises."""
 
@@ -103,7 +118,7 @@ class Refused(_Answer, frozen=True, tag="refused"):
     message: str
 
 
-Answer = Replied | Clocked | Refused
+Answer = Replied | Clocked | LocatedRows | Refused
 
 MAX_FRAME_REQUESTS: Final = 1_024
 MAX_FRAME_BYTES: Final = 8 * 2**20
@@ -163,7 +178,33 @@ def columns_of(take: Take) -> PositionColumns:
     return PositionColumns.unpack(take.subject, take.level, take.x, take.y)
 
 
-A = TypeVar("A", Replied, Clocked)
+def observe_of(tenant: str, venue: str, observed: Observed) -> Observe:
+    return Observe(tenant, venue, observed.pack())
+
+
+def observed_of(request: Observe) -> Observed:
+    """Raises InvalidInput for buffers that are no observations."""
+    if len(request.columns) != len(Observed.__slots__):
+        raise InvalidInput(
+            f"observations: {len(request.columns)} columns; must be {len(Observed.__slots__)}, so gateway and shard are of different versions"
+        )
+    return Observed.unpack(*request.columns)
+
+
+def located_rows(answers: Answers, version: int) -> LocatedRows:
+    return LocatedRows(tuple(np.ascontiguousarray(getattr(answers, name)).tobytes() for name in Answers.__slots__), version)
+
+
+def answers_of(rows: LocatedRows) -> Answers:
+    state, level, xy, cov, radius, levels, flags = rows.columns
+    n = len(state)
+    return Answers(
+        np.frombuffer(state, np.uint8), np.frombuffer(level, np.uint8), np.frombuffer(xy, "<f4").reshape(n, 2), np.frombuffer(cov, "<f4").reshape(n, 3),
+        np.frombuffer(radius, "<f4"), np.frombuffer(levels, "<f4").reshape(n, -1) if n else np.zeros((0, 0), np.float32), np.frombuffer(flags, np.uint8),
+    )  # fmt: skip
+
+
+A = TypeVar("A", Replied, Clocked, LocatedRows)
 
 
 def expect(answer: Answer, kind: type[A]) -> A:

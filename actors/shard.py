@@ -24,6 +24,7 @@ from actors.flusher import Flusher, Log
 from actors.frame import Frame, NewKeySlot, Slot
 from actors.meter import Meter
 from actors.partition_log import BEHAVIOURS, Behaviours, PartitionLog
+from actors.positioning import Positioning
 from actors.positions import HostSettings, PositionHost
 from actors.process_memory import Memory
 from actors.profile import ShardProfile
@@ -33,6 +34,7 @@ from actors.reminders import MAX_FIRED, topic_of
 from actors.requests import (
     Answer,
     Ask,
+    Observe,
     PublicAsk,
     Refused,
     Replied,
@@ -147,6 +149,7 @@ class Shard:
             turn_s=0.0, refused=0, flushes=0, flush_s=0.0, flush_failures=0, flushed_bytes=0, flushed_events=0, snapshots=0, mailbox=0, gated=0, ticks=0,
             tick_s=0.0, late_rows=0, pushes_dropped=0, publications=0, publications_dropped=0, leases_lost=0, passivations=0,
         )  # fmt: skip
+        self._positioning = Positioning(catalogue, clock, self._take_rows)
         self._venues = VenueTurns(self._flusher, clock, self._profile, self._tenure.leaving, self._give_up)
 
     # --- life ---------------------------------------------------------------------------------------------------------
@@ -237,6 +240,7 @@ class Shard:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._flusher.drained(), 10)
             await self._publisher.drained()
+        await self._positioning.stop()
         ending = [*self._tasks, *self._asked, *([self._reopening] if self._reopening is not None else [])]
         for task in ending:
             task.cancel()
@@ -515,6 +519,12 @@ class Shard:
         """One turn. Its answer waits until everything the log has gathered is durable."""
         request = slot.request
         self._profile.turns += 1
+        if isinstance(request, Observe):
+            try:
+                self._positioning.submit(log, slot, request, log.hosts[request.venue].host.book.venue)
+            except EsplanadeError as error:
+                self._refuse(slot, error)
+            return
         part = trace_turn(request, now_s - slot.came_s, self.name) if type(request) is TracedAsk else None
         try:
             answer = self._ask(log, request, now_s) if isinstance(request, Ask) else self._venues.run(log, request, now_s)
@@ -533,6 +543,12 @@ class Shard:
             slot.frame.answer(slot.index, answer if error is None else refusal(error))
 
         self._flusher.when_durable(log, release if part is None else trace_flush(part, answer, release, self._flusher.traced(log)))
+
+    def _take_rows(self, log: PartitionLog, take: Take) -> None:
+        """Rows that positioning made of what phones sensed. Raises what the host raises."""
+        if log.given_up or take.venue not in log.hosts or log.partition in self._tenure.leaving or self._clock.monotonic_s() >= self._tenure.until_s:
+            raise Unavailable(f"shard {self.name} does not host venue {take.venue} now; ask again")
+        self._venues.run(log, take, self._clock.monotonic_s())
 
     def _broken(self, log: PartitionLog, slot: Slot, error: Exception) -> None:
         fault = Fault(f"{type(slot.request).__name__}: {type(error).__name__}: {error}; its entities are replayed")
@@ -755,6 +771,7 @@ class Shard:
             entities=sum(len(log.entities) + len(log.hosts) for log in self._logs.values()),
             flushes=counts.flushes, flush_s=counts.seconds, flush_failures=counts.failures, flushed_bytes=counts.bytes, flushed_events=counts.events,
             snapshots=counts.snapshots, mailbox=self._mailbox, gated=self._flusher.gated,
+            phones=self._positioning.phones, observations=self._positioning.observations, locating_s=self._positioning.locating_s,
             late_rows=sum(host.late_rows for host in hosts), pushes_dropped=sum(host.rules.dropped for host in hosts),
             publications=self._publisher.sent, publications_dropped=self._publisher.dropped,
             oldest_s=max((now_s - log.queue[0].came_s for log in self._logs.values() if log.queue), default=0.0),

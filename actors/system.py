@@ -21,6 +21,7 @@ from actors.messages import Command, Reply
 from esplanade.core.errors import EsplanadeError
 from esplanade.core.ids import Address
 from spatial.columns import PositionColumns
+from spatial.positioning.observed import Answers, Observed
 
 
 class Key(msgspec.Struct, frozen=True, array_like=True):
@@ -70,6 +71,12 @@ class System(Protocol):
 
     async def take(self, tenant: str, venue: str, columns: PositionColumns, *, source: str | None, tick: int | None) -> None:
         """Hand rows to the venue's position host; returns when they are in its arrays (not yet durable: see the clock topic)."""
+        ...
+
+    async def locate(self, tenant: str, venue: str, observed: Observed) -> tuple[Answers, int]:
+        """What phones sensed, into rows of the position plane; returns what became of each and the version of the radio map, once the rows are in the host's arrays.
+
+        Raises NotFound without a radio map, LimitExceeded where too much waits."""
         ...
 
     async def watermark(self, tenant: str, venue: str, source: str, *, tick: int, rows: int) -> None:

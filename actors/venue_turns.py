@@ -15,7 +15,7 @@ from actors.flusher import Flusher
 from actors.partition_log import HostedPositions, PartitionLog
 from actors.positions import Step
 from actors.profile import ShardProfile
-from actors.requests import Answer, Clocked, CloseSource, GetClock, OpenSource, Take, VenueRequest, Watch, Watermark, columns_of
+from actors.requests import Answer, Clocked, CloseSource, GetClock, OpenSource, Take, Watch, Watermark, columns_of
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import EsplanadeError, Fault
 
@@ -35,7 +35,7 @@ class VenueTurns:
         self._leaving = leaving
         self._give_up = give_up
 
-    def run(self, log: PartitionLog, request: VenueRequest, now_s: float) -> Answer:
+    def run(self, log: PartitionLog, request: Take | Watermark | OpenSource | CloseSource | GetClock | Watch, now_s: float) -> Answer:
         held = log.hosts[request.venue]
         host = held.host
         match request:

@@ -18,6 +18,7 @@ from esplanade.core.ids import Address
 from spatial.columns import PositionColumns
 from spatial.drawn_zones import Along, Circle, DrawnZone, Line, Polygon, Shape
 from spatial.offers import Audience, Everyone, Inside, Offer, Terms, Within
+from spatial.positioning import live_kernels
 from spatial.routes import At
 from spatial.venue import Level, Origin, Unit, Venue
 
@@ -61,6 +62,7 @@ def warm_up() -> None:
     for _ in range(MANY):
         scene.create(now_ms=1)
     decode(scene.delta({}))
+    live_kernels.warm_up()
     ledger, context = Ledger(), Context(address=Address("ledger", "warm-up", "0"), venue=book)
     state = ledger.initial()
     for command in (

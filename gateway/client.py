@@ -213,6 +213,10 @@ class Client:
         else:
             await self.send("move", **fields)
 
+    async def observe(self, venue: str, at_ms: int, **sensed: Any) -> Frame:
+        """What my phone sensed at `at_ms` of its clock: wifi, ble, steps, gnss, ranges, location (docs/protocol.md). Returns Located."""
+        return await self.request("observe", venue=venue, at_ms=at_ms, **sensed)
+
     async def leave(self, venue: str, *, tick: int | None = None) -> None:
         await self.request("leave", venue=venue, **({} if tick is None else {"tick": tick}))
 

@@ -39,6 +39,7 @@ from gateway.items import ItemDesk
 from gateway.localising import LocalisingDesk
 from gateway.metrics import GatewayMetrics
 from gateway.money import MoneyDesk
+from gateway.observe import ObserveDesk
 from gateway.permissions import SECOND_FACTOR_ABOVE, SECOND_FACTOR_S, needs_second_factor
 from gateway.read_plans import ReadFrame, Refused, expect, read_plan
 from gateway.session import Session
@@ -119,6 +120,7 @@ class Dispatch:
         self._tee = tee
         self._moves = MoveBatcher(system, metrics, tee)
         self._pays = PaymentLane(system, told=partial(metrics.count, "esplanade_gateway_payment_batches_total"))
+        self._observes = ObserveDesk(system, metrics, tee)
         self._money = MoneyDesk(system=system, venues=venues, journal=journal, clock=clock)
         self._items = ItemDesk(system=system, venues=venues, clock=clock)
         self._localising = LocalisingDesk(localiser)
@@ -135,6 +137,9 @@ class Dispatch:
         self._metrics.count("esplanade_gateway_frames_in_total", label=str(frame.__struct_config__.tag))
         started = self._clock.monotonic_s()
         match frame:
+            case f.Observe():
+                self.in_flight += 1
+                self._spawn(self._observe(peer, frame, started))
             case f.Ping():
                 self.in_flight += 1
                 self._finish(peer, f.Pong(seq=frame.seq, now_ms=self._clock.unix_ms()), started)
@@ -285,6 +290,7 @@ class Dispatch:
             await asyncio.gather(*late, return_exceptions=True)
         await self._moves.stop(timeout_s)
         await self._pays.stop(timeout_s)
+        await self._observes.stop(timeout_s)
         if self._soon:
             self._settled.clear()
             with contextlib.suppress(TimeoutError):
@@ -469,6 +475,16 @@ class Dispatch:
             self._pays.pay_soon(identity.tenant, frame.venue, frame.currency, tick, _payment(identity, facts, frame), answering)
         except EsplanadeError as error:
             answering(error)
+
+    async def _observe(self, peer: Peer, frame: f.Observe, started: float) -> None:
+        try:
+            facts = await self._enter(peer, frame.venue)
+            self._observes.add(facts, peer.identity.subject, frame, lambda answer: self._finish(peer, answer, started))
+        except EsplanadeError as error:
+            self._finish(peer, error_frame(error, frame.seq), started)
+        except Exception:
+            _log.exception("request_failed", extra={"seq": frame.seq})
+            self._finish(peer, f.Error(code="fault", message="the request failed inside the server; it is logged", seq=frame.seq), started)
 
     async def _pay(self, peer: Caller, frame: f.Pay) -> f.ServerFrame:
         identity = peer.identity

@@ -15,6 +15,10 @@ import msgspec
 from actors.messages import BayChange, Currency, GateCount, Key, LiveEdit, Money, Refined, Store
 from ar.anchors import MAX_RADIUS_M, Anchor, AnchorId, Held, Metres, Observed, Tags
 from gateway.filters import Where
+from gateway.observe_frames import Gnss as Gnss
+from gateway.observe_frames import Located as Located
+from gateway.observe_frames import Observe as Observe
+from gateway.observe_frames import Range as Range
 from gateway.presence_frames import GetMembers as GetMembers
 from gateway.presence_frames import Member as Member
 from gateway.presence_frames import Members as Members
@@ -738,7 +742,7 @@ class Payments(_Frame, frozen=True, kw_only=True, tag="payments"):
 
 
 ClientFrame = (
-    Hello | Ping | WalkIn | Move | Leave | Ack | Pay | GetBalance
+    Hello | Ping | WalkIn | Move | Leave | Observe | Ack | Pay | GetBalance
     | Transfer | GetStatement | Refund | Hold | Post | Void | GetTill | PutItem | GetItem | Buy | Grant
     | Subscribe | Unsubscribe | Saw | Renew | GetOffers | FindStores | Search | GetRoute | GetIsochrone | GetAccess | SetAccess | DrawZone | EraseZone | GetZones | SetTraits | Explain
     | Measure | GetHeat | CountGates | CompareParking | Recount | EditVenue | UndoEdit | RedoEdit | GetEdits | GetZone | GetClock
@@ -1323,7 +1327,7 @@ class Bye(_Frame, frozen=True, kw_only=True, tag="bye"):
 
 
 ServerFrame = (
-    Welcome | Pong | Taken | Done | WalkedIn | Stores | Route | NoRoute | Isochrone | Access | Explained | Measures | Heat | ParkingCompared | Edited | ZoneList | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
+    Located | Welcome | Pong | Taken | Done | WalkedIn | Stores | Route | NoRoute | Isochrone | Access | Explained | Measures | Heat | ParkingCompared | Edited | ZoneList | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
     | Balance | Statement | Till | Item | Bought | Books | Subscribed | Dots | DotsView | Density | Zone | Stats | PaymentStats | OfferState | Parking
     | AnchorsAre | AnchorGraph | AnchorsChanged | SceneDelta | SceneApplied | SceneEdits | PresenceIs | Members | MembersChanged | Skipped | Localised | NotLocalised | Error | Bye
 )  # fmt: skip

@@ -110,6 +110,7 @@ NEEDS: Final[Mapping[type, frozenset[Permission]]] = {
     f.WalkIn: frozenset({"presence.tell"}),
     f.Move: frozenset({"presence.tell"}),
     f.Leave: frozenset({"presence.tell"}),
+    f.Observe: frozenset({"presence.tell"}),
     f.Pay: frozenset({"wallet.use"}),
     f.Buy: frozenset({"wallet.use"}),
     f.GetBalance: frozenset({"wallet.use"}),

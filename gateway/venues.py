@@ -31,6 +31,18 @@ class _Unit(msgspec.Struct):
     till: bool = False
 
 
+class _Entrance(msgspec.Struct):
+    code: str
+    level_id: str
+    point: tuple[float, float]
+
+
+class _Origin(msgspec.Struct, frozen=True):
+    lat_deg: float
+    lon_deg: float
+    bearing_deg: float = 0.0
+
+
 class _Document(msgspec.Struct):
     """The fields of `spatial.venue.Venue` used here; the catalogue holds validated documents only."""
 
@@ -38,14 +50,15 @@ class _Document(msgspec.Struct):
     name: str
     kind: str
     levels: list[_Part]
+    origin: _Origin = _Origin(0.0, 0.0)
+    entrances: list[_Entrance] = []
     units: list[_Unit] = []
     zones: list[_Part] = []
-    origin: dict[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class VenueFacts:
-    """units: id -> (index into Venue.units, has a till)."""
+    """units: id -> (index into Venue.units, has a till). entrances: code -> (level index, x, y)."""
 
     tenant: str
     digest: str
@@ -56,6 +69,7 @@ class VenueFacts:
     units: dict[str, tuple[int, bool]]
     zones: frozenset[str]
     origin: Origin
+    entrances: dict[str, tuple[int, float, float]]
 
     @property
     def address(self) -> Address:
@@ -137,8 +151,7 @@ def _read(tenant: str, digest: str, document: bytes) -> VenueFacts:
         raise Fault(f"a venue document of tenant {tenant} in the catalogue cannot be read: {error}; import the venue again") from error
     units = {unit.id: (index, unit.till) for index, unit in enumerate(venue.units)}
     zones = frozenset(zone.id for zone in venue.zones)
-    try:
-        origin = Origin(**venue.origin)
-    except ValueError as error:
-        raise Fault(f"venue {venue.id} of tenant {tenant} in the catalogue has no origin: {error}; import the venue again") from error
-    return VenueFacts(tenant, digest, venue.id, venue.name, venue.kind, len(venue.levels), units, zones, origin)
+    origin = Origin(lat_deg=venue.origin.lat_deg, lon_deg=venue.origin.lon_deg, bearing_deg=venue.origin.bearing_deg)
+    index = {level.id: i for i, level in enumerate(venue.levels)}
+    entrances = {entrance.code: (index[entrance.level_id], *entrance.point) for entrance in venue.entrances if entrance.level_id in index}
+    return VenueFacts(tenant, digest, venue.id, venue.name, venue.kind, len(venue.levels), units, zones, origin, entrances)

@@ -22,7 +22,7 @@ const jsonable = (value: unknown): unknown => {
 };
 
 const SERVER: ServerFrame["op"][] = [
-  "welcome", "pong", "taken", "done", "walked_in", "stores", "offer_list", "zone_state", "clock_state", "push", "closed", "rewind", "paid",
+  "welcome", "pong", "taken", "located", "done", "walked_in", "stores", "offer_list", "zone_state", "clock_state", "push", "closed", "rewind", "paid",
   "balance_is", "statement_is", "till_is", "books", "subscribed", "dots", "dots_view", "density", "stats", "payment_stats", "offer_state", "parking", "members", "members_changed", "skipped", "error", "bye",
 ]; // biome-ignore format: a list of names
 
@@ -39,6 +39,7 @@ describe("golden frames", () => {
     "hello",
     "walk_in",
     "move",
+    "observe",
     "ack",
     "pay",
     "subscribe",

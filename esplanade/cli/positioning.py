@@ -1,4 +1,4 @@
-"""`esplanade positioning`: fit a site's model, score it on walks, cross-validate, plot a walk, say where to survey next. It writes only the file that it is asked for."""
+"""`esplanade positioning`: fit a site's model, score it on walks, cross-validate, plot a walk, say where to survey next, publish its map, walk phones through it. It writes only the file that it is asked for."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from esplanade.cli.positioning_live import drill, publish, simulate
 from esplanade.core.errors import EsplanadeError, InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Radio maps and where phones are.", no_args_is_help=True, add_completion=False)
 _err = Console(stderr=True)
+
+app.command()(publish)
+app.command()(simulate)
+app.command()(drill)
 
 SiteDir = Annotated[Path, typer.Argument(help="Folder of a site: a folder a floor with the plan and surveyed walks (.txt or .tar.xz).")]
 ModelFile = Annotated[Path, typer.Argument(help="Model written by `fit`.")]

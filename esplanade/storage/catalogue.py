@@ -1,4 +1,4 @@
-"""The catalogue: tenants and the documents of their venues. Small, read on activation, written by operators."""
+"""The catalogue: tenants, the documents of their venues and their radio maps. Small, read on activation, written by operators."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from esplanade.core.errors import InvalidInput, LimitExceeded
+from esplanade.core.errors import InvalidInput, LimitExceeded, NotFound
 from esplanade.core.ids import check_name
 
 FIRST_SUBJECT: Final = 2**30
@@ -18,6 +18,10 @@ SUBJECTS_END: Final = 2**32
 
 MAX_DOCUMENT_BYTES: Final = 64 * 2**20
 
+MAX_RADIO_MAP_BYTES: Final = 256 * 2**20
+RADIO_MAPS_KEPT: Final = 4
+"""Versions of one venue's radio map; older ones go when a new one comes."""
+
 
 class VenueEntry(msgspec.Struct, frozen=True):
     tenant: str
@@ -26,6 +30,14 @@ class VenueEntry(msgspec.Struct, frozen=True):
     kind: str
     digest: str  # sha256 hex of the document
     created_unix_ms: int
+
+
+class RadioMapEntry(msgspec.Struct, frozen=True):
+    """A venue's radio map in force: `version` counts what was published for the venue, `digest` is the sha256 hex of the file."""
+
+    venue: str
+    version: int
+    digest: str
 
 
 class Catalogue(Protocol):
@@ -44,6 +56,18 @@ class Catalogue(Protocol):
         ...
 
     async def venues(self, tenant: str | None = None) -> list[VenueEntry]: ...
+
+    async def put_radio_map(self, tenant: str, venue: str, body: bytes) -> RadioMapEntry:
+        """Put a venue's radio map in force; the same again changes nothing. The caller has validated it. RADIO_MAPS_KEPT are kept. Raises NotFound without the venue, InvalidInput."""
+        ...
+
+    async def radio_map_entry(self, tenant: str, venue: str) -> RadioMapEntry | None:
+        """What is in force, without reading it."""
+        ...
+
+    async def radio_map(self, tenant: str, venue: str, version: int) -> bytes:
+        """Raises NotFound, also for a version that is no longer kept."""
+        ...
 
     async def next_subject(self, tenant: str) -> int:
         """A fresh subject number for a guest: 2**30 and up, never given twice in a tenant."""
@@ -74,6 +98,17 @@ def describe_venue(tenant: str, document: bytes, *, created_unix_ms: int) -> Ven
         tenant=tenant, venue=check_name(heading.id, "venue id"), name=heading.name, kind=heading.kind,
         digest=hashlib.sha256(document).hexdigest(), created_unix_ms=created_unix_ms,
     )  # fmt: skip
+
+
+def check_radio_map(venue: str, body: bytes) -> str:
+    """Its digest. Raises InvalidInput where it is empty or too big."""
+    if not 0 < len(body) <= MAX_RADIO_MAP_BYTES:
+        raise InvalidInput(f"radio map of {venue}: {len(body)} bytes; must be 1 to {MAX_RADIO_MAP_BYTES}")
+    return hashlib.sha256(body).hexdigest()
+
+
+def no_such_map(tenant: str, venue: str, version: int) -> NotFound:
+    return NotFound(f"radio map {version} of {venue!r} of {tenant!r}: not kept; ask for the one in force")
 
 
 def check_subject(tenant: str, number: int) -> int:

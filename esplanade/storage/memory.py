@@ -17,7 +17,16 @@ from esplanade.core.errors import Conflict, EsplanadeError, Fenced, InvalidInput
 from esplanade.storage import audit
 from esplanade.storage.audit import AuditLine
 from esplanade.storage.broker import check_put
-from esplanade.storage.catalogue import FIRST_SUBJECT, VenueEntry, check_subject, describe_venue
+from esplanade.storage.catalogue import (
+    FIRST_SUBJECT,
+    RADIO_MAPS_KEPT,
+    RadioMapEntry,
+    VenueEntry,
+    check_radio_map,
+    check_subject,
+    describe_venue,
+    no_such_map,
+)
 from esplanade.storage.flush_rules import (
     check_flush,
     check_lease,
@@ -237,6 +246,7 @@ class MemoryCatalogue:
         self._clock = clock
         self._tenants: dict[str, str] = {}
         self._venues: dict[tuple[str, str], tuple[VenueEntry, bytes]] = {}
+        self._maps: dict[tuple[str, str], list[tuple[RadioMapEntry, bytes]]] = {}
         self._subjects: dict[str, int] = {}
         self._secrets: dict[str, bytes] = {}
 
@@ -260,6 +270,25 @@ class MemoryCatalogue:
 
     async def venues(self, tenant: str | None = None) -> list[VenueEntry]:
         return [entry for key, (entry, _) in sorted(self._venues.items()) if tenant is None or key[0] == tenant]
+
+    async def put_radio_map(self, tenant: str, venue: str, body: bytes) -> RadioMapEntry:
+        digest = check_radio_map(venue, body)
+        await self.venue(tenant, venue)
+        held = self._maps.setdefault((tenant, venue), [])
+        if not held or held[-1][0].digest != digest:
+            held.append((RadioMapEntry(venue, held[-1][0].version + 1 if held else 1, digest), bytes(body)))
+            del held[:-RADIO_MAPS_KEPT]
+        return held[-1][0]
+
+    async def radio_map_entry(self, tenant: str, venue: str) -> RadioMapEntry | None:
+        held = self._maps.get((tenant, venue))
+        return held[-1][0] if held else None
+
+    async def radio_map(self, tenant: str, venue: str, version: int) -> bytes:
+        for entry, body in self._maps.get((tenant, venue), []):
+            if entry.version == version:
+                return body
+        raise no_such_map(tenant, venue, version)
 
     async def next_subject(self, tenant: str) -> int:
         self._check_tenant(tenant)

@@ -7,7 +7,16 @@ from typing import Self
 import psycopg
 
 from esplanade.core.errors import NotFound
-from esplanade.storage.catalogue import FIRST_SUBJECT, VenueEntry, check_subject, describe_venue
+from esplanade.storage.catalogue import (
+    FIRST_SUBJECT,
+    RADIO_MAPS_KEPT,
+    RadioMapEntry,
+    VenueEntry,
+    check_radio_map,
+    check_subject,
+    describe_venue,
+    no_such_map,
+)
 from esplanade.storage.postgres_pool import Pool, open_pool, reading, values, writing
 
 _ENTRY = "tenant, venue, name, kind, digest, created_ms"
@@ -54,7 +63,7 @@ class PostgresCatalogue:
             cursor = await connection.execute("SELECT document FROM venue WHERE tenant = %s AND venue = %s", (tenant, venue), binary=True)
             row = await cursor.fetchone()
         if row is None:
-            raise NotFound(f"venue {venue!r} of {tenant!r}: not in the catalogue; import it first")
+            raise _unknown_venue(tenant, venue)
         return bytes(row[0])
 
     async def venues(self, tenant: str | None = None) -> list[VenueEntry]:
@@ -62,6 +71,46 @@ class PostgresCatalogue:
         async with writing(self._pool) if tenant is None else reading(self._pool, tenant) as connection:
             cursor = await connection.execute(query)
             return [VenueEntry(*row) for row in await cursor.fetchall()]
+
+    async def put_radio_map(self, tenant: str, venue: str, body: bytes) -> RadioMapEntry:
+        digest = check_radio_map(venue, body)
+        async with writing(self._pool) as connection:
+            cursor = await connection.execute("SELECT 1 FROM venue WHERE tenant = %s AND venue = %s FOR UPDATE", (tenant, venue))  # one at a time
+            if await cursor.fetchone() is None:
+                raise _unknown_venue(tenant, venue)
+            cursor = await connection.execute(
+                "SELECT version, digest FROM radio_map WHERE tenant = %s AND venue = %s ORDER BY version DESC LIMIT 1", (tenant, venue)
+            )
+            held = await cursor.fetchone()
+            if held is not None and held[1] == digest:
+                return RadioMapEntry(venue, int(held[0]), digest)
+            version = 1 if held is None else int(held[0]) + 1
+            await connection.execute(
+                "INSERT INTO radio_map (tenant, venue, version, digest, created_ms, body) VALUES (%s, %s, %s, %s, now_ms(), %b)",
+                (tenant, venue, version, digest, body),
+            )
+            await connection.execute(
+                "DELETE FROM radio_map WHERE tenant = %s AND venue = %s AND version <= %s", (tenant, venue, version - RADIO_MAPS_KEPT)
+            )
+            return RadioMapEntry(venue, version, digest)
+
+    async def radio_map_entry(self, tenant: str, venue: str) -> RadioMapEntry | None:
+        async with reading(self._pool, tenant) as connection:
+            cursor = await connection.execute(
+                "SELECT venue, version, digest FROM radio_map WHERE tenant = %s AND venue = %s ORDER BY version DESC LIMIT 1", (tenant, venue)
+            )
+            row = await cursor.fetchone()
+        return None if row is None else RadioMapEntry(*row)
+
+    async def radio_map(self, tenant: str, venue: str, version: int) -> bytes:
+        async with reading(self._pool, tenant) as connection:
+            cursor = await connection.execute(
+                "SELECT body FROM radio_map WHERE tenant = %s AND venue = %s AND version = %s", (tenant, venue, version), binary=True
+            )
+            row = await cursor.fetchone()
+        if row is None:
+            raise no_such_map(tenant, venue, version)
+        return bytes(row[0])
 
     async def next_subject(self, tenant: str) -> int:
         async with writing(self._pool) as connection:
@@ -83,6 +132,10 @@ class PostgresCatalogue:
 
     async def close(self) -> None:
         await self._pool.close()
+
+
+def _unknown_venue(tenant: str, venue: str) -> NotFound:
+    return NotFound(f"venue {venue!r} of {tenant!r}: not in the catalogue; import it first")
 
 
 def _unknown_tenant(tenant: str) -> NotFound:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import psutil
 import psycopg
 import pytest
@@ -32,7 +34,10 @@ from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.postgres_migrate import migrate
 from esplanade.storage.redis import RedisBroker
-from tests.actors.parkside import document, keys, rows, u2, u4
+from simulation.phones import Air, AirSettings, Phones, PhoneSettings, survey
+from spatial.positioning.model import save_model
+from spatial.positioning.observed import State
+from tests.actors.parkside import document, keys, rows, u2, u4, venue
 from tests.services_fixtures import database_url
 
 pytestmark = pytest.mark.services
@@ -209,6 +214,47 @@ async def test_a_position_host_killed_rewinds_its_source_and_nobody_enters_twice
 async def test_an_error_keeps_its_class_across_processes(system: RaySystem) -> None:
     with pytest.raises(NotFound):
         await system.clock("demo", "nowhere")
+
+
+async def test_phones_are_located_by_the_shard_that_hosts_their_venue_and_again_after_its_death(
+    system: RaySystem, cluster: Cluster, urls: tuple[str, str], tmp_path: Path
+) -> None:
+    air = Air(venue(), seed=3, settings=AirSettings(wifi_m=9.0, ble_m=8.0))
+    save_model(survey(air, seed=3, spacing_m=3.0), tmp_path / "map.npz")
+    catalogue = await PostgresCatalogue.open(urls[0])
+    try:
+        await catalogue.put_venue("demo", document(venue_id="radio"))
+        with pytest.raises(NotFound, match="no radio map"):
+            await system.locate("demo", "radio", Phones(air, 3).observed([]))
+        assert (await catalogue.put_radio_map("demo", "radio", (tmp_path / "map.npz").read_bytes())).version == 1
+    finally:
+        await catalogue.close()
+    phones, second = Phones(air, 3, PhoneSettings(lost=0.0, delay_s=0.0)), 0
+    crowd = rows(*((subject, 0, 4.0 + subject % 30, 12.0) for subject in range(1200)))
+
+    async def until_located(after: int) -> int:
+        """Seconds of everybody standing there until nearly all have a dot."""
+        nonlocal second
+        async with asyncio.timeout(120):
+            while True:
+                second += 1
+                with contextlib.suppress(
+                    NotFound, Unavailable
+                ):  # the map is looked for every few seconds, and the spare takes its time on a busy machine
+                    answers, version = await system.locate("demo", "radio", phones.observed(phones.sense(float(second), crowd)))
+                    assert version == 1
+                    if second > after and (answers.state == State.LOCATED).mean() > 0.95:
+                        off = np.hypot(answers.xy_m[:, 0] - crowd.x_m, answers.xy_m[:, 1] - crowd.y_m)
+                        assert np.nanmedian(off) < 4
+                        return second
+                await asyncio.sleep(0.1)
+
+    await until_located(2)
+    owner = owner_of(system, cluster, Address("positions", "demo", "radio"))
+    profile = next(each for each in await system.profile() if each["shard"] == owner.name)
+    assert profile["phones"] == 1200
+    os.kill(await owner.pid(), signal.SIGKILL)
+    await until_located(second + 2)
 
 
 async def test_a_hung_shard_loses_its_partitions_and_its_late_answers_change_nothing(system: RaySystem, cluster: Cluster) -> None:

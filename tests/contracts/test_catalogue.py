@@ -8,7 +8,7 @@ import hashlib
 import pytest
 
 from esplanade.core.errors import InvalidInput, NotFound
-from esplanade.storage.catalogue import FIRST_SUBJECT, MAX_DOCUMENT_BYTES, Catalogue
+from esplanade.storage.catalogue import FIRST_SUBJECT, MAX_DOCUMENT_BYTES, RADIO_MAPS_KEPT, Catalogue, RadioMapEntry
 
 
 def document(venue: str, name: str = "Parkside", kind: str = "mall") -> bytes:
@@ -86,3 +86,35 @@ async def test_whoever_asks_first_makes_the_secret_and_all_get_it(catalogue: Cat
     assert len(set(answers)) == 1
     assert await catalogue.secret("signing", b"another") == answers[0]
     assert await catalogue.secret("other", b"another") == b"another"
+
+
+async def test_radio_maps_are_versions_by_content_and_only_the_newest_are_kept(catalogue: Catalogue) -> None:
+    await catalogue.add_tenant("demo", "Demo")
+    await catalogue.put_venue("demo", document("parkside"))
+    assert await catalogue.radio_map_entry("demo", "parkside") is None
+    first = await catalogue.put_radio_map("demo", "parkside", b"map 1")
+    assert first == RadioMapEntry("parkside", 1, hashlib.sha256(b"map 1").hexdigest())
+    assert await catalogue.put_radio_map("demo", "parkside", b"map 1") == first
+    for n in range(2, RADIO_MAPS_KEPT + 2):
+        assert (await catalogue.put_radio_map("demo", "parkside", b"map %d" % n)).version == n
+    again = await catalogue.put_radio_map("demo", "parkside", b"map 1")
+    assert (again.version, again.digest) == (RADIO_MAPS_KEPT + 2, first.digest)
+    assert await catalogue.radio_map_entry("demo", "parkside") == again
+    assert await catalogue.radio_map("demo", "parkside", again.version) == b"map 1"
+    assert await catalogue.radio_map("demo", "parkside", 3) == b"map 3"
+    with pytest.raises(NotFound, match="not kept"):
+        await catalogue.radio_map("demo", "parkside", 2)
+
+
+async def test_a_radio_map_needs_its_venue_and_is_its_tenants_alone(catalogue: Catalogue) -> None:
+    for tenant in ("one", "two"):
+        await catalogue.add_tenant(tenant, tenant)
+    await catalogue.put_venue("one", document("a"))
+    await catalogue.put_radio_map("one", "a", b"map")
+    assert await catalogue.radio_map_entry("two", "a") is None
+    with pytest.raises(NotFound):
+        await catalogue.radio_map("two", "a", 1)
+    with pytest.raises(NotFound, match="import it first"):
+        await catalogue.put_radio_map("two", "a", b"map")
+    with pytest.raises(InvalidInput, match="0 bytes"):
+        await catalogue.put_radio_map("one", "a", b"")

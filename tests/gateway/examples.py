@@ -47,6 +47,17 @@ CLIENT: tuple[f.ClientFrame, ...] = (
     f.WalkIn(seq=2, venue="parkside", location="north_entrance"),
     f.Move(seq=3, venue="parkside", level=1, x=12.5, y=7.25, ack=True),
     f.Leave(seq=4, venue="parkside"),
+    f.Observe(
+        seq=34,
+        venue="parkside",
+        at_ms=81_500,
+        wifi=(("9a:40:a9:a1:86:02", -61.0), ("00:11:22:33:44:10", -83.0)),
+        ble=(("beacon-7", -70.0),),
+        steps=((90.0, 0.7), (92.5, 0.7)),
+        gnss=f.Gnss(lat=48.2, lon=16.37, accuracy_m=25.0),
+        ranges=(f.Range(x=12.0, y=4.5, range_m=3.2, sd_m=0.2, level=1),),
+        location="north_entrance",
+    ),
     f.Ack(pushes=("coffee.7.610",)),
     f.Pay(seq=5, venue="parkside", key=KEY, unit="u-12", amount=450, currency="EUR"),
     f.GetBalance(seq=6),
@@ -121,6 +132,9 @@ CLIENT: tuple[f.ClientFrame, ...] = (
 )
 
 SERVER: tuple[f.ServerFrame, ...] = (
+    f.Located(
+        seq=34, venue="parkside", at_ms=81_500, state="located", level=1, x=12.5, y=7.25, cov=(1.5, -0.25, 2.0), radius_m=3.1, levels=(0.02, 0.98), flags=("fast",), map=3
+    ),
     f.Welcome(
         session="gateway-1", subject=2**30, tenant="demo", role="guest", now_ms=1_700_000_000_000, heartbeat_s=30.0,
         limits=f.Limits(16_384, 20.0, 8), resumed=True, token="eyJ...",

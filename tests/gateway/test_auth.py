@@ -137,6 +137,7 @@ MATRIX = {  # frame -> roles that may; written out, so that a change of the tabl
     "walk_in": "guest shopper",
     "move": "guest shopper",
     "leave": "guest shopper",
+    "observe": "guest shopper",
     "ack": "guest shopper feed operator engineer",
     "pay": "guest shopper",
     "balance": "guest shopper",

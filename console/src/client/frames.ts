@@ -51,12 +51,25 @@ export type Member = { client: string; role: string };
 export type Hello = { op: "hello"; client: string; token?: string; guest_of?: string; venue?: string; resume?: Place };
 export type Ack = { op: "ack"; pushes: string[] };
 
+/** What a phone sensed: [address, dBm], [heading in degrees, metres]. */
+export type Observed = {
+  venue: string;
+  at_ms: number;
+  wifi?: [string, number][];
+  ble?: [string, number][];
+  steps?: [number, number][];
+  gnss?: { lat: number; lon: number; accuracy_m: number };
+  ranges?: { x: number; y: number; range_m: number; sd_m: number; level?: number }[];
+  location?: string;
+};
+
 /** Requests as the views write them; the wire adds `seq`. The answer's type follows from `op`. */
 export type Requests = {
   ping: [Record<never, never>, Pong];
   walk_in: [{ venue: string; location: string }, WalkedIn];
   move: [{ venue: string; level: number; x: number; y: number; ack?: boolean }, Taken];
   leave: [{ venue: string }, Taken | Done];
+  observe: [Observed, Located];
   pay: [{ venue: string; key: Uint8Array; unit: string; amount: number; currency: string }, Paid];
   balance: [{ stale_ms?: number }, BalanceIs];
   transfer: [{ key: Uint8Array; to: number; amount: number; currency: string }, Paid];
@@ -105,6 +118,22 @@ export type Welcome = {
   expires_ms?: number;
 };
 export type Pong = { op: "pong"; seq: number; now_ms: number };
+export type Located = {
+  op: "located";
+  seq: number;
+  venue: string;
+  at_ms: number;
+  state: "located" | "settling" | "silent" | "outside" | "late" | "repeated";
+  level?: number;
+  x?: number;
+  y?: number;
+  cov?: [number, number, number];
+  radius_m?: number;
+  levels?: number[];
+  flags?: ("fast" | "level")[];
+  map?: number;
+  message?: string;
+};
 export type Taken = { op: "taken"; seq: number };
 export type Done = { op: "done"; seq: number };
 export type WalkedIn = { op: "walked_in"; seq: number; venue: string; venue_name: string; level: number; x: number; y: number; stores: Store[] };
@@ -242,6 +271,7 @@ export type ServerFrame =
   | Welcome
   | Pong
   | Taken
+  | Located
   | Done
   | WalkedIn
   | Stores
