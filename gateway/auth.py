@@ -150,7 +150,7 @@ class Signer:
             "sub": str(subject),
             "tenant": check_name(tenant, "tenant"),
             "role": role,
-            "iat": int(now),
+            "iat": round(now, 3),  # what is issued a moment after a revocation counts
             "exp": int(now + ttl_s),
         }
         if source is not None:

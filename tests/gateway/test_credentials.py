@@ -10,25 +10,28 @@ import hmac
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import hypothesis.strategies as st
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
 
 from esplanade.core.errors import InvalidInput, Unavailable
 from esplanade.storage.identity import Revocation
 from gateway import frames as f
-from gateway import issuers
-from gateway.admission import Plan, Plans
-from gateway.auth import BadToken, Identity, Signer, Verifier
-from gateway.credentials import KEY_FRESH_S, REFETCH_KEYS_S, SLACK_S, Credentials
+from gateway import issuers, sign_in, tokens
+from gateway.admission import PER_ADDRESS_MIN, Plan, Plans
+from gateway.auth import BadToken, Identity, Reason, Signer, Verifier
+from gateway.credentials import KEY_FRESH_S, POLL_S, REFETCH_KEYS_S, SLACK_S, Credentials
 from gateway.issuers import Issuers, TrustedIssuer, fetched, keys_of
 from gateway.metrics import GatewayMetrics
-from gateway.permissions import ROLES, Scope, needs_second_factor, outside
+from gateway.permissions import ROLES, SECOND_FACTOR_ABOVE, SECOND_FACTOR_S, Scope, needs_second_factor, outside
 from gateway.signing_keys import KEEP_S, PUBLISH_AHEAD_S, ROTATE_S
+from gateway.token_routes import GRANTS
 from tests.gateway.identity_stage import Stage
 from tests.gateway.mall import until
 
@@ -148,6 +151,65 @@ async def test_a_bad_token_is_refused_with_its_reason_and_counted(stage: Stage, 
     reply = await stage.client.get("/v1/venues", headers={"Authorization": f"Bearer {made()}"})
     assert reply.status_code == 401
     assert f"({reason})" in reply.json()["detail"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=5,
+)
+NAMED = st.dictionaries(
+    st.sampled_from(["alg", "kid", "typ", "b64", "crit", *CLAIMS, "tenant", "role", "source", "sid", "nbf", "azp", "auth_time"]), JSON, max_size=9
+)
+
+
+@given(
+    header=NAMED,
+    claims=NAMED,
+    mark=st.binary(max_size=70),
+    ours=st.sampled_from([{}, {"iss": ISSUER}, {"iss": ISSUER, "aud": "mall-app", "exp": NOW + 9}]),
+    kid=st.sampled_from([None, "r1", "d1"]),
+)
+@settings(max_examples=80, deadline=None)
+def test_whatever_a_token_holds_it_is_refused_as_a_bad_one(
+    header: dict[str, Any], claims: dict[str, Any], mark: bytes, ours: dict[str, Any], kid: str | None
+) -> None:
+    head = header | ({"alg": "EdDSA", "kid": kid} if kid is not None else {})
+    parts = [base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (json.dumps(head).encode(), json.dumps(claims | ours).encode(), mark)]
+
+    async def present() -> None:
+        made = Stage(TRUSTED, documents={JWKS: jwks("r1", "d1")})
+        await made.one.keys.load()
+        for text in (".".join(parts), ".".join(parts[:2]), parts[0]):
+            with pytest.raises(BadToken):
+                await made.one.credentials.identify(text)
+
+    asyncio.run(present())
+
+
+@given(signed=NAMED)
+@settings(max_examples=60, deadline=None)
+def test_whatever_a_trusted_issuer_signs_yields_an_identity_or_a_refusal(signed: dict[str, Any]) -> None:
+    """The issuer's own claims may be of any shape, and are taken for nothing that they are not."""
+    parts = [
+        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=")
+        for part in ({"alg": "EdDSA", "kid": "d1"}, CLAIMS | signed | {"iss": ISSUER})
+    ]
+    body = b".".join(parts)
+    text = (body + b"." + base64.urlsafe_b64encode(ED_KEY.sign(body)).rstrip(b"=")).decode()
+
+    async def present() -> None:
+        made = Stage(TRUSTED, documents={JWKS: jwks("d1")})
+        await made.catalogue.add_tenant("demo", "Demo")
+        await made.one.keys.load()
+        try:
+            identity = await made.one.credentials.identify(text)
+        except BadToken:
+            return
+        assert (identity.tenant, identity.role) == ("demo", "shopper")
+        assert NOW - 2 < identity.expires_unix_s <= NOW + 3600
+
+    asyncio.run(present())
 
 
 async def test_an_issuer_speaks_for_its_own_tenants_alone() -> None:
@@ -367,7 +429,7 @@ async def test_a_person_is_revoked_with_all_that_they_hold_and_may_come_back(sta
     assert (await stage.two.credentials.identify(stranger)).tenant == "other"
     with pytest.raises(BadToken, match="ended"):
         await stage.tokens.refresh(pair.refresh_token, origin="")
-    stage.clock.advance(1)
+    stage.clock.advance(0.01)  # within the same second: it was refused once, when tokens told whole seconds alone
     again = await stage.tokens.begin(7, "demo", "shopper", client="app", origin="")
     assert (await stage.two.credentials.identify(again.access_token)).subject == 7
 
@@ -493,3 +555,15 @@ def test_nobody_asks_what_a_role_may_where_there_is_an_identity() -> None:
             if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "permits" and node.args:
                 asked = node.args[0]
                 assert not (isinstance(asked, ast.Attribute) and asked.attr == "role") or path.name == "auth.py", f"{path.name}:{node.lineno}"
+
+
+def test_the_page_says_what_the_code_says() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+    for reason in get_args(Reason):
+        assert f"`{reason}`" in page
+    for grant in GRANTS:
+        assert f"| `{grant}` |" in page
+    for text in (f"({tokens.ACCESS_S:.0f} s)", f"more than {SECOND_FACTOR_ABOVE:,} minor units", f"Within {SECOND_FACTOR_S / 60:.0f} minutes",
+                 f"every {POLL_S:.0f} s in any case", f"at most every {issuers.REFETCH_S:.0f} s", f"{PER_ADDRESS_MIN:,} a minute", f"replaced every {ROTATE_S / 86400:.0f} days",
+                 f"{sign_in.HASHING} hashed at once, {sign_in.MAX_HASHING} waiting", f"with {sign_in.CODE_ATTEMPTS} attempts; {sign_in.CODES_PER_ADDRESS} are sent"):  # fmt: skip
+        assert text in page, text

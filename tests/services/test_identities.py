@@ -70,6 +70,15 @@ async def granted(http: httpx.AsyncClient, **form: str) -> dict[str, Any]:
     return dict(reply.json())
 
 
+async def by_phone(http: httpx.AsyncClient, data: Path, before: int) -> dict[str, Any]:
+    """Sign in by a code; `before`: codes that were sent before."""
+    request = (await http.post("v1/sign-in/code", json={"tenant": "demo", "channel": "sms", "address": "+491701234567"})).json()["request"]
+    messages = data / "messages.jsonl"
+    await until(lambda: messages.exists() and messages.read_text().count("\n") > before)
+    code = json.loads(messages.read_text().splitlines()[-1])["text"][:6]
+    return await granted(http, grant_type=CODE, request=request, code=code)
+
+
 async def test_everybody_comes_in_by_their_own_door_and_is_out_at_once(tmp_path: Path) -> None:
     key = Ed25519PrivateKey.generate()
     with data_folder() as data, Esplanade(data, "serve", env=settings(tmp_path, key)) as service:
@@ -86,11 +95,7 @@ async def test_everybody_comes_in_by_their_own_door_and_is_out_at_once(tmp_path:
                 return ws
 
             # a phone, by a code
-            request = (await http.post("v1/sign-in/code", json={"tenant": "demo", "channel": "sms", "address": "+491701234567"})).json()["request"]
-            messages = data / "messages.jsonl"
-            await until(messages.exists)
-            code = json.loads(messages.read_text().splitlines()[0])["text"][:6]
-            phone = await granted(http, grant_type=CODE, request=request, code=code)
+            phone = await by_phone(http, data, 0)
             by_code = await come_in(phone["access_token"])
 
             # a till, by a key
@@ -136,6 +141,10 @@ async def test_everybody_comes_in_by_their_own_door_and_is_out_at_once(tmp_path:
             await by_issuer.send('{"op":"ping","seq":1}')
             assert "pong" in await by_issuer.recv()
             await by_issuer.close()
+
+            # who is erased is somebody new when they come back
+            await says(data, "subject", "erase", str(phone["subject"]), "--yes", *WHERE)
+            assert (await by_phone(http, data, 1))["subject"] != phone["subject"]
 
             acts = [json.loads(line)["what"] for line in (await says(data, "audit", "--json", *WHERE)).splitlines() if line]
             assert set(acts) >= {"sign_in", "key.create", "key.revoke", "operator.add", "operator.second_factor", "operator.change", "subject.revoke"}
