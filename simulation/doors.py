@@ -51,7 +51,9 @@ class Doors:
                 raise InvalidInput(f"door {door.id}: closes after {door.closes_s} s and opens after {door.opens_s} s; it must open after it closes")
             cells = floor.cells_in(door.level, door.area)
             if not len(cells):
-                raise InvalidInput(f"door {door.id}: no cell of level {door.level} lies in it; draw it across walkable ground, as deep as a cell ({floor.cell_m} m)")
+                raise InvalidInput(
+                    f"door {door.id}: no cell of level {door.level} lies in it; draw it across walkable ground, as deep as a cell ({floor.cell_m} m)"
+                )
             self._cells.append(cells)
 
     def act(self, walkers: Walkers) -> None:

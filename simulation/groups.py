@@ -29,15 +29,13 @@ ABSENT_SHARE: Final = 0.4
 """So much of their speed do members walk at while others of the group are on another level or in a connector."""
 
 
-def wished(
-    group: I8, level: npt.NDArray[np.uint8], x: F8, y: F8, hx: F8, hy: F8, vx: F8, vy: F8, speed: F8, size: I8
-) -> tuple[F8, F8, F8]:
+def wished(group: I8, level: npt.NDArray[np.uint8], x: F8, y: F8, hx: F8, hy: F8, vx: F8, vy: F8, speed: F8, size: I8) -> tuple[F8, F8, F8]:
     """(lean_x, lean_y, speed) of m members who walk: what is added to the unit vector of their way, and how fast they wish to be.
 
     group: (m,) 0 to g - 1. x, y: places, m; hx, hy: unit vectors of the way; vx, vy: velocities, m/s; speed: desired alone, m/s; size: (g,) members in all, those
     who are elsewhere too.
     """
-    m, g = len(group), len(size)
+    m = len(group)
     # Those on one level see each other: the key is (group, level).
     keys, where, here = np.unique(group * 256 + level, return_inverse=True, return_counts=True)
     cx, cy = np.bincount(where, x, len(keys)), np.bincount(where, y, len(keys))

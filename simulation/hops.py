@@ -107,7 +107,9 @@ class Hops:
         step-free: which of these hops are is not known."""
         for goal in goals:
             if goal.step_free:
-                raise InvalidInput(f"goal {goal.name}: step-free, but hops do not say what they are; give lifts, escalators and stairs (`simulation.transport`)")
+                raise InvalidInput(
+                    f"goal {goal.name}: step-free, but hops do not say what they are; give lifts, escalators and stairs (`simulation.transport`)"
+                )
         return floor.solve(seeds, load=load)
 
     def _choose(self, walkers: Walkers, start: int, goal: int) -> int:
@@ -131,7 +133,9 @@ class Hops:
                 mine = (r["level"] == level) & (np.abs(r["x"] - floor.x[end]) < reach + 2.0) & (np.abs(r["y"] - floor.y[end]) < reach + 2.0)
                 others = [*zip(r["x"][mine], r["y"][mine], r["radius"][mine], strict=True), *((o[1], o[2], o[6]) for o in off if o[3] == level)]
                 for cell in exits.tolist():
-                    if floor.clearance[cell] >= min(radius, 1.0) - WALL_OVERLAP_M and all((floor.x[cell] - x) ** 2 + (floor.y[cell] - y) ** 2 >= (radius + wide) ** 2 for x, y, wide in others):
+                    if floor.clearance[cell] >= min(radius, 1.0) - WALL_OVERLAP_M and all(
+                        (floor.x[cell] - x) ** 2 + (floor.y[cell] - y) ** 2 >= (radius + wide) ** 2 for x, y, wide in others
+                    ):
                         at = cell
                         break
             if at < 0:

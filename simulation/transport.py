@@ -230,27 +230,26 @@ class Transport(Hops):
         self.connectors = tuple(connectors)
         self.of = np.array([number for number, _, _ in legs], np.int64)
         self.leg = np.array([leg for _, leg, _ in legs], np.int64).reshape(-1, 2)
-        self._step_free = np.array([isinstance(connectors[k], Lift) or getattr(connectors[k], "step_free", False) for k in self.of.tolist()], np.bool_)
+        self._step_free = np.array(
+            [isinstance(connectors[k], Lift) or getattr(connectors[k], "step_free", False) for k in self.of.tolist()], np.bool_
+        )
         self._lane_s = np.zeros((len(connectors), 2))
         self.cars = [Car() if isinstance(c, Lift) else None for c in connectors]
         self.closed: set[int] = set()
+        self._open = np.ones(len(self.of), np.bool_)
         self.joined: dict[int, tuple[int, int]] = {}
         self.boarded: list[tuple[int, int, float]] = []
         self.queue = np.zeros(len(connectors), np.int64)
-        self._step_free_floor: tuple[Floor, Floor] | None = None
 
     # -- ways
 
-    def ways(
-        self, floor: Floor, seeds: Sequence[I4], goals: Sequence[Goal], load: I4 | None = None
-    ) -> tuple[I4, npt.NDArray[np.float32]]:
+    def ways(self, floor: Floor, seeds: Sequence[I4], goals: Sequence[Goal], load: I4 | None = None) -> tuple[I4, npt.NDArray[np.float32]]:
         """As `Hops.ways`: who is bound for a step-free goal takes lifts and ramps alone; nobody takes a connector that is closed. Queues make a way longer."""
-        open_hop = ~np.isin(self.of, list(self.closed))
         free = [k for k, goal in enumerate(goals) if goal.step_free]
         others = [k for k, goal in enumerate(goals) if not goal.step_free]
         aim = np.full((len(goals), len(floor.x)), -1, np.int32)
         distance = np.full((len(goals), len(floor.x)), np.inf, np.float32)
-        for numbers, usable in ((others, open_hop), (free, open_hop & self._step_free)):
+        for numbers, usable in ((others, self._open), (free, self._open & self._step_free)):
             if numbers:
                 part = _with_hops(floor, usable, floor.hop_s + self.delay_s())
                 aim[numbers], distance[numbers] = part.solve([seeds[k] for k in numbers], load=load)
@@ -280,6 +279,7 @@ class Transport(Hops):
             if wanted not in names:
                 raise InvalidInput(f"connector {wanted!r}: there are {', '.join(names)}")
         self.closed |= {names.index(wanted) for wanted in connector_ids}
+        self._open = ~np.isin(self.of, list(self.closed))
 
     def redirect(self, goal_of: dict[int, int]) -> None:
         """Give riders, by id, another goal: they walk there from where they step off."""
@@ -313,9 +313,9 @@ class Transport(Hops):
     def _choose(self, walkers: Walkers, start: int, goal: int) -> int:
         """The hop from a cell that is the shortest way to a goal, of those that may be taken."""
         hops = self._by_start[start]
-        usable = ~np.isin(self.of[hops], list(self.closed))
+        usable = self._open[hops]
         if walkers.goals[goal].step_free:
-            usable &= self._step_free[hops]
+            usable = usable & self._step_free[hops]
         onward = walkers.distance_m[goal, self._floor.hop_end[hops]] + self._floor.hop_s[hops] * FREE_MPS
         return int(hops[np.argmin(np.where(usable, onward, np.inf))])
 
@@ -485,6 +485,7 @@ class Transport(Hops):
         self.cars = [None if car is None else Car(*next(lifts)) for car in self.cars]
         self.joined = {int(i): (int(hop), int(step)) for i, hop, step in parts[4].reshape(-1, 3).tolist()}
         self.closed = {int(k) for k in parts[5]}
+        self._open = ~np.isin(self.of, list(self.closed))
         self.boarded = []
 
 
@@ -499,4 +500,3 @@ def _with_hops(floor: Floor, usable: npt.NDArray[np.bool_], seconds: F8) -> Floo
         floor, hop_start=floor.hop_start[usable], hop_end=floor.hop_end[usable], hop_s=seconds[usable], hop_every_s=floor.hop_every_s[usable],
         hop_room=floor.hop_room[usable], hop_id=tuple(name for name, kept in zip(floor.hop_id, usable, strict=True) if kept),
     )  # fmt: skip
-

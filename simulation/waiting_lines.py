@@ -15,6 +15,7 @@ import numpy.typing as npt
 import shapely
 
 from esplanade.core.errors import InvalidInput
+from simulation import chance
 
 F8 = npt.NDArray[np.float64]
 
@@ -71,8 +72,8 @@ class WaitingLine:
             if who in gone:
                 self.served[k], self.ends[k] = 0, -1
 
-    def turn(self, step: int, step_s: float, place_of: Callable[[int], tuple[float, float]], draw_s: Callable[[int], float]) -> list[int]:
-        """Let time pass to `step`: ids of those whose service has ended. place_of: where somebody stands; draw_s: the service time of somebody."""
+    def turn(self, step: int, step_s: float, place_of: Callable[[int], tuple[float, float]], draw: Callable[[int], float]) -> list[int]:
+        """Let time pass to `step`: ids of those whose service has ended. place_of: where somebody stands; draw: a uniform number of somebody, for the service time."""
         done = []
         for k, who in enumerate(self.served):
             if who and self.ends[k] < 0:
@@ -81,7 +82,7 @@ class WaitingLine:
                 late = (step - self.sent[k]) * step_s > REACH_S
                 if near or late:
                     self.far_served += late and not near
-                    self.ends[k] = step + max(1, round(draw_s(who) / step_s))
+                    self.ends[k] = step + max(1, round(chance.log_normal(draw(who), *self.service_s) / step_s))
             elif who and step >= self.ends[k]:
                 done.append(who)
                 self.served[k], self.ends[k] = 0, -1

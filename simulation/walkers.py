@@ -10,7 +10,7 @@ import hashlib
 import io
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -104,13 +104,14 @@ class Walkers:
     threads: processor threads (None: all); the result does not depend on it. jam_s: every so many seconds all ways are found anew, ground where people
     stand being dear (None: the shortest ways for ever). patience_s: see PATIENCE_S (None: the model as published, whoever is blocked for ever). cells_per_reach: neighbours' cells are the sight divided by this.
     hops: who carries people between levels (None: each hop one by one, see `simulation.hops`; `simulation.transport` has lifts and escalators).
+    lazy: ways to a goal are found when somebody is sent there first (`know`), not all at once.
     Raises InvalidInput for goals off the floor or that nothing leads to, and for a step too large for the model.
     """
 
     def __init__(
         self, floor: Floor, goals: Sequence[Goal], *, model: Model | None = None, step_s: float = 0.05, threads: int | None = None, most_speed_mps: float = 2.0,
         most_radius_m: float = 0.25, jam_s: float | None = None, patience_s: float | None = PATIENCE_S,
-        cells_per_reach: int = 2, hops: Hops | None = None,
+        cells_per_reach: int = 2, hops: Hops | None = None, lazy: bool = False,
     ) -> None:  # fmt: skip
         self.floor, self.goals, self.step_s = floor, tuple(goals), step_s
         self.model: Model = CollisionFreeSpeed() if model is None else model
@@ -137,7 +138,12 @@ class Walkers:
         self.hops = Hops(floor) if hops is None else hops
         self._seeds = seeds
         self._load: I4 | None = None
-        self.aim, self.distance_m = self.hops.ways(floor, seeds, self.goals)
+        # Untouched pages of these take no memory: a goal's rows are written when somebody is sent there for the first time.
+        self.aim: I4 = np.zeros((len(goals), len(floor.x)), np.int32)
+        self.distance_m: npt.NDArray[np.float32] = np.zeros((len(goals), len(floor.x)), np.float32)
+        self.known = np.zeros(len(goals), np.bool_)
+        if not lazy:
+            self.know(range(len(goals)))
         self._pace_most = float(floor.pace.max())
         sight = 2.0 * most_radius_m + max(self.model.reach_m(), self.model.headway_s() * most_speed_mps * self._pace_most)
         size = max(sight / cells_per_reach, 0.3)
@@ -210,6 +216,7 @@ class Walkers:
                 raise InvalidInput(
                     f"add: body {k} at ({x[k]:.3f}, {y[k]:.3f}), level {levels[k]}, goal {goals[k]}, {speed[k]} m/s, radius {radius[k]} m: {name} {rule}"
                 )
+        self.know(int(goal) for goal in np.unique(goals) if goal >= 0)
         ids = np.arange(self._next_id, self._next_id + n, dtype=np.int64)
         self._append(ids, x, y, levels, goals, speed, radius, np.round(wait / self.step_s))
         try:
@@ -245,7 +252,10 @@ class Walkers:
         """Give bodies another goal; -1: stand where they are. Raises NotFound, and changes nothing, where one of the ids is not on the floor."""
         if not -1 <= goal < len(self.goals):
             raise InvalidInput(f"send: goal {goal}; there are goals 0 to {len(self.goals) - 1}, and -1 for who stands")
-        self.rows["goal"][self._on_the_floor("send", ids)] = goal
+        rows = self._on_the_floor("send", ids)
+        if goal >= 0:
+            self.know([goal])
+        self.rows["goal"][rows] = goal
 
     # -- the step
 
@@ -300,10 +310,18 @@ class Walkers:
         self._load = np.clip(1 + np.floor((JAM_DEAR - 1) * per_m2 / JAM_PER_M2), 1, JAM_DEAR).astype(np.int32)
         self.find_ways()
 
+    def know(self, goals: Iterable[int]) -> None:
+        """Find the ways to these goals, unless they are known."""
+        new = [goal for goal in goals if not self.known[goal]]
+        if new:
+            self.aim[new], self.distance_m[new] = self.hops.ways(self.floor, [self._seeds[k] for k in new], [self.goals[k] for k in new], self._load)
+            self.known[new] = True
+
     def find_ways(self) -> None:
-        """Find the ways to all goals anew, after the hops or the floor have changed."""
-        self.aim, self.distance_m = self.hops.ways(self.floor, self._seeds, self.goals, self._load)
-        self._plan = self._plan._replace(aim=self.aim)
+        """Find the ways anew, after the hops, the floor or the jams have changed: of goals that somebody is bound for now, of others when they are needed."""
+        bound = {int(goal) for goal in np.unique(self.rows["goal"]) if goal >= 0} | {rider[3] for rider in self.hops.riders if rider[3] >= 0}
+        self.known[:] = False
+        self.know(sorted(bound))
 
     def change_floor(self, floor: Floor) -> None:
         """Walk on a floor of the same cells with other walls or links between them (a door has closed), and find the ways anew.
@@ -399,7 +417,7 @@ class Walkers:
         counts = np.array([self.step_number, self._next_id, self._ever_stuck, self._mixed], np.int64)
         saved: dict[str, Any] = {"counts": counts, "left": self._left, "hops": self.hops.state(), "model": np.array(self._made_of()), **self.rows}
         if self.jam_s is not None:
-            saved |= {"aim": self.aim, "distance": self.distance_m}
+            saved |= {"aim": self.aim, "distance": self.distance_m, "known": self.known}
         np.savez(out, **saved)
         return out.getvalue()
 
@@ -420,8 +438,8 @@ class Walkers:
         self._mixed = bool(mixed)
         self.hops.restore(hops)
         if self.jam_s is not None:
-            self.aim, self.distance_m = np.ascontiguousarray(arrays["aim"], np.int32), np.ascontiguousarray(arrays["distance"], np.float32)
-            self._plan = self._plan._replace(aim=self.aim)
+            self.aim[:], self.distance_m[:], self.known[:] = arrays["aim"], arrays["distance"], arrays["known"]
+        self.know(sorted({int(goal) for goal in np.unique(rows["goal"]) if goal >= 0} | {rider[3] for rider in self.hops.riders if rider[3] >= 0}))
         self._resize()
 
     def _made_of(self) -> str:
@@ -497,14 +515,16 @@ class Walkers:
                 f"{self.goals[int(r['goal'][k])].name} ({len(cut_off)} bodies); join them by a door as wide as a cell ({self.floor.cell_m} m) or by a hop"
             )
         cells, state = self._sort(), self._state()
-        over, i, w = walker_kernels.wall_overlap(state, cells)
+        new = state._replace(x=r["x"][first:], y=r["y"][first:], level=r["level"][first:], radius=r["radius"][first:])
+        over, i, w = walker_kernels.wall_overlap(new, cells)
+        i += first
         if over > PLACE_GAP_M:
             raise InvalidInput(
                 f"add: body {i - first} at ({r['x'][i]:.3f}, {r['y'][i]:.3f}) of radius {r['radius'][i]} m is {over:.3f} m in the wall "
                 f"{np.round(self.floor.walls[w], 2).tolist()}; put it further off"
             )
         over, i, j = walker_kernels.worst_overlap(state, cells)
-        if over > OVERLAP_M:
+        if over > OVERLAP_M + PLACE_GAP_M:
             raise InvalidInput(
                 f"add: bodies at ({r['x'][i]:.3f}, {r['y'][i]:.3f}) and ({r['x'][j]:.3f}, {r['y'][j]:.3f}) overlap by {over:.3f} m; put them further apart"
             )

@@ -11,10 +11,12 @@ from shapely.geometry import box
 
 from esplanade.core.errors import InvalidInput, NotFound
 from simulation.crowd_drawing import draw_run
-from simulation.crowd_run import CrowdSpec, GoalSpec, GroundSpec, PeopleSpec, build, ground_of, read_spec, run_crowd
+from simulation.crowd_run import run_crowd
 from simulation.models import AnticipationVelocity, CollisionFreeSpeed, SocialForce
 from simulation.placing import spread
 from simulation.rimea import QUICK, TESTS
+from simulation.study import Study
+from simulation.study_spec import CrowdSpec, GoalSpec, GroundSpec, PeopleSpec, read_spec
 from simulation.trajectories import load, save
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "crowd.md"
@@ -57,7 +59,7 @@ def test_the_documented_scenario_runs_and_is_drawn_and_its_trajectories_are_kept
         np.testing.assert_array_equal(again.frame, outcome.recording.frame)
         np.testing.assert_allclose(again.x_m, outcome.recording.x_m, atol=6e-5)
         assert again.rate_hz == pytest.approx(outcome.recording.rate_hz)
-    assert draw_run(outcome.recording, ground_of(spec, 0)).startswith(b"\x89PNG")
+    assert draw_run(outcome.recording, outcome.study.setting.levels[0]).startswith(b"\x89PNG")
 
 
 def test_every_key_of_a_scenario_is_documented() -> None:
@@ -79,7 +81,7 @@ def test_a_scenario_that_breaks_a_rule_is_refused_with_the_rule(text: str, says:
     path = tmp_path / "bad.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InvalidInput, match=says):
-        build(read_spec(path))
+        Study.of(read_spec(path))
     with pytest.raises(NotFound, match="no such file"):
         read_spec(tmp_path / "none.toml")
 
@@ -95,7 +97,7 @@ def test_a_door_narrower_than_a_body_is_named_before_the_run(door_m: float, pass
         assert run_crowd(spec).report.left == {"out": 3}
     else:
         with pytest.raises(InvalidInput, match=r"3 of them.*widen the doors to 0\.40 m"):
-            build(spec)
+            Study.of(spec)
 
 
 def test_people_are_spread_clear_of_walls_and_each_other_or_refused() -> None:
