@@ -86,8 +86,8 @@ def page(outcome: CrowdOutcome, *, title: str) -> str:
     same = (who[1:] == who[:-1]) & (frame[1:] == frame[:-1] + 1)
     moved = np.hypot(np.diff(recording.x_m[order]), np.diff(recording.y_m[order])) * recording.rate_hz
     speed[order[1:][same]] = moved[same]
-    columns = [(recording.x_m - x0) / unit, (recording.y_m - y0) / unit, recording.level, 100 * speed]
-    rows = np.column_stack([np.clip(np.round(column[keep]), 0, 65_535) for column in columns]).astype("<u2")
+    columns = np.column_stack([(recording.x_m - x0) / unit, (recording.y_m - y0) / unit, recording.level, 100 * speed])
+    rows = np.clip(np.round(columns[keep]), 0, 65_535).astype("<u2")
     kept = recording.frame[keep] // every
     data: dict[str, Any] = {
         "bounds": [x0, y0, x1, y1], "unit": unit, "rate": recording.rate_hz / every, "first": int(recording.level.min(initial=255)) if len(kept) else 0,

@@ -67,6 +67,7 @@ def run(
     settings: Settings = None,
     venue: VenueFile = None,
     animate: Annotated[Path | None, typer.Option(help="Write the run as a page that plays it (.html).")] = None,
+    fields: Annotated[Path | None, typer.Option(help="Write density, speed, flow and level of service by cell of 1 m and minute (.parquet).")] = None,
     as_json: Json = False,
 ) -> None:
     """Walk a scenario until all have left or its time is over."""
@@ -78,12 +79,19 @@ def run(
             raise InvalidInput(f"{out}: ends in {out.suffix!r}; must end in .parquet or .txt")
         if animate is not None and animate.suffix != ".html":
             raise InvalidInput(f"{animate}: ends in {animate.suffix!r}; must end in .html")
+        if fields is not None and fields.suffix != ".parquet":
+            raise InvalidInput(f"{fields}: ends in {fields.suffix!r}; must end in .parquet")
         spec = _spec(scenario, settings, venue)
         began = time.perf_counter()
         outcome = run_crowd(spec, threads=threads)
         took_s = time.perf_counter() - began
         if out is not None:
             save(outcome.recording, out)
+        if fields is not None:
+            from simulation.crowd_fields import fields as measured
+            from simulation.crowd_fields import save_fields
+
+            save_fields(measured(outcome.recording), fields)
         if animate is not None:
             from simulation.crowd_animation import page
 
@@ -100,8 +108,9 @@ def run(
     _err.print(
         f"{report.added} people, {sum(report.left.values())} left in {report.time_s:.1f} s; {len(report.stuck)} stuck, {len(report.lost)} lost; {took_s:.1f} s"
     )
-    if out is not None:
-        print(f"written: {out}")
+    for written in (out, animate, fields):
+        if written is not None:
+            print(f"written: {written}")
     if as_json:
         print(json.dumps(figures))
 
