@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, Final
 
 import numpy as np
@@ -208,8 +209,8 @@ class Study:
         far = np.hypot(dx, dy)
         known = (target >= 0) & (far > BOARD_M)
         rows, who, dx, dy, far = rows[known], who[known], dx[known], dy[known], far[known]
-        r["lean_x"][ids_rows(ids, p)] = 0.0
-        r["lean_y"][ids_rows(ids, p)] = 0.0
+        r["lean_x"][rows_in_groups(ids, p)] = 0.0
+        r["lean_y"][rows_in_groups(ids, p)] = 0.0
         if not len(rows):
             return
         lean_x, lean_y, speed = groups.wished(
@@ -696,12 +697,10 @@ class Study:
     @classmethod
     def of(cls, spec: CrowdSpec, *, threads: int | None = None) -> Study:
         """A scenario with everybody at their start. Raises InvalidInput naming what cannot be."""
-        if spec.model not in MODELS:
-            raise InvalidInput(f"model {spec.model!r}: there are {', '.join(MODELS)}")
         if not 0 < spec.seconds <= MAX_SECONDS:
             raise InvalidInput(f"seconds = {spec.seconds}; must be above 0, at most a day")
         setting = set_up(spec)
-        model: Model = MODELS[spec.model]()
+        model = model_of(spec.model, spec.parameters)
         crowds: list[PeopleSpec | VisitorsSpec] = [*spec.people, *spec.visitors]
         with_wheels = any(c.prams > 0 or c.wheelchairs > 0 for c in crowds)
         goals = [Goal(place.name, place.level, place.area, place.leave) for place in setting.places]
@@ -722,7 +721,20 @@ class Study:
         return study
 
 
-def ids_rows(ids: I8, people: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.intp]:
+def model_of(name: str, parameters: dict[str, float]) -> Model:
+    """The operational model of a name with some of its parameters changed. Raises InvalidInput for a name or a parameter that is not there."""
+    if name not in MODELS:
+        raise InvalidInput(f"model {name!r}: there are {', '.join(MODELS)}")
+    known = [field.name for field in fields(MODELS[name]) if field.name not in ("kind", "max_step_s")]
+    for parameter in parameters:
+        if parameter not in known:
+            raise InvalidInput(f"parameter {parameter!r}: {name} has {', '.join(known)}")
+    made: Any = MODELS[name]
+    model: Model = made(**parameters)
+    return model
+
+
+def rows_in_groups(ids: I8, people: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.intp]:
     """Rows of those who walk with a group: what leaned them a step ago is over."""
     return np.flatnonzero((people["group"][ids] >= 0) & ~people["moves"][ids])
 

@@ -217,6 +217,7 @@ class CrowdSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alarm: AlarmSpec | None = None
     slopes: list[SlopeSpec] = []
     model: str = "collision_free_speed"
+    parameters: dict[str, float] = {}
     step_s: float = 0.05
     cell_m: float = 0.2
     seconds: float = 600.0

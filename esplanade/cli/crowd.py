@@ -189,6 +189,11 @@ def validate(
     model: Annotated[str, typer.Option(help="collision_free_speed, anticipation_velocity or social_force.")] = "collision_free_speed",
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the real data; ESPLANADE_DATA names it too.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only the tests of a few seconds.")] = False,
+    laboratory: Annotated[bool, typer.Option("--laboratory", help="Only the comparison with laboratory data.")] = False,
+    parameters: Annotated[
+        list[str] | None, typer.Option("--parameter", metavar="NAME=NUMBER", help="Parameter of the model, such as time_gap_s=0.5.")
+    ] = None,
+    radius_m: Annotated[float, typer.Option(help="Radius of the bodies in the comparison with laboratory data.")] = 0.2,
     as_json: Json = False,
 ) -> None:
     """Run RiMEA 1 to 14 and the comparison with laboratory data; exit 1 where a test fails. Takes some minutes."""
@@ -196,20 +201,22 @@ def validate(
 
     from simulation.realism import bottlenecks, fundamental_diagram, lanes
     from simulation.rimea import QUICK, TESTS
-    from simulation.study import MODELS
+    from simulation.study import model_of
 
     with _one_line_errors():
-        if model not in MODELS:
-            raise InvalidInput(f"model {model!r}: there are {', '.join(MODELS)}")
-        chosen = MODELS[model]()
+        try:
+            numbers = {name: float(value) for name, _, value in (text.partition("=") for text in parameters or [])}
+        except ValueError:
+            raise InvalidInput(f"--parameter {parameters}: must be name=number, such as time_gap_s=0.5") from None
+        chosen = model_of(model, numbers)
         named = os.environ.get("ESPLANADE_DATA")
         folder = data_dir or (Path(named) if named else None)
         verdicts = []
-        for name in QUICK if quick else tuple(TESTS):
+        for name in () if laboratory else QUICK if quick else tuple(TESTS):
             verdicts.append(TESTS[name](chosen, 1))
             _err.print(f"RiMEA {verdicts[-1].test}", highlight=False)
         if not quick:
-            verdicts += [*fundamental_diagram(chosen, folder), *bottlenecks(chosen, folder), lanes(chosen)]
+            verdicts += [*fundamental_diagram(chosen, folder, radius_m=radius_m), *bottlenecks(chosen, folder, radius_m=radius_m), lanes(chosen)]
     table = Table("test", "", "measured", "criterion", box=None, pad_edge=False)
     for verdict in verdicts:
         mark = {True: "[green]passed[/]", False: "[red]failed[/]", None: "shown"}[verdict.passed]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from simulation.crowd_drawing import draw_run
 from simulation.crowd_run import run_crowd
 from simulation.models import AnticipationVelocity, CollisionFreeSpeed, SocialForce
 from simulation.placing import spread
+from simulation.realism import bottlenecks, corridor_speeds, speed_at_density
 from simulation.rimea import QUICK, TESTS
 from simulation.study import Study
 from simulation.study_spec import CrowdSpec, GoalSpec, GroundSpec, PeopleSpec, read_spec
@@ -109,3 +111,19 @@ def test_people_are_spread_clear_of_walls_and_each_other_or_refused() -> None:
     assert place.max() < 9.8
     with pytest.raises(InvalidInput, match="900 bodies"):
         spread(box(0, 0, 10, 10), 900, rng=rng, radius_m=0.2)
+
+
+@pytest.mark.data
+def test_with_a_time_gap_of_half_a_second_doors_let_as_many_through_as_in_the_laboratory() -> None:
+    root = os.environ.get("ESPLANADE_DATA")
+    if not root:
+        pytest.skip("set ESPLANADE_DATA to the folder of the real data")
+    model = CollisionFreeSpeed(time_gap_s=0.5)
+    for verdict in bottlenecks(model, Path(root), widths=(1.2, 2.0), radius_m=0.15):
+        assert verdict.passed, verdict
+    points = corridor_speeds(Path(root))
+    near = points[np.abs(points[:, 0] - 1.68) < 0.1, 1]
+    assert near.mean() == pytest.approx(0.96, abs=0.06)  # as published with the data
+    density, speed = speed_at_density(model, 1.5, radius_m=0.15)
+    low, high = np.percentile(points[np.abs(points[:, 0] - density) <= 0.25, 1], [5, 95])
+    assert low <= speed <= high

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 from scipy import stats
 from shapely.geometry import box
+from typer.testing import CliRunner
 
+from esplanade.cli.crowd import app
 from esplanade.core.errors import InvalidInput
 from simulation import groups
 from simulation.arrivals import ArrivalRate
@@ -354,3 +357,62 @@ def test_settings_are_put_over_a_scenario_or_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InvalidInput, match=says):
             read_spec(path, [setting])
+
+
+COMPARED = """
+starts = "12:00"
+seconds = 60.0
+step_s = 0.1
+[[ground]]
+outline = [[0, 0], [20, 0], [20, 8], [0, 8]]
+[[ground]]
+outline = [[0, 0], [20, 0], [20, 8], [0, 8]]
+[[goals]]
+name = "up there"
+level = 1
+area = [[17, 2], [20, 2], [20, 6], [17, 6]]
+[[escalators]]
+id = "escalator-3"
+from = [0, 12.0, 4.0]
+to = [1, 6.0, 4.0]
+[[people]]
+count = 30
+area = [[1, 1], [9, 1], [9, 7], [1, 7]]
+goal = "up there"
+"""
+
+
+def test_compare_says_what_differs_at_an_escalator(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(COMPARED, encoding="utf-8")
+    ask = ["compare", str(path), "--set", "escalators.0.width_m=0.6", "--at", "escalator-3", "--when", "12:00:20", "--within", "10", "--json"]
+    answer = CliRunner().invoke(app, ask)
+    assert answer.exit_code == 0, answer.output
+    figures = json.loads(answer.stdout.strip().splitlines()[-1])
+    (wide,), (narrow,) = figures["a"], figures["b"]
+    assert narrow["per_minute"] < wide["per_minute"]
+    assert narrow["queue_mean"] > wide["queue_mean"]
+    assert narrow["wait_mean_s"] > 0.0
+    assert "level of service" in answer.stdout
+    for more, says in (
+        ([], "one scenario and no --set"),
+        (["--set", "jam_s=3", "--at", "lift"], "connector 'lift': there are escalator-3"),
+        (["--set", "jam_s=3", "--when", "14:00"], "--when 14:00"),
+    ):
+        refused = CliRunner().invoke(app, ["compare", str(path), *more])
+        assert refused.exit_code == 2
+        assert says in " ".join(refused.stderr.split())
+
+
+def test_run_writes_trajectories_fields_and_a_page(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(COMPARED, encoding="utf-8")
+    files = {"--out": "paths.parquet", "--fields": "fields.parquet", "--animate": "run.html"}
+    ask = [part for option, name in files.items() for part in (option, str(tmp_path / name))]
+    answer = CliRunner().invoke(app, ["run", str(path), *ask, "--set", "seconds=10", "--set", "parameters.time_gap_s=0.5", "--json"])
+    assert answer.exit_code == 0, answer.output
+    assert json.loads(answer.stdout.strip().splitlines()[-1])["connectors"][0]["id"] == "escalator-3"
+    for name in files.values():
+        assert (tmp_path / name).stat().st_size > 1000
+    for bad in (["--fields", "x.csv"], ["--animate", "x.gif"], ["--set", "parameters.gap=3"]):
+        assert CliRunner().invoke(app, ["run", str(path), *bad]).exit_code == 2
