@@ -74,11 +74,9 @@ class ConnectorWatch:
         self._density.append(fuller)
 
     def figures(self, connector_id: str, *, from_s: float, until_s: float, step_s: float) -> ConnectorFigures:
-        """A connector between two times. Raises InvalidInput for an id that is not there, or times at which nothing was taken down."""
-        names = [c.id for c in self._transport.connectors]
-        if connector_id not in names:
-            raise InvalidInput(f"connector {connector_id!r}: there are {', '.join(names) or 'none'}")
-        k = names.index(connector_id)
+        """A connector between two times, by id, or by kind and number among its kind (`escalator-3`). Raises InvalidInput for one that is not there, or times at
+        which nothing was taken down."""
+        k = self._number(connector_id)
         time = np.array(self.time_s)
         rows = np.flatnonzero((time >= from_s) & (time <= until_s))
         if not len(rows):
@@ -88,11 +86,20 @@ class ConnectorWatch:
         queue, inside, density = (np.array([part[row][k] for row in rows.tolist()]) for part in (self._queue, self._inside, self._density))
         seconds = max(step_s, min(until_s, float(time[-1])) - max(from_s, 0.0))
         return ConnectorFigures(
-            connector_id, len(waits), 60.0 * len(waits) / seconds, float(queue.mean()), int(queue.max()), float(waits.mean()) if len(waits) else 0.0,
+            self._transport.connectors[k].id, len(waits), 60.0 * len(waits) / seconds, float(queue.mean()), int(queue.max()), float(waits.mean()) if len(waits) else 0.0,
             float(np.percentile(waits, 95)) if len(waits) else 0.0, float(inside.mean()), float(density.mean()), float(density.max()),
             measures.band_of(float(density.mean()), waiting=True),
         )  # fmt: skip
 
-    def kinds(self) -> dict[str, str]:
-        """What each connector is, by id."""
-        return {c.id: {Lift: "lift", Escalator: "escalator", Stairs: "stairs"}.get(type(c), "hop") for c in self._transport.connectors}
+    def _number(self, name: str) -> int:
+        names = [c.id for c in self._transport.connectors]
+        if name in names:
+            return names.index(name)
+        counts: dict[str, int] = {}
+        for k, c in enumerate(self._transport.connectors):
+            kind = {Lift: "lift", Escalator: "escalator", Stairs: "stairs"}.get(type(c), "hop")
+            counts[kind] = counts.get(kind, 0) + 1
+            if name == f"{kind}-{counts[kind]}":
+                return k
+        short = {f"{kind}-1 to {kind}-{n}" for kind, n in counts.items()}
+        raise InvalidInput(f"connector {name!r}: there are {', '.join(names) or 'none'}; or by kind and number, {', '.join(sorted(short)) or 'none'}")

@@ -376,7 +376,7 @@ id = "escalator-3"
 from = [0, 12.0, 4.0]
 to = [1, 6.0, 4.0]
 [[people]]
-count = 30
+count = 60
 area = [[1, 1], [9, 1], [9, 7], [1, 7]]
 goal = "up there"
 """
@@ -385,11 +385,12 @@ goal = "up there"
 def test_compare_says_what_differs_at_an_escalator(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
     path.write_text(COMPARED, encoding="utf-8")
-    ask = ["compare", str(path), "--set", "escalators.0.width_m=0.6", "--at", "escalator-3", "--when", "12:00:20", "--within", "10", "--json"]
+    ask = ["compare", str(path), "--set", "escalators.0.width_m=0.6", "--at", "escalator-1", "--when", "12:00:20", "--within", "12", "--json"]
     answer = CliRunner().invoke(app, ask)
     assert answer.exit_code == 0, answer.output
     figures = json.loads(answer.stdout.strip().splitlines()[-1])
     (wide,), (narrow,) = figures["a"], figures["b"]
+    assert wide["id"] == "escalator-3"
     assert narrow["per_minute"] < wide["per_minute"]
     assert narrow["queue_mean"] > wide["queue_mean"]
     assert narrow["wait_mean_s"] > 0.0
