@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import fields
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -614,6 +615,8 @@ class Study:
                         speed[i] = float(walking_speeds(1, rng=rng, mean_mps=(WHEELCHAIR_MPS if chair else PRAM_MPS)[0], sd_mps=0.2)[0])
                         wheels[group] = True
         goal = route[0] + len(self.places) * wheels
+        for shift in {0, len(self.places)} if wheels.any() else {0}:
+            self._check_route(k, route, shift)
         ids = self.walkers.add(place[:, 0], place[:, 1], goal=goal, level=people.level, speed_mps=speed, radius_m=radius, start_s=start)
         self._enlist(ids)
         p = self.people
@@ -628,6 +631,16 @@ class Study:
                 p["leads"][members[0]] = True
                 self._members.append(members.tolist())
                 self.walkers.rows["start_step"][-n:][group] = self.walkers.rows["start_step"][-n:][group].max()
+
+    def _check_route(self, k: int, route: Sequence[int], shift: int) -> None:
+        """Raises InvalidInput where no way leads from one place of a route to the next."""
+        self.walkers.know(shift + place for place in route[1:])
+        for a, b in pairwise(route):
+            if not np.isfinite(self.walkers.distance_m[shift + b, self._anchor[a]]):
+                wheels = " for people on wheels" if shift else ""
+                raise InvalidInput(
+                    f"people {k}: no way leads from {self.places[a].name} to {self.places[b].name}{wheels}; join them by a door or a connector"
+                )
 
     def _expect(self, k: int, visitors: VisitorsSpec) -> None:
         """Draw when visitors come, and put those in who are there already."""

@@ -331,6 +331,14 @@ def test_the_same_study_gives_the_same_bits_for_any_threads_and_another_seed_oth
         ({"visitors": [{"inside": 5, "group_sizes": [-1.0]}]}, "group_sizes"),
         ({"alarm": {"at": "12:01", "closes": ["ramp"]}}, "alarm.closes: 'ramp'"),
         ({"people": [{"count": 3, "area": rectangle(4, 4, 9, 9), "goal": "door", "via": ["bar"]}]}, "people 0: goal 'bar'"),
+        (
+            {"people": [{"count": 3, "area": rectangle(4, 4, 9, 9), "goal": "door", "via": ["above"]}], "escalators": [], "lifts": []},
+            "no way leads to goal above",
+        ),
+        (
+            {"people": [{"count": 3, "area": rectangle(4, 4, 9, 9), "goal": "above", "via": ["below"]}], "escalators": [], "lifts": []},
+            "people 0: no way leads from below to above",
+        ),
         ({"doors": [{"id": "gate", "area": rectangle(40, 4, 41, 9), "closes": "12:01"}]}, "door gate: no cell"),
         ({"services": [{"name": "till", "counters": [[40, 4]], "line": [[21, 6], [21, 9]]}]}, "service till.*is off the walkable ground"),
         ({"escalators": [{"id": "up", "from": [0, 12, 5], "to": [2, 16, 5]}]}, "connector up: a stop on level 2"),
@@ -357,6 +365,25 @@ def test_settings_are_put_over_a_scenario_or_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InvalidInput, match=says):
             read_spec(path, [setting])
+
+
+def test_people_who_see_a_queue_take_the_further_escalator_once_ways_are_found_anew() -> None:
+    def taken(jam_s: float) -> tuple[int, int]:
+        document = two_shops(
+            people=[{"count": 90, "area": rectangle(3, 2, 11, 18), "goal": "above"}], jam_s=jam_s, lifts=[],
+            escalators=[{"id": "near", "from": [0, 14, 10], "to": [1, 18, 10]}, {"id": "far", "from": [0, 20, 3], "to": [1, 21, 3]}],
+        )  # fmt: skip
+        run = study(document)
+        for _ in range(round(50.0 / run.walkers.step_s)):
+            run.step()
+        by = [which for _, which, _ in run.transport.boarded]
+        return by.count(0), by.count(1)
+
+    near, far = taken(0.0)
+    assert near > 4 * far
+    near_now, far_now = taken(4.0)
+    assert far_now > 15 > far
+    assert near_now + far_now > near + far  # and so more get up
 
 
 COMPARED = """
