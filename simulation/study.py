@@ -541,18 +541,16 @@ class Study:
                     break
             else:
                 return False
-        self._admit(visitor, np.array(spots, np.int64), radius, speed, wheels, door)
+        at = np.array(spots, np.int64)
+        ids = w.add(floor.x[at], floor.y[at], goal=STANDING, level=place.level, speed_mps=speed, radius_m=radius)
+        self._enlist(ids)
+        self._index()
+        self._admit(visitor, ids, speed, wheels, door)
         return True
 
-    def _admit(
-        self, visitor: int, cells: I8, radius: Sequence[float], speed: Sequence[float], wheels: bool, origin: int, inside: bool = False
-    ) -> list[int]:
-        """New visitors of one group on these cells, the first of whom leads; they choose where to go, or are in `origin` already."""
+    def _admit(self, visitor: int, ids: I8, speed: Sequence[float], wheels: bool, origin: int, inside: bool = False) -> None:
+        """New visitors of one group, the first of whom leads; they choose where to go, or are in `origin` already."""
         w, p, spec = self.walkers, self.people, self.spec.visitors[visitor]
-        floor = w.floor
-        ids = w.add(floor.x[cells], floor.y[cells], goal=STANDING, level=floor.level_of(cells.astype(np.int32)), speed_mps=speed, radius_m=radius)
-        self._enlist(ids)
-        p = self.people
         self.came += len(ids)
         members: list[int] = ids.tolist()
         leader = members[0]
@@ -566,22 +564,20 @@ class Study:
         p["money"][leader] = chance.log_normal(self._draw(leader), *spec.budget)
         has_s = chance.log_normal(self._draw(leader), *spec.time_s) * (self._draw(leader) if inside else 1.0)
         p["leave_by"][leader] = w.step_number + round(has_s / w.step_s)
-        self._index()
         if inside:
             p["phase"][ids] = STAY
             stay_s = chance.log_normal(self._draw(leader), *self.places[origin].stay_s) * self._draw(leader)
             p["until"][leader] = w.step_number + round(stay_s / w.step_s)
-            return members
+            return
         now = w.step_number
         self._send(leader, self._choose(leader))
         for k, offer in enumerate(self.spec.offers):
             if self._steps(offer.at, "offer") <= now < self._steps(offer.until, "offer") and self._tempt(leader, k):
-                return members
+                return
         for k, act in enumerate(self.spec.acts):
             lead = self._steps(act.start, "act") - round(act.lead_s / w.step_s)
             if lead <= now < self._steps(act.until, "act") and self._invite(leader, k):
-                return members
-        return members
+                return
 
     # -- the start
 
@@ -691,21 +687,32 @@ class Study:
             grid = (g % floor.nx % stride == 0) & (g // floor.nx % floor.ny % stride == 0)
             cells = cells[grid & (floor.clearance[cells] >= WHEELCHAIR_M + 0.02) & np.isfinite(ways_out[cells])]
             free[place] = rng.permutation(cells).tolist()[: int(self._room[place])]
-        left = visitors.inside
+        added, left = w.report().added, visitors.inside
+        found: list[tuple[int, list[int], list[float], list[float], bool]] = []
         while left > 0:
             open_places = [place for place, cells in free.items() if cells]
             if not open_places:
                 raise InvalidInput(f"visitors {k}: {visitors.inside} inside at the start, the places hold {visitors.inside - left}; lower it")
             weight = self._likes[k][open_places]
             place = open_places[int(rng.choice(len(open_places), p=weight / weight.sum()))]
-            first = w.report().added + 1
+            first = added + visitors.inside - left + 1
             size = min(left, _group_size(visitors.group_sizes, rng.uniform()), len(free[place]))
             radius, speed, wheels = _bodies(visitors, size, self.spec.seed, first)
-            taken = np.array([free[place].pop() for _ in range(size)], np.int64)
+            taken = [free[place].pop() for _ in range(size)]
             if wheels and not np.isfinite(w.distance_m[[n + door for door in exits]][:, taken]).any():
                 radius, wheels = [visitors.radius_m] * size, False
-            self._admit(k, taken, radius, speed, wheels, place, inside=True)
+            found.append((place, taken, radius, speed, wheels))
             left -= size
+        if not found:
+            return
+        at = np.array([cell for _, taken, *_ in found for cell in taken], np.int32)
+        radii, speeds = ([number for group in found for number in group[which]] for which in (2, 3))
+        ids = w.add(floor.x[at], floor.y[at], goal=STANDING, level=floor.level_of(at), speed_mps=speeds, radius_m=radii)
+        self._enlist(ids)
+        done = 0
+        for place, taken, _, speed, wheels in found:
+            self._admit(k, ids[done : done + len(taken)], speed, wheels, place, inside=True)
+            done += len(taken)
 
     @classmethod
     def of(cls, spec: CrowdSpec, *, threads: int | None = None) -> Study:

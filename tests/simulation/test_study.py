@@ -333,7 +333,7 @@ def test_the_same_study_gives_the_same_bits_for_any_threads_and_another_seed_oth
         ({"people": [{"count": 3, "area": rectangle(4, 4, 9, 9), "goal": "door", "via": ["bar"]}]}, "people 0: goal 'bar'"),
         (
             {"people": [{"count": 3, "area": rectangle(4, 4, 9, 9), "goal": "door", "via": ["above"]}], "escalators": [], "lifts": []},
-            "no way leads to goal above",
+            "people 0: no way leads from above to door",
         ),
         (
             {"people": [{"count": 3, "area": rectangle(4, 4, 9, 9), "goal": "above", "via": ["below"]}], "escalators": [], "lifts": []},
@@ -371,10 +371,10 @@ def test_people_who_see_a_queue_take_the_further_escalator_once_ways_are_found_a
     def taken(jam_s: float) -> tuple[int, int]:
         document = two_shops(
             people=[{"count": 90, "area": rectangle(3, 2, 11, 18), "goal": "above"}], jam_s=jam_s, lifts=[],
-            escalators=[{"id": "near", "from": [0, 14, 10], "to": [1, 18, 10]}, {"id": "far", "from": [0, 20, 3], "to": [1, 21, 3]}],
+            escalators=[{"id": "near", "from": [0, 14, 10], "to": [1, 18, 10], "width_m": 0.6}, {"id": "far", "from": [0, 20, 3], "to": [1, 21, 3], "width_m": 0.6}],
         )  # fmt: skip
         run = study(document)
-        for _ in range(round(50.0 / run.walkers.step_s)):
+        for _ in range(round(60.0 / run.walkers.step_s)):
             run.step()
         by = [which for _, which, _ in run.transport.boarded]
         return by.count(0), by.count(1)
