@@ -706,7 +706,8 @@ class Study:
         if not found:
             return
         at = np.array([cell for _, taken, *_ in found for cell in taken], np.int32)
-        radii, speeds = ([number for group in found for number in group[which]] for which in (2, 3))
+        radii = [one for _, _, radius, _, _ in found for one in radius]
+        speeds = [one for _, _, _, speed, _ in found for one in speed]
         ids = w.add(floor.x[at], floor.y[at], goal=STANDING, level=floor.level_of(at), speed_mps=speeds, radius_m=radii)
         self._enlist(ids)
         done = 0

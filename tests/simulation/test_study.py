@@ -229,14 +229,14 @@ def test_a_door_that_closes_sends_the_rest_another_way_and_nobody_passes_the_shu
 
 
 def test_visitors_come_by_the_curve_stay_in_shops_and_leave() -> None:
-    visitors = [{"hourly": [1200.0], "stops": 1.0, "group_sizes": [0.7, 0.3], "time_s": [600.0, 0.2], "prams": 0.2}]
-    run = study(two_shops(visitors=visitors))
+    visitors = [{"hourly": [800.0], "stops": 1.0, "group_sizes": [0.7, 0.3], "time_s": [600.0, 0.2], "prams": 0.2}]
+    run = study(two_shops(visitors=visitors, seconds=300.0))
     stayed = set()
     while run.busy and run.walkers.time_s < 1200.0:
         run.step()
         here = np.flatnonzero(run.people["here"] & (run.people["phase"] == STAY))
         stayed |= set(here.tolist())
-    expected = ArrivalRate.fit([1200.0]).expected(420.0)
+    expected = ArrivalRate.fit([800.0]).expected(300.0)
     assert abs(run.came - expected) < 4 * np.sqrt(1.5 * expected)
     assert len(stayed) >= 0.95 * run.came
     assert run.walkers.report().left["door"] + run.walkers.report().left["door (step-free)"] == run.came
