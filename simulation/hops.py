@@ -112,6 +112,9 @@ class Hops:
                 )
         return floor.solve(seeds, load=load)
 
+    def feel(self) -> None:
+        """Called before ways are found anew for jams; queues at hops are not counted here."""
+
     def _choose(self, walkers: Walkers, start: int, goal: int) -> int:
         """The hop from a cell that is the shortest way to a goal."""
         hops = self._by_start[start]

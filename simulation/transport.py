@@ -237,6 +237,7 @@ class Transport(Hops):
         self.cars = [Car() if isinstance(c, Lift) else None for c in connectors]
         self.closed: set[int] = set()
         self._open = np.ones(len(self.of), np.bool_)
+        self._felt_s = np.zeros(len(self.of))
         self.joined: dict[int, tuple[int, int]] = {}
         self.boarded: list[tuple[int, int, float]] = []
         self.queue = np.zeros(len(connectors), np.int64)
@@ -244,16 +245,21 @@ class Transport(Hops):
     # -- ways
 
     def ways(self, floor: Floor, seeds: Sequence[I4], goals: Sequence[Goal], load: I4 | None = None) -> tuple[I4, npt.NDArray[np.float32]]:
-        """As `Hops.ways`: who is bound for a step-free goal takes lifts and ramps alone; nobody takes a connector that is closed. Queues make a way longer."""
+        """As `Hops.ways`: who is bound for a step-free goal takes lifts and ramps alone; nobody takes a connector that is closed. Queues make a way
+        longer as they were when they were felt last."""
         free = [k for k, goal in enumerate(goals) if goal.step_free]
         others = [k for k, goal in enumerate(goals) if not goal.step_free]
         aim = np.full((len(goals), len(floor.x)), -1, np.int32)
         distance = np.full((len(goals), len(floor.x)), np.inf, np.float32)
         for numbers, usable in ((others, self._open), (free, self._open & self._step_free)):
             if numbers:
-                part = _with_hops(floor, usable, floor.hop_s + self.delay_s())
+                part = _with_hops(floor, usable, floor.hop_s + self._felt_s)
                 aim[numbers], distance[numbers] = part.solve([seeds[k] for k in numbers], load=load)
         return aim, distance
+
+    def feel(self) -> None:
+        """From now on ways count the queues as they are now."""
+        self._felt_s = self.delay_s()
 
     def delay_s(self) -> F8:
         """(hops,) seconds that those who wait now make the next one wait."""
@@ -468,23 +474,33 @@ class Transport(Hops):
         cars = [[car.stop, car.phase, car.until, car.direction, car.trips] for car in self.cars if car is not None]
         joined = [[i, hop, step] for i, (hop, step) in sorted(self.joined.items())]
         heads = [len(self.riders), len(cars), len(joined), len(self.closed)]
-        parts: list[Any] = [heads, self._lane_s.ravel(), self.queue, np.ravel(self.riders), np.ravel(cars), np.ravel(joined), sorted(self.closed)]
+        parts: list[Any] = [
+            heads,
+            self._lane_s.ravel(),
+            self._felt_s,
+            self.queue,
+            np.ravel(self.riders),
+            np.ravel(cars),
+            np.ravel(joined),
+            sorted(self.closed),
+        ]
         return np.concatenate([np.asarray(part, np.float64) for part in parts])
 
     def restore(self, state: F8) -> None:
         riders, cars, joined, closed = (int(n) for n in state[:4])
         at = 4
         parts = []
-        for count in (self._lane_s.size, len(self.queue), 6 * riders, 5 * cars, 3 * joined, closed):
+        for count in (self._lane_s.size, len(self._felt_s), len(self.queue), 6 * riders, 5 * cars, 3 * joined, closed):
             parts.append(state[at : at + count])
             at += count
         self._lane_s = parts[0].reshape(self._lane_s.shape).copy()
-        self.queue = parts[1].astype(np.int64)
-        self.riders = [(int(a), int(b), int(c), int(d), float(e), float(f)) for a, b, c, d, e, f in parts[2].reshape(-1, 6).tolist()]
-        lifts = iter(parts[3].reshape(-1, 5).astype(np.int64).tolist())
+        self._felt_s = parts[1].copy()
+        self.queue = parts[2].astype(np.int64)
+        self.riders = [(int(a), int(b), int(c), int(d), float(e), float(f)) for a, b, c, d, e, f in parts[3].reshape(-1, 6).tolist()]
+        lifts = iter(parts[4].reshape(-1, 5).astype(np.int64).tolist())
         self.cars = [None if car is None else Car(*next(lifts)) for car in self.cars]
-        self.joined = {int(i): (int(hop), int(step)) for i, hop, step in parts[4].reshape(-1, 3).tolist()}
-        self.closed = {int(k) for k in parts[5]}
+        self.joined = {int(i): (int(hop), int(step)) for i, hop, step in parts[5].reshape(-1, 3).tolist()}
+        self.closed = {int(k) for k in parts[6]}
         self._open = ~np.isin(self.of, list(self.closed))
         self.boarded = []
 

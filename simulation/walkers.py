@@ -308,6 +308,7 @@ class Walkers:
         np.add.at(block, tuple(axis[r["cell"][slow]] for axis in where), 1.0)
         per_m2 = block[where] / (spread * floor.cell_m) ** 2
         self._load = np.clip(1 + np.floor((JAM_DEAR - 1) * per_m2 / JAM_PER_M2), 1, JAM_DEAR).astype(np.int32)
+        self.hops.feel()
         self.find_ways()
 
     def know(self, goals: Iterable[int]) -> None:
@@ -418,6 +419,8 @@ class Walkers:
         saved: dict[str, Any] = {"counts": counts, "left": self._left, "hops": self.hops.state(), "model": np.array(self._made_of()), **self.rows}
         if self.jam_s is not None:
             saved |= {"aim": self.aim, "distance": self.distance_m, "known": self.known}
+            if self._load is not None:
+                saved["load"] = self._load
         np.savez(out, **saved)
         return out.getvalue()
 
@@ -439,6 +442,7 @@ class Walkers:
         self.hops.restore(hops)
         if self.jam_s is not None:
             self.aim[:], self.distance_m[:], self.known[:] = arrays["aim"], arrays["distance"], arrays["known"]
+            self._load = arrays.get("load")
         self.know(sorted({int(goal) for goal in np.unique(rows["goal"]) if goal >= 0} | {rider[3] for rider in self.hops.riders if rider[3] >= 0}))
         self._resize()
 
