@@ -7,11 +7,14 @@ bits; chance is the scenario's seed, drawn for arrivals and first places from on
 from __future__ import annotations
 
 import heapq
+import io
+import zipfile
 from collections.abc import Sequence
 from dataclasses import fields
 from itertools import pairwise
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import shapely
@@ -61,6 +64,13 @@ _PEOPLE: Final[dict[str, Any]] = {
     "wheels": np.bool_, "group": np.int64, "leads": np.bool_, "base": np.float64, "visitor": np.int32, "route": np.int32, "stage": np.int32,
     "stops": np.int32, "money": np.float64, "leave_by": np.int64, "draws": np.int64, "hold": np.int64, "leaving": np.bool_,
 }  # fmt: skip
+
+
+_Plan = tuple[
+    list[list[int]], list[tuple[int, int, int, int]], list[tuple[int, int]], list[tuple[int, int]], list[tuple[int, str, int]], int, int,
+    list[tuple[list[int], list[int], list[int], list[int], list[int]]],
+]  # fmt: skip
+"""Of a checkpoint: groups, what people will do, who will come and who waits outside, news, how many came and were refused, lines."""
 
 
 class Study:
@@ -125,6 +135,38 @@ class Study:
             raise InvalidInput(f"goal {place.name}: no cell of level {place.level} lies in it; put it on walkable ground")
         middle, floor = place.area.centroid, self.walkers.floor
         return int(cells[np.argmin((floor.x[cells] - middle.x) ** 2 + (floor.y[cells] - middle.y) ** 2)])
+
+    # -- checkpoints
+
+    def checkpoint(self) -> bytes:
+        """Everything that changes, for `resume` of the same scenario. What was measured (waits, queues by time) is not in it."""
+        lines = [[line.queue, line.since, line.served, line.sent, line.ends] for line in self.lines.values()]
+        out = io.BytesIO()
+        np.savez(out, **self.people, bound=self.bound)
+        plan = [self._members, self._due, self._arrivals, self._outside, self._news, self.came, self.refused, lines]
+        doors = [] if self._doors is None else self._doors.state
+        return msgspec.msgpack.encode([self.walkers.checkpoint(), out.getvalue(), doors, plan])
+
+    def resume(self, saved: bytes) -> None:
+        """Go on from a checkpoint of a study of the same scenario. Raises InvalidInput for bytes that are none, and as `Walkers.resume`."""
+        try:
+            walkers, people, doors, plan = msgspec.msgpack.decode(saved, type=tuple[bytes, bytes, list[int], _Plan])
+            with np.load(io.BytesIO(people), allow_pickle=False) as archive:
+                columns = {name: archive[name] for name in archive.files}
+        except (msgspec.MsgspecError, OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise InvalidInput(f"resume: {len(saved)} bytes are not a checkpoint of a study ({error}); pass what checkpoint() gave") from None
+        if len(doors) != len(self.spec.doors) or len(plan[-1]) != len(self.lines) or len(columns["bound"]) != len(self.places):
+            raise InvalidInput("resume: the checkpoint is of another scenario; build the study from the one it was taken of")
+        if self._doors is not None:
+            self.walkers.remove(self.walkers.rows["id"])  # whoever stands in a door that was shut then
+            self._doors.restore(self.walkers, doors)
+        self.walkers.resume(walkers)
+        self.bound = columns.pop("bound")
+        self.people = columns
+        self._members, self._due, self._arrivals, self._outside, self._news, self.came, self.refused, lines = plan
+        for line, (line.queue, line.since, line.served, line.sent, line.ends) in zip(self.lines.values(), lines, strict=True):
+            line.waits = []
+        self._row = np.full(1, -1)
 
     # -- who is here
 

@@ -319,6 +319,30 @@ def test_the_same_study_gives_the_same_bits_for_any_threads_and_another_seed_oth
     assert "http" not in text.replace("http-equiv", "")  # nothing is loaded from elsewhere
 
 
+def test_a_study_goes_on_from_a_checkpoint_to_the_same_bits() -> None:
+    document = two_shops(
+        visitors=[{"inside": 30, "hourly": [900.0], "group_sizes": [0.6, 0.4]}], seconds=120.0,
+        offers=[{"place": "above", "at": "12:00:20", "until": "12:05", "pull": 0.5}],
+        services=[{"name": "till", "counters": [[20, 1.5]], "line": [[17, 1.5], [12, 1.5]], "popularity": 2.0, "service_s": [8.0, 0.3]}],
+        doors=[{"id": "door", "area": rectangle(13, 8, 13.8, 12), "closes": "12:00:10", "opens": "12:00:50"}],
+    )  # fmt: skip
+    one, other = study(document), study(document)
+    for _ in range(400):
+        one.step()
+    assert one.lines[3].served != [0]
+    saved = one.checkpoint()
+    other.resume(saved)
+    for _ in range(400):
+        one.step()
+        other.step()
+    assert one.walkers.digest() == other.walkers.digest()
+    assert one.came == other.came > 30
+    with pytest.raises(InvalidInput, match="not a checkpoint of a study"):
+        other.resume(saved[:50])
+    with pytest.raises(InvalidInput, match="of another scenario"):
+        study(document | {"doors": []}).resume(saved)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
