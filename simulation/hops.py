@@ -6,20 +6,27 @@ are its; those who walk are the walkers'.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from esplanade.core.errors import InvalidInput
+from simulation import ground_kernels
 from simulation.floor import WALK_MPS, Floor
+from simulation.walker_kernels import WALL_OVERLAP_M
 
 if TYPE_CHECKING:
-    from simulation.walkers import Walkers
+    from simulation.walkers import Goal, Walkers
 
 BOARD_M: Final = 1.2
 """Who is this close to where a hop begins can step on."""
 EXIT_M: Final = 2.5
 """And off onto the first free cell within this distance of its end."""
+LATE_S: Final = 5.0
+LATE_M: Final = 8.0
+"""Who has had no place there for LATE_S steps off within this distance: both ends may be full of people who wait for each other's hop."""
 _FIELDS: Final = ("id", "goal", "speed", "radius")
 
 
@@ -30,17 +37,27 @@ class Hops:
         self._floor = floor
         self._next_s = np.zeros(len(floor.hop_start))
         self.riders: list[tuple[int, int, int, int, float, float]] = []
+        self._is_start = np.zeros(len(floor.x), np.bool_)
+        self._is_start[floor.hop_start] = True
         self._by_start: dict[int, npt.NDArray[np.intp]] = {int(cell): np.flatnonzero(floor.hop_start == cell) for cell in np.unique(floor.hop_start)}
         level = floor.level_of(floor.hop_end) if len(floor.hop_end) else np.zeros(0, np.int32)
         all_levels = floor.raster // (floor.nx * floor.ny)
-        self._exits = []
+        self._exits: list[npt.NDArray[np.int32]] = []
+        self._close_exits: list[int] = []
         for end, at in zip(floor.hop_end.tolist(), level.tolist(), strict=True):
             rows = np.flatnonzero(all_levels == at)
             d2 = (floor.x[rows] - floor.x[end]) ** 2 + (floor.y[rows] - floor.y[end]) ** 2
-            near = d2 <= EXIT_M**2
+            near = d2 <= LATE_M**2
             rows, d2 = rows[near], d2[near]
             rows = rows[np.argsort(d2, kind="stable")]
-            self._exits.append(rows[(floor.clearance[rows] >= 0.3) | (rows == end)])
+            rows = rows[(floor.clearance[rows] >= 0.3) | (rows == end)]
+            seen = [
+                cell == end or ground_kernels.sees(end, cell, floor.raster, floor.cid, floor.links, floor.clearance, floor.spare, floor.nx, 0.15)
+                for cell in rows.tolist()
+            ]
+            rows = rows[np.array(seen, np.bool_)]
+            self._exits.append(rows)
+            self._close_exits.append(int(np.count_nonzero((floor.x[rows] - floor.x[end]) ** 2 + (floor.y[rows] - floor.y[end]) ** 2 <= EXIT_M**2)))
         self._end_level = level
 
     def __len__(self) -> int:
@@ -50,18 +67,12 @@ class Hops:
         """Let riders off and those who wait on, for the step that begins."""
         self._step_off(walkers)
         r, floor = walkers.rows, self._floor
-        rows = np.flatnonzero(r["goal"] >= 0)
+        rows, target, gap = self._bound_for_hops(walkers)
+        close = gap <= BOARD_M
+        rows, target, gap = rows[close], target[close], gap[close]
         if not len(rows):
             return
-        goal = r["goal"][rows].astype(np.intp)
-        target = walkers.aim[goal, r["cell"][rows]]
-        ok = target >= 0
-        rows, goal, target = rows[ok], goal[ok], target[ok]
-        begins = (walkers.aim[goal, target] == target) & (walkers.distance_m[goal, target] > 0.0)
-        rows, goal, target = rows[begins], goal[begins], target[begins]
-        gap = np.hypot(r["x"][rows] - floor.x[target], r["y"][rows] - floor.y[target])
-        close = gap <= BOARD_M
-        rows, goal, target, gap = rows[close], goal[close], target[close], gap[close]
+        goal = r["goal"][rows]
         inside = np.bincount([rider[2] for rider in self.riders], minlength=len(self)) if self.riders else np.zeros(len(self), np.int64)
         gone = np.zeros(len(walkers), np.bool_)
         for k in np.lexsort((r["id"][rows], gap)).tolist():
@@ -75,6 +86,34 @@ class Hops:
         if gone.any():
             walkers._keep(~gone)
             self.riders.sort()
+
+    def _bound_for_hops(self, walkers: Walkers) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+        """(rows, cells, metres) of those who walk straight to where a hop begins: the cell, and how far they are from it."""
+        r, floor = walkers.rows, self._floor
+        rows = np.flatnonzero(r["goal"] >= 0)
+        goal = r["goal"][rows].astype(np.intp)
+        target = walkers.aim[goal, r["cell"][rows]]
+        rows, goal, target = rows[target >= 0], goal[target >= 0], target[target >= 0]
+        begins = self._is_start[target]
+        rows, goal, target = rows[begins], goal[begins], target[begins]
+        begins = (walkers.aim[goal, target] == target) & (walkers.distance_m[goal, target] > 0.0)
+        rows, target = rows[begins], target[begins]
+        return rows, target, np.hypot(r["x"][rows] - floor.x[target], r["y"][rows] - floor.y[target])
+
+    def ways(
+        self, floor: Floor, seeds: Sequence[npt.NDArray[np.int32]], goals: Sequence[Goal], load: npt.NDArray[np.int32] | None = None
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        """Aims and distances to each goal, as `Floor.solve` has them, by the hops that those bound for it may take. Raises InvalidInput for a goal that is
+        step-free: which of these hops are is not known."""
+        for goal in goals:
+            if goal.step_free:
+                raise InvalidInput(
+                    f"goal {goal.name}: step-free, but hops do not say what they are; give lifts, escalators and stairs (`simulation.transport`)"
+                )
+        return floor.solve(seeds, load=load)
+
+    def feel(self) -> None:
+        """Called before ways are found anew for jams; queues at hops are not counted here."""
 
     def _choose(self, walkers: Walkers, start: int, goal: int) -> int:
         """The hop from a cell that is the shortest way to a goal."""
@@ -92,10 +131,14 @@ class Hops:
             if until <= walkers.step_number:
                 level = int(self._end_level[hop])
                 end = floor.hop_end[hop]
-                mine = (r["level"] == level) & (np.abs(r["x"] - floor.x[end]) < EXIT_M + 2.0) & (np.abs(r["y"] - floor.y[end]) < EXIT_M + 2.0)
+                late = (walkers.step_number - until) * walkers.step_s > LATE_S
+                exits, reach = (self._exits[hop], LATE_M) if late else (self._exits[hop][: self._close_exits[hop]], EXIT_M)
+                mine = (r["level"] == level) & (np.abs(r["x"] - floor.x[end]) < reach + 2.0) & (np.abs(r["y"] - floor.y[end]) < reach + 2.0)
                 others = [*zip(r["x"][mine], r["y"][mine], r["radius"][mine], strict=True), *((o[1], o[2], o[6]) for o in off if o[3] == level)]
-                for cell in self._exits[hop].tolist():
-                    if all((floor.x[cell] - x) ** 2 + (floor.y[cell] - y) ** 2 >= (radius + wide) ** 2 for x, y, wide in others):
+                for cell in exits.tolist():
+                    if floor.clearance[cell] >= min(radius, 1.0) - WALL_OVERLAP_M and all(
+                        (floor.x[cell] - x) ** 2 + (floor.y[cell] - y) ** 2 >= (radius + wide) ** 2 for x, y, wide in others
+                    ):
                         at = cell
                         break
             if at < 0:

@@ -5,6 +5,7 @@ Measured with `spatial.measures` on recorded trajectories, as the laboratory dat
 
 from __future__ import annotations
 
+import lzma
 import math
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,11 @@ F8 = npt.NDArray[np.float64]
 RADIUS_M: Final = 0.2
 WIDTHS_M: Final = (0.8, 1.0, 1.2, 1.6, 2.0)
 DENSITIES: Final = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+STEADY_FRAMES: Final = {
+    "050-180-180": (211, 798), "060-180-180": (243, 771), "070-180-180": (203, 1113), "100-180-180": (200, 790), "145-180-180": (300, 1097),
+    "180-180-070": (500, 1399), "180-180-095": (400, 1350), "180-180-120": (300, 1099), "180-180-180": (400, 1284),
+}  # fmt: skip
+"""Runs of the corridor experiment, by widths (cm) of entrance, corridor and exit: the frames in which the flow is steady."""
 
 
 def weidmann_mps(density: float) -> float:
@@ -63,12 +69,34 @@ def laboratory_speeds(data_dir: Path) -> F8:
     return np.concatenate([np.loadtxt(file, comments="#", ndmin=2)[:, :2] for file in files])
 
 
-def fundamental_diagram(model: Model, data_dir: Path | None, *, seed: int = 1) -> list[Verdict]:
-    """Speed at each density: within the laboratory's spread (5 to 95 % of the points within 0.25/m2), and beside Weidmann's curve."""
-    points = None if data_dir is None else laboratory_speeds(data_dir)
+def corridor_speeds(data_dir: Path) -> F8:
+    """(n, 2) Voronoi density (1/m2) and mean speed (m/s), twice a second, of the nine runs of one direction in a corridor of 1.8 m (Jülich, 2009), measured from the
+    trajectories in their steady time. Raises NotFound without them."""
+    found = []
+    for name, (first, last) in STEADY_FRAMES.items():
+        file = data_dir / "pedestrian" / "juelich_corridor_uo180" / f"uo-{name}.txt.xz"
+        if not file.exists():
+            raise NotFound(f"{file}: no such file; give the folder of the real data (ESPLANADE_DATA)")
+        with lzma.open(file, "rt") as text:
+            rows = np.loadtxt(text, comments="#")
+        whole = measures.Trajectories.of(rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64), rows[:, 2] / 100, rows[:, 3] / 100, rate_hz=16.0)
+        speed = measures.individual_speed(whole, step=5)
+        keep = (whole.frame >= first) & (whole.frame <= last) & (whole.frame % 8 == 0)
+        paths = measures.Trajectories.of(whole.person[keep], whole.frame[keep], whole.x_m[keep], whole.y_m[keep], rate_hz=2.0)
+        area = box(0, -2, 1.8, 0)
+        density, _ = measures.voronoi_density(paths, area, box(0, -4, 1.8, 4))
+        mean = measures.mean_speed(paths, area, speed[keep])
+        known = np.isfinite(mean.value)
+        found.append(np.column_stack([density.value[known], mean.value[known]]))
+    return np.concatenate(found)
+
+
+def fundamental_diagram(model: Model, data_dir: Path | None, *, seed: int = 1, radius_m: float = RADIUS_M) -> list[Verdict]:
+    """Speed at each density: within the spread of two laboratory experiments (5 to 95 % of the points within 0.25/m2), and beside Weidmann's curve."""
+    points = None if data_dir is None else np.concatenate([laboratory_speeds(data_dir), corridor_speeds(data_dir)])
     found = []
     for wanted in DENSITIES:
-        density, speed = speed_at_density(model, wanted, seed=seed)
+        density, speed = speed_at_density(model, wanted, seed=seed, radius_m=radius_m)
         due = weidmann_mps(density)
         criterion, passed = f"Weidmann {due:.2f} m/s within 25 %", abs(speed - due) <= 0.25 * due
         if points is not None:
@@ -104,7 +132,9 @@ def laboratory_flows(data_dir: Path) -> F8:
     return np.concatenate([np.loadtxt(file, comments="#", ndmin=2)[:, :2] for file in files])
 
 
-def bottlenecks(model: Model, data_dir: Path | None, *, widths: tuple[float, ...] = WIDTHS_M, seed: int = 1) -> list[Verdict]:
+def bottlenecks(
+    model: Model, data_dir: Path | None, *, widths: tuple[float, ...] = WIDTHS_M, seed: int = 1, radius_m: float = RADIUS_M
+) -> list[Verdict]:
     """Flow by width within 15 % of the line through the origin fitted to the laboratory's doors of 0.7 to 2.5 m (without data: 1.9 persons/m/s, Seyfried 2009)."""
     per_m = 1.9
     if data_dir is not None:
@@ -113,7 +143,7 @@ def bottlenecks(model: Model, data_dir: Path | None, *, widths: tuple[float, ...
         per_m = float((near[:, 0] * near[:, 1]).sum() / (near[:, 0] ** 2).sum())
     found = []
     for width in widths:
-        flow = bottleneck_flow(model, width, seed=seed)
+        flow = bottleneck_flow(model, width, seed=seed, radius_m=radius_m)
         found.append(
             Verdict(
                 f"flow through {width:g} m",

@@ -69,7 +69,8 @@ class Plan(NamedTuple):
 class State(NamedTuple):
     """Generation t: place, velocity and heading; and what does not change within a step.
 
-    patience: steps without getting on after which people try other directions, a new one every `second` steps.
+    patience: steps without getting on after which people try other directions, a new one every `second` steps. lean: (n,) added to the unit vector of the way to
+    the goal (a group's cohesion); with goal -2 the only wish (a place in a queue).
     """
 
     x: Any
@@ -88,6 +89,8 @@ class State(NamedTuple):
     mark_step: Any
     patience: int
     second: int
+    lean_x: Any
+    lean_y: Any
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -212,6 +215,7 @@ def advance(
     x, y, vx, vy, old_hx, old_hy = state.x, state.y, state.vx, state.vy, state.hx, state.hy
     speed, radius, level_of, goal_of, start_step, now = state.speed, state.radius, state.level, state.goal, state.start_step, state.step
     who_is, mark_step, patience, second = state.id, state.mark_step, state.patience, state.second
+    lean_x, lean_y = state.lean_x, state.lean_y
     cid, cx, cy, pace, near_start, near_item, aim = plan.cid, plan.x, plan.y, plan.pace, plan.near_start, plan.near_item, plan.aim
     x0, y0, raster, nx, ny = plan.x0, plan.y0, plan.cell, plan.nx, plan.ny
     n, per_grid, per_s = len(order), 1.0 / grid, 1.0 / dt
@@ -243,6 +247,11 @@ def advance(
                     length = math.sqrt(wx * wx + wy * wy)
                     inverse = 1.0 / length if length > 0.05 else 0.0
                     wx, wy = wx * inverse, wy * inverse
+            if (lean_x[i] != 0.0 or lean_y[i] != 0.0) and goal != -1 and now > start_step[i]:
+                wx, wy = wx + lean_x[i], wy + lean_y[i]
+                length = math.sqrt(wx * wx + wy * wy)
+                inverse = 1.0 / length if length > 1e-6 else 0.0
+                wx, wy = wx * inverse, wy * inverse
             walks = v0 > 0.0 and (wx != 0.0 or wy != 0.0)
             if walks and now - mark_step[i] > patience:
                 # Two who block each other face to face would stand for ever: each tries now this side, now that.

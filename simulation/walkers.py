@@ -10,7 +10,7 @@ import hashlib
 import io
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from simulation import ground_kernels, walker_kernels
 from simulation.floor import Floor
 from simulation.hops import Hops
 from simulation.models import CollisionFreeSpeed, Model, check_model
-from simulation.walker_kernels import OVERLAP_M, Cells, Plan, State
+from simulation.walker_kernels import OVERLAP_M, WALL_OVERLAP_M, Cells, Plan, State
 
 F8 = npt.NDArray[np.float64]
 I4 = npt.NDArray[np.int32]
@@ -60,19 +60,21 @@ PLACE_GAP_M: Final = 1e-6
 _ROWS: Final[dict[str, Any]] = {
     "id": np.int64, "level": np.uint8, "goal": np.int16, "x": np.float64, "y": np.float64, "vx": np.float64, "vy": np.float64, "hx": np.float64,
     "hy": np.float64, "speed": np.float64, "radius": np.float64, "cell": np.int32, "mark_x": np.float64, "mark_y": np.float64, "mark_step": np.int32,
-    "start_step": np.int32,
+    "start_step": np.int32, "lean_x": np.float64, "lean_y": np.float64,
 }  # fmt: skip
 _MOVING: Final = ("x", "y", "vx", "vy", "hx", "hy")
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """Where people want to get: an area of a level. With `leave` they are gone once the area covers their centre, else they stop there."""
+    """Where people want to get: an area of a level. With `leave` they are gone once the area covers their centre, else they stop there. With `step_free`
+    their way has no stairs and no escalators."""
 
     name: str
     level: int
     area: BaseGeometry
     leave: bool = True
+    step_free: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +103,15 @@ class Walkers:
 
     threads: processor threads (None: all); the result does not depend on it. jam_s: every so many seconds all ways are found anew, ground where people
     stand being dear (None: the shortest ways for ever). patience_s: see PATIENCE_S (None: the model as published, whoever is blocked for ever). cells_per_reach: neighbours' cells are the sight divided by this.
+    hops: who carries people between levels (None: each hop one by one, see `simulation.hops`; `simulation.transport` has lifts and escalators).
+    lazy: ways to a goal are found when somebody is sent there first (`know`), not all at once.
     Raises InvalidInput for goals off the floor or that nothing leads to, and for a step too large for the model.
     """
 
     def __init__(
         self, floor: Floor, goals: Sequence[Goal], *, model: Model | None = None, step_s: float = 0.05, threads: int | None = None, most_speed_mps: float = 2.0,
         most_radius_m: float = 0.25, jam_s: float | None = None, patience_s: float | None = PATIENCE_S,
-        cells_per_reach: int = 2,
+        cells_per_reach: int = 2, hops: Hops | None = None, lazy: bool = False,
     ) -> None:  # fmt: skip
         self.floor, self.goals, self.step_s = floor, tuple(goals), step_s
         self.model: Model = CollisionFreeSpeed() if model is None else model
@@ -131,9 +135,15 @@ class Walkers:
                 f"walkers: ways to {len(goals)} goals over {len(floor.x)} cells take {8 * len(goals) * len(floor.x) >> 20} MiB; at most "
                 f"{MAX_FIELD_BYTES >> 20}, take larger cells or fewer goals"
             )
-        self.aim, self.distance_m = floor.solve(seeds)
+        self.hops = Hops(floor) if hops is None else hops
         self._seeds = seeds
-        self.hops = Hops(floor)
+        self._load: I4 | None = None
+        # Untouched pages of these take no memory: a goal's rows are written when somebody is sent there for the first time.
+        self.aim: I4 = np.zeros((len(goals), len(floor.x)), np.int32)
+        self.distance_m: npt.NDArray[np.float32] = np.zeros((len(goals), len(floor.x)), np.float32)
+        self.known = np.zeros(len(goals), np.bool_)
+        if not lazy:
+            self.know(range(len(goals)))
         self._pace_most = float(floor.pace.max())
         sight = 2.0 * most_radius_m + max(self.model.reach_m(), self.model.headway_s() * most_speed_mps * self._pace_most)
         size = max(sight / cells_per_reach, 0.3)
@@ -143,21 +153,12 @@ class Walkers:
             raise LimitExceeded(
                 f"walkers: {floor.levels} levels of {self._nx} x {self._ny} cells of {size:.2f} m; at most {MAX_GRID}, cut the floor into parts"
             )
-        near = ground_kernels.list_walls(
-            floor.walls, floor.wall_level, floor.x0, floor.y0, size, self._nx, self._ny, floor.levels, sight + size * math.sqrt(0.5)
-        )
-        self._near_wall: tuple[I4, I4] = near
-        self._size, self._span = size, math.ceil(sight / size)
-        if int(np.diff(near[0]).max()) > walker_kernels.NEAR_WALLS:
-            raise LimitExceeded(
-                f"walkers: {int(np.diff(near[0]).max())} walls within sight of one place; at most {walker_kernels.NEAR_WALLS}, simplify the plan"
-            )
+        self._size, self._sight, self._span = size, sight, math.ceil(sight / size)
+        self._near_wall = self._walls_in_sight()
         gaps = np.arange(int((self.model.reach_m() + walker_kernels.FALL_FROM_M) * FALL_PER_M) + 2) / FALL_PER_M - walker_kernels.FALL_FROM_M
         self._fall: F8 = np.concatenate([self.model.repulsion_at(gaps), [0.0, 0.0]])
         self._start = np.zeros(self._nx * self._ny * floor.levels + 1, np.int32)
-        self._plan = Plan(
-            floor.cid, floor.x, floor.y, floor.pace, floor.near_start, floor.near_item, self.aim, floor.x0, floor.y0, floor.cell_m, floor.nx, floor.ny
-        )
+        self._plan = self._planned()
         self.step_number = 0
         self.rows: dict[str, npt.NDArray[Any]] = {name: np.zeros(0, dtype) for name, dtype in _ROWS.items()}
         self._next: dict[str, F8] = {name: np.zeros(0) for name in _MOVING}
@@ -215,6 +216,7 @@ class Walkers:
                 raise InvalidInput(
                     f"add: body {k} at ({x[k]:.3f}, {y[k]:.3f}), level {levels[k]}, goal {goals[k]}, {speed[k]} m/s, radius {radius[k]} m: {name} {rule}"
                 )
+        self.know(int(goal) for goal in np.unique(goals) if goal >= 0)
         ids = np.arange(self._next_id, self._next_id + n, dtype=np.int64)
         self._append(ids, x, y, levels, goals, speed, radius, np.round(wait / self.step_s))
         try:
@@ -250,7 +252,10 @@ class Walkers:
         """Give bodies another goal; -1: stand where they are. Raises NotFound, and changes nothing, where one of the ids is not on the floor."""
         if not -1 <= goal < len(self.goals):
             raise InvalidInput(f"send: goal {goal}; there are goals 0 to {len(self.goals) - 1}, and -1 for who stands")
-        self.rows["goal"][self._on_the_floor("send", ids)] = goal
+        rows = self._on_the_floor("send", ids)
+        if goal >= 0:
+            self.know([goal])
+        self.rows["goal"][rows] = goal
 
     # -- the step
 
@@ -302,9 +307,56 @@ class Walkers:
         where = g // (floor.nx * floor.ny), g // floor.nx % floor.ny // spread, g % floor.nx // spread
         np.add.at(block, tuple(axis[r["cell"][slow]] for axis in where), 1.0)
         per_m2 = block[where] / (spread * floor.cell_m) ** 2
-        load = np.clip(1 + np.floor((JAM_DEAR - 1) * per_m2 / JAM_PER_M2), 1, JAM_DEAR).astype(np.int32)
-        self.aim, self.distance_m = floor.solve(self._seeds, load=load)
-        self._plan = self._plan._replace(aim=self.aim)
+        self._load = np.clip(1 + np.floor((JAM_DEAR - 1) * per_m2 / JAM_PER_M2), 1, JAM_DEAR).astype(np.int32)
+        self.hops.feel()
+        self.find_ways()
+
+    def know(self, goals: Iterable[int]) -> None:
+        """Find the ways to these goals, unless they are known."""
+        new = [goal for goal in goals if not self.known[goal]]
+        if new:
+            self.aim[new], self.distance_m[new] = self.hops.ways(self.floor, [self._seeds[k] for k in new], [self.goals[k] for k in new], self._load)
+            self.known[new] = True
+
+    def find_ways(self) -> None:
+        """Find the ways anew, after the hops, the floor or the jams have changed: of goals that somebody is bound for now, of others when they are needed."""
+        bound = {int(goal) for goal in np.unique(self.rows["goal"]) if goal >= 0} | {rider[3] for rider in self.hops.riders if rider[3] >= 0}
+        self.known[:] = False
+        self.know(sorted(bound))
+
+    def change_floor(self, floor: Floor) -> None:
+        """Walk on a floor of the same cells with other walls or links between them (a door has closed), and find the ways anew.
+
+        Raises InvalidInput for a floor of other cells, and where a new wall would stand in a body; then nothing changes.
+        """
+        if not np.array_equal(floor.raster, self.floor.raster) or len(floor.hop_start) != len(self.floor.hop_start):
+            raise InvalidInput("change_floor: a floor of other cells or hops; make it from the one that is walked on")
+        before = self.floor, self._near_wall, self._plan
+        self.floor = floor
+        self._near_wall = self._walls_in_sight()
+        self._plan = self._planned()
+        over, i, _ = walker_kernels.wall_overlap(self._state(), self._sort()) if len(self) else (-1.0, -1, -1)
+        if over > WALL_OVERLAP_M + PLACE_GAP_M:
+            self.floor, self._near_wall, self._plan = before
+            raise InvalidInput(f"change_floor: a new wall would stand {over:.3f} m in body {self.rows['id'][i]}; wait until it has gone on")
+        self.find_ways()
+
+    def _walls_in_sight(self) -> tuple[I4, I4]:
+        """Walls near each of the cells for neighbours. Raises LimitExceeded for too many in one place."""
+        floor = self.floor
+        near: tuple[I4, I4] = ground_kernels.list_walls(
+            floor.walls, floor.wall_level, floor.x0, floor.y0, self._size, self._nx, self._ny, floor.levels, self._sight + self._size * math.sqrt(0.5)
+        )
+        most = int(np.diff(near[0]).max())
+        if most > walker_kernels.NEAR_WALLS:
+            raise LimitExceeded(f"walkers: {most} walls within sight of one place; at most {walker_kernels.NEAR_WALLS}, simplify the plan")
+        return near
+
+    def _planned(self) -> Plan:
+        floor = self.floor
+        return Plan(
+            floor.cid, floor.x, floor.y, floor.pace, floor.near_start, floor.near_item, self.aim, floor.x0, floor.y0, floor.cell_m, floor.nx, floor.ny
+        )
 
     def _leave(self) -> None:
         """Who stands in a goal that is left is gone."""
@@ -366,7 +418,9 @@ class Walkers:
         counts = np.array([self.step_number, self._next_id, self._ever_stuck, self._mixed], np.int64)
         saved: dict[str, Any] = {"counts": counts, "left": self._left, "hops": self.hops.state(), "model": np.array(self._made_of()), **self.rows}
         if self.jam_s is not None:
-            saved |= {"aim": self.aim, "distance": self.distance_m}
+            saved |= {"aim": self.aim, "distance": self.distance_m, "known": self.known}
+            if self._load is not None:
+                saved["load"] = self._load
         np.savez(out, **saved)
         return out.getvalue()
 
@@ -387,8 +441,9 @@ class Walkers:
         self._mixed = bool(mixed)
         self.hops.restore(hops)
         if self.jam_s is not None:
-            self.aim, self.distance_m = np.ascontiguousarray(arrays["aim"], np.int32), np.ascontiguousarray(arrays["distance"], np.float32)
-            self._plan = self._plan._replace(aim=self.aim)
+            self.aim[:], self.distance_m[:], self.known[:] = arrays["aim"], arrays["distance"], arrays["known"]
+            self._load = arrays.get("load")
+        self.know(sorted({int(goal) for goal in np.unique(rows["goal"]) if goal >= 0} | {rider[3] for rider in self.hops.riders if rider[3] >= 0}))
         self._resize()
 
     def _made_of(self) -> str:
@@ -430,7 +485,7 @@ class Walkers:
         r = self.rows
         return State(
             r["x"], r["y"], r["vx"], r["vy"], r["hx"], r["hy"], r["speed"], r["radius"], r["level"], r["goal"], r["start_step"], self.step_number,
-            r["id"], r["mark_step"], self._patience, self._second,
+            r["id"], r["mark_step"], self._patience, self._second, r["lean_x"], r["lean_y"],
         )  # fmt: skip
 
     def _sort(self) -> Cells:
@@ -464,14 +519,16 @@ class Walkers:
                 f"{self.goals[int(r['goal'][k])].name} ({len(cut_off)} bodies); join them by a door as wide as a cell ({self.floor.cell_m} m) or by a hop"
             )
         cells, state = self._sort(), self._state()
-        over, i, w = walker_kernels.wall_overlap(state, cells)
+        new = state._replace(x=r["x"][first:], y=r["y"][first:], level=r["level"][first:], radius=r["radius"][first:])
+        over, i, w = walker_kernels.wall_overlap(new, cells)
+        i += first
         if over > PLACE_GAP_M:
             raise InvalidInput(
                 f"add: body {i - first} at ({r['x'][i]:.3f}, {r['y'][i]:.3f}) of radius {r['radius'][i]} m is {over:.3f} m in the wall "
                 f"{np.round(self.floor.walls[w], 2).tolist()}; put it further off"
             )
         over, i, j = walker_kernels.worst_overlap(state, cells)
-        if over > OVERLAP_M:
+        if over > OVERLAP_M + PLACE_GAP_M:
             raise InvalidInput(
                 f"add: bodies at ({r['x'][i]:.3f}, {r['y'][i]:.3f}) and ({r['x'][j]:.3f}, {r['y'][j]:.3f}) overlap by {over:.3f} m; put them further apart"
             )

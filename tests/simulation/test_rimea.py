@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from shapely.geometry import box
 
 from esplanade.core.errors import InvalidInput, NotFound
 from simulation.crowd_drawing import draw_run
-from simulation.crowd_run import CrowdSpec, GoalSpec, GroundSpec, PeopleSpec, build, ground_of, read_spec, run_crowd
+from simulation.crowd_run import run_crowd
 from simulation.models import AnticipationVelocity, CollisionFreeSpeed, SocialForce
 from simulation.placing import spread
+from simulation.realism import bottlenecks, corridor_speeds, speed_at_density
 from simulation.rimea import QUICK, TESTS
+from simulation.study import Study
+from simulation.study_spec import CrowdSpec, GoalSpec, GroundSpec, PeopleSpec, read_spec
 from simulation.trajectories import load, save
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "crowd.md"
@@ -57,7 +61,7 @@ def test_the_documented_scenario_runs_and_is_drawn_and_its_trajectories_are_kept
         np.testing.assert_array_equal(again.frame, outcome.recording.frame)
         np.testing.assert_allclose(again.x_m, outcome.recording.x_m, atol=6e-5)
         assert again.rate_hz == pytest.approx(outcome.recording.rate_hz)
-    assert draw_run(outcome.recording, ground_of(spec, 0)).startswith(b"\x89PNG")
+    assert draw_run(outcome.recording, outcome.study.setting.levels[0]).startswith(b"\x89PNG")
 
 
 def test_every_key_of_a_scenario_is_documented() -> None:
@@ -79,7 +83,7 @@ def test_a_scenario_that_breaks_a_rule_is_refused_with_the_rule(text: str, says:
     path = tmp_path / "bad.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InvalidInput, match=says):
-        build(read_spec(path))
+        Study.of(read_spec(path))
     with pytest.raises(NotFound, match="no such file"):
         read_spec(tmp_path / "none.toml")
 
@@ -95,7 +99,7 @@ def test_a_door_narrower_than_a_body_is_named_before_the_run(door_m: float, pass
         assert run_crowd(spec).report.left == {"out": 3}
     else:
         with pytest.raises(InvalidInput, match=r"3 of them.*widen the doors to 0\.40 m"):
-            build(spec)
+            Study.of(spec)
 
 
 def test_people_are_spread_clear_of_walls_and_each_other_or_refused() -> None:
@@ -107,3 +111,19 @@ def test_people_are_spread_clear_of_walls_and_each_other_or_refused() -> None:
     assert place.max() < 9.8
     with pytest.raises(InvalidInput, match="900 bodies"):
         spread(box(0, 0, 10, 10), 900, rng=rng, radius_m=0.2)
+
+
+@pytest.mark.data
+def test_with_a_time_gap_of_half_a_second_doors_let_as_many_through_as_in_the_laboratory() -> None:
+    root = os.environ.get("ESPLANADE_DATA")
+    if not root:
+        pytest.skip("set ESPLANADE_DATA to the folder of the real data")
+    model = CollisionFreeSpeed(time_gap_s=0.5)
+    for verdict in bottlenecks(model, Path(root), widths=(1.2,), radius_m=0.15):
+        assert verdict.passed, verdict
+    points = corridor_speeds(Path(root))
+    near = points[np.abs(points[:, 0] - 1.68) < 0.1, 1]
+    assert near.mean() == pytest.approx(0.96, abs=0.06)  # as published with the data
+    density, speed = speed_at_density(model, 1.5, radius_m=0.15)
+    low, high = np.percentile(points[np.abs(points[:, 0] - density) <= 0.25, 1], [5, 95])
+    assert low <= speed <= high
