@@ -1,7 +1,7 @@
 """Journalled turns a second of a plain actor through Ray, the whole runtime on, 1,024 commands a call; the peer writes a row an event into PostgreSQL.
 
-Ours: keyed commands to 20,000 entities over all partitions of one shard process (lease and fence, dedupe by client and sequence, journal, profile), four calls in
-flight, each answered when durable. Every command makes an event, which carries its remembered answer. The peer keeps the same promise in the usual way: the same
+Ours: keyed commands to 20,000 entities over all partitions of a service's two shard processes (lease and fence, dedupe by client and sequence, journal, profile), four
+calls in flight, each answered when durable. Every command makes an event, which carries its remembered answer. The peer keeps the same promise in the usual way: the same
 commands in batches of 1,024 over four connections, each batch one transaction that inserts a row an event (`unnest`, one statement) under a unique
 (entity, version), and one that updates the entities' versions. Same PostgreSQL, same settings, one after the other.
 """
@@ -20,15 +20,15 @@ from typing import Any
 import psycopg
 
 from actors.behaviour import Context, Decision, not_understood
-from actors.directory import Directory, decode_leases
+from actors.directory import Directory, decode_leases, partitions_of, shard_name
 from actors.events import EventBody, QrScanned
 from actors.messages import Command, Done, Rejected, ScanQr
 from actors.partition_log import BEHAVIOURS
-from actors.ray_system import RaySystem, spawn, start_ray
+from actors.ray_system import ProcessHandle, RaySystem, spawn, start_ray
 from actors.requests import Ask, Replied
 from actors.system import Key
 from esplanade.core.errors import Fault
-from esplanade.core.ids import PARTITIONS, Address
+from esplanade.core.ids import Address
 from esplanade.processes import ServiceConfig, ShardProcess
 from esplanade.storage.embedded import start_postgres, start_redis
 from esplanade.storage.postgres_migrate import migrate
@@ -36,6 +36,7 @@ from esplanade.storage.postgres_migrate import migrate
 ENTITIES = 20_000
 CALL = 1_024
 IN_FLIGHT = 4
+SHARDS = 2
 TENANT = "bench"
 
 
@@ -66,9 +67,9 @@ class Counter:
         return [int(data)]
 
 
-def shard(config: ServiceConfig) -> ShardProcess:
+def shard(config: ServiceConfig, index: int) -> ShardProcess:
     """Factory, run inside the shard's process: the product's shard with one more kind."""
-    return ShardProcess(config, 0, behaviours={**BEHAVIOURS, "counter": Counter()})
+    return ShardProcess(config, index, behaviours={**BEHAVIOURS, "counter": Counter()})
 
 
 def _asks(sequence: int) -> list[Ask]:
@@ -128,13 +129,14 @@ async def _peer(url: str, calls: list[list[Ask]]) -> float:
 
 async def _measure(urls: tuple[str, str], n: int, repeats: int) -> dict[str, object]:
     config = ServiceConfig(
-        postgres_url=urls[0], redis_url=urls[1], shards=1, spares=0, host="127.0.0.1", gateway_port=0, api_port=0, local_sign_in=False,
+        postgres_url=urls[0], redis_url=urls[1], shards=SHARDS, spares=0, host="127.0.0.1", gateway_port=0, api_port=0, local_sign_in=False,
         allowed_origins=(), console=None, max_connections=1, lease_ttl_s=30.0, tick_deadline_s=10.0,
     )  # fmt: skip
-    process = spawn("benchmarks.turns:shard", "shard-0", config)
-    await process.started()
+    processes = [spawn("benchmarks.turns:shard", shard_name(i), config, i) for i in range(SHARDS)]
     directory = Directory()
-    directory.adopt(decode_leases(await process.call("take", list(range(PARTITIONS)))))
+    for i, process in enumerate(processes):
+        await process.started()
+        directory.adopt(decode_leases(await process.call("take", partitions_of(i, SHARDS))))
     system = RaySystem(directory)
     calls = max(20, n // CALL)
     made = 0
@@ -147,18 +149,23 @@ async def _measure(urls: tuple[str, str], n: int, repeats: int) -> dict[str, obj
     await _ours(system, some()), await _peer(urls[0], some())
     ours, peer = [], []
     for i in range(repeats):
-        before = (await process.call("profile"))["flushes"]
+        before = await _flushes(processes)
         ours.append(await _ours(system, some()))
-        flushes = (await process.call("profile"))["flushes"] - before
+        flushes = await _flushes(processes) - before
         peer.append(await _peer(urls[0], some()))
         print(f"turns {i + 1}/{repeats}: ours {ours[-1]:,.0f} turns/s ({calls * CALL / flushes:,.0f} a flush), peer {peer[-1]:,.0f}", flush=True)
     stored = _stored(urls[0])
-    await process.stop()
+    for process in processes:
+        await process.stop()
     mine, theirs = statistics.median(ours), statistics.median(peer)
     return {
         "name": "turns", "n": calls * CALL, "ours": round(mine), "peer": round(theirs), "unit": "turns/s", "ratio": round(mine / theirs, 2),
-        "events_a_turn": 1, "entities": ENTITIES, "best": round(max(ours)), "stored_events": stored,
+        "events_a_turn": 1, "entities": ENTITIES, "shards": SHARDS, "best": round(max(ours)), "stored_events": stored,
     }  # fmt: skip
+
+
+async def _flushes(processes: list[ProcessHandle]) -> int:
+    return sum([(await process.call("profile"))["flushes"] for process in processes])
 
 
 def _stored(url: str) -> int:
@@ -176,7 +183,7 @@ def run(*, n: int = 200_000, repeats: int = 5) -> None:
         migrate(servers[0].url)
         with psycopg.connect(servers[0].url) as connection:
             connection.execute(_TABLES)
-        node = start_ray(processes=1)
+        node = start_ray(processes=SHARDS)
         try:
             result = asyncio.run(_measure((servers[0].url, servers[1].url), n, repeats))
         finally:

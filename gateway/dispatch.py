@@ -217,11 +217,7 @@ class Dispatch:
                 self._request(peer, frame.seq, self._money.answer(peer.identity, frame), started)
             case f.Refund() | f.TopUps() if self._lacks_second_factor(peer.identity, frame):
                 self.in_flight += 1
-                error = SecondFactorNeeded(
-                    f"{frame.__struct_config__.tag} of more than {SECOND_FACTOR_ABOVE} minor units needs a second factor shown within {SECOND_FACTOR_S:.0f} s: "
-                    "get a token with one (docs/security.md), then send renew"
-                )
-                self._finish(peer, error_frame(error, frame.seq), started)
+                self._finish(peer, error_frame(_second_factor_needed(frame), frame.seq), started)
             case f.Refund() | f.Hold() | f.Post() | f.Void():
                 self._request(peer, frame.seq, self._noted(peer, frame, self._money.answer(peer.identity, frame)), started)
             case f.GetItem() | f.Buy():
@@ -247,6 +243,8 @@ class Dispatch:
     async def answer(self, caller: Caller, frame: Rest) -> f.ServerFrame:
         """The answer to a permitted frame that came by another door than a connection; a behaviour's rejection as an Error. Raises what the system raises."""
         self._metrics.count("esplanade_gateway_frames_in_total", label=str(frame.__struct_config__.tag))
+        if self._lacks_second_factor(caller.identity, frame):
+            raise _second_factor_needed(frame)
         try:
             return await self._work_of(caller, frame)
         except Refused as refused:
@@ -821,6 +819,13 @@ class Dispatch:
                 table.append(1 + codes.index(code))
             result[parts[i]] = np.array(table, np.uint8)[np.frombuffer(reply.result, np.uint8)]
         return f.Settled(seq=seq, result=result.tobytes(), codes=tuple(codes))
+
+
+def _second_factor_needed(frame: f.ClientFrame) -> SecondFactorNeeded:
+    return SecondFactorNeeded(
+        f"{frame.__struct_config__.tag} of more than {SECOND_FACTOR_ABOVE} minor units needs a second factor shown within {SECOND_FACTOR_S:.0f} s: "
+        "get a token with one (docs/security.md), then send renew"
+    )
 
 
 class _Answering:
