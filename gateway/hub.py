@@ -457,7 +457,11 @@ class Hub:
         """Read the tenant's channel of rolls, from the first reader who may be asked for to the end of this process."""
         if tenant not in self._listening:
             self._listening[tenant] = ()
-            self._listening[tenant] = await self._channels.use(tenant, [(MEMBERS, MEMBERS, None)])
+            try:
+                self._listening[tenant] = await self._channels.use(tenant, [(MEMBERS, MEMBERS, None)])
+            except BaseException:  # whoever asked is gone; the next one tries anew
+                del self._listening[tenant]
+                raise
 
     # --- rooms ---
 

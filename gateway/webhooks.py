@@ -177,7 +177,7 @@ class WebhookCourier:
         if not page:
             epoch, _ = await self._journal.place(held.tenant, held.topic)
             if epoch > held.epoch:
-                await self._store.settle(held, msgspec.structs.replace(held, epoch=held.epoch + 1, offset=0, held_until_unix_ms=0))
+                await self._store.settle(held, msgspec.structs.replace(held, epoch=epoch, offset=0, held_until_unix_ms=0))
             return
         where = parsed_where(webhook.where)
         for entry in page:
@@ -191,7 +191,7 @@ class WebhookCourier:
         """What comes next is no longer kept: go on where the topic is, and say so."""
         epoch, offset = await self._journal.place(held.tenant, held.topic)
         attempt = self._attempt(held, held.topic, held.epoch, held.offset + 1, status=0, outcome="lost", error=error)
-        after = _moved(held, held.epoch + 1, 0) if epoch > held.epoch else _moved(held, epoch, offset)  # a new epoch may be read from its start
+        after = _moved(held, epoch, 0) if epoch > held.epoch else _moved(held, epoch, offset)  # a new epoch may be read from its start
         await self._store.settle(held, after, [attempt])
         self._metrics.count("esplanade_gateway_webhook_attempts_total", label="lost")
 

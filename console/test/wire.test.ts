@@ -152,12 +152,21 @@ describe("hello", () => {
 describe("a lost connection", () => {
   it("comes back with the last place among the pushes and the topics wanted", async () => {
     const { world, wire } = await live();
-    wire.subscribe("venue/v/stats", 1);
+    wire.subscribe("venue/v/stats", 1, { where: [{ field: "tick", at_least: 5 }], policy: "keep_latest" });
+    const told = wire.members("venue/v/stats", true);
+    world.socket.say({ op: "members", seq: world.socket.last("get_members")?.seq, topic: "venue/v/stats", count: 1 });
+    expect((await told).count).toBe(1);
     world.socket.say(push("a", 41), push("b", 42));
     await reconnect(world);
     expect(world.socket.last("hello")?.resume).toEqual({ epoch: 1, offset: 42 });
     world.socket.say(welcome({ resumed: true }));
-    expect(world.socket.last("subscribe")).toMatchObject({ topic: "venue/v/stats", rate_hz: 1 });
+    expect(world.socket.last("subscribe")).toMatchObject({
+      topic: "venue/v/stats",
+      rate_hz: 1,
+      where: [{ field: "tick", at_least: 5 }],
+      policy: "keep_latest",
+    });
+    expect(world.socket.last("get_members")).toMatchObject({ topic: "venue/v/stats", watch: true });
   });
   it("goes on in a durable topic where it was, and says what cannot be had", async () => {
     const missed: string[] = [];

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
 
+import msgspec
 import psycopg
 
 from esplanade.core.errors import NotFound
@@ -211,18 +212,18 @@ async def _room_for(connection: Connection, table: str, what: str, tenant: str) 
 
 
 async def _note(connection: Connection, tenant: str, webhook: str, attempt: Attempt) -> None:
+    """Within a transaction: those who note of one webhook at once do so one after the other."""
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"webhook_delivery/{tenant}/{webhook}",))
     cursor = await connection.execute(
-        'INSERT INTO webhook_delivery (tenant, webhook, message, topic, epoch, "offset", type, at_ms, attempt, status, outcome, error) '
-        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING number",
-        (
-            tenant, webhook, attempt.message, attempt.topic, attempt.epoch, attempt.offset, attempt.type, attempt.at_unix_ms, attempt.attempt, attempt.status,
-            attempt.outcome, attempt.error,
-        ),
-    )  # fmt: skip
-    if int(values(await cursor.fetchone())[0]) % 50 == 0:  # now and then: a sweep of what is past the limit
+        'INSERT INTO webhook_delivery (tenant, webhook, number, message, topic, epoch, "offset", type, at_ms, attempt, status, outcome, error) '
+        "SELECT %(tenant)s, %(webhook)s, coalesce(max(number), 0) + 1, %(message)s, %(topic)s, %(epoch)s, %(offset)s, %(type)s, %(at_unix_ms)s, %(attempt)s, "
+        "%(status)s, %(outcome)s, %(error)s FROM webhook_delivery WHERE tenant = %(tenant)s AND webhook = %(webhook)s RETURNING number",
+        {"tenant": tenant, "webhook": webhook, **msgspec.structs.asdict(attempt)},
+    )
+    number = int(values(await cursor.fetchone())[0])
+    if number % 50 == 0:  # now and then: what is past the limit
         await connection.execute(
-            "DELETE FROM webhook_delivery WHERE number IN (SELECT number FROM webhook_delivery WHERE tenant = %s AND webhook = %s ORDER BY number DESC OFFSET %s)",
-            (tenant, webhook, MAX_LOG),
+            "DELETE FROM webhook_delivery WHERE tenant = %s AND webhook = %s AND number <= %s", (tenant, webhook, number - MAX_LOG)
         )
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from esplanade.core.errors import InvalidInput
 from gateway import frames as f
@@ -87,3 +89,28 @@ def test_a_test_that_asks_nothing_or_of_nothing_is_refused_by_name(test: dict[st
 def test_what_is_no_filter_or_too_large_is_unreadable(tests: list[Any]) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(tests, Where)
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=20)
+NAMES = st.sampled_from(["ended", "offer", "offer.unit_id", "place.offset", "zones", "zones.u-1.b", "inside", "tick_ms", "venue"]) | st.text(
+    max_size=30
+)
+ANY = st.fixed_dictionaries(
+    {"field": NAMES},
+    optional={"equals": SCALARS, "in": st.lists(SCALARS, max_size=4), "at_least": st.floats(), "below": st.floats(), "not": st.booleans()},
+)
+
+
+@given(st.lists(ANY, min_size=1, max_size=3), st.sampled_from([OFFER, STATS]))
+@settings(max_examples=300, deadline=None)
+def test_whatever_is_asked_is_refused_as_invalid_or_answered(tests: list[Any], frame: Any) -> None:
+    try:
+        asked = msgspec.convert(tests, Where)
+        check_where(asked, (type(frame),))
+    except (msgspec.ValidationError, InvalidInput):
+        return
+    answer = matches(asked, frame)
+    assert answer is (len([test for test in asked if test.passes(frame)]) == len(asked))
+    for test in asked:
+        turned = msgspec.structs.replace(test, turned=not test.turned)
+        assert not (test.passes(frame) and turned.passes(frame)), "never both"

@@ -207,3 +207,10 @@ async def test_members_over_sockets_of_two_gateways() -> None:
         await phone.close()
         left = await desk.event("members_changed")
         assert (left["count"], left["left"]) == (1, [{"client": "7:shopper-7", "role": "shopper"}])
+        assert desk._ws is not None
+        await desk._ws.close()  # the line is lost: who watched watches again
+        await desk.event("_reconnected")
+        assert (await desk.members(topic, watch=True))["count"] == 1
+        third = await mall.client(second, 8)
+        await third.subscribe(topic)
+        assert names((await desk.event("members_changed"))["joined"]) == ["8:shopper-8"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -170,10 +172,11 @@ async def test_a_new_epoch_of_a_topic_is_read_from_its_start(world: World) -> No
     await world.publish("a")
     await world.courier.turn()
     world.store.forget_topic("demo", TOPIC)
+    world.store.topics["demo", TOPIC].epoch = 1_700_000_000  # as a restore of a backup leaves it
     await world.publish("b")
     for _ in range(3):
         await world.courier.turn()
-    assert [(body["place"]["epoch"], body["place"]["offset"]) for body in world.receiver.bodies()] == [(1, 1), (2, 1)]
+    assert [(body["place"]["epoch"], body["place"]["offset"]) for body in world.receiver.bodies()] == [(1, 1), (1_700_000_000, 1)]
 
 
 async def test_a_partner_that_is_gone_is_asked_no_more(world: World) -> None:
@@ -218,6 +221,46 @@ async def test_after_a_rotation_both_secrets_sign_for_a_day(world: World) -> Non
     Verifier(told_secret(fresh)).verify(body, headers)
     with pytest.raises(WebhookVerificationError):
         Verifier(told_secret(SECRET)).verify(body, headers)
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_whatever_fails_each_message_comes_at_least_once_and_in_order(world: World, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The partner refuses at random, what is written is lost at random before and after it lands, and other couriers go on."""
+    chance = random.Random(seed)
+    settle = world.webhooks.settle
+
+    async def unsure(*arguments: Any) -> bool:
+        if chance.random() < 0.2:
+            raise Unavailable("before it landed")
+        done = await settle(*arguments)
+        if chance.random() < 0.2:
+            raise Unavailable("after it landed")
+        return done
+
+    monkeypatch.setattr(world.webhooks, "settle", unsure)
+    await world.subscribe()
+    couriers = [
+        WebhookCourier(store=world.webhooks, journal=world.journal, outward=world.outward, box=world.box, clock=world.clock, metrics=GatewayMetrics())
+        for _ in range(2)
+    ]
+    published = 0
+    for _ in range(60):
+        if published < 25 and chance.random() < 0.6:
+            published += 1
+            await world.publish(f"o{published}")
+        world.receiver.answers = [chance.choice((200, 200, 500)) for _ in range(3)]
+        with contextlib.suppress(Unavailable):
+            await chance.choice(couriers).turn()
+        world.clock.advance(chance.choice((0.0, 5.0, 70.0)))
+    world.receiver.answers = []
+    monkeypatch.setattr(world.webhooks, "settle", settle)
+    for _ in range(100):
+        world.clock.advance(3_600.0)
+        await couriers[0].turn()
+    offsets = world.receiver.offsets()
+    first = list(dict.fromkeys(offsets))
+    assert first == list(range(1, published + 1)), "each, and none before those that were published before it"
+    assert len(offsets) > published, "and some more than once, or this proves nothing"
 
 
 # --- where to ---------------------------------------------------------------------------------------------------------

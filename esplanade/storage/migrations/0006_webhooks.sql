@@ -30,11 +30,11 @@ CREATE TABLE webhook_cursor (
 ) WITH (fillfactor = 50);
 CREATE INDEX webhook_cursor_topic ON webhook_cursor (tenant, topic);
 
--- The newest attempts of each webhook.
+-- The newest attempts of each webhook, numbered in their order.
 CREATE TABLE webhook_delivery (
-    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant text NOT NULL,
     webhook text NOT NULL,
+    number bigint NOT NULL,
     message text NOT NULL,
     topic text NOT NULL,
     epoch bigint NOT NULL,
@@ -45,9 +45,9 @@ CREATE TABLE webhook_delivery (
     status integer NOT NULL,
     outcome text NOT NULL,
     error text NOT NULL,
+    PRIMARY KEY (tenant, webhook, number),
     FOREIGN KEY (tenant, webhook) REFERENCES webhook ON DELETE CASCADE
 );
-CREATE INDEX webhook_delivery_webhook ON webhook_delivery (tenant, webhook, number);
 
 -- What was given up, kept to be listed and sent again.
 CREATE TABLE webhook_dead (
