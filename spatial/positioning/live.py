@@ -4,7 +4,7 @@ Owns the clouds, who they belong to, the order of a phone's observations by its 
 socket, a venue document, or the observations of another subject when it places one.
 
 The estimator is that of `grid_filter`, causal: the same likelihood of a scan over all map cells, the same motion, turn, walls and jumps between floors. Its state is a few hundred particles
-instead of a probability in every cell, floor and turn, which is 20 KB a subject instead of 0.8 MB, and a hundred times less to compute; what that costs in accuracy is in docs/positioning-live.md.
+instead of a probability in every cell, floor and turn, which is 4.4 KB a subject instead of 0.8 MB, and some forty times less to compute; what that costs in accuracy is in docs/positioning-live.md.
 """
 
 from __future__ import annotations
