@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,6 +40,8 @@ def publish(
 async def _publish(settings: Settings, tenant: str, venue: str, body: bytes) -> RadioMapEntry:
     from actors.positioning import open_filter
     from esplanade.database import opened_database
+    from esplanade.storage.audit import AuditLine
+    from esplanade.storage.postgres_audit import PostgresAudit
     from esplanade.storage.postgres_catalogue import PostgresCatalogue
     from spatial.venue import Venue
 
@@ -47,9 +50,30 @@ async def _publish(settings: Settings, tenant: str, venue: str, body: bytes) -> 
         try:
             document = Venue.model_validate_json(await catalogue.venue(tenant, venue))
             await asyncio.to_thread(open_filter, body, document)  # what the service will do: it refuses here what it would refuse there
-            return await catalogue.put_radio_map(tenant, venue, body)
+            entry = await catalogue.put_radio_map(tenant, venue, body)
         finally:
             await catalogue.close()
+        audit = await PostgresAudit.open(url)
+        try:
+            detail: dict[str, str | int | float | bool | None] = {"version": entry.version, "digest": entry.digest}
+            await audit.append(
+                [
+                    AuditLine(
+                        os.urandom(16),
+                        tenant,
+                        time.time_ns() // 1_000_000,
+                        "local",
+                        "positioning.publish",
+                        venue,
+                        "esplanade positioning",
+                        "done",
+                        detail,
+                    )
+                ]
+            )
+        finally:
+            await audit.close()
+        return entry
 
 
 def simulate(

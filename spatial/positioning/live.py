@@ -4,7 +4,7 @@ Owns the clouds, who they belong to, the order of a phone's observations by its 
 socket, a venue document, or the observations of another subject when it places one.
 
 The estimator is that of `grid_filter`, causal: the same likelihood of a scan over all map cells, the same motion, turn, walls and jumps between floors. Its state is a few hundred particles
-instead of a probability in every cell, floor and turn, which is 20 KB a subject instead of 0.8 MB, and a hundred times less to compute; what that costs in accuracy is in docs/positioning-live.md.
+instead of a probability in every cell, floor and turn, which is 4.4 KB a subject instead of 0.8 MB, and some forty times less to compute; what that costs in accuracy is in docs/positioning-live.md.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ WAY_REACH_M: Final = 25.0
 """A change of level further than this from every way between levels is flagged."""
 CHI2_90: Final = 4.605
 
-FLOOR_OF_ANY: Final = -1
+ANY_FLOOR: Final = -1
+SAYS_NOTHING_M: Final = 1e9
 
 
 class LiveMap:
@@ -73,12 +74,14 @@ class LiveMap:
             raise InvalidInput(
                 f"model of {model.site}: floors {unknown} are not levels of the venue, which has {list(levels)}; fit a model of this venue"
             )
+        if not len(model.radio.norm) or not model.radio.transmitters:
+            raise InvalidInput(f"model of {model.site}: its radio map is empty; survey the venue and fit it again")
         self.tuning = model.tuning
         self.levels = len(levels)
         self.level_of = np.array([levels.index(floor.name) for floor in model.floors], np.int64)
         self.floor_of = np.full(len(levels), -1, np.int64)
-        self.floor_of[self.level_of] = np.arange(len(model.floors))
         locator = Locator(model)
+        self.floor_of[self.level_of[locator.surveyed]] = locator.surveyed
         keys = np.array([transmitter_key(name) for name in model.radio.transmitters], np.uint64)
         order = np.argsort(keys)
         self.keys, self._index = keys[order], order.astype(np.int32)
@@ -309,8 +312,9 @@ class LiveFilter:
         reading = np.repeat(seen.fix_first[use].astype(np.int64), count) + np.arange(starts[-1]) - np.repeat(starts[:-1].astype(np.int64), count)
         fix = seen.fix[reading].copy()
         level = fix[:, 4].astype(np.int64)
-        inside = (level >= 0) & (level < self.maps.levels)
-        fix[:, 4] = np.where(inside, self.maps.floor_of[np.where(inside, level, 0)], FLOOR_OF_ANY)
+        floor = np.where((level >= 0) & (level < self.maps.levels), self.maps.floor_of[np.clip(level, 0, self.maps.levels - 1)], ANY_FLOOR)
+        fix[(level >= 0) & (floor < 0), 3] = SAYS_NOTHING_M  # on a level that was not surveyed nobody is ever put
+        fix[:, 4] = floor
         return starts, fix
 
     def _tell(self, use: I8, slot: I4, at_s: F8, heard: I4, strange: B1, fixed: B1, told: Told, answers: Answers) -> None:

@@ -178,6 +178,24 @@ def test_a_scanned_code_is_a_dot_at_once_and_ranges_and_steps_move_it() -> None:
     assert told.radius_m[0] < 4
 
 
+def test_nobody_is_put_on_a_level_that_was_not_surveyed_and_an_empty_map_is_refused() -> None:
+    radio = model().radio
+    bare = replace(synthetic.floor("F3", 2), ways_m=np.zeros((0, 2)))
+    more = replace(model(), floors=(*model().floors, bare), radio=replace(radio, cell_of=(*radio.cell_of, np.full(bare.free.shape, -1, np.int32))))
+    live = LiveFilter(LiveMap(more, (*LEVELS, "F3", "F4")))
+    code = [(20.0, 5.0, 0.0, 1.5, 2.0)]
+    assert (
+        live.take(observed((1, 0.0, 0.0, 0.0, None, code), (2, 0.0, 0.0, 0.0, None, [(20.0, 5.0, 0.0, 1.5, 3.0)])), 0.0).state.tolist()
+        == [State.SILENT] * 2
+    )
+    assert stand(live, 1, 10, 6, begin_s=1.0) == State.LOCATED
+    told = live.take(observed((1, 9.0, 0.0, 0.0, scan(10, 6, 0, 9), code)), 0.0)
+    assert (told.level[0], told.levels[0, 2]) == (0, 0.0)
+    empty = replace(more, radio=replace(radio, transmitters=(), field=radio.field[:, :0]))
+    with pytest.raises(InvalidInput, match="empty"):
+        LiveMap(empty, (*LEVELS, "F3"))
+
+
 def test_what_nobody_can_have_done_is_flagged() -> None:
     live = LiveFilter(maps())
     corner = [(57.0, 37.0, 0.0, 0.5, 0.0)]
