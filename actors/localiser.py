@@ -23,7 +23,7 @@ from esplanade.storage.blobs import BlobStore
 AT_ONCE: Final = 2
 """Queries of one gateway worked on at once: each is a core for up to a second."""
 MAX_WAITING: Final = 32
-DEADLINE_S: Final = 10.0
+DEADLINE_S: Final = 20.0
 """From asking to answer, the wait included; the first query of a worker loads Open3D and the map, some seconds."""
 MAX_HELD: Final = 4
 """Maps that a worker holds, each with at most `ar.maps.MAX_LOADED` tiles; the least lately used goes first."""

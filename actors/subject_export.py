@@ -1,6 +1,6 @@
 """Everything that is held about one subject, as plain data for a person to read: from the journal alone, with what is sealed opened as far as its key allows.
 
-Owns what belongs to a subject: its session's events, its wallet with every movement, and what position hosts have journalled under its number. Changes nothing.
+Owns what belongs to a subject: its session's events, its wallet with every movement, what position hosts have journalled under its number, and its anchors. Changes nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,21 @@ import msgspec
 import numpy as np
 
 from actors import ledger_codes as c
-from actors.events import Answered, Dwelt, Pushed, QrScanned, Seen, Transitions, ZonesCrossed, decode_event, open_event
+from actors.events import (
+    AnchorsHosted,
+    AnchorsObserved,
+    AnchorsRefined,
+    AnchorsRemoved,
+    Answered,
+    Dwelt,
+    Pushed,
+    QrScanned,
+    Seen,
+    Transitions,
+    ZonesCrossed,
+    decode_event,
+    open_event,
+)
 from actors.ledger_statement import MAX_LINES, Cursor, statement
 from actors.messages import LEDGERS, Reply
 from esplanade.core.errors import InvalidInput
@@ -46,6 +60,7 @@ async def held_about(journal: SegmentReader, catalogue: Catalogue, keyring: Keyr
         "membership": [
             told for entry in await catalogue.venues(tenant) for told in await _membership(journal, tenant, entry.venue, subject)
         ],
+        "anchors": [told for entry in await catalogue.venues(tenant) for told in await _anchors(journal, tenant, entry.venue, subject)],
     }  # fmt: skip
 
 
@@ -135,6 +150,35 @@ async def _membership(journal: SegmentReader, tenant: str, venue: str, subject: 
                         told |= {"level": body.level[row], "x_m": x, "y_m": y, "ago_ticks": _u2(body.ago, row)}
                 found.append(told)
     return found
+
+
+async def _anchors(journal: SegmentReader, tenant: str, venue: str, subject: int) -> list[dict[str, Any]]:
+    """Anchors that the subject hosted, what became of those, and what it has observed; bytes as hexadecimal digits."""
+    book = Address("anchors", tenant, venue)
+    own: set[bytes] = set()
+    found: list[dict[str, Any]] = []
+    async for segment in journal.read(tenant, partition_of(book)):
+        for event in segment.events:
+            if event.entity != str(book):
+                continue
+            body = decode_event(event.type, event.body)
+            about: dict[str, Any] = {"at": _at(segment), "venue": venue, "what": event.type}
+            match body:
+                case AnchorsHosted() if body.owner == subject:
+                    own |= {anchor.id for anchor in body.anchors}
+                    found += [about | {"anchor": _plain(anchor)} for anchor in body.anchors]
+                case AnchorsObserved() if body.subject == subject:
+                    found += [about | {"seen": _plain(seen)} for seen in body.seen]
+                case AnchorsRemoved() | AnchorsRefined():
+                    ids = [body.ids[at : at + 16] for at in range(0, len(body.ids), 16)]
+                    found += [about | {"id": one.hex()} for one in ids if one in own]
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A struct as JSON has it, its bytes as hexadecimal digits."""
+    built = msgspec.to_builtins(value, builtin_types=(bytes,))
+    return {key: one.hex() if isinstance(one, bytes) else one for key, one in built.items()}
 
 
 def _u2(column: bytes, row: int) -> int:

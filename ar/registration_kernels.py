@@ -196,8 +196,12 @@ def hash_cubes(points: F4, cell: float) -> tuple[I8, I8, I4, I4]:
         a, b, c = _cube(points[i, 0], points[i, 1], points[i, 2], cell)
         names[i] = _name(a, b, c)
     order = np.argsort(names, kind="mergesort")
+    count = 0
+    for i in range(p):
+        if i == 0 or names[order[i]] != names[order[i - 1]]:
+            count += 1
     size = 16
-    while size < 2 * p:
+    while size < 2 * count:
         size *= 2
     cubes, first, rows = np.full(size, -1, np.int64), np.zeros(size, np.int32), np.zeros(size, np.int32)
     at = 0
@@ -237,11 +241,20 @@ def _nearest(x: float, y: float, z: float, within: float, points: F4, cubes: I8,
 
 
 @njit(cache=True)
-def nearest_rows(at: F8, within: float, points: F4, cubes: I8, first: I4, rows: I4, cell: float) -> tuple[F8, I8]:
+def _outside(x: float, y: float, z: float, within: float, low: F8, high: F8) -> bool:
+    """Whether nothing between the corners (3,) can be within reach."""
+    below = x < low[0] - within or y < low[1] - within or z < low[2] - within
+    return bool(below or x > high[0] + within or y > high[1] + within or z > high[2] + within)
+
+
+@njit(cache=True)
+def nearest_rows(at: F8, within: float, low: F8, high: F8, points: F4, cubes: I8, first: I4, rows: I4, cell: float) -> tuple[F8, I8]:
     """(distance (q,), row (q,)) of the hashed point nearest to each of `at` (q, 3); inf and -1 where none is within reach."""
     q = len(at)
     distance, found = np.full(q, np.inf), np.full(q, -1, np.int64)
     for i in range(q):
+        if _outside(at[i, 0], at[i, 1], at[i, 2], within, low, high):
+            continue
         square, row = _nearest(at[i, 0], at[i, 1], at[i, 2], within, points, cubes, first, rows, cell)
         if row >= 0:
             distance[i], found[i] = np.sqrt(square), row
@@ -250,7 +263,7 @@ def nearest_rows(at: F8, within: float, points: F4, cubes: I8, first: I4, rows: 
 
 @njit(cache=True)
 def fit_step(
-    source: F8, source_normals: F8, pose: F8, within: float, tukey: float,
+    source: F8, source_normals: F8, pose: F8, within: float, tukey: float, low: F8, high: F8,
     points: F4, normals: F4, cubes: I8, first: I4, rows: I4, cell: float,
 ) -> tuple[F8, F8, int]:  # fmt: skip
     """(matrix (6, 6), right side (6,), points used) of a Gauss-Newton step of point-to-surface distances with Tukey weights: translation, then rotation about the middle of
@@ -276,6 +289,8 @@ def fit_step(
         u = pose[0, 0] * a0 + pose[0, 1] * a1 + pose[0, 2] * a2
         v = pose[1, 0] * a0 + pose[1, 1] * a1 + pose[1, 2] * a2
         w = pose[2, 0] * a0 + pose[2, 1] * a1 + pose[2, 2] * a2
+        if _outside(x, y, z, within, low, high):
+            continue
         _, row = _nearest(x, y, z, within, points, cubes, first, rows, cell)
         if row < 0 or u * normals[row, 0] + v * normals[row, 1] + w * normals[row, 2] <= 0.7:
             continue

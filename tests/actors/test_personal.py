@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from actors.events import PERSONAL_KINDS, QrScanned, decode_event, encode_event, seal_event
-from actors.messages import Books, GetBooks, Payments, ScanQr, TopUps, WalkedIn
+from actors.messages import Books, GetBooks, HostAnchors, ObserveAnchors, Payments, RemoveAnchors, ScanQr, TopUps, WalkedIn
 from actors.partition_log import BEHAVIOURS, PartitionLog
 from actors.positions import HostSettings
 from actors.subject_export import check_subject, held_about
 from actors.system import Key
 from actors.venue_shelf import VenueShelf
+from ar.anchors import Anchor, Observed
 from esplanade.core.errors import Conflict, InvalidInput
 from esplanade.core.ids import Address, partition_of
 from esplanade.storage.sealing import ERASED_TEXT, FRESH_S
@@ -52,6 +53,24 @@ def checksums(at: Stage) -> dict[tuple[str, int], int]:
 async def held(at: Stage, subject: int = 8) -> dict[str, Any]:
     found = await held_about(at.journals[0], at.catalogue, at.keyring, "demo", subject)
     return dict(json.loads(json.dumps(found)))
+
+
+async def test_export_tells_the_anchors_that_are_ones_own_and_what_became_of_them() -> None:
+    async with stage() as at:
+        book, mine, theirs = Address("anchors", "demo", "parkside"), bytes(15) + b"\1", bytes(15) + b"\2"
+        for subject, identity in ((8, mine), (9, theirs)):
+            anchor = Anchor(id=identity, level=0, position_m=(1.0, 2.0, 3.0), payload=b"hall")
+            await at.system.ask(book, HostAnchors(anchors=(anchor,), owner=subject, now_ms=1), key=Key(f"{subject}:phone", 1))
+        seen = Observed(id=theirs, position_m=(1.0, 2.0, 3.1))
+        await at.system.ask(book, ObserveAnchors(seen=(seen,), subject=8, now_ms=2), key=Key("8:phone", 2))
+        for identity in (mine, theirs):
+            await at.system.ask(book, RemoveAnchors(ids=identity, subject=1, staff=True), key=Key("1:desk", identity[-1]))
+        told = (await held(at))["anchors"]
+        assert [(one["what"], one.get("id") or one.get("anchor", one.get("seen"))["id"]) for one in told] == [
+            ("anchors_hosted.v1", mine.hex()), ("anchors_observed.v1", theirs.hex()), ("anchors_removed.v1", mine.hex()),
+        ]  # fmt: skip
+        assert told[0]["anchor"]["payload"] == b"hall".hex()
+        assert (await held(at, 10))["anchors"] == []
 
 
 async def test_export_erase_export_replay() -> None:

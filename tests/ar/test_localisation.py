@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ar.clouds import Camera, checked_depth, checked_points, open3d
-from ar.localisation import Located, NotLocated, Prior, localise_frame, register
+from ar.localisation import Located, NotLocated, Prior, localise_cloud, localise_frame, register
 from ar.maps import MapBuilder, SpatialMap, Tile
 from ar.pose import Poses
 from esplanade.core.errors import InvalidInput
@@ -69,6 +69,18 @@ def test_pairs_are_registered_within_10_cm_and_3_degrees(source: str, target: st
     metres, radians = Poses.from_matrix(np.loadtxt(folder / truth), tolerance=1e-2).distance(found.pose)
     assert metres[0] < 0.10
     assert np.degrees(radians[0]) < 3
+
+
+@pytest.mark.data
+@needs_data
+def test_two_fragments_of_the_room_placed_apart_lie_to_each_other_as_published(room: SpatialMap) -> None:
+    folder = DATA / "point_clouds/3dmatch_redkitchen_0_4"  # the same kitchen as the frames', scanned at another time
+    first, second = (localise_cloud(room, np.asarray(open3d().io.read_point_cloud(str(folder / f"cloud_bin_{n}.ply")).points)) for n in (0, 4))
+    assert isinstance(first, Located)
+    assert isinstance(second, Located)
+    metres, radians = Poses.from_matrix(np.loadtxt(folder / "T_0_from_4.txt"), tolerance=1e-2).distance(first.pose.inverse_mean() @ second.pose)
+    assert metres[0] < 0.03
+    assert np.degrees(radians[0]) < 1
 
 
 @pytest.mark.data
