@@ -142,7 +142,8 @@ class Study:
         """Everything that changes, for `resume` of the same scenario. What was measured (waits, queues by time) is not in it."""
         lines = [[line.queue, line.since, line.served, line.sent, line.ends] for line in self.lines.values()]
         out = io.BytesIO()
-        np.savez(out, **self.people, bound=self.bound)
+        columns: dict[str, Any] = {**self.people, "bound": self.bound}
+        np.savez(out, **columns)
         plan = [self._members, self._due, self._arrivals, self._outside, self._news, self.came, self.refused, lines]
         doors = [] if self._doors is None else self._doors.state
         return msgspec.msgpack.encode([self.walkers.checkpoint(), out.getvalue(), doors, plan])
@@ -164,8 +165,8 @@ class Study:
         self.bound = columns.pop("bound")
         self.people = columns
         self._members, self._due, self._arrivals, self._outside, self._news, self.came, self.refused, lines = plan
-        for line, (line.queue, line.since, line.served, line.sent, line.ends) in zip(self.lines.values(), lines, strict=True):
-            line.waits = []
+        for line, (queue, since, served, sent, ends) in zip(self.lines.values(), lines, strict=True):
+            line.queue, line.since, line.served, line.sent, line.ends, line.waits = queue, since, served, sent, ends, []
         self._row = np.full(1, -1)
 
     # -- who is here
