@@ -165,9 +165,8 @@ class Study:
         self.bound = columns.pop("bound")
         self.people = columns
         self._members, self._due, self._arrivals, self._outside, self._news, self.came, self.refused, lines = plan
-        for line, kept in zip(self.lines.values(), lines, strict=True):
-            line.queue, line.since, line.served, line.sent, line.ends = kept
-            line.waits = []
+        for line, (queue, since, served, sent, ends) in zip(self.lines.values(), lines, strict=True):
+            line.queue, line.since, line.served, line.sent, line.ends, line.waits = queue, since, served, sent, ends, []
         self._row = np.full(1, -1)
 
     # -- who is here

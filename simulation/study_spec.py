@@ -1,6 +1,6 @@
 """A scenario of walkers in a file: ground or a venue, goals, connectors, who comes when and what they want. Owns the format and the clock of a study.
 
-The file is TOML. `examples` in `docs/crowd.md` show every key.
+The file is TOML; `docs/crowd.md` has every key, `scenarios/studies` whole ones.
 """
 
 from __future__ import annotations

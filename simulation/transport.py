@@ -48,8 +48,10 @@ WALK_ON_MPS: Final = 0.6
 ENTER_M: Final = 2.0
 """Who is this close to a lift's door steps in while it is open."""
 JOIN_M: Final = 25.0
-SLOW_SHARE: Final = 0.3
-"""Who is in sight of a connector, at most JOIN_M off, and slower than this share of the desired speed waits for it; so does who could step on now."""
+HELD_UP_S: Final = 2.0
+"""Who is in sight of a connector, at most JOIN_M off, and has not got on (by half a metre) for so long waits for it; so does who could step on now."""
+LIFT_WAIT_S: Final = 45.0
+"""People expect to wait so long for a lift: who can take an escalator mostly does (ours, as in `simulation.navigation`)."""
 WHEELS_M: Final = 0.2
 """A body takes the room of (radius / WHEELS_M) squared people in a lift."""
 
@@ -179,7 +181,7 @@ def join_levels(floor: Floor, connectors: Sequence[Connector]) -> Floor:
 
 
 def _legs(c: Connector) -> list[tuple[Hop, tuple[int, int]]]:
-    """(hop, stops joined) of a connector; seconds as people expect them who choose a way, a lift's with the mean wait for an idle car."""
+    """(hop, stops joined) of a connector; seconds as people expect them who choose a way, a lift's with the wait."""
 
     def hop(way: str, a: Place, b: Place, seconds: float) -> Hop:
         return Hop(f"{c.id}{way}", a[0], (a[1], a[2]), b[0], (b[1], b[2]), seconds, 1.0, 1)
@@ -195,9 +197,8 @@ def _legs(c: Connector) -> list[tuple[Hop, tuple[int, int]]]:
         case Escalator():
             return [(hop("", c.start, c.end, c.length_m / c.speed_mps), (0, 1))]
         case Lift():
-            wait = 0.5 * (len(c.stops) - 1) * c.storey_s + c.start_s + 2.0 * c.door_s + c.dwell_s
             return [
-                (hop(f" {a[0]}>{b[0]}", a, b, wait + c.start_s + abs(j - i) * c.storey_s + c.door_s), (i, j))
+                (hop(f" {a[0]}>{b[0]}", a, b, LIFT_WAIT_S + c.start_s + abs(j - i) * c.storey_s + c.door_s), (i, j))
                 for i, a in enumerate(c.stops)
                 for j, b in enumerate(c.stops)
                 if i != j
@@ -327,9 +328,9 @@ class Transport(Hops):
 
     def _note_who_waits(self, walkers: Walkers, rows: npt.NDArray[np.intp], hop: npt.NDArray[np.int64], gap: F8) -> None:
         r = walkers.rows
-        slow = r["vx"][rows] ** 2 + r["vy"][rows] ** 2 < (SLOW_SHARE * r["speed"][rows]) ** 2
+        held_up = (walkers.step_number - r["mark_step"][rows]) * walkers.step_s >= HELD_UP_S
         still = {}
-        for i, h, near in zip(r["id"][rows].tolist(), hop.tolist(), ((gap <= BOARD_M) | slow).tolist(), strict=True):
+        for i, h, near in zip(r["id"][rows].tolist(), hop.tolist(), ((gap <= BOARD_M) | held_up).tolist(), strict=True):
             known = self.joined.get(i)
             if known is not None and self.of[known[0]] == self.of[h]:
                 still[i] = known

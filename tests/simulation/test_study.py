@@ -27,6 +27,7 @@ from simulation.study import STAY, Study
 from simulation.study_spec import CrowdSpec, read_spec
 from simulation.waiting_lines import WaitingLine
 from simulation.walkers import Goal, Walkers
+from spatial.venue_files import load_venue
 
 Document = dict[str, Any]
 
@@ -468,3 +469,14 @@ def test_run_writes_trajectories_fields_and_a_page(tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_size > 1000
     for bad in (["--fields", "x.csv"], ["--animate", "x.gif"], ["--set", "parameters.gap=3"]):
         assert CliRunner().invoke(app, ["run", str(path), *bad]).exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["black_friday_upstairs", "site2_sale"])
+def test_our_own_studies_can_be_read_and_name_shops_that_are_there(name: str) -> None:
+    spec = read_spec(Path(__file__).parents[2] / "scenarios" / "studies" / f"{name}.toml")
+    assert spec.visitors
+    if Path(spec.venue).exists():  # the real mall's plan is not in the repository
+        venue = load_venue(Path(spec.venue))
+        assert all(offer.place in {occupant.name for occupant in venue.occupants} for offer in spec.offers)
+    else:
+        assert name == "site2_sale"
