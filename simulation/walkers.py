@@ -10,22 +10,24 @@ import hashlib
 import io
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import shapely
+from numba import config
 from shapely.geometry.base import BaseGeometry
 
 from esplanade.core.errors import InvalidInput, LimitExceeded, NotFound
 from simulation import ground_kernels, walker_kernels
 from simulation.floor import Floor
 from simulation.hops import Hops
+from simulation.lanes import WIDTH
 from simulation.models import CollisionFreeSpeed, Model, check_model
-from simulation.walker_kernels import OVERLAP_M, Cells, Plan, State
+from simulation.walker_kernels import OVERLAP_M, After, Cells, Plan, State
 
 F8 = npt.NDArray[np.float64]
 I4 = npt.NDArray[np.int32]
@@ -49,7 +51,9 @@ FALL_PER_M: Final = 500.0
 """Entries a metre of the table of repulsion: a range of 0.1 m is met within 5e-5 of its value."""
 SERIAL_BELOW: Final = 2000
 """Fewer bodies walk on one thread: waiting for others would take longer."""
-MOST_THREADS: Final = numba.get_num_threads()
+MANY: Final = 100_000
+"""So many bodies are worth sorting on all threads, and their step is dealt out in smaller parts, lest all wait for a thread that was put aside."""
+MOST_THREADS: Final = int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
 MAX_BODIES: Final = 5_000_000
 MAX_FIELD_BYTES: Final = 2 << 30
 MAX_GRID: Final = 40_000_000
@@ -117,7 +121,9 @@ class Walkers:
                 f"walkers: speeds up to {most_speed_mps} m/s, radii up to {most_radius_m} m; at most {SPEED_MPS[1]} and {RADIUS_M[1]}, above 0"
             )
         self.most_speed_mps, self.most_radius_m = most_speed_mps, most_radius_m
-        self.threads, self.jam_s = threads, jam_s
+        self.threads, self.jam_s = max(1, MOST_THREADS if threads is None else min(threads, MOST_THREADS)), jam_s
+        # Threads of its own, not Numba's: those of OpenMP spin while they wait, and on a machine with other work take most of it from whom they wait for.
+        self._crew = ThreadPoolExecutor(max(1, self.threads - 1), "walkers")
         self._second = max(1, round(1.0 / step_s))
         self._patience = 2**31 if patience_s is None else max(1, round(patience_s / step_s))
         # Who comes as near to a seed's centre as they ever do is inside the area.
@@ -256,14 +262,8 @@ class Walkers:
 
     def step(self, count: int = 1) -> None:
         """`count` steps of `step_s`: hops, one generation of the model, who has come to a goal that is left."""
-        before = numba.get_num_threads()
-        wanted = before if self.threads is None else min(self.threads, MOST_THREADS)
-        numba.set_num_threads(wanted if len(self) >= SERIAL_BELOW else 1)
-        try:
-            for _ in range(count):
-                self._one_step()
-        finally:
-            numba.set_num_threads(before)
+        for _ in range(count):
+            self._one_step()
 
     def _one_step(self) -> None:
         self.step_number += 1
@@ -276,9 +276,12 @@ class Walkers:
             if self._mixed or self.step_number % REGROUP_STEPS == 0:
                 self._regroup()
             cells = self._sort()
-            walker_kernels.advance(
-                self._state(), cells, self._plan, self.model.kind, self.model.numbers(), self.model.reach_m(), self.model.headway_s(), self._radius, self._cap,
-                self.step_s, self._fall, FALL_PER_M, self._sx, self._sy, self._sr, self.rows["cell"], *(self._next[name] for name in _MOVING),
+            state = self._state()
+            self._in_parts(MANY, walker_kernels.gather, state, self._order, self._sx, self._sy, self._sr)
+            self._in_parts(
+                SERIAL_BELOW, walker_kernels.STEPPERS[self.model.kind], state, cells, self._plan,
+                After(**self._next, cell=self.rows["cell"]), self.model.numbers(), self.model.reach_m(), self.model.headway_s(),
+                self._radius, self._cap, self.step_s, self._fall, FALL_PER_M, self._sx, self._sy, self._sr,
             )  # fmt: skip
             for name in _MOVING:
                 self.rows[name], self._next[name] = self._next[name], self.rows[name]
@@ -291,6 +294,26 @@ class Walkers:
             patience, second = round(STUCK_S / self.step_s), self._second
             still = self.step_number - r["mark_step"]
             self._ever_stuck += int(np.count_nonzero((still >= patience) & (still < patience + second)))
+
+    def _in_parts(self, least: int, kernel: Callable[..., None], *arguments: Any) -> None:
+        """Run a kernel that takes a part and the number of parts on all threads, on one below `least` bodies; returns when every part is done."""
+        if self.threads == 1 or len(self) < least:
+            kernel(*arguments, 0, 1)
+            return
+        parts = self.threads * (4 if len(self) >= MANY else 1)
+        left = iter(range(parts))
+
+        def work() -> None:
+            for part in left:
+                kernel(*arguments, part, parts)
+
+        others = [self._crew.submit(work) for _ in range(self.threads - 1)]
+        try:
+            work()
+        finally:
+            wait(others)
+        for other in others:
+            other.result()
 
     def _feel_jams(self) -> None:
         """Find the ways anew: a step onto ground costs up to JAM_DEAR times as much, the more people stand there who want to get on."""
@@ -418,13 +441,14 @@ class Walkers:
         n = len(self)
         self._next = {name: self._next[name][:n] if len(self._next[name]) >= n else np.zeros(n) for name in _MOVING}
         self._order = np.zeros(n, np.int32) if len(self._order) < n else self._order[:n]
-        self._key, self._sx, self._sy, self._sr = np.zeros(n, np.int32), np.zeros(n), np.zeros(n), np.zeros(n)
+        self._key, self._sx, self._sy, self._sr = np.zeros(n, np.int32), np.zeros(n + WIDTH), np.zeros(n + WIDTH), np.zeros(n + WIDTH, np.float32)
         radius = self.rows["radius"]
         self._radius = float(radius.max(initial=RADIUS_M[0]))
         least = float(radius.min(initial=self._radius)) - 0.5 * OVERLAP_M
         sight = 2.0 * self._radius + max(self.model.reach_m(), self.model.headway_s() * self.most_speed_mps * self._pace_most)
-        # No more bodies have room in sight: the densest packing of discs covers 0.9069 of the plane.
-        self._cap = 9 + math.ceil(0.9069 * (sight + least) ** 2 / least**2)
+        # No more bodies have room in the cells in sight: the densest packing of discs covers 0.9069 of the plane. Each row of cells begins a new eight.
+        side = 2.0 * (sight + self._size + least)
+        self._cap = WIDTH * (2 * self._span + 4) + math.ceil(0.9069 * side**2 / (math.pi * least**2))
 
     def _state(self) -> State:
         r = self.rows
@@ -435,7 +459,7 @@ class Walkers:
 
     def _sort(self) -> Cells:
         r, floor = self.rows, self.floor
-        walker_kernels.keys(r["x"], r["y"], r["level"], floor.x0, floor.y0, self._size, self._nx, self._ny, self._key)
+        self._in_parts(MANY, walker_kernels.keys, r["x"], r["y"], r["level"], floor.x0, floor.y0, self._size, self._nx, self._ny, self._key)
         walker_kernels.counting_sort(self._key, self._start, self._order)
         return Cells(self._start, self._order, *self._near_wall, floor.walls, floor.x0, floor.y0, self._size, self._nx, self._ny, self._span)
 
