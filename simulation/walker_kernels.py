@@ -19,6 +19,7 @@ from numba import njit
 from simulation import lanes
 from simulation.ground_kernels import blocked, crosses, wall_distance
 from simulation.kernels import hash01
+from simulation.prefetch import prefetch
 
 F8 = npt.NDArray[np.float64]
 F4 = npt.NDArray[np.float32]
@@ -27,6 +28,7 @@ I8 = npt.NDArray[np.int64]
 U1 = npt.NDArray[np.uint8]
 
 CHUNK = 256
+AHEAD = 12
 OVERLAP_M = 0.01  # bodies go into each other by this much at most, past the end of a thin wall too:
 WALL_OVERLAP_M = 0.005
 NEAR_WALLS = 256
@@ -36,19 +38,28 @@ FALL_FROM_M = 0.02  # tables of repulsion begin at an overlap of so much
 
 
 class Cells(NamedTuple):
-    """Square cells for neighbours: bodies of cell g at order[start[g]:start[g + 1]], walls near it at wall_item[wall_start[g]:wall_start[g + 1]]."""
+    """Where to look for whom, from the corner (x0, y0).
+
+    Neighbours: bodies of cell g at order[start[g]:start[g + 1]]; `cols` x `rows` cells of `wide` x `deep` metres a level, deeper than wide, for what lies in
+    a row is looked at eight at a time. Nobody sees further than `sight`. Walls: those near square cell g of `size` metres at
+    wall_item[wall_start[g]:wall_start[g + 1]].
+    """
 
     start: Any
     order: Any
+    wide: float
+    deep: float
+    cols: int
+    rows: int
+    sight: float
     wall_start: Any
     wall_item: Any
     walls: Any
-    x0: float
-    y0: float
     size: float
     nx: int
     ny: int
-    span: int
+    x0: float
+    y0: float
 
 
 class Plan(NamedTuple):
@@ -105,12 +116,12 @@ class After(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def keys(x: F8, y: F8, level: U1, x0: float, y0: float, size: float, nx: int, ny: int, key: I4, part: int, parts: int) -> None:
+def keys(x: F8, y: F8, level: U1, x0: float, y0: float, wide: float, deep: float, cols: int, rows: int, key: I4, part: int, parts: int) -> None:
     """Write each body's cell: the `part`th of `parts` of them."""
     for i in range(len(x) * part // parts, len(x) * (part + 1) // parts):
-        col = min(nx - 1, max(0, int((x[i] - x0) / size)))
-        row = min(ny - 1, max(0, int((y[i] - y0) / size)))
-        key[i] = (np.int32(level[i]) * ny + row) * nx + col
+        col = min(cols - 1, max(0, int((x[i] - x0) / wide)))
+        row = min(rows - 1, max(0, int((y[i] - y0) / deep)))
+        key[i] = (np.int32(level[i]) * rows + row) * cols + col
 
 
 @njit(cache=True, nogil=True)
@@ -234,14 +245,16 @@ def _stepper(kind: int) -> Any:
         """
         # Fields of tuples are counted references at every use: taken out once. Indices are unsigned, so that none is looked at for being negative.
         order, start, walls, wall_start, wall_item = cells.order, cells.start, cells.walls, cells.wall_start, cells.wall_item
-        grid_x0, grid_y0, grid_nx, grid_ny = cells.x0, cells.y0, cells.nx, cells.ny
+        grid_x0, grid_y0, cols, rows, wall_nx, wall_ny = cells.x0, cells.y0, cells.cols, cells.rows, cells.nx, cells.ny
+        per_wide, per_deep, per_wall = 1.0 / cells.wide, 1.0 / cells.deep, 1.0 / cells.size
         vx, vy, old_hx, old_hy = state.vx, state.vy, state.hx, state.hy
         speed, radius, level_of, goal_of, start_step, now = state.speed, state.radius, state.level, state.goal, state.start_step, state.step
         who_is, mark_step, patience, second = state.id, state.mark_step, state.patience, state.second
         cid, cx, cy, pace, near_start, near_item, aim = plan.cid, plan.x, plan.y, plan.pace, plan.near_start, plan.near_item, plan.aim
         x0, y0, raster, nx, ny = plan.x0, plan.y0, plan.cell, plan.nx, plan.ny
         next_x, next_y, next_vx, next_vy, next_hx, next_hy, cell = after.x, after.y, after.vx, after.vy, after.hx, after.hy, after.cell
-        n, per_grid, per_s, per_raster = len(order), 1.0 / cells.size, 1.0 / dt, 1.0 / raster
+        n, cells_of_floor = len(order), np.int64(aim.shape[1])
+        per_s, per_raster, per_headway = 1.0 / dt, 1.0 / raster, 1.0 / max(1e-9, headway)
         dx, dy, dist, touch = np.empty(cap, np.float32), np.empty(cap, np.float32), np.empty(cap, np.float32), np.empty(cap, np.float32)
         who = np.empty(cap, np.int32)
         none, far, far2, lane = lanes.everywhere(0.0), lanes.everywhere(FAR_M), lanes.everywhere(FAR_M * FAR_M), lanes.numbered()
@@ -250,8 +263,11 @@ def _stepper(kind: int) -> Any:
         wall = np.empty(NEAR_WALLS, np.int32)
         wish_x, wish_y, wish_v = np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK)
         for chunk in range(part, (n + CHUNK - 1) // CHUNK, parts):
-            # First where everybody of the chunk wants to go: what is far away in memory is then fetched for several at once.
+            # First where everybody of the chunk wants to go; the way from where they stood is asked for in time, it is far away in memory.
             for k in range(chunk * CHUNK, min(n, chunk * CHUNK + CHUNK)):
+                if k + AHEAD < n:
+                    soon = np.uint64(order[np.uint64(k + AHEAD)])
+                    prefetch(aim, np.int64(max(0, goal_of[soon])) * cells_of_floor + np.int64(cell[soon]))
                 i: Any = np.uint64(order[np.uint64(k)])
                 px, py = sx[np.uint64(k)], sy[np.uint64(k)]
                 level: Any = np.int64(level_of[i])
@@ -289,31 +305,10 @@ def _stepper(kind: int) -> Any:
                     continue
                 # Neighbours in sight.
                 cut = r + most_radius + max(reach, headway * v0)
-                fx, fy = (px - grid_x0) * per_grid, (py - grid_y0) * per_grid
-                col, row = min(grid_nx - 1, max(0, int(fx))), min(grid_ny - 1, max(0, int(fy)))
-                wide = cut * per_grid
-                first, last = max(0, min(col, int(fx - wide))), max(col, min(grid_nx - 1, int(fx + wide)))
-                # Eight at a time, all of the cells in sight; who is not in sight is put far off.
-                seen: Any = np.uint64(0)
-                in_sight, mine = lanes.everywhere(cut * cut), lanes.everywhere(r)
-                for q in range(max(0, min(row, int(fy - wide))), max(row, min(grid_ny - 1, int(fy + wide))) + 1):
-                    base = (level * grid_ny + q) * grid_nx
-                    to = np.uint64(start[np.uint64(base + last + 1)])
-                    for j in range(np.uint64(start[np.uint64(base + first)]), to, np.uint64(lanes.WIDTH)):
-                        ax, ay = lanes.load_minus(sx, j, px), lanes.load_minus(sy, j, py)
-                        d2 = lanes.add(lanes.mul(ax, ax), lanes.mul(ay, ay))
-                        d2 = lanes.where_less(d2, in_sight, lanes.where_less(none, d2, d2, far2), far2)
-                        d2 = lanes.where_less(lane, lanes.everywhere(np.float64(np.int64(to - j))), d2, far2)
-                        lanes.store(dx, seen, ax)
-                        lanes.store(dy, seen, ay)
-                        lanes.store(dist, seen, lanes.root(d2))
-                        lanes.store(touch, seen, lanes.add(mine, lanes.load(sr, j)))
-                        if kind != 0:
-                            for e in range(lanes.WIDTH):
-                                who[seen + np.uint64(e)] = j + np.uint64(e)
-                        seen += np.uint64(lanes.WIDTH)
-                # Walls: which are near, and whom they hide.
-                g = (level * grid_ny + row) * grid_nx + col
+                # Walls that are near.
+                east, north = px - grid_x0, py - grid_y0
+                col, row = min(wall_nx - 1, max(0, int(east * per_wall))), min(wall_ny - 1, max(0, int(north * per_wall)))
+                g = (level * wall_ny + row) * wall_nx + col
                 near = 0
                 for q in range(wall_start[np.uint64(g)], wall_start[np.uint64(g + 1)]):
                     w = np.uint64(wall_item[np.uint64(q)])
@@ -321,6 +316,35 @@ def _stepper(kind: int) -> Any:
                     if 0.0 < d < cut and near < NEAR_WALLS:
                         wall[near], wd[near], wex[near], wey[near] = w, d, (ax - px) / d, (ay - py) / d
                         near += 1
+                # Eight bodies at a time, all of the cells in sight; who is not in sight is put far off. With a wall near their push waits for who is hidden.
+                seen: Any = np.uint64(0)
+                in_sight, mine = lanes.everywhere(cut * cut), lanes.everywhere(r)
+                push_x, push_y, nearest = none, none, far
+                row, last_row = max(0, int((north - cut) * per_deep)), min(rows - 1, int((north + cut) * per_deep))
+                first, last = max(0, int((east - cut) * per_wide)), min(cols - 1, int((east + cut) * per_wide))
+                while row <= last_row:
+                    base = (level * rows + row) * cols
+                    row += 1
+                    j, to = np.uint64(start[np.uint64(base + first)]), np.uint64(start[np.uint64(base + last + 1)])
+                    while j < to:
+                        ax, ay, both = lanes.load_minus(sx, j, px), lanes.load_minus(sy, j, py), lanes.add(mine, lanes.load(sr, j))
+                        d2 = lanes.add(lanes.mul(ax, ax), lanes.mul(ay, ay))
+                        d2 = lanes.where_less(d2, in_sight, lanes.where_less(none, d2, d2, far2), far2)
+                        d = lanes.root(lanes.where_less(lane, lanes.everywhere(np.float64(np.int64(to - j))), d2, far2))
+                        lanes.store(dx, seen, ax)
+                        lanes.store(dy, seen, ay)
+                        lanes.store(dist, seen, d)
+                        lanes.store(touch, seen, both)
+                        if kind == 0 and near == 0:
+                            gap = lanes.sub(d, both)
+                            f = lanes.div(lanes.power_of_two(lanes.add(strength, lanes.mul(steepness, gap))), d)
+                            push_x, push_y = lanes.add(push_x, lanes.mul(f, ax)), lanes.add(push_y, lanes.mul(f, ay))
+                            nearest = lanes.least(gap, nearest)
+                        if kind != 0:
+                            for e in range(lanes.WIDTH):
+                                who[seen + np.uint64(e)] = j + np.uint64(e)
+                        seen += np.uint64(lanes.WIDTH)
+                        j += np.uint64(lanes.WIDTH)
                 if near > 0 or kind != 0:
                     kept: Any = np.uint64(0)
                     for q in range(seen):
@@ -346,13 +370,14 @@ def _stepper(kind: int) -> Any:
                 found: Any = np.int64(seen)
                 hx, hy, least = wx, wy, 1e9
                 if kind == 0:
-                    push_x, push_y, nearest = none, none, far
-                    for q in range(np.uint64(0), seen, np.uint64(lanes.WIDTH)):
+                    q = np.uint64(0)
+                    while near > 0 and q < seen:
                         d = lanes.load(dist, q)
                         gap = lanes.sub(d, lanes.load(touch, q))
                         f = lanes.div(lanes.power_of_two(lanes.add(strength, lanes.mul(steepness, gap))), d)
                         push_x, push_y = lanes.add(push_x, lanes.mul(f, lanes.load(dx, q))), lanes.add(push_y, lanes.mul(f, lanes.load(dy, q)))
                         nearest = lanes.least(gap, nearest)
+                        q += np.uint64(lanes.WIDTH)
                     hx, hy, least = hx - lanes.total(push_x), hy - lanes.total(push_y), lanes.smallest(nearest)
                 else:
                     for q in range(seen):
@@ -361,7 +386,7 @@ def _stepper(kind: int) -> Any:
                     mx, my = _social_force(
                         i, vx, vy, r, v0, wx, wy, numbers, fall, per_m, dt, found, dx, dy, dist, touch, who, order, near, wex, wey, wd
                     )  # fmt: skip
-                    hx, hy = old_hx[i], old_hy[i]
+                    hx, hy, length = old_hx[i], old_hy[i], math.sqrt(mx * mx + my * my)
                 else:
                     if kind == 1:
                         hx, hy = _anticipating(i, vx, vy, old_hx, old_hy, wx, wy, numbers, fall, per_m, found, dx, dy, dist, touch, who, order)
@@ -379,12 +404,14 @@ def _stepper(kind: int) -> Any:
                         hx, hy = _relaxed(hx, hy, old_hx[i], old_hy[i], wx, wy, min(1.0, dt / numbers[6]))
                     if kind == 0:
                         to_x, to_y, nearest = lanes.everywhere(hx), lanes.everywhere(hy), far
-                        for q in range(np.uint64(0), seen, np.uint64(lanes.WIDTH)):
+                        q = np.uint64(0)
+                        while q < seen:
                             ax, ay, both = lanes.load(dx, q), lanes.load(dy, q), lanes.load(touch, q)
                             ahead = lanes.add(lanes.mul(ax, to_x), lanes.mul(ay, to_y))
                             aside = lanes.magnitude(lanes.sub(lanes.mul(ax, to_y), lanes.mul(ay, to_x)))
                             gap = lanes.where_at_most(aside, both, lanes.sub(lanes.load(dist, q), both), far)
                             nearest = lanes.least(lanes.where_at_most(none, ahead, gap, far), nearest)
+                            q += np.uint64(lanes.WIDTH)
                         free = lanes.smallest(nearest)
                     else:
                         free = FAR_M
@@ -392,9 +419,9 @@ def _stepper(kind: int) -> Any:
                             ahead = dx[q] * hx + dy[q] * hy
                             in_the_way = (ahead >= 0.0) & (abs(dx[q] * hy - dy[q] * hx) <= touch[q])
                             free = min(free, np.float64(dist[q]) - np.float64(touch[q]) if in_the_way else free)
-                    v = min(v0, max(0.0, free) / headway)
-                    mx, my = hx * v * dt, hy * v * dt
-                if near > 0 or 0.5 * (least + OVERLAP_M) <= math.sqrt(mx * mx + my * my):
+                    length = min(v0, max(0.0, free) * per_headway) * dt
+                    mx, my = hx * length, hy * length
+                if near > 0 or 0.5 * (least + OVERLAP_M) - ROUNDED_M <= length:
                     mx, my = limited(mx, my, r, found, dx, dy, dist, touch, near, wex, wey, wd)
                 next_x[i], next_y[i] = px + mx, py + my
                 next_vx[i], next_vy[i] = mx * per_s, my * per_s
@@ -483,11 +510,11 @@ def worst_overlap(state: State, cells: Cells) -> Any:
     for k in range(len(cells.order)):
         i = cells.order[k]
         px, py = state.x[i], state.y[i]
-        col = min(cells.nx - 1, max(0, int((px - cells.x0) / cells.size)))
-        row = min(cells.ny - 1, max(0, int((py - cells.y0) / cells.size)))
-        for q in range(max(0, row - cells.span), min(cells.ny, row + cells.span + 1)):
-            base = (np.int64(state.level[i]) * cells.ny + q) * cells.nx
-            for p in range(cells.start[base + max(0, col - cells.span)], cells.start[base + min(cells.nx - 1, col + cells.span) + 1]):
+        first, last = max(0, int((px - cells.sight - cells.x0) / cells.wide)), min(cells.cols - 1, int((px + cells.sight - cells.x0) / cells.wide))
+        low, high = max(0, int((py - cells.sight - cells.y0) / cells.deep)), min(cells.rows - 1, int((py + cells.sight - cells.y0) / cells.deep))
+        for q in range(low, high + 1):
+            base = (np.int64(state.level[i]) * cells.rows + q) * cells.cols
+            for p in range(cells.start[base + first], cells.start[base + last + 1]):
                 j = cells.order[p]
                 if j > i:
                     over = state.radius[i] + state.radius[j] - math.sqrt((state.x[j] - px) ** 2 + (state.y[j] - py) ** 2)

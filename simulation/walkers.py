@@ -47,6 +47,9 @@ JAM_M: Final = 1.2
 JAM_PER_M2: Final = 2.0
 JAM_DEAR: Final = 4
 """With JAM_PER_M2 people standing on a block JAM_M wide or more, steps there cost so many times as much: some 0.33 m/s against 1.34."""
+WIDE: Final = 0.25
+DEEP: Final = 0.75
+"""Cells for neighbours are so many times the sight wide and deep: the fewest eights to look at, and no more cells than bodies at 0.5 persons/m2."""
 FALL_PER_M: Final = 500.0
 """Entries a metre of the table of repulsion: a range of 0.1 m is met within 5e-5 of its value."""
 SERIAL_BELOW: Final = 2000
@@ -104,14 +107,13 @@ class Walkers:
     """Bodies that walk a floor under one model.
 
     threads: processor threads (None: all); the result does not depend on it. jam_s: every so many seconds all ways are found anew, ground where people
-    stand being dear (None: the shortest ways for ever). patience_s: see PATIENCE_S (None: the model as published, whoever is blocked for ever). cells_per_reach: neighbours' cells are the sight divided by this.
+    stand being dear (None: the shortest ways for ever). patience_s: see PATIENCE_S (None: the model as published, whoever is blocked for ever).
     Raises InvalidInput for goals off the floor or that nothing leads to, and for a step too large for the model.
     """
 
     def __init__(
         self, floor: Floor, goals: Sequence[Goal], *, model: Model | None = None, step_s: float = 0.05, threads: int | None = None, most_speed_mps: float = 2.0,
         most_radius_m: float = 0.25, jam_s: float | None = None, patience_s: float | None = PATIENCE_S,
-        cells_per_reach: int = 2,
     ) -> None:  # fmt: skip
         self.floor, self.goals, self.step_s = floor, tuple(goals), step_s
         self.model: Model = CollisionFreeSpeed() if model is None else model
@@ -142,25 +144,24 @@ class Walkers:
         self.hops = Hops(floor)
         self._pace_most = float(floor.pace.max())
         sight = 2.0 * most_radius_m + max(self.model.reach_m(), self.model.headway_s() * most_speed_mps * self._pace_most)
-        size = max(sight / cells_per_reach, 0.3)
         width, depth = floor.nx * floor.cell_m, floor.ny * floor.cell_m
-        self._nx, self._ny = math.ceil(width / size), math.ceil(depth / size)
-        if self._nx * self._ny * floor.levels > MAX_GRID:
-            raise LimitExceeded(
-                f"walkers: {floor.levels} levels of {self._nx} x {self._ny} cells of {size:.2f} m; at most {MAX_GRID}, cut the floor into parts"
-            )
-        near = ground_kernels.list_walls(
-            floor.walls, floor.wall_level, floor.x0, floor.y0, size, self._nx, self._ny, floor.levels, sight + size * math.sqrt(0.5)
+        self._sight, self._wide, self._deep, size = sight, max(WIDE * sight, 0.1), max(DEEP * sight, 0.3), max(0.5 * sight, 0.3)
+        self._cols, self._rows, nx, ny = (
+            math.ceil(side / cell) for side, cell in ((width, self._wide), (depth, self._deep), (width, size), (depth, size))
         )
-        self._near_wall: tuple[I4, I4] = near
-        self._size, self._span = size, math.ceil(sight / size)
+        if max(self._cols * self._rows, nx * ny) * floor.levels > MAX_GRID:
+            raise LimitExceeded(
+                f"walkers: {floor.levels} levels of {self._cols} x {self._rows} cells of {self._wide:.2f} x {self._deep:.2f} m; at most {MAX_GRID}, cut the floor into parts"
+            )
+        near = ground_kernels.list_walls(floor.walls, floor.wall_level, floor.x0, floor.y0, size, nx, ny, floor.levels, sight + size * math.sqrt(0.5))
+        self._walls: tuple[Any, ...] = (*near, floor.walls, size, nx, ny, floor.x0, floor.y0)
         if int(np.diff(near[0]).max()) > walker_kernels.NEAR_WALLS:
             raise LimitExceeded(
                 f"walkers: {int(np.diff(near[0]).max())} walls within sight of one place; at most {walker_kernels.NEAR_WALLS}, simplify the plan"
             )
         gaps = np.arange(int((self.model.reach_m() + walker_kernels.FALL_FROM_M) * FALL_PER_M) + 2) / FALL_PER_M - walker_kernels.FALL_FROM_M
         self._fall: F8 = np.concatenate([self.model.repulsion_at(gaps), [0.0, 0.0]])
-        self._start = np.zeros(self._nx * self._ny * floor.levels + 1, np.int32)
+        self._start = np.zeros(self._cols * self._rows * floor.levels + 1, np.int32)
         self._plan = Plan(
             floor.cid, floor.x, floor.y, floor.pace, floor.near_start, floor.near_item, self.aim, floor.x0, floor.y0, floor.cell_m, floor.nx, floor.ny
         )
@@ -416,7 +417,7 @@ class Walkers:
 
     def _made_of(self) -> str:
         floor = hashlib.sha256(self.floor.walls.tobytes() + self.floor.raster.tobytes() + b"".join(s.tobytes() for s in self._seeds)).hexdigest()[:16]
-        return f"floor {floor}, {len(self.goals)} goals, {self.model}, steps of {self.step_s} s, jams every {self.jam_s} s, patience {self._patience} steps, cells of {self._size} m"
+        return f"floor {floor}, {len(self.goals)} goals, {self.model}, steps of {self.step_s} s, jams every {self.jam_s} s, patience {self._patience} steps, cells of {self._wide} x {self._deep} m"
 
     # -- inside
 
@@ -447,8 +448,8 @@ class Walkers:
         least = float(radius.min(initial=self._radius)) - 0.5 * OVERLAP_M
         sight = 2.0 * self._radius + max(self.model.reach_m(), self.model.headway_s() * self.most_speed_mps * self._pace_most)
         # No more bodies have room in the cells in sight: the densest packing of discs covers 0.9069 of the plane. Each row of cells begins a new eight.
-        side = 2.0 * (sight + self._size + least)
-        self._cap = WIDTH * (2 * self._span + 4) + math.ceil(0.9069 * side**2 / (math.pi * least**2))
+        room = 4.0 * (sight + self._wide + least) * (sight + self._deep + least)
+        self._cap = WIDTH * (2 * math.ceil(sight / self._deep) + 4) + math.ceil(0.9069 * room / (math.pi * least**2))
 
     def _state(self) -> State:
         r = self.rows
@@ -459,9 +460,11 @@ class Walkers:
 
     def _sort(self) -> Cells:
         r, floor = self.rows, self.floor
-        self._in_parts(MANY, walker_kernels.keys, r["x"], r["y"], r["level"], floor.x0, floor.y0, self._size, self._nx, self._ny, self._key)
+        self._in_parts(
+            MANY, walker_kernels.keys, r["x"], r["y"], r["level"], floor.x0, floor.y0, self._wide, self._deep, self._cols, self._rows, self._key
+        )
         walker_kernels.counting_sort(self._key, self._start, self._order)
-        return Cells(self._start, self._order, *self._near_wall, floor.walls, floor.x0, floor.y0, self._size, self._nx, self._ny, self._span)
+        return Cells(self._start, self._order, self._wide, self._deep, self._cols, self._rows, self._sight, *self._walls)
 
     def _regroup(self) -> None:
         self._sort()
