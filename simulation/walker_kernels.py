@@ -548,15 +548,11 @@ def mark_progress(x: F8, y: F8, goal: Any, mark_x: F8, mark_y: F8, mark_step: I4
 
 
 @njit(cache=True, nogil=True)
-def at_goal(goal: Any, cell: I4, distance: F4, near_m: float) -> Any:
-    """Rows of those whose cell is within `near_m` of their goal, ascending."""
-    out = np.empty(len(goal), np.int64)
-    count = 0
-    for i in range(len(goal)):
-        if goal[i] >= 0 and cell[i] >= 0 and distance[goal[i], cell[i]] <= near_m:
-            out[count] = i
-            count += 1
-    return out[:count].copy()
+def at_goal(goal: Any, cell: I4, distance: F4, near_m: float, near: U1, part: int, parts: int) -> None:
+    """Write to near: (n,) whose cell is within `near_m` of their goal, for the `part`th of `parts`."""
+    n = len(goal)
+    for i in range(n * part // parts, n * (part + 1) // parts):
+        near[i] = goal[i] >= 0 and cell[i] >= 0 and distance[np.uint64(goal[i]), np.uint64(cell[i])] <= near_m
 
 
 @njit(cache=True, nogil=True)

@@ -57,6 +57,7 @@ SERIAL_BELOW: Final = 2000
 MANY: Final = 100_000
 """So many bodies are worth sorting on all threads, and their step is dealt out in smaller parts, lest all wait for a thread that was put aside."""
 MOST_THREADS: Final = int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+FEW_GO: Final = 0.05
 MAX_BODIES: Final = 5_000_000
 MAX_FIELD_BYTES: Final = 2 << 30
 MAX_GRID: Final = 40_000_000
@@ -169,6 +170,8 @@ class Walkers:
         self.rows: dict[str, npt.NDArray[Any]] = {name: np.zeros(0, dtype) for name, dtype in _ROWS.items()}
         self._next: dict[str, F8] = {name: np.zeros(0) for name in _MOVING}
         self._order: I4 = np.zeros(0, np.int32)
+        self._key: I4 = np.zeros(0, np.int32)
+        self._sx, self._sy, self._sr = np.zeros(WIDTH), np.zeros(WIDTH), np.zeros(WIDTH, np.float32)
         self._next_id = 1
         self._left = np.zeros(len(goals), np.int64)
         self._ever_stuck = 0
@@ -333,7 +336,9 @@ class Walkers:
     def _leave(self) -> None:
         """Who stands in a goal that is left is gone."""
         r = self.rows
-        at = walker_kernels.at_goal(r["goal"], r["cell"], self.distance_m, 2.0 * self.floor.cell_m)
+        near = np.empty(len(self), np.uint8)
+        self._in_parts(MANY, walker_kernels.at_goal, r["goal"], r["cell"], self.distance_m, 2.0 * self.floor.cell_m, near)
+        at = np.flatnonzero(near)
         if not len(at):
             return
         gone = np.zeros(len(self), np.bool_)
@@ -434,15 +439,30 @@ class Walkers:
         self._resize()
 
     def _keep(self, rows: npt.NDArray[np.bool_]) -> None:
-        for name, array in self.rows.items():
-            self.rows[name] = array[rows]
+        """Only these rows stay. Where few go, the last ones take their places: all of a million people are not moved up because one has left."""
+        gone = np.flatnonzero(~rows)
+        n = len(rows) - len(gone)
+        if len(gone) <= FEW_GO * len(rows):
+            holes = gone[gone < n]
+            last = n + np.flatnonzero(rows[n:])
+            for name, array in self.rows.items():
+                array[holes] = array[last]
+                self.rows[name] = array[:n]
+        else:
+            for name, array in self.rows.items():
+                self.rows[name] = array[rows]
         self._resize()
 
     def _resize(self) -> None:
         n = len(self)
         self._next = {name: self._next[name][:n] if len(self._next[name]) >= n else np.zeros(n) for name in _MOVING}
-        self._order = np.zeros(n, np.int32) if len(self._order) < n else self._order[:n]
-        self._key, self._sx, self._sy, self._sr = np.zeros(n, np.int32), np.zeros(n + WIDTH), np.zeros(n + WIDTH), np.zeros(n + WIDTH, np.float32)
+        if len(self._order) >= n:
+            self._order, self._key, self._sx, self._sy, self._sr = (
+                self._order[:n], self._key[:n], self._sx[: n + WIDTH], self._sy[: n + WIDTH], self._sr[: n + WIDTH]
+            )  # fmt: skip
+        else:
+            self._order, self._key = np.zeros(n, np.int32), np.zeros(n, np.int32)
+            self._sx, self._sy, self._sr = np.zeros(n + WIDTH), np.zeros(n + WIDTH), np.zeros(n + WIDTH, np.float32)
         radius = self.rows["radius"]
         self._radius = float(radius.max(initial=RADIUS_M[0]))
         least = float(radius.min(initial=self._radius)) - 0.5 * OVERLAP_M
