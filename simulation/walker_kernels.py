@@ -3,8 +3,8 @@
 Free functions on arrays; read generation t, write t + 1. Every body's step depends only on generation t, and neighbours are summed in the order of the cells:
 the result is the same bit for bit for any number of threads. Slow twins stand in `tests/simulation/walker_twins.py`.
 
-Letters: n bodies, k place in the order of the cells, c free cells of the floor, w walls. Some of `ground_kernels` are compiled into these; Numba's cache
-does not see that, so who edits that file deletes `simulation/__pycache__/*.nb?`.
+Letters: n bodies, k place in the order of the cells, c free cells of the floor, w walls. `ground_kernels`, `lanes` and `prefetch` are compiled into these;
+Numba's cache does not see that, so who edits those files deletes `simulation/__pycache__/*.nb?`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ OVERLAP_M = 0.01  # bodies go into each other by this much at most, past the end
 WALL_OVERLAP_M = 0.005
 NEAR_WALLS = 256
 ROUNDED_M = 2e-6  # gaps are known in single precision
+GOAL_CELLS = 2.0  # who leaves at a goal is looked at when so many cells off by the way,
+CLOSE_CELLS = 4.5  # and then as close as this to the cell aimed at, from wherever near their own
 FAR_M = 1e6  # who is not in sight counts as being so far off
 FALL_FROM_M = 0.02  # tables of repulsion begin at an overlap of so much
 
@@ -104,7 +106,7 @@ class State(NamedTuple):
 
 
 class After(NamedTuple):
-    """Generation t + 1, and the free cells: (n,) each, written."""
+    """(n,) each, written: generation t + 1, the free cell, and who is so close to where they aim that it may be the goal."""
 
     x: Any
     y: Any
@@ -113,14 +115,16 @@ class After(NamedTuple):
     hx: Any
     hy: Any
     cell: Any
+    close: Any
 
 
 @njit(cache=True, nogil=True)
 def keys(x: F8, y: F8, level: U1, x0: float, y0: float, wide: float, deep: float, cols: int, rows: int, key: I4, part: int, parts: int) -> None:
     """Write each body's cell: the `part`th of `parts` of them."""
+    per_wide, per_deep = 1.0 / wide, 1.0 / deep
     for i in range(len(x) * part // parts, len(x) * (part + 1) // parts):
-        col = min(cols - 1, max(0, int((x[i] - x0) / wide)))
-        row = min(rows - 1, max(0, int((y[i] - y0) / deep)))
+        col = min(cols - 1, max(0, int((x[i] - x0) * per_wide)))
+        row = min(rows - 1, max(0, int((y[i] - y0) * per_deep)))
         key[i] = (np.int32(level[i]) * rows + row) * cols + col
 
 
@@ -252,7 +256,16 @@ def _stepper(kind: int) -> Any:
         who_is, mark_step, patience, second = state.id, state.mark_step, state.patience, state.second
         cid, cx, cy, pace, near_start, near_item, aim = plan.cid, plan.x, plan.y, plan.pace, plan.near_start, plan.near_item, plan.aim
         x0, y0, raster, nx, ny = plan.x0, plan.y0, plan.cell, plan.nx, plan.ny
-        next_x, next_y, next_vx, next_vy, next_hx, next_hy, cell = after.x, after.y, after.vx, after.vy, after.hx, after.hy, after.cell
+        next_x, next_y, next_vx, next_vy, next_hx, next_hy, cell, close = (
+            after.x,
+            after.y,
+            after.vx,
+            after.vy,
+            after.hx,
+            after.hy,
+            after.cell,
+            after.close,
+        )
         n, cells_of_floor = len(order), np.int64(aim.shape[1])
         per_s, per_raster, per_headway = 1.0 / dt, 1.0 / raster, 1.0 / max(1e-9, headway)
         dx, dy, dist, touch = np.empty(cap, np.float32), np.empty(cap, np.float32), np.empty(cap, np.float32), np.empty(cap, np.float32)
@@ -279,13 +292,14 @@ def _stepper(kind: int) -> Any:
                 v0 = speed[i] * pace[np.uint64(here)]
                 wx = wy = 0.0
                 goal: Any = np.int64(goal_of[i])
-                if goal >= 0 and now > start_step[i]:
-                    target: Any = np.int64(aim[np.uint64(goal), np.uint64(here)])
-                    if target >= 0:
-                        wx, wy = cx[np.uint64(target)] - px, cy[np.uint64(target)] - py
-                        length = math.sqrt(wx * wx + wy * wy)
-                        inverse = 1.0 / length if length > 0.05 else 0.0
-                        wx, wy = wx * inverse, wy * inverse
+                target: Any = np.int64(aim[np.uint64(goal), np.uint64(here)]) if goal >= 0 else np.int64(-1)
+                close[i] = 0
+                if target >= 0:
+                    wx, wy = cx[np.uint64(target)] - px, cy[np.uint64(target)] - py
+                    length = math.sqrt(wx * wx + wy * wy)
+                    inverse = 1.0 / length if length > 0.05 and now > start_step[i] else 0.0
+                    wx, wy = wx * inverse, wy * inverse
+                    close[i] = length < CLOSE_CELLS * raster
                 if now - mark_step[i] > patience and v0 > 0.0 and (wx != 0.0 or wy != 0.0):
                     # Two who block each other face to face would stand for ever: each tries now this side, now that.
                     turn = 2.4 * (hash01(7, who_is[i], now // second) - 0.5)
@@ -370,14 +384,14 @@ def _stepper(kind: int) -> Any:
                 found: Any = np.int64(seen)
                 hx, hy, least = wx, wy, 1e9
                 if kind == 0:
-                    q = np.uint64(0)
-                    while near > 0 and q < seen:
-                        d = lanes.load(dist, q)
-                        gap = lanes.sub(d, lanes.load(touch, q))
+                    at: Any = np.uint64(0)
+                    while near > 0 and at < seen:
+                        d = lanes.load(dist, at)
+                        gap = lanes.sub(d, lanes.load(touch, at))
                         f = lanes.div(lanes.power_of_two(lanes.add(strength, lanes.mul(steepness, gap))), d)
-                        push_x, push_y = lanes.add(push_x, lanes.mul(f, lanes.load(dx, q))), lanes.add(push_y, lanes.mul(f, lanes.load(dy, q)))
+                        push_x, push_y = lanes.add(push_x, lanes.mul(f, lanes.load(dx, at))), lanes.add(push_y, lanes.mul(f, lanes.load(dy, at)))
                         nearest = lanes.least(gap, nearest)
-                        q += np.uint64(lanes.WIDTH)
+                        at += np.uint64(lanes.WIDTH)
                     hx, hy, least = hx - lanes.total(push_x), hy - lanes.total(push_y), lanes.smallest(nearest)
                 else:
                     for q in range(seen):
@@ -404,14 +418,14 @@ def _stepper(kind: int) -> Any:
                         hx, hy = _relaxed(hx, hy, old_hx[i], old_hy[i], wx, wy, min(1.0, dt / numbers[6]))
                     if kind == 0:
                         to_x, to_y, nearest = lanes.everywhere(hx), lanes.everywhere(hy), far
-                        q = np.uint64(0)
-                        while q < seen:
-                            ax, ay, both = lanes.load(dx, q), lanes.load(dy, q), lanes.load(touch, q)
+                        at = np.uint64(0)
+                        while at < seen:
+                            ax, ay, both = lanes.load(dx, at), lanes.load(dy, at), lanes.load(touch, at)
                             ahead = lanes.add(lanes.mul(ax, to_x), lanes.mul(ay, to_y))
                             aside = lanes.magnitude(lanes.sub(lanes.mul(ax, to_y), lanes.mul(ay, to_x)))
-                            gap = lanes.where_at_most(aside, both, lanes.sub(lanes.load(dist, q), both), far)
+                            gap = lanes.where_at_most(aside, both, lanes.sub(lanes.load(dist, at), both), far)
                             nearest = lanes.least(lanes.where_at_most(none, ahead, gap, far), nearest)
-                            q += np.uint64(lanes.WIDTH)
+                            at += np.uint64(lanes.WIDTH)
                         free = lanes.smallest(nearest)
                     else:
                         free = FAR_M
@@ -545,14 +559,6 @@ def mark_progress(x: F8, y: F8, goal: Any, mark_x: F8, mark_y: F8, mark_step: I4
     for i in range(len(x)):
         if goal[i] < 0 or step <= start_step[i] or (x[i] - mark_x[i]) ** 2 + (y[i] - mark_y[i]) ** 2 > far * far:
             mark_x[i], mark_y[i], mark_step[i] = x[i], y[i], step
-
-
-@njit(cache=True, nogil=True)
-def at_goal(goal: Any, cell: I4, distance: F4, near_m: float, near: U1, part: int, parts: int) -> None:
-    """Write to near: (n,) whose cell is within `near_m` of their goal, for the `part`th of `parts`."""
-    n = len(goal)
-    for i in range(n * part // parts, n * (part + 1) // parts):
-        near[i] = goal[i] >= 0 and cell[i] >= 0 and distance[np.uint64(goal[i]), np.uint64(cell[i])] <= near_m
 
 
 @njit(cache=True, nogil=True)

@@ -171,6 +171,7 @@ class Walkers:
         self._next: dict[str, F8] = {name: np.zeros(0) for name in _MOVING}
         self._order: I4 = np.zeros(0, np.int32)
         self._key: I4 = np.zeros(0, np.int32)
+        self._close: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)
         self._sx, self._sy, self._sr = np.zeros(WIDTH), np.zeros(WIDTH), np.zeros(WIDTH, np.float32)
         self._next_id = 1
         self._left = np.zeros(len(goals), np.int64)
@@ -284,7 +285,7 @@ class Walkers:
             self._in_parts(MANY, walker_kernels.gather, state, self._order, self._sx, self._sy, self._sr)
             self._in_parts(
                 SERIAL_BELOW, walker_kernels.STEPPERS[self.model.kind], state, cells, self._plan,
-                After(**self._next, cell=self.rows["cell"]), self.model.numbers(), self.model.reach_m(), self.model.headway_s(),
+                After(**self._next, cell=self.rows["cell"], close=self._close), self.model.numbers(), self.model.reach_m(), self.model.headway_s(),
                 self._radius, self._cap, self.step_s, self._fall, FALL_PER_M, self._sx, self._sy, self._sr,
             )  # fmt: skip
             for name in _MOVING:
@@ -336,9 +337,8 @@ class Walkers:
     def _leave(self) -> None:
         """Who stands in a goal that is left is gone."""
         r = self.rows
-        near = np.empty(len(self), np.uint8)
-        self._in_parts(MANY, walker_kernels.at_goal, r["goal"], r["cell"], self.distance_m, 2.0 * self.floor.cell_m, near)
-        at = np.flatnonzero(near)
+        at = np.flatnonzero(self._close)
+        at = at[self.distance_m[r["goal"][at], r["cell"][at]] <= walker_kernels.GOAL_CELLS * self.floor.cell_m]
         if not len(at):
             return
         gone = np.zeros(len(self), np.bool_)
@@ -457,11 +457,11 @@ class Walkers:
         n = len(self)
         self._next = {name: self._next[name][:n] if len(self._next[name]) >= n else np.zeros(n) for name in _MOVING}
         if len(self._order) >= n:
-            self._order, self._key, self._sx, self._sy, self._sr = (
-                self._order[:n], self._key[:n], self._sx[: n + WIDTH], self._sy[: n + WIDTH], self._sr[: n + WIDTH]
+            self._order, self._key, self._close, self._sx, self._sy, self._sr = (
+                self._order[:n], self._key[:n], self._close[:n], self._sx[: n + WIDTH], self._sy[: n + WIDTH], self._sr[: n + WIDTH]
             )  # fmt: skip
         else:
-            self._order, self._key = np.zeros(n, np.int32), np.zeros(n, np.int32)
+            self._order, self._key, self._close = np.zeros(n, np.int32), np.zeros(n, np.int32), np.zeros(n, np.uint8)
             self._sx, self._sy, self._sr = np.zeros(n + WIDTH), np.zeros(n + WIDTH), np.zeros(n + WIDTH, np.float32)
         radius = self.rows["radius"]
         self._radius = float(radius.max(initial=RADIUS_M[0]))
