@@ -11,6 +11,7 @@ from actors.warm_up import warm_up
 from scenarios.spec import find_scenario, load_scenario, venue_path
 from simulation.engine import Crowd
 from simulation.floor import Floor
+from simulation.models import AnticipationVelocity, CollisionFreeSpeed, SocialForce
 from simulation.walkers import Goal, Walkers
 from spatial.venue_files import load_venue
 
@@ -26,10 +27,11 @@ def main() -> None:
     crowd.prefill(lambda _: None)
     for _ in range(TICKS):
         crowd.step()
-    walkers = Walkers(Floor.of([box(0, 0, 4, 4)]), [Goal("east", 0, box(3, 1, 4, 3))])
-    walkers.add([1.0, 1.0], [1.0, 2.0], goal=0)
-    walkers.step(round(1.0 / walkers.step_s))
-    walkers.overlap_m()
+    for model in (CollisionFreeSpeed(), AnticipationVelocity(), SocialForce()):
+        walkers = Walkers(Floor.of([box(0, 0, 4, 4)]), [Goal("east", 0, box(3, 1, 4, 3))], model=model)
+        walkers.add([1.0, 1.0], [1.0, 2.0], goal=0)
+        walkers.step(round(1.0 / walkers.step_s))
+        walkers.overlap_m()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from esplanade.core.errors import InvalidInput
 F8 = npt.NDArray[np.float64]
 
 NEGLIGIBLE: Final = 1e-4
-"""A repulsion below this, relative to the wish to walk on, is left out: it turns nobody by more than 0.006 degrees."""
+"""A repulsion below this, relative to the wish to walk on, may be left out: it turns nobody by more than 0.006 degrees."""
 COLLISION_FREE, ANTICIPATION, SOCIAL_FORCE = 0, 1, 2
 
 
@@ -39,7 +39,7 @@ class CollisionFreeSpeed:
     max_step_s: float = 0.25
 
     def reach_m(self) -> float:
-        """Gaps beyond this repel nobody."""
+        """Gaps beyond this need not repel anybody."""
         return self.range_m * math.log(max(1.0, self.repulsion / NEGLIGIBLE))
 
     def repulsion_at(self, gap_m: F8) -> F8:

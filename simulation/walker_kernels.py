@@ -3,8 +3,8 @@
 Free functions on arrays; read generation t, write t + 1. Every body's step depends only on generation t, and neighbours are summed in the order of the cells:
 the result is the same bit for bit for any number of threads. Slow twins stand in `tests/simulation/walker_twins.py`.
 
-Letters: n bodies, k place in the order of the cells, c free cells of the floor, w walls. Some of `ground_kernels` are compiled into these; Numba's cache
-does not see that, so who edits that file deletes `simulation/__pycache__/*.nb?`.
+Letters: n bodies, k place in the order of the cells, c free cells of the floor, w walls. `ground_kernels`, `lanes` and `prefetch` are compiled into these;
+Numba's cache does not see that, so who edits those files deletes `simulation/__pycache__/*.nb?`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange
+from numba import njit
 
+from simulation import lanes
 from simulation.ground_kernels import blocked, crosses, wall_distance
 from simulation.kernels import hash01
+from simulation.prefetch import prefetch
 
 F8 = npt.NDArray[np.float64]
 F4 = npt.NDArray[np.float32]
@@ -25,28 +27,41 @@ I4 = npt.NDArray[np.int32]
 I8 = npt.NDArray[np.int64]
 U1 = npt.NDArray[np.uint8]
 
-CHUNK = 512
-STRIPES = 16  # chunks are dealt out in turn, so that a dense part of the ground does not fall to one thread
+CHUNK = 256
+AHEAD = 12
 OVERLAP_M = 0.01  # bodies go into each other by this much at most, past the end of a thin wall too:
 WALL_OVERLAP_M = 0.005
 NEAR_WALLS = 256
+ROUNDED_M = 2e-6  # gaps are known in single precision
+GOAL_CELLS = 2.0  # who leaves at a goal is looked at when so many cells off by the way,
+CLOSE_CELLS = 4.5  # and then as close as this to the cell aimed at, from wherever near their own
+FAR_M = 1e6  # who is not in sight counts as being so far off
 FALL_FROM_M = 0.02  # tables of repulsion begin at an overlap of so much
 
 
 class Cells(NamedTuple):
-    """Square cells for neighbours: bodies of cell g at order[start[g]:start[g + 1]], walls near it at wall_item[wall_start[g]:wall_start[g + 1]]."""
+    """Where to look for whom, from the corner (x0, y0).
+
+    Neighbours: bodies of cell g at order[start[g]:start[g + 1]]; `cols` x `rows` cells of `wide` x `deep` metres a level, deeper than wide, for what lies in
+    a row is looked at eight at a time. Nobody sees further than `sight`. Walls: those near square cell g of `size` metres at
+    wall_item[wall_start[g]:wall_start[g + 1]].
+    """
 
     start: Any
     order: Any
+    wide: float
+    deep: float
+    cols: int
+    rows: int
+    sight: float
     wall_start: Any
     wall_item: Any
     walls: Any
-    x0: float
-    y0: float
     size: float
     nx: int
     ny: int
-    span: int
+    x0: float
+    y0: float
 
 
 class Plan(NamedTuple):
@@ -93,13 +108,27 @@ class State(NamedTuple):
     lean_y: Any
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def keys(x: F8, y: F8, level: U1, x0: float, y0: float, size: float, nx: int, ny: int, key: I4) -> None:
-    """Write each body's cell."""
-    for i in prange(len(x)):
-        col = min(nx - 1, max(0, int((x[i] - x0) / size)))
-        row = min(ny - 1, max(0, int((y[i] - y0) / size)))
-        key[i] = (np.int32(level[i]) * ny + row) * nx + col
+class After(NamedTuple):
+    """(n,) each, written: generation t + 1, the free cell, and who is so close to where they aim that it may be the goal."""
+
+    x: Any
+    y: Any
+    vx: Any
+    vy: Any
+    hx: Any
+    hy: Any
+    cell: Any
+    close: Any
+
+
+@njit(cache=True, nogil=True)
+def keys(x: F8, y: F8, level: U1, x0: float, y0: float, wide: float, deep: float, cols: int, rows: int, key: I4, part: int, parts: int) -> None:
+    """Write each body's cell: the `part`th of `parts` of them."""
+    per_wide, per_deep = 1.0 / wide, 1.0 / deep
+    for i in range(len(x) * part // parts, len(x) * (part + 1) // parts):
+        col = min(cols - 1, max(0, int((x[i] - x0) * per_wide)))
+        row = min(rows - 1, max(0, int((y[i] - y0) * per_deep)))
+        key[i] = (np.int32(level[i]) * rows + row) * cols + col
 
 
 @njit(cache=True, nogil=True)
@@ -154,7 +183,7 @@ def falloff(gap: float, fall: F8, per_m: float) -> float:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def limited(ux: float, uy: float, r: float, found: int, dx: F8, dy: F8, dist: F8, touch: F8, near: int, wx: F8, wy: F8, wd: F8) -> Any:
+def limited(ux: float, uy: float, r: float, found: int, dx: F4, dy: F4, dist: F4, touch: F4, near: int, wx: F8, wy: F8, wd: F8) -> Any:
     """(ux, uy): the step cut so that no body or wall is entered by more than OVERLAP_M, whatever the others do in the same step.
 
     dx, dy, dist, touch: (found,) way and distance to each body in sight, and the sum of both radii. wx, wy, wd: (near,) unit vector and distance to each
@@ -176,7 +205,7 @@ def limited(ux: float, uy: float, r: float, found: int, dx: F8, dy: F8, dist: F8
                     ux, uy = ux - over * wx[q], uy - over * wy[q]
     worst, most = -1, 0.0
     for q in range(found):
-        room = 0.5 * (dist[q] - touch[q] + OVERLAP_M)
+        room = 0.5 * (dist[q] - touch[q] + (OVERLAP_M - ROUNDED_M))
         if room < length:
             over = (ux * dx[q] + uy * dy[q]) / dist[q] - max(0.0, room)
             if over > most:
@@ -185,7 +214,7 @@ def limited(ux: float, uy: float, r: float, found: int, dx: F8, dy: F8, dist: F8
     if worst >= 0:
         ux, uy = ux - most * dx[worst] / dist[worst], uy - most * dy[worst] / dist[worst]
         for q in range(found):
-            room = 0.5 * (dist[q] - touch[q] + OVERLAP_M)
+            room = 0.5 * (dist[q] - touch[q] + (OVERLAP_M - ROUNDED_M))
             if room < length:
                 along = (ux * dx[q] + uy * dy[q]) / dist[q]
                 if along > max(0.0, room):
@@ -198,156 +227,236 @@ def limited(ux: float, uy: float, r: float, found: int, dx: F8, dy: F8, dist: F8
     return share * ux, share * uy
 
 
-@njit(cache=True, nogil=True, parallel=True, error_model="numpy")
-def advance(
-    state: State, cells: Cells, plan: Plan, kind: int, numbers: Any, reach: float, headway: float, most_radius: float, cap: int, dt: float,
-    fall: F8, per_m: float, sx: F8, sy: F8, sr: F8,
-    cell: I4, next_x: F8, next_y: F8, next_vx: F8, next_vy: F8, next_hx: F8, next_hy: F8,
-) -> None:  # fmt: skip
-    """One step of a model (see `simulation.models`) for all bodies; writes `next_*` and `cell`.
+@njit(cache=True, nogil=True)
+def gather(state: State, order: I4, sx: F8, sy: F8, sr: F4, part: int, parts: int) -> None:
+    """Write places and radii in the order of the cells: the `part`th of `parts` of them."""
+    x, y, radius = state.x, state.y, state.radius
+    n = len(order)
+    for k in range(n * part // parts, n * (part + 1) // parts):
+        i = np.uint64(order[k])
+        sx[k], sy[k], sr[k] = x[i], y[i], radius[i]
 
-    reach: gaps beyond it repel nobody; headway: gaps beyond the desired speed times it slow nobody; cap: bodies in sight at most. fall,
-    per_m: see `falloff`. sx, sy, sr: (n,) scratch, places and radii in the order of the cells. What is written is passed as arrays of its own: Numba drops writes to fields of a tuple in a parallel loop.
-    """
-    # Fields of tuples are counted references at every use: taken out once.
-    order, start, walls, wall_start, wall_item = cells.order, cells.start, cells.walls, cells.wall_start, cells.wall_item
-    grid_x0, grid_y0, grid, grid_nx, grid_ny = cells.x0, cells.y0, cells.size, cells.nx, cells.ny
-    x, y, vx, vy, old_hx, old_hy = state.x, state.y, state.vx, state.vy, state.hx, state.hy
-    speed, radius, level_of, goal_of, start_step, now = state.speed, state.radius, state.level, state.goal, state.start_step, state.step
-    who_is, mark_step, patience, second = state.id, state.mark_step, state.patience, state.second
-    lean_x, lean_y = state.lean_x, state.lean_y
-    cid, cx, cy, pace, near_start, near_item, aim = plan.cid, plan.x, plan.y, plan.pace, plan.near_start, plan.near_item, plan.aim
-    x0, y0, raster, nx, ny = plan.x0, plan.y0, plan.cell, plan.nx, plan.ny
-    n, per_grid, per_s = len(order), 1.0 / grid, 1.0 / dt
-    for k in prange(n):
-        sx[k] = x[order[k]]
-        sy[k] = y[order[k]]
-        sr[k] = radius[order[k]]
-    chunks = (n + CHUNK - 1) // CHUNK
-    per = (chunks + STRIPES - 1) // STRIPES
-    for turn in prange(per * STRIPES):
-        chunk: Any = np.int64(turn) // per + STRIPES * (np.int64(turn) % per)
-        dx, dy, dist, touch = np.empty(cap), np.empty(cap), np.empty(cap), np.empty(cap)
-        wex, wey, wd = np.empty(NEAR_WALLS), np.empty(NEAR_WALLS), np.empty(NEAR_WALLS)
+
+def _stepper(kind: int) -> Any:
+    """One step of a model (see `simulation.models`), compiled for its kind."""
+
+    @njit(cache=True, nogil=True, error_model="numpy")
+    def advance(
+        state: State, cells: Cells, plan: Plan, after: After, numbers: Any, reach: float, headway: float, most_radius: float, cap: int, dt: float,
+        fall: F8, per_m: float, sx: F8, sy: F8, sr: F4, part: int, parts: int,
+    ) -> None:  # fmt: skip
+        """Step every body of each `parts`th chunk from the `part`th on; writes their rows of `after`, nobody else's.
+
+        reach: gaps beyond it repel nobody; headway: gaps beyond the desired speed times it slow nobody; cap: bodies in sight at most. fall, per_m: see
+        `falloff`. sx, sy, sr: (n,) as `gather` writes them.
+        """
+        # Fields of tuples are counted references at every use: taken out once. Indices are unsigned, so that none is looked at for being negative.
+        order, start, walls, wall_start, wall_item = cells.order, cells.start, cells.walls, cells.wall_start, cells.wall_item
+        grid_x0, grid_y0, cols, rows, wall_nx, wall_ny = cells.x0, cells.y0, cells.cols, cells.rows, cells.nx, cells.ny
+        per_wide, per_deep, per_wall = 1.0 / cells.wide, 1.0 / cells.deep, 1.0 / cells.size
+        vx, vy, old_hx, old_hy = state.vx, state.vy, state.hx, state.hy
+        speed, radius, level_of, goal_of, start_step, now = state.speed, state.radius, state.level, state.goal, state.start_step, state.step
+        who_is, mark_step, patience, second = state.id, state.mark_step, state.patience, state.second
+        lean_x, lean_y = state.lean_x, state.lean_y
+        cid, cx, cy, pace, near_start, near_item, aim = plan.cid, plan.x, plan.y, plan.pace, plan.near_start, plan.near_item, plan.aim
+        x0, y0, raster, nx, ny = plan.x0, plan.y0, plan.cell, plan.nx, plan.ny
+        next_x, next_y, next_vx, next_vy, next_hx, next_hy, cell, close = (
+            after.x,
+            after.y,
+            after.vx,
+            after.vy,
+            after.hx,
+            after.hy,
+            after.cell,
+            after.close,
+        )
+        n, cells_of_floor = len(order), np.int64(aim.shape[1])
+        per_s, per_raster, per_headway = 1.0 / dt, 1.0 / raster, 1.0 / max(1e-9, headway)
+        dx, dy, dist, touch = np.empty(cap, np.float32), np.empty(cap, np.float32), np.empty(cap, np.float32), np.empty(cap, np.float32)
         who = np.empty(cap, np.int32)
+        none, far, far2, lane = lanes.everywhere(0.0), lanes.everywhere(FAR_M), lanes.everywhere(FAR_M * FAR_M), lanes.numbered()
+        steepness, strength = lanes.everywhere(-1.4426950408889634 / numbers[2]), lanes.everywhere(math.log2(numbers[1]))
+        wex, wey, wd = np.empty(NEAR_WALLS), np.empty(NEAR_WALLS), np.empty(NEAR_WALLS)
         wall = np.empty(NEAR_WALLS, np.int32)
-        for k in range(min(n, chunk * CHUNK), min(n, chunk * CHUNK + CHUNK)):
-            i = order[k]
-            px, py, r = sx[k], sy[k], radius[i]
-            level: Any = np.int64(level_of[i])
-            here = cell_at(px, py, level, cell[i], cid, cx, cy, near_start, near_item, x0, y0, raster, nx, ny, walls)
-            cell[i] = here
-            v0 = speed[i] * pace[here]
-            wx = wy = 0.0
-            goal = goal_of[i]
-            if goal >= 0 and now > start_step[i]:
-                target = aim[goal, here]
+        wish_x, wish_y, wish_v = np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK)
+        for chunk in range(part, (n + CHUNK - 1) // CHUNK, parts):
+            # First where everybody of the chunk wants to go; the way from where they stood is asked for in time, it is far away in memory.
+            for k in range(chunk * CHUNK, min(n, chunk * CHUNK + CHUNK)):
+                if k + AHEAD < n:
+                    soon = np.uint64(order[np.uint64(k + AHEAD)])
+                    prefetch(aim, np.int64(max(0, goal_of[soon])) * cells_of_floor + np.int64(cell[soon]))
+                i: Any = np.uint64(order[np.uint64(k)])
+                px, py = sx[np.uint64(k)], sy[np.uint64(k)]
+                level: Any = np.int64(level_of[i])
+                here: Any = np.int64(cell[i])
+                col, row = int((px - x0) * per_raster), int((py - y0) * per_raster)
+                if not (0 <= col < nx and 0 <= row < ny and cid[np.uint64((level * ny + row) * nx + col)] == here):
+                    here = np.int64(cell_at(px, py, level, here, cid, cx, cy, near_start, near_item, x0, y0, raster, nx, ny, walls))
+                    cell[i] = here
+                v0 = speed[i] * pace[np.uint64(here)]
+                wx = wy = 0.0
+                goal: Any = np.int64(goal_of[i])
+                target: Any = np.int64(aim[np.uint64(goal), np.uint64(here)]) if goal >= 0 else np.int64(-1)
+                close[i] = 0
                 if target >= 0:
-                    wx, wy = cx[target] - px, cy[target] - py
+                    wx, wy = cx[np.uint64(target)] - px, cy[np.uint64(target)] - py
                     length = math.sqrt(wx * wx + wy * wy)
-                    inverse = 1.0 / length if length > 0.05 else 0.0
+                    inverse = 1.0 / length if length > 0.05 and now > start_step[i] else 0.0
                     wx, wy = wx * inverse, wy * inverse
-            if (lean_x[i] != 0.0 or lean_y[i] != 0.0) and goal != -1 and now > start_step[i]:
-                wx, wy = wx + lean_x[i], wy + lean_y[i]
-                length = math.sqrt(wx * wx + wy * wy)
-                inverse = 1.0 / length if length > 1e-6 else 0.0
-                wx, wy = wx * inverse, wy * inverse
-            walks = v0 > 0.0 and (wx != 0.0 or wy != 0.0)
-            if walks and now - mark_step[i] > patience:
-                # Two who block each other face to face would stand for ever: each tries now this side, now that.
-                turn = 2.4 * (hash01(7, who_is[i], now // second) - 0.5)
-                wx, wy = math.cos(turn) * wx - math.sin(turn) * wy, math.sin(turn) * wx + math.cos(turn) * wy
-            if not walks and kind != 2:
-                next_x[i], next_y[i], next_vx[i], next_vy[i] = px, py, 0.0, 0.0
-                next_hx[i], next_hy[i] = old_hx[i], old_hy[i]
-                continue
-            # Neighbours in sight.
-            cut = r + most_radius + max(reach, headway * v0)
-            cut2 = cut * cut
-            fx, fy = (px - grid_x0) * per_grid, (py - grid_y0) * per_grid
-            col, row = min(grid_nx - 1, max(0, int(fx))), min(grid_ny - 1, max(0, int(fy)))
-            wide = cut * per_grid
-            first, last = max(0, min(col, int(fx - wide))), max(col, min(grid_nx - 1, int(fx + wide)))
-            # Without a branch: whether somebody is in sight is a toss-up, and a wrong guess costs the processor more than the sums. Unsigned, so that
-            # no index is looked at for being negative.
-            seen: Any = np.uint64(0)
-            me = np.uint64(k)
-            for q in range(max(0, min(row, int(fy - wide))), max(row, min(grid_ny - 1, int(fy + wide))) + 1):
-                base = (level * grid_ny + q) * grid_nx
-                for j in range(np.uint64(start[base + first]), np.uint64(start[base + last + 1])):
-                    ax, ay = sx[j] - px, sy[j] - py
-                    who[seen] = j
-                    seen += np.uint64((ax * ax + ay * ay < cut2) & (j != me))
-            found: Any = np.int64(seen)
-            for q in range(seen):
-                other: Any = np.uint64(who[q])
-                dx[q], dy[q], touch[q] = sx[other] - px, sy[other] - py, r + sr[other]
-            for q in range(seen):
-                dist[q] = math.sqrt(max(1e-18, dx[q] * dx[q] + dy[q] * dy[q]))
-            # Walls: which are near, and whom they hide.
-            g = (level * grid_ny + row) * grid_nx + col
-            near = 0
-            for q in range(wall_start[g], wall_start[g + 1]):
-                w = wall_item[q]
-                d, ax, ay = wall_distance(px, py, walls[w, 0], walls[w, 1], walls[w, 2], walls[w, 3])
-                if 0.0 < d < cut and near < NEAR_WALLS:
-                    wall[near], wd[near], wex[near], wey[near] = w, d, (ax - px) / d, (ay - py) / d
-                    near += 1
-            if near > 0:
-                kept = 0
-                for q in range(found):
-                    hidden = False
-                    for e in range(near):
-                        # All of the wall, and what it hides, lies beyond the line through its nearest point at a right angle to the way there.
-                        if dx[q] * wex[e] + dy[q] * wey[e] >= 0.999999 * wd[e]:
-                            w = wall[e]
-                            if crosses(px, py, px + dx[q], py + dy[q], walls[w, 0], walls[w, 1], walls[w, 2], walls[w, 3]):
-                                hidden = True
-                                break
-                    if not hidden:
-                        dx[kept], dy[kept], dist[kept], touch[kept], who[kept] = dx[q], dy[q], dist[q], touch[q], who[q]
-                        kept += 1
-                found = kept
-            if kind == 2:
-                mx, my = _social_force(i, vx, vy, r, v0, wx, wy, numbers, fall, per_m, dt, found, dx, dy, dist, touch, who, order, near, wex, wey, wd)
-                hx, hy = old_hx[i], old_hy[i]
-            else:
-                hx, hy = wx, wy
+                    close[i] = length < CLOSE_CELLS * raster
+                if (lean_x[i] != 0.0 or lean_y[i] != 0.0) and goal != -1 and now > start_step[i]:
+                    wx, wy = wx + lean_x[i], wy + lean_y[i]
+                    length = math.sqrt(wx * wx + wy * wy)
+                    inverse = 1.0 / length if length > 1e-6 else 0.0
+                    wx, wy = wx * inverse, wy * inverse
+                if now - mark_step[i] > patience and v0 > 0.0 and (wx != 0.0 or wy != 0.0):
+                    # Two who block each other face to face would stand for ever: each tries now this side, now that.
+                    turn = 2.4 * (hash01(7, who_is[i], now // second) - 0.5)
+                    wx, wy = math.cos(turn) * wx - math.sin(turn) * wy, math.sin(turn) * wx + math.cos(turn) * wy
+                nth = np.uint64(k - chunk * CHUNK)
+                wish_x[nth], wish_y[nth], wish_v[nth] = wx, wy, v0
+            for k in range(chunk * CHUNK, min(n, chunk * CHUNK + CHUNK)):
+                nth = np.uint64(k - chunk * CHUNK)
+                wx, wy, v0 = wish_x[nth], wish_y[nth], wish_v[nth]
+                i = np.uint64(order[np.uint64(k)])
+                px, py, r = sx[np.uint64(k)], sy[np.uint64(k)], radius[i]
+                level = np.int64(level_of[i])
+                walks = v0 > 0.0 and (wx != 0.0 or wy != 0.0)
+                if kind != 2 and not walks:
+                    next_x[i], next_y[i], next_vx[i], next_vy[i] = px, py, 0.0, 0.0
+                    next_hx[i], next_hy[i] = old_hx[i], old_hy[i]
+                    continue
+                # Neighbours in sight.
+                cut = r + most_radius + max(reach, headway * v0)
+                # Walls that are near.
+                east, north = px - grid_x0, py - grid_y0
+                col, row = min(wall_nx - 1, max(0, int(east * per_wall))), min(wall_ny - 1, max(0, int(north * per_wall)))
+                g = (level * wall_ny + row) * wall_nx + col
+                near = 0
+                for q in range(wall_start[np.uint64(g)], wall_start[np.uint64(g + 1)]):
+                    w = np.uint64(wall_item[np.uint64(q)])
+                    d, ax, ay = wall_distance(px, py, walls[w, 0], walls[w, 1], walls[w, 2], walls[w, 3])
+                    if 0.0 < d < cut and near < NEAR_WALLS:
+                        wall[near], wd[near], wex[near], wey[near] = w, d, (ax - px) / d, (ay - py) / d
+                        near += 1
+                # Eight bodies at a time, all of the cells in sight; who is not in sight is put far off. With a wall near their push waits for who is hidden.
+                seen: Any = np.uint64(0)
+                in_sight, mine = lanes.everywhere(cut * cut), lanes.everywhere(r)
+                push_x, push_y, nearest = none, none, far
+                row, last_row = max(0, int((north - cut) * per_deep)), min(rows - 1, int((north + cut) * per_deep))
+                first, last = max(0, int((east - cut) * per_wide)), min(cols - 1, int((east + cut) * per_wide))
+                while row <= last_row:
+                    base = (level * rows + row) * cols
+                    row += 1
+                    j, to = np.uint64(start[np.uint64(base + first)]), np.uint64(start[np.uint64(base + last + 1)])
+                    while j < to:
+                        ax, ay, both = lanes.load_minus(sx, j, px), lanes.load_minus(sy, j, py), lanes.add(mine, lanes.load(sr, j))
+                        d2 = lanes.add(lanes.mul(ax, ax), lanes.mul(ay, ay))
+                        d2 = lanes.where_less(d2, in_sight, lanes.where_less(none, d2, d2, far2), far2)
+                        d = lanes.root(lanes.where_less(lane, lanes.everywhere(np.float64(np.int64(to - j))), d2, far2))
+                        lanes.store(dx, seen, ax)
+                        lanes.store(dy, seen, ay)
+                        lanes.store(dist, seen, d)
+                        lanes.store(touch, seen, both)
+                        if kind == 0 and near == 0:
+                            gap = lanes.sub(d, both)
+                            f = lanes.div(lanes.power_of_two(lanes.add(strength, lanes.mul(steepness, gap))), d)
+                            push_x, push_y = lanes.add(push_x, lanes.mul(f, ax)), lanes.add(push_y, lanes.mul(f, ay))
+                            nearest = lanes.least(gap, nearest)
+                        if kind != 0:
+                            for e in range(lanes.WIDTH):
+                                who[seen + np.uint64(e)] = j + np.uint64(e)
+                        seen += np.uint64(lanes.WIDTH)
+                        j += np.uint64(lanes.WIDTH)
+                if near > 0 or kind != 0:
+                    kept: Any = np.uint64(0)
+                    for q in range(seen):
+                        if dist[q] < FAR_M:
+                            hidden = False
+                            for e in range(near):
+                                # All of the wall, and what it hides, lies beyond the line through its nearest point at a right angle to the way there.
+                                if dx[q] * wex[e] + dy[q] * wey[e] >= 0.999999 * wd[e]:
+                                    w = np.uint64(wall[e])
+                                    if crosses(px, py, px + dx[q], py + dy[q], walls[w, 0], walls[w, 1], walls[w, 2], walls[w, 3]):
+                                        hidden = True
+                                        break
+                            if not hidden:
+                                dx[kept], dy[kept], dist[kept], touch[kept] = dx[q], dy[q], dist[q], touch[q]
+                                if kind != 0:
+                                    who[kept] = who[q]
+                                kept += np.uint64(1)
+                    seen = kept
+                    if kind == 0:
+                        while seen % np.uint64(lanes.WIDTH) != 0:
+                            dx[seen], dy[seen], dist[seen], touch[seen] = FAR_M, 0.0, FAR_M, 0.0
+                            seen += np.uint64(1)
+                found: Any = np.int64(seen)
+                hx, hy, least = wx, wy, 1e9
                 if kind == 0:
-                    for q in range(found):
-                        f = falloff(dist[q] - touch[q], fall, per_m) / dist[q]
-                        hx, hy = hx - f * dx[q], hy - f * dy[q]
+                    at: Any = np.uint64(0)
+                    while near > 0 and at < seen:
+                        d = lanes.load(dist, at)
+                        gap = lanes.sub(d, lanes.load(touch, at))
+                        f = lanes.div(lanes.power_of_two(lanes.add(strength, lanes.mul(steepness, gap))), d)
+                        push_x, push_y = lanes.add(push_x, lanes.mul(f, lanes.load(dx, at))), lanes.add(push_y, lanes.mul(f, lanes.load(dy, at)))
+                        nearest = lanes.least(gap, nearest)
+                        at += np.uint64(lanes.WIDTH)
+                    hx, hy, least = hx - lanes.total(push_x), hy - lanes.total(push_y), lanes.smallest(nearest)
                 else:
-                    hx, hy = _anticipating(i, vx, vy, old_hx, old_hy, wx, wy, numbers, fall, per_m, found, dx, dy, dist, touch, who, order)
-                for e in range(near):
-                    if wd[e] < r + 12.0 * numbers[4]:
-                        f = numbers[3] * math.exp((r - wd[e]) / numbers[4])
-                        hx, hy = hx - f * wex[e], hy - f * wey[e]
-                length = math.sqrt(hx * hx + hy * hy)
-                if length > 1e-12:
-                    inverse = 1.0 / length
-                    hx, hy = hx * inverse, hy * inverse
+                    for q in range(seen):
+                        least = min(least, np.float64(dist[q]) - np.float64(touch[q]))
+                if kind == 2:
+                    mx, my = _social_force(
+                        i, vx, vy, r, v0, wx, wy, numbers, fall, per_m, dt, found, dx, dy, dist, touch, who, order, near, wex, wey, wd
+                    )  # fmt: skip
+                    hx, hy, length = old_hx[i], old_hy[i], math.sqrt(mx * mx + my * my)
                 else:
-                    hx, hy = old_hx[i], old_hy[i]
-                if kind == 1:
-                    hx, hy = _relaxed(hx, hy, old_hx[i], old_hy[i], wx, wy, min(1.0, dt / numbers[6]))
-                gap = headway * v0
-                for q in range(found):
-                    ahead = dx[q] * hx + dy[q] * hy
-                    in_the_way = (ahead >= 0.0) & (abs(dx[q] * hy - dy[q] * hx) <= touch[q])
-                    gap = min(gap, dist[q] - touch[q] if in_the_way else gap)
-                v = min(v0, max(0.0, gap) / headway)
-                mx, my = hx * v * dt, hy * v * dt
-            mx, my = limited(mx, my, r, found, dx, dy, dist, touch, near, wex, wey, wd)
-            next_x[i], next_y[i] = px + mx, py + my
-            next_vx[i], next_vy[i] = mx * per_s, my * per_s
-            next_hx[i], next_hy[i] = hx, hy
+                    if kind == 1:
+                        hx, hy = _anticipating(i, vx, vy, old_hx, old_hy, wx, wy, numbers, fall, per_m, found, dx, dy, dist, touch, who, order)
+                    for e in range(near):
+                        if wd[e] < r + 12.0 * numbers[4]:
+                            f = numbers[3] * math.exp((r - wd[e]) / numbers[4])
+                            hx, hy = hx - f * wex[e], hy - f * wey[e]
+                    length = math.sqrt(hx * hx + hy * hy)
+                    if length > 1e-12:
+                        inverse = 1.0 / length
+                        hx, hy = hx * inverse, hy * inverse
+                    else:
+                        hx, hy = old_hx[i], old_hy[i]
+                    if kind == 1:
+                        hx, hy = _relaxed(hx, hy, old_hx[i], old_hy[i], wx, wy, min(1.0, dt / numbers[6]))
+                    if kind == 0:
+                        to_x, to_y, nearest = lanes.everywhere(hx), lanes.everywhere(hy), far
+                        at = np.uint64(0)
+                        while at < seen:
+                            ax, ay, both = lanes.load(dx, at), lanes.load(dy, at), lanes.load(touch, at)
+                            ahead = lanes.add(lanes.mul(ax, to_x), lanes.mul(ay, to_y))
+                            aside = lanes.magnitude(lanes.sub(lanes.mul(ax, to_y), lanes.mul(ay, to_x)))
+                            gap = lanes.where_at_most(aside, both, lanes.sub(lanes.load(dist, at), both), far)
+                            nearest = lanes.least(lanes.where_at_most(none, ahead, gap, far), nearest)
+                            at += np.uint64(lanes.WIDTH)
+                        free = lanes.smallest(nearest)
+                    else:
+                        free = FAR_M
+                        for q in range(seen):
+                            ahead = dx[q] * hx + dy[q] * hy
+                            in_the_way = (ahead >= 0.0) & (abs(dx[q] * hy - dy[q] * hx) <= touch[q])
+                            free = min(free, np.float64(dist[q]) - np.float64(touch[q]) if in_the_way else free)
+                    length = min(v0, max(0.0, free) * per_headway) * dt
+                    mx, my = hx * length, hy * length
+                if near > 0 or 0.5 * (least + OVERLAP_M) - ROUNDED_M <= length:
+                    mx, my = limited(mx, my, r, found, dx, dy, dist, touch, near, wex, wey, wd)
+                next_x[i], next_y[i] = px + mx, py + my
+                next_vx[i], next_vy[i] = mx * per_s, my * per_s
+                next_hx[i], next_hy[i] = hx, hy
+
+    return advance
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _anticipating(
-    i: int, vx: F8, vy: F8, old_hx: F8, old_hy: F8, wx: float, wy: float, numbers: Any, fall: F8, per_m: float, found: int, dx: F8, dy: F8, dist: F8,
-    touch: F8, who: I4, order: I4,
+    i: int, vx: F8, vy: F8, old_hx: F8, old_hy: F8, wx: float, wy: float, numbers: Any, fall: F8, per_m: float, found: int, dx: F4, dy: F4, dist: F4,
+    touch: F4, who: I4, order: I4,
 ) -> Any:  # fmt: skip
     """The wish and the evasion of people ahead, anticipation velocity model (equations 1-6 of the paper)."""
     hx, hy = wx, wy
@@ -379,8 +488,8 @@ def _relaxed(hx: float, hy: float, old_x: float, old_y: float, wx: float, wy: fl
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _social_force(
-    i: int, all_vx: F8, all_vy: F8, r: float, v0: float, wx: float, wy: float, numbers: Any, fall: F8, per_m: float, dt: float, found: int, dx: F8, dy: F8,
-    dist: F8, touch: F8, who: I4, order: I4, near: int, wex: F8, wey: F8, wd: F8,
+    i: int, all_vx: F8, all_vy: F8, r: float, v0: float, wx: float, wy: float, numbers: Any, fall: F8, per_m: float, dt: float, found: int, dx: F4, dy: F4,
+    dist: F4, touch: F4, who: I4, order: I4, near: int, wex: F8, wey: F8, wd: F8,
 ) -> Any:  # fmt: skip
     """The step under the social forces; velocity first, then place (semi-implicit Euler), no faster than 1.3 times the desired speed (Helbing, Molnár 1995)."""
     vx, vy = all_vx[i], all_vy[i]
@@ -413,6 +522,10 @@ def _social_force(
     return vx * dt, vy * dt
 
 
+STEPPERS = tuple(_stepper(kind) for kind in range(3))
+"""By `kind` of the model."""
+
+
 @njit(cache=True, nogil=True)
 def worst_overlap(state: State, cells: Cells) -> Any:
     """(metres, i, j): the deepest overlap of two bodies, in sight of each other or not; negative is the smallest gap looked at. (-1, -1, -1) where nobody is near."""
@@ -420,11 +533,11 @@ def worst_overlap(state: State, cells: Cells) -> Any:
     for k in range(len(cells.order)):
         i = cells.order[k]
         px, py = state.x[i], state.y[i]
-        col = min(cells.nx - 1, max(0, int((px - cells.x0) / cells.size)))
-        row = min(cells.ny - 1, max(0, int((py - cells.y0) / cells.size)))
-        for q in range(max(0, row - cells.span), min(cells.ny, row + cells.span + 1)):
-            base = (np.int64(state.level[i]) * cells.ny + q) * cells.nx
-            for p in range(cells.start[base + max(0, col - cells.span)], cells.start[base + min(cells.nx - 1, col + cells.span) + 1]):
+        first, last = max(0, int((px - cells.sight - cells.x0) / cells.wide)), min(cells.cols - 1, int((px + cells.sight - cells.x0) / cells.wide))
+        low, high = max(0, int((py - cells.sight - cells.y0) / cells.deep)), min(cells.rows - 1, int((py + cells.sight - cells.y0) / cells.deep))
+        for q in range(low, high + 1):
+            base = (np.int64(state.level[i]) * cells.rows + q) * cells.cols
+            for p in range(cells.start[base + first], cells.start[base + last + 1]):
                 j = cells.order[p]
                 if j > i:
                     over = state.radius[i] + state.radius[j] - math.sqrt((state.x[j] - px) ** 2 + (state.y[j] - py) ** 2)
@@ -455,18 +568,6 @@ def mark_progress(x: F8, y: F8, goal: Any, mark_x: F8, mark_y: F8, mark_step: I4
     for i in range(len(x)):
         if goal[i] < 0 or step <= start_step[i] or (x[i] - mark_x[i]) ** 2 + (y[i] - mark_y[i]) ** 2 > far * far:
             mark_x[i], mark_y[i], mark_step[i] = x[i], y[i], step
-
-
-@njit(cache=True, nogil=True)
-def at_goal(goal: Any, cell: I4, distance: F4, near_m: float) -> Any:
-    """Rows of those whose cell is within `near_m` of their goal, ascending."""
-    out = np.empty(len(goal), np.int64)
-    count = 0
-    for i in range(len(goal)):
-        if goal[i] >= 0 and cell[i] >= 0 and distance[goal[i], cell[i]] <= near_m:
-            out[count] = i
-            count += 1
-    return out[:count].copy()
 
 
 @njit(cache=True, nogil=True)

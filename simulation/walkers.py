@@ -10,22 +10,24 @@ import hashlib
 import io
 import math
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import shapely
+from numba import config
 from shapely.geometry.base import BaseGeometry
 
 from esplanade.core.errors import InvalidInput, LimitExceeded, NotFound
 from simulation import ground_kernels, walker_kernels
 from simulation.floor import Floor
 from simulation.hops import Hops
+from simulation.lanes import WIDTH
 from simulation.models import CollisionFreeSpeed, Model, check_model
-from simulation.walker_kernels import OVERLAP_M, WALL_OVERLAP_M, Cells, Plan, State
+from simulation.walker_kernels import OVERLAP_M, WALL_OVERLAP_M, After, Cells, Plan, State
 
 F8 = npt.NDArray[np.float64]
 I4 = npt.NDArray[np.int32]
@@ -45,11 +47,17 @@ JAM_M: Final = 1.2
 JAM_PER_M2: Final = 2.0
 JAM_DEAR: Final = 4
 """With JAM_PER_M2 people standing on a block JAM_M wide or more, steps there cost so many times as much: some 0.33 m/s against 1.34."""
+WIDE: Final = 0.25
+DEEP: Final = 0.75
+"""Cells for neighbours are so many times the sight wide and deep: the fewest eights to look at, and no more cells than bodies at 0.5 persons/m2."""
 FALL_PER_M: Final = 500.0
 """Entries a metre of the table of repulsion: a range of 0.1 m is met within 5e-5 of its value."""
 SERIAL_BELOW: Final = 2000
 """Fewer bodies walk on one thread: waiting for others would take longer."""
-MOST_THREADS: Final = numba.get_num_threads()
+MANY: Final = 100_000
+"""So many bodies are worth sorting on all threads, and their step is dealt out in smaller parts, lest all wait for a thread that was put aside."""
+MOST_THREADS: Final = int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+FEW_GO: Final = 0.05
 MAX_BODIES: Final = 5_000_000
 MAX_FIELD_BYTES: Final = 2 << 30
 MAX_GRID: Final = 40_000_000
@@ -102,7 +110,7 @@ class Walkers:
     """Bodies that walk a floor under one model.
 
     threads: processor threads (None: all); the result does not depend on it. jam_s: every so many seconds all ways are found anew, ground where people
-    stand being dear (None: the shortest ways for ever). patience_s: see PATIENCE_S (None: the model as published, whoever is blocked for ever). cells_per_reach: neighbours' cells are the sight divided by this.
+    stand being dear (None: the shortest ways for ever). patience_s: see PATIENCE_S (None: the model as published, whoever is blocked for ever).
     hops: who carries people between levels (None: each hop one by one, see `simulation.hops`; `simulation.transport` has lifts and escalators).
     lazy: ways to a goal are found when somebody is sent there first (`know`), not all at once.
     Raises InvalidInput for goals off the floor or that nothing leads to, and for a step too large for the model.
@@ -111,7 +119,7 @@ class Walkers:
     def __init__(
         self, floor: Floor, goals: Sequence[Goal], *, model: Model | None = None, step_s: float = 0.05, threads: int | None = None, most_speed_mps: float = 2.0,
         most_radius_m: float = 0.25, jam_s: float | None = None, patience_s: float | None = PATIENCE_S,
-        cells_per_reach: int = 2, hops: Hops | None = None, lazy: bool = False,
+        hops: Hops | None = None, lazy: bool = False,
     ) -> None:  # fmt: skip
         self.floor, self.goals, self.step_s = floor, tuple(goals), step_s
         self.model: Model = CollisionFreeSpeed() if model is None else model
@@ -121,7 +129,9 @@ class Walkers:
                 f"walkers: speeds up to {most_speed_mps} m/s, radii up to {most_radius_m} m; at most {SPEED_MPS[1]} and {RADIUS_M[1]}, above 0"
             )
         self.most_speed_mps, self.most_radius_m = most_speed_mps, most_radius_m
-        self.threads, self.jam_s = threads, jam_s
+        self.threads, self.jam_s = max(1, MOST_THREADS if threads is None else min(threads, MOST_THREADS)), jam_s
+        # Threads of its own, not Numba's: those of OpenMP spin while they wait, and on a machine with other work take most of it from whom they wait for.
+        self._crew = ThreadPoolExecutor(max(1, self.threads - 1), "walkers")
         self._second = max(1, round(1.0 / step_s))
         self._patience = 2**31 if patience_s is None else max(1, round(patience_s / step_s))
         # Who comes as near to a seed's centre as they ever do is inside the area.
@@ -146,23 +156,28 @@ class Walkers:
             self.know(range(len(goals)))
         self._pace_most = float(floor.pace.max())
         sight = 2.0 * most_radius_m + max(self.model.reach_m(), self.model.headway_s() * most_speed_mps * self._pace_most)
-        size = max(sight / cells_per_reach, 0.3)
         width, depth = floor.nx * floor.cell_m, floor.ny * floor.cell_m
-        self._nx, self._ny = math.ceil(width / size), math.ceil(depth / size)
-        if self._nx * self._ny * floor.levels > MAX_GRID:
+        self._sight, self._wide, self._deep, size = sight, max(WIDE * sight, 0.1), max(DEEP * sight, 0.3), max(0.5 * sight, 0.3)
+        self._cols, self._rows, nx, ny = (
+            math.ceil(side / cell) for side, cell in ((width, self._wide), (depth, self._deep), (width, size), (depth, size))
+        )
+        if max(self._cols * self._rows, nx * ny) * floor.levels > MAX_GRID:
             raise LimitExceeded(
-                f"walkers: {floor.levels} levels of {self._nx} x {self._ny} cells of {size:.2f} m; at most {MAX_GRID}, cut the floor into parts"
+                f"walkers: {floor.levels} levels of {self._cols} x {self._rows} cells of {self._wide:.2f} x {self._deep:.2f} m; at most {MAX_GRID}, cut the floor into parts"
             )
-        self._size, self._sight, self._span = size, sight, math.ceil(sight / size)
-        self._near_wall = self._walls_in_sight()
+        self._wall_grid = size, nx, ny
+        self._walls = self._walls_in_sight()
         gaps = np.arange(int((self.model.reach_m() + walker_kernels.FALL_FROM_M) * FALL_PER_M) + 2) / FALL_PER_M - walker_kernels.FALL_FROM_M
         self._fall: F8 = np.concatenate([self.model.repulsion_at(gaps), [0.0, 0.0]])
-        self._start = np.zeros(self._nx * self._ny * floor.levels + 1, np.int32)
+        self._start = np.zeros(self._cols * self._rows * floor.levels + 1, np.int32)
         self._plan = self._planned()
         self.step_number = 0
         self.rows: dict[str, npt.NDArray[Any]] = {name: np.zeros(0, dtype) for name, dtype in _ROWS.items()}
         self._next: dict[str, F8] = {name: np.zeros(0) for name in _MOVING}
         self._order: I4 = np.zeros(0, np.int32)
+        self._key: I4 = np.zeros(0, np.int32)
+        self._close: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)
+        self._sx, self._sy, self._sr = np.zeros(WIDTH), np.zeros(WIDTH), np.zeros(WIDTH, np.float32)
         self._next_id = 1
         self._left = np.zeros(len(goals), np.int64)
         self._ever_stuck = 0
@@ -261,14 +276,8 @@ class Walkers:
 
     def step(self, count: int = 1) -> None:
         """`count` steps of `step_s`: hops, one generation of the model, who has come to a goal that is left."""
-        before = numba.get_num_threads()
-        wanted = before if self.threads is None else min(self.threads, MOST_THREADS)
-        numba.set_num_threads(wanted if len(self) >= SERIAL_BELOW else 1)
-        try:
-            for _ in range(count):
-                self._one_step()
-        finally:
-            numba.set_num_threads(before)
+        for _ in range(count):
+            self._one_step()
 
     def _one_step(self) -> None:
         self.step_number += 1
@@ -281,9 +290,12 @@ class Walkers:
             if self._mixed or self.step_number % REGROUP_STEPS == 0:
                 self._regroup()
             cells = self._sort()
-            walker_kernels.advance(
-                self._state(), cells, self._plan, self.model.kind, self.model.numbers(), self.model.reach_m(), self.model.headway_s(), self._radius, self._cap,
-                self.step_s, self._fall, FALL_PER_M, self._sx, self._sy, self._sr, self.rows["cell"], *(self._next[name] for name in _MOVING),
+            state = self._state()
+            self._in_parts(MANY, walker_kernels.gather, state, self._order, self._sx, self._sy, self._sr)
+            self._in_parts(
+                SERIAL_BELOW, walker_kernels.STEPPERS[self.model.kind], state, cells, self._plan,
+                After(**self._next, cell=self.rows["cell"], close=self._close), self.model.numbers(), self.model.reach_m(), self.model.headway_s(),
+                self._radius, self._cap, self.step_s, self._fall, FALL_PER_M, self._sx, self._sy, self._sr,
             )  # fmt: skip
             for name in _MOVING:
                 self.rows[name], self._next[name] = self._next[name], self.rows[name]
@@ -296,6 +308,26 @@ class Walkers:
             patience, second = round(STUCK_S / self.step_s), self._second
             still = self.step_number - r["mark_step"]
             self._ever_stuck += int(np.count_nonzero((still >= patience) & (still < patience + second)))
+
+    def _in_parts(self, least: int, kernel: Callable[..., None], *arguments: Any) -> None:
+        """Run a kernel that takes a part and the number of parts on all threads, on one below `least` bodies; returns when every part is done."""
+        if self.threads == 1 or len(self) < least:
+            kernel(*arguments, 0, 1)
+            return
+        parts = self.threads * (4 if len(self) >= MANY else 1)
+        left = iter(range(parts))
+
+        def work() -> None:
+            for part in left:
+                kernel(*arguments, part, parts)
+
+        others = [self._crew.submit(work) for _ in range(self.threads - 1)]
+        try:
+            work()
+        finally:
+            wait(others)
+        for other in others:
+            other.result()
 
     def _feel_jams(self) -> None:
         """Find the ways anew: a step onto ground costs up to JAM_DEAR times as much, the more people stand there who want to get on."""
@@ -331,26 +363,26 @@ class Walkers:
         """
         if not np.array_equal(floor.raster, self.floor.raster) or len(floor.hop_start) != len(self.floor.hop_start):
             raise InvalidInput("change_floor: a floor of other cells or hops; make it from the one that is walked on")
-        before = self.floor, self._near_wall, self._plan
+        before = self.floor, self._walls, self._plan
         self.floor = floor
-        self._near_wall = self._walls_in_sight()
+        self._walls = self._walls_in_sight()
         self._plan = self._planned()
         over, i, _ = walker_kernels.wall_overlap(self._state(), self._sort()) if len(self) else (-1.0, -1, -1)
         if over > WALL_OVERLAP_M + PLACE_GAP_M:
-            self.floor, self._near_wall, self._plan = before
+            self.floor, self._walls, self._plan = before
             raise InvalidInput(f"change_floor: a new wall would stand {over:.3f} m in body {self.rows['id'][i]}; wait until it has gone on")
         self.find_ways()
 
-    def _walls_in_sight(self) -> tuple[I4, I4]:
-        """Walls near each of the cells for neighbours. Raises LimitExceeded for too many in one place."""
-        floor = self.floor
+    def _walls_in_sight(self) -> tuple[Any, ...]:
+        """Walls near each of the cells of their own, as `Cells` ends with them. Raises LimitExceeded for too many in one place."""
+        floor, (size, nx, ny) = self.floor, self._wall_grid
         near: tuple[I4, I4] = ground_kernels.list_walls(
-            floor.walls, floor.wall_level, floor.x0, floor.y0, self._size, self._nx, self._ny, floor.levels, self._sight + self._size * math.sqrt(0.5)
+            floor.walls, floor.wall_level, floor.x0, floor.y0, size, nx, ny, floor.levels, self._sight + size * math.sqrt(0.5)
         )
         most = int(np.diff(near[0]).max())
         if most > walker_kernels.NEAR_WALLS:
             raise LimitExceeded(f"walkers: {most} walls within sight of one place; at most {walker_kernels.NEAR_WALLS}, simplify the plan")
-        return near
+        return (*near, floor.walls, size, nx, ny, floor.x0, floor.y0)
 
     def _planned(self) -> Plan:
         floor = self.floor
@@ -361,7 +393,8 @@ class Walkers:
     def _leave(self) -> None:
         """Who stands in a goal that is left is gone."""
         r = self.rows
-        at = walker_kernels.at_goal(r["goal"], r["cell"], self.distance_m, 2.0 * self.floor.cell_m)
+        at = np.flatnonzero(self._close)
+        at = at[self.distance_m[r["goal"][at], r["cell"][at]] <= walker_kernels.GOAL_CELLS * self.floor.cell_m]
         if not len(at):
             return
         gone = np.zeros(len(self), np.bool_)
@@ -448,7 +481,7 @@ class Walkers:
 
     def _made_of(self) -> str:
         floor = hashlib.sha256(self.floor.walls.tobytes() + self.floor.raster.tobytes() + b"".join(s.tobytes() for s in self._seeds)).hexdigest()[:16]
-        return f"floor {floor}, {len(self.goals)} goals, {self.model}, steps of {self.step_s} s, jams every {self.jam_s} s, patience {self._patience} steps, cells of {self._size} m"
+        return f"floor {floor}, {len(self.goals)} goals, {self.model}, steps of {self.step_s} s, jams every {self.jam_s} s, patience {self._patience} steps, cells of {self._wide} x {self._deep} m"
 
     # -- inside
 
@@ -465,21 +498,37 @@ class Walkers:
         self._resize()
 
     def _keep(self, rows: npt.NDArray[np.bool_]) -> None:
-        for name, array in self.rows.items():
-            self.rows[name] = array[rows]
+        """Only these rows stay. Where few go, the last ones take their places: all of a million people are not moved up because one has left."""
+        gone = np.flatnonzero(~rows)
+        n = len(rows) - len(gone)
+        if len(gone) <= FEW_GO * len(rows):
+            holes = gone[gone < n]
+            last = n + np.flatnonzero(rows[n:])
+            for name, array in self.rows.items():
+                array[holes] = array[last]
+                self.rows[name] = array[:n]
+        else:
+            for name, array in self.rows.items():
+                self.rows[name] = array[rows]
         self._resize()
 
     def _resize(self) -> None:
         n = len(self)
         self._next = {name: self._next[name][:n] if len(self._next[name]) >= n else np.zeros(n) for name in _MOVING}
-        self._order = np.zeros(n, np.int32) if len(self._order) < n else self._order[:n]
-        self._key, self._sx, self._sy, self._sr = np.zeros(n, np.int32), np.zeros(n), np.zeros(n), np.zeros(n)
+        if len(self._order) >= n:
+            self._order, self._key, self._close, self._sx, self._sy, self._sr = (
+                self._order[:n], self._key[:n], self._close[:n], self._sx[: n + WIDTH], self._sy[: n + WIDTH], self._sr[: n + WIDTH]
+            )  # fmt: skip
+        else:
+            self._order, self._key, self._close = np.zeros(n, np.int32), np.zeros(n, np.int32), np.zeros(n, np.uint8)
+            self._sx, self._sy, self._sr = np.zeros(n + WIDTH), np.zeros(n + WIDTH), np.zeros(n + WIDTH, np.float32)
         radius = self.rows["radius"]
         self._radius = float(radius.max(initial=RADIUS_M[0]))
         least = float(radius.min(initial=self._radius)) - 0.5 * OVERLAP_M
         sight = 2.0 * self._radius + max(self.model.reach_m(), self.model.headway_s() * self.most_speed_mps * self._pace_most)
-        # No more bodies have room in sight: the densest packing of discs covers 0.9069 of the plane.
-        self._cap = 9 + math.ceil(0.9069 * (sight + least) ** 2 / least**2)
+        # No more bodies have room in the cells in sight: the densest packing of discs covers 0.9069 of the plane. Each row of cells begins a new eight.
+        room = 4.0 * (sight + self._wide + least) * (sight + self._deep + least)
+        self._cap = WIDTH * (2 * math.ceil(sight / self._deep) + 4) + math.ceil(0.9069 * room / (math.pi * least**2))
 
     def _state(self) -> State:
         r = self.rows
@@ -490,9 +539,11 @@ class Walkers:
 
     def _sort(self) -> Cells:
         r, floor = self.rows, self.floor
-        walker_kernels.keys(r["x"], r["y"], r["level"], floor.x0, floor.y0, self._size, self._nx, self._ny, self._key)
+        self._in_parts(
+            MANY, walker_kernels.keys, r["x"], r["y"], r["level"], floor.x0, floor.y0, self._wide, self._deep, self._cols, self._rows, self._key
+        )
         walker_kernels.counting_sort(self._key, self._start, self._order)
-        return Cells(self._start, self._order, *self._near_wall, floor.walls, floor.x0, floor.y0, self._size, self._nx, self._ny, self._span)
+        return Cells(self._start, self._order, self._wide, self._deep, self._cols, self._rows, self._sight, *self._walls)
 
     def _regroup(self) -> None:
         self._sort()

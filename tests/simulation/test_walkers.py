@@ -127,7 +127,8 @@ def test_bodies_never_overlap_by_more_than_a_centimetre_nor_pass_a_wall(model: M
 
 
 @pytest.mark.parametrize("model", MODELS, ids=NAMES)
-def test_the_result_is_the_same_for_any_threads_and_from_a_checkpoint(model: Model) -> None:
+def test_the_result_is_the_same_for_any_threads_and_from_a_checkpoint(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simulation.walkers.MANY", SERIAL_BELOW)  # sorted in parts too, as a large crowd is
     ground = box(0, 0, 60, 40).difference(shapely.union_all([box(20, 0, 20.2, 15), box(20, 17, 20.2, 40), box(40, 10, 42, 30)]))
     floor, rng = Floor.of([ground]), np.random.default_rng(4)
     people = 2 * SERIAL_BELOW
@@ -197,6 +198,20 @@ def test_people_are_added_and_removed_in_bulk() -> None:
     np.testing.assert_array_equal(walkers.rows["x"][here], 0.5)
     with pytest.raises(NotFound, match="send: body 1 is not"):
         walkers.send([1], 0)
+
+
+def test_who_stays_keeps_everything_when_few_are_removed() -> None:
+    walkers = hall(CollisionFreeSpeed())
+    walkers.step(30)
+    before = {name: dict(zip(walkers.rows["id"].tolist(), array.tolist(), strict=True)) for name, array in walkers.rows.items()}
+    ids = walkers.rows["id"]
+    gone = {int(ids[3]), int(ids[-1])}
+    walkers.remove(list(gone))
+    assert set(walkers.rows["id"].tolist()) == set(before["id"]) - gone
+    for name, array in walkers.rows.items():
+        assert dict(zip(walkers.rows["id"].tolist(), array.tolist(), strict=True)) == {k: v for k, v in before[name].items() if k not in gone}, name
+    walkers.step(30)
+    assert walkers.overlap_m()[0] <= OVERLAP_M + 1e-9
 
 
 @pytest.mark.parametrize(
