@@ -50,6 +50,8 @@ ENTER_M: Final = 2.0
 JOIN_M: Final = 25.0
 HELD_UP_S: Final = 2.0
 """Who is in sight of a connector, at most JOIN_M off, and has not got on (by half a metre) for so long waits for it; so does who could step on now."""
+STROLL_MPS: Final = 0.3
+"""Who wishes to be slower than this waits for their group, not for a connector."""
 LIFT_WAIT_S: Final = 45.0
 """People expect to wait so long for a lift: who can take an escalator mostly does (ours, as in `simulation.navigation`)."""
 WHEELS_M: Final = 0.2
@@ -328,7 +330,7 @@ class Transport(Hops):
 
     def _note_who_waits(self, walkers: Walkers, rows: npt.NDArray[np.intp], hop: npt.NDArray[np.int64], gap: F8) -> None:
         r = walkers.rows
-        held_up = (walkers.step_number - r["mark_step"][rows]) * walkers.step_s >= HELD_UP_S
+        held_up = ((walkers.step_number - r["mark_step"][rows]) * walkers.step_s >= HELD_UP_S) & (r["speed"][rows] >= STROLL_MPS)
         still = {}
         for i, h, near in zip(r["id"][rows].tolist(), hop.tolist(), ((gap <= BOARD_M) | held_up).tolist(), strict=True):
             known = self.joined.get(i)
