@@ -17,7 +17,7 @@ import numpy as np
 from spatial.positioning.observations import F4, F8, I4, Walk
 
 EPOCH_S: Final = 2.0
-WITHOUT_WIFI_S: Final = 6.0
+WITHOUT_WIFI_S: Final = 4.0
 FRESH_S: Final = 4.0
 """Wi-Fi readings older than this at delivery say where the walker was, not where they are."""
 SAME_EPOCH_S: Final = 0.3
