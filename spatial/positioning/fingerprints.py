@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esplanade.core.errors import InvalidInput, NotFound
+from spatial.positioning.list_kernels import nearest_by_lists
 from spatial.positioning.observations import F4, F8, I4
 
 SILENT_DBM: Final = -104.0
@@ -97,9 +98,13 @@ def read_ble_cells(path: Path) -> Fingerprints:
 
 @dataclass(frozen=True, slots=True)
 class NearestFingerprints:
-    """Weighted k nearest fingerprints under the cosine of powered strengths. unit: (n, a) rows of unit length."""
+    """Weighted k nearest fingerprints under the cosine of powered strengths, by an inverted list: a scan is compared only with what hears the same transmitters.
 
-    unit: F4
+    Fingerprints of transmitter a are the entries first[a]:first[a + 1] of row (int32) and value (float32, rows of unit length)."""
+
+    first: I4
+    row: I4
+    value: F4
     xy_m: F8
     floor: I4
     k: int
@@ -107,20 +112,25 @@ class NearestFingerprints:
 
     @classmethod
     def fit(cls, known: Fingerprints, *, k: int = 12, power: float = 1.5) -> NearestFingerprints:
-        return cls(_unit(known.strength, power), known.xy_m, known.floor, min(k, len(known.xy_m)), power)
+        by_transmitter = _unit(known.strength, power).T
+        which, row = np.nonzero(by_transmitter)
+        first = np.searchsorted(which, np.arange(len(by_transmitter) + 1)).astype(np.int32)
+        return cls(first, row.astype(np.int32), by_transmitter[which, row], known.xy_m, known.floor, min(k, len(known.xy_m)), power)
 
     def locate(self, strength: F4) -> tuple[F8, I4]:
         """(n, 2) positions and (n,) floors of scans (n, a). The floor has the most weight among the neighbours; the position is the weighted mean of those on it."""
         xy, floor = np.empty((len(strength), 2)), np.empty(len(strength), np.int32)
         for begin in range(0, len(strength), BLOCK):
-            alike = _unit(strength[begin : begin + BLOCK], self.power) @ self.unit.T
-            near = np.argpartition(-alike, self.k - 1, axis=1)[:, : self.k]
-            weight = 1 / (1.001 - np.take_along_axis(alike, near, axis=1)).astype(np.float64) ** 2
+            part = slice(begin, begin + BLOCK)
+            scan, which = np.nonzero(strength[part])
+            starts = np.searchsorted(scan, np.arange(len(strength[part]) + 1)).astype(np.int32)
+            powered = strength[part][scan, which] ** np.float32(self.power)
+            near, alike = nearest_by_lists(starts, which.astype(np.int32), powered, self.first, self.row, self.value, len(self.xy_m), self.k)
+            weight = 1 / (1.001 - alike).astype(np.float64) ** 2
             floors = self.floor[near]
             votes = (weight[:, :, None] * (floors[:, :, None] == floors[:, None, :])).sum(axis=1)
             best = np.take_along_axis(floors, votes.argmax(axis=1)[:, None], axis=1)
             weight = weight * (floors == best)
-            part = slice(begin, begin + len(alike))
             xy[part] = (self.xy_m[near] * weight[:, :, None]).sum(axis=1) / weight.sum(axis=1, keepdims=True)
             floor[part] = best[:, 0]
         return xy, floor

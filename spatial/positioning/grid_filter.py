@@ -9,6 +9,7 @@ Causal: the estimate told at time t uses readings delivered by t. Nothing here s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -24,6 +25,9 @@ TURNS_RAD: Final = np.radians([-24.0, -12.0, 0.0, 12.0, 24.0])
 TURN_STAYS: Final = 0.9
 JUMP: Final = 1e-4
 ALIVE: Final = 1e-6
+OPENING: Final = 1.5
+"""The causal answer believes the walk's first scan this much more (halving from scan to scan): scans near each other err alike, so that one alone says more than each of many.
+The smoothed one, which always has many, believes all alike."""
 WAY_M: Final = 4.0
 RADIUS: Final = 3
 BLUR_M: Final = 0.5
@@ -107,32 +111,34 @@ class Locator:
         if len(use) == 0:
             empty = self._collect([], about, told)
             return empty, empty
-        likely = [self._likelihood(cosine[i], dice[i], int(heard[i])) for i in use]
+        sharp = self.tuning.sharpness * (1 + OPENING * 0.5 ** np.arange(len(use)))
+        likely = [self._likelihood(cosine[i], dice[i], int(heard[i]), float(s)) for s, i in zip(sharp, use, strict=True)]
         shift, blur = self._motion(walk, about)
-        forward: list[Images] = []
-        rows = []
-        turns = self.turn_prior[:, None, None].astype(np.float32)
-        state: Images = {f: turns * (self.prior[f] / np.float32(len(self.surveyed))) for f in self.surveyed}
-        for k in range(len(use)):
-            if k:
-                state = self._step(state, shift[k], blur[k], likely[k])
-            state = self._weigh(state, likely[k])
-            rows.append(self._moments(state))
-            if smooth:
-                forward.append(state)
-        causal = self._collect(rows, about, told)
+        causal = self._collect([self._moments(state) for state in self._forward(likely, shift, blur)], about, told)
         if not smooth:
             return causal, causal
-        rows = [rows[-1]]
+        likely = [self._likelihood(cosine[i], dice[i], int(heard[i]), self.tuning.sharpness) for i in use]
+        forward = list(self._forward(likely, shift, blur))
+        rows = [self._moments(forward[-1])]
         back: Images = {f: np.ones_like(image) for f, image in forward[-1].items()}
         for k in range(len(use) - 2, -1, -1):
             back = self._step_back(back, shift[k + 1], blur[k + 1], likely[k + 1], forward[k])
             rows.append(self._moments({f: image * back[f] for f, image in forward[k].items()}))
         return causal, self._collect(rows[::-1], about, np.full(len(use), walk.duration_s))
 
-    def _likelihood(self, cosine: F4, dice: F4, heard: int) -> Images:
+    def _forward(self, likely: list[Images], shift: F8, blur: F8) -> Iterator[Images]:
+        """The state after each scan, given all scans up to it."""
+        turns = self.turn_prior[:, None, None].astype(np.float32)
+        state: Images = {f: turns * (self.prior[f] / np.float32(len(self.surveyed))) for f in self.surveyed}
+        for k in range(len(likely)):
+            if k:
+                state = self._step(state, shift[k], blur[k], likely[k])
+            state = self._weigh(state, likely[k])
+            yield state
+
+    def _likelihood(self, cosine: F4, dice: F4, heard: int, sharpness: float) -> Images:
         """By floor, (rows, columns): within a floor by the cosine; each floor's whole weight by the blend of cosine and Dice."""
-        sharp = self.tuning.sharpness * heard / (heard + 8.0)
+        sharp = sharpness * heard / (heard + 8.0)
         e = np.exp(-sharp * (cosine - cosine.min())).astype(np.float32) + np.float32(1e-6)
         blend = (1 - self.tuning.blend) * cosine + self.tuning.blend * dice
         loud = np.exp(-sharp * (blend - blend.min())).astype(np.float32) + np.float32(1e-6)

@@ -102,9 +102,12 @@ def fit_calibrated(site: str, floors: tuple[Floor, ...], walks: Sequence[Surveye
 
 
 def _spread(marks: Marks) -> float:
-    """Factor on the standard deviation; the quantile is of waypoints on the right floor, since no region reaches another floor."""
+    """Factor on the standard deviation. No region reaches another floor, so the quantile is of waypoints on the right floor, and high enough that 90 % of all waypoints lie within."""
     right = marks.distance2[marks.floor_right > 0]
-    return float(np.clip(np.sqrt(np.quantile(right, 0.9) / CHI2_90), 0.5, 6.0)) if len(right) >= 20 else 1.0
+    if len(right) < 20:
+        return 1.0
+    share = min(0.9 * len(marks.distance2) / len(right), 0.98)
+    return float(np.clip(np.sqrt(np.quantile(right, share) / CHI2_90), 0.5, 6.0))
 
 
 def _marks(model: Model, answer: Answer, truth: int, waypoints: F8, late: F8) -> Marks:

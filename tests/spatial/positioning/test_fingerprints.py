@@ -58,3 +58,25 @@ def test_a_louder_phone_is_located_at_the_same_place() -> None:
         xy, floor = near.locate(strength * np.float32(gain))
         np.testing.assert_allclose(xy, known.xy_m)
         np.testing.assert_array_equal(floor, known.floor)
+
+
+def test_the_search_by_lists_finds_what_the_dense_product_finds() -> None:
+    rng = np.random.default_rng(4)
+    strength = (rng.uniform(0, 60, (300, 80)) * (rng.random((300, 80)) < 0.15)).astype(np.float32)
+    asked = (rng.uniform(0, 60, (700, 80)) * (rng.random((700, 80)) < 0.15)).astype(np.float32)
+    asked[5] = 0  # heard nothing: any neighbours, all alike 0
+    nobody = np.zeros(300, np.int32)
+    known = Fingerprints(strength, rng.uniform(0, 50, (300, 2)), nobody, nobody, nobody, 0)
+    near = NearestFingerprints.fit(known, k=5)
+    xy, _ = near.locate(asked)
+
+    def unit(s: np.ndarray) -> np.ndarray:
+        powered = s.astype(np.float64) ** 1.5
+        return powered / np.maximum(np.sqrt((powered**2).sum(axis=1, keepdims=True)), 1e-6)
+
+    alike = unit(asked) @ unit(strength).T
+    best = np.argsort(-alike, axis=1, kind="stable")[:, :5]
+    weight = 1 / (1.001 - np.take_along_axis(alike, best, axis=1)) ** 2
+    expected = (known.xy_m[best] * weight[:, :, None]).sum(axis=1) / weight.sum(axis=1, keepdims=True)
+    assert np.quantile(np.abs(xy - expected).max(axis=1), 0.99) < 1e-2  # a tie may fall either way
+    assert np.isfinite(xy).all()
