@@ -178,13 +178,18 @@ def _row_by_currency(state: LedgerState, account: int, venue: str) -> dict[str, 
 
 def balance_of(state: LedgerState, subject: int) -> Balance:
     """What a wallet can spend, and what is held of it (without zeros), by currency; empty where there is none."""
-    words = state.tables.accounts.item
+    # The read that is asked most, one by one: no rows by name in between.
+    tables, wallet = state.tables, c.WALLET << 60 | subject
+    slots, accounts = tables.account_slots, tables.accounts
+    words, find = accounts.item, kernels.account_of
     balances, held = {}, {}
-    for name, row in _row_by_currency(state, c.WALLET << 60 | subject, "").items():
-        kept = words(row, kernels.A_HELD)
-        balances[name] = words(row, kernels.A_BALANCE) - kept
-        if kept:
-            held[name] = kept
+    for i, name in enumerate(state.currencies):
+        row = find(slots, accounts, wallet | i << 48)
+        if row >= 0:
+            kept = words(row, kernels.A_HELD)
+            balances[name] = words(row, kernels.A_BALANCE) - kept
+            if kept:
+                held[name] = kept
     return Balance(balances=balances, held=held)
 
 
