@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 from rich.console import Console
 
@@ -86,6 +85,8 @@ def simulate(
     as_json: Annotated[bool, typer.Option("--json", help="Last line: the figures as JSON.")] = False,
 ) -> None:
     """Give the venue made transmitters, survey it, walk a crowd whose phones say only what they sense, and compare the dots with the truth."""
+    import msgspec
+
     from simulation.phone_score import run_phones
     from simulation.phones import Air, survey
     from spatial.positioning.model import load_model, save_model
@@ -120,6 +121,8 @@ def drill(
     as_json: Annotated[bool, typer.Option("--json", help="Last line: the figures as JSON.")] = False,
 ) -> None:
     """A crowd's phones as guests of a running gateway, a message a second each; what they are told is held against the truth, and how long it took."""
+    import msgspec
+
     from simulation.phone_drill import drill as run_drill
     from simulation.phones import Air
     from spatial.venue_files import load_venue
