@@ -97,16 +97,18 @@ def fit_calibrated(site: str, floors: tuple[Floor, ...], walks: Sequence[Surveye
             marks = score(replace(trial, tuning=replace(trial.tuning, loudness=loudness)), [held[i] for i in pick])
             results.append((float(marks[2].error_m.mean()) if len(marks[2].error_m) else 0.0, loudness, marks))
         _, loudness, (_, causal, smoothed) = min(results, key=lambda result: result[0])
-        tuning = replace(tuning, loudness=loudness, spread_causal=_spread(causal), spread_smoothed=_spread(smoothed))
+        tuning = replace(tuning, loudness=loudness, spread_causal=_spread(causal, len(pick)), spread_smoothed=_spread(smoothed, len(pick)))
     return fit(site, floors, walks, tuning=tuning)
 
 
-def _spread(marks: Marks) -> float:
-    """Factor on the standard deviation. No region reaches another floor, so the quantile is of waypoints on the right floor, and high enough that 90 % of all waypoints lie within."""
+def _spread(marks: Marks, walks: int) -> float:
+    """Factor on the standard deviation. The next walk is one more beside the `walks` that these are of, so for it to be within at 90 % the quantile is at 90 % of n + 1 among n (split conformal
+    prediction, Vovk et al. 2005, with the walk as what is exchanged). No region reaches another floor, so the quantile is of waypoints on the right floor, and high enough that so many of all
+    waypoints lie within."""
     right = marks.distance2[marks.floor_right > 0]
     if len(right) < 20:
         return 1.0
-    share = min(0.9 * len(marks.distance2) / len(right), 0.98)
+    share = min(0.9 * (walks + 1) / walks * len(marks.distance2) / len(right), 0.98)
     return float(np.clip(np.sqrt(np.quantile(right, share) / CHI2_90), 0.5, 6.0))
 
 
