@@ -18,8 +18,6 @@ from spatial.positioning.observations import F8
 
 CHI2_90: Final = 4.605
 """The 90 % point of chi-square with two degrees of freedom."""
-LOUDNESS: Final = (0.0, 0.12)
-"""What fitting tries for `Tuning.loudness`."""
 LEARNING_WALKS: Final = 40
 """So many left-out walks teach the regions' size, in at most MAX_ROUNDS rounds (a walk may be left out in several)."""
 MAX_ROUNDS: Final = 3
@@ -88,26 +86,22 @@ def split_by_walk(walks: Sequence[Surveyed], *, seed: int, share: float = 0.25) 
 
 
 def fit_calibrated(site: str, floors: tuple[Floor, ...], walks: Sequence[Surveyed], *, seed: int = 1) -> Model:
-    """Fit, with what cross-validation settles learned inside the survey: a fifth of the walks is left out and located, in as many rounds as give LEARNING_WALKS of them, at most MAX_ROUNDS;
-    the loudness is the better of LOUDNESS, and the spreads are set so that 90 % of the waypoints lie within. Then everything is fitted. Under ten walks the regions keep their default size."""
+    """Fit, with the size of the regions learned inside the survey: a fifth of the walks is left out and located, in as many rounds as give LEARNING_WALKS of them, at most MAX_ROUNDS, and the
+    spreads are set so that 90 % of the waypoints lie within. Then everything is fitted. Under ten walks the regions keep their default size."""
     tuning = Tuning()
     if len(walks) >= 10:
-        located: dict[float, list[tuple[Marks, Marks]]] = {loudness: [] for loudness in LOUDNESS}
+        forward, both = [], []
         n = 0
         for turn in range(MAX_ROUNDS):
             kept, held = split_by_walk(walks, seed=seed + turn, share=0.2)
             pick = np.random.default_rng(seed + turn).permutation(len(held))[: LEARNING_WALKS - n]
-            trial = fit(site, floors, kept, tuning=tuning)
-            for loudness, marks in located.items():
-                _, causal, smoothed = score(replace(trial, tuning=replace(trial.tuning, loudness=loudness)), [held[i] for i in pick])
-                marks.append((causal, smoothed))
+            _, causal, smoothed = score(fit(site, floors, kept, tuning=tuning), [held[i] for i in pick])
+            forward.append(causal)
+            both.append(smoothed)
             n += len(pick)
             if n >= LEARNING_WALKS:
                 break
-        by_loudness = {loudness: (_joined([c for c, _ in marks]), _joined([s for _, s in marks])) for loudness, marks in located.items()}
-        loudness = min(LOUDNESS, key=lambda each: by_loudness[each][1].summary()["mean_m"])
-        causal, smoothed = by_loudness[loudness]
-        tuning = replace(tuning, loudness=loudness, spread_causal=spread_of(causal, n), spread_smoothed=spread_of(smoothed, n))
+        tuning = replace(tuning, spread_causal=spread_of(_joined(forward), n), spread_smoothed=spread_of(_joined(both), n))
     return fit(site, floors, walks, tuning=tuning)
 
 
