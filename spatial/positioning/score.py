@@ -117,7 +117,7 @@ def spread_of(marks: Marks, walks: int) -> float:
 
 
 def _marks(model: Model, answer: Answer, truth: int, waypoints: F8, late: F8) -> Marks:
-    """On a wrong floor the error is the horizontal distance in the venue frame, since each floor's metres start at a corner of its own."""
+    """On a wrong floor the error is the horizontal distance in the venue frame, since each floor's metres start at a corner of its own, and no region holds the truth."""
     off = answer.xy_m - waypoints[:, 1:]
     if truth >= 0:
         true_m = model.floors[truth].to_venue(waypoints[:, 1:])
@@ -130,6 +130,8 @@ def _marks(model: Model, answer: Answer, truth: int, waypoints: F8, late: F8) ->
     if answer.known.any():
         at = np.flatnonzero(answer.known)
         distance[at] = np.einsum("ni,ni->n", off[at], np.linalg.solve(answer.cov_m2[at], off[at][:, :, None])[:, :, 0])
+    if truth >= 0:
+        distance[answer.floor != truth] = 1e9
     return Marks(error, right.astype(np.float64), distance, late)
 
 

@@ -83,6 +83,13 @@ def test_a_walk_without_wifi_or_in_another_building_is_unknown_not_somewhere() -
     assert causal.error_m.min() == 100.0
 
 
+def test_a_region_on_a_wrong_floor_holds_nobody() -> None:
+    walk, waypoints = a_walk()
+    _, causal, smoothed = score(model(), [(walk, "F2", waypoints)])
+    assert smoothed.error_m.mean() < 4.0
+    assert causal.summary()["calibration_90"] == smoothed.summary()["calibration_90"] == 0.0
+
+
 def test_a_walk_without_a_heading_is_located_by_radio_alone() -> None:
     lines = [line for line in synthetic.trace(LEGS, seed=900).split(b"\n") if b"ROTATION" not in line]
     walk = parse_walk(b"\n".join(lines), name="w")
