@@ -184,5 +184,7 @@ def _figures(locator: Locator, held: list[Surveyed], estimates: list[Estimates])
             off = model.floors[f].to_venue(xy) - model.floors[truth].to_venue(waypoints[k, 1:])
             errors.append(float(np.hypot(*off)) if answer.known[k] else 100.0)
             right.append(float(answer.known[k] and f == truth))
-            within.append(float(answer.known[k] and (xy - waypoints[k, 1:]) @ np.linalg.solve(answer.cov_m2[k], xy - waypoints[k, 1:]) <= 4.605))
+            within.append(
+                float(answer.known[k] and f == truth and (xy - waypoints[k, 1:]) @ np.linalg.solve(answer.cov_m2[k], xy - waypoints[k, 1:]) <= 4.605)
+            )
     return [round(float(np.mean(column)), 4) for column in (errors, right, within)]

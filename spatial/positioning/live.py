@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from esplanade.core.errors import InvalidInput
 from spatial.positioning import live_kernels as kernels
-from spatial.positioning.grid_filter import SETTLE_S, SETTLE_SCANS, SETTLED_M, Locator
+from spatial.positioning.grid_filter import OPENING, SETTLE_S, SETTLE_SCANS, SETTLED_M, Locator
 from spatial.positioning.live_kernels import Cloud, MapArrays, Told
 from spatial.positioning.model import Model
 from spatial.positioning.observations import F8
@@ -165,7 +165,7 @@ class LiveFilter:
         f4 = np.float32
         self._cloud = Cloud(
             np.zeros((room, n), f4), np.zeros((room, n), f4), np.zeros((room, n), f4), np.zeros((room, n), f4), np.zeros((room, n), np.uint8),
-            np.zeros(room, np.uint8), np.zeros(room, np.uint8), np.zeros(room, np.uint64),
+            np.zeros(room, np.uint8), np.zeros(room, np.uint8), np.zeros(room, np.uint8), np.zeros(room, np.uint64),
         )  # fmt: skip
         self._at_s = np.full(room, -np.inf)
         self._heard_s = np.full(room, -np.inf)
@@ -273,7 +273,7 @@ class LiveFilter:
         told = Told(np.zeros(m, np.uint8), np.zeros(m, np.uint8), np.zeros((m, f), np.float32), np.zeros((m, 2)), np.zeros((m, 3)), np.zeros(m))
         kernels.step(
             maps.arrays, self._cloud, told, slot, east * cut, north * cut, gap[use], seen.steady[use], first, at, strength, length, heard, fix_first, fix,
-            tuning.sharpness, tuning.blend, tuning.loudness, tuning.turn_rad, tuning.stretch, tuning.turn_sd_rad, tuning.inside_rooms,
+            tuning.sharpness, OPENING, tuning.blend, tuning.loudness, tuning.turn_rad, tuning.stretch, tuning.turn_sd_rad, tuning.inside_rooms,
         )  # fmt: skip
         self._tell(use, slot, seen.at_s[use], heard, strange, np.diff(fix_first) > 0, told, answers)
         return answers
@@ -359,6 +359,7 @@ class LiveFilter:
     def _begin(self, row: int) -> None:
         """What was known of a subject's place is forgotten."""
         self._cloud.live[row] = 0
+        self._cloud.weighed[row] = 0
         self._scans[row] = 0
         self._shown[row] = False
         self._last[row] = np.nan

@@ -27,6 +27,8 @@ SCOUTS = 8
 LOOK_EVERY = 3
 """Scans of a subject who is on one floor for each that is compared with the whole venue; the others are compared with the map where the particles are."""
 ASTRAY = 0.002
+WEIGHED = 32
+"""Scans of a subject that are counted: a later one is believed as much as this one."""
 BLUR_M = 0.5
 BLUR_PER_M = 0.15
 LEAST_BLUR_M = 0.45
@@ -70,7 +72,7 @@ class MapArrays(NamedTuple):
 
 class Cloud(NamedTuple):
     """Particles, (s, p): x_m, y_m floor metres, turn rad, weight (sums to 1 a subject), floor. live: (s,) whether a subject has particles; unlooked: (s,) scans since one was compared with the whole
-    venue; chance: (s,) state of its random numbers."""
+    venue; weighed: (s,) scans it was weighed by since it began, at most WEIGHED; chance: (s,) state of its random numbers."""
 
     x_m: F4
     y_m: F4
@@ -79,6 +81,7 @@ class Cloud(NamedTuple):
     floor: U1
     live: U1
     unlooked: U1
+    weighed: U1
     chance: U8
 
 
@@ -466,13 +469,13 @@ def _sum_up(maps: Any, cloud: Any, s: int, inside_rooms: float, i: int, told: An
 @numba.njit(cache=True, nogil=True)
 def step(
     maps: Any, cloud: Any, told: Any, slot: I4, east_m: F8, north_m: F8, gap_s: F8, steady: U1, first: I4, at: I4, strength: F4, length: F4, heard: I4,
-    fix_first: I4, fix: F8, sharpness: float, blend: float, loudness: float, turn_rad: float, stretch: float, turn_sd: float, inside_rooms: float,
+    fix_first: I4, fix: F8, sharpness: float, opening: float, blend: float, loudness: float, turn_rad: float, stretch: float, turn_sd: float, inside_rooms: float,
 ) -> None:  # fmt: skip
     """All observations of a tick, those of one subject in order of time.
 
     slot: (n,) row of the cloud. east_m, north_m: (n,) path walked since the subject's last observation, gap_s: (n,) time since it, steady: (n,) whether the path has a heading.
     Readings of observation i are first[i]:first[i + 1] of at (transmitter) and strength (powered); length, heard: of its whole vector. fix: rows x, y, range, sd (venue metres), floor of
-    observation i are fix_first[i]:fix_first[i + 1].
+    observation i are fix_first[i]:fix_first[i + 1]. opening: how much more than later ones a subject's first scan is believed, halving from scan to scan.
     """
     blocks, cells, n = len(maps.block_norm), len(maps.norm), cloud.x_m.shape[1]
     work, likely, weight = np.empty(blocks, np.float32), np.empty(blocks, np.float32), np.empty(len(maps.base), np.float32)
@@ -503,7 +506,8 @@ def step(
                     cloud.weight[s, p] = cloud.weight[s, p] / np.float32(left)
         if scanned:
             heard_at, heard_q = at[first[i] : first[i + 1]], q[first[i] : first[i + 1]]
-            sharp = sharpness * heard[i] / (heard[i] + 8.0)
+            sharp = sharpness * (1.0 + opening * 0.5 ** float(cloud.weighed[s])) * heard[i] / (heard[i] + 8.0)
+            cloud.weighed[s] = min(int(cloud.weighed[s]) + 1, WEIGHED)
             near = -1.0
             cloud.unlooked[s] += 1
             if not cloud.live[s] or cloud.unlooked[s] >= LOOK_EVERY or not _one_floor(cloud, s):
@@ -572,10 +576,11 @@ def warm_up() -> None:
         np.zeros((1, n), np.uint8),
         np.zeros(1, np.uint8),
         np.zeros(1, np.uint8),
+        np.zeros(1, np.uint8),
         np.zeros(1, np.uint64),
     )
     told = Told(np.zeros(2, np.uint8), np.zeros(2, np.uint8), np.zeros((2, 1), f4), np.zeros((2, 2)), np.zeros((2, 3)), np.zeros(2))
     step(
         maps, cloud, told, np.zeros(2, i4), np.zeros(2), np.zeros(2), np.ones(2), np.ones(2, np.uint8), np.array([0, 1, 2], i4), np.zeros(2, i4), np.ones(2, f4), np.ones(2, f4),
-        np.ones(2, i4), np.array([0, 0, 1], i4), np.array([[0.5, 0.5, 0.0, 1.0, 0.0]]), 25.0, 0.2, 0.0, 0.0, 1.0, 0.17, 0.02,
+        np.ones(2, i4), np.array([0, 0, 1], i4), np.array([[0.5, 0.5, 0.0, 1.0, 0.0]]), 25.0, 1.5, 0.2, 0.0, 0.0, 1.0, 0.17, 0.02,
     )  # fmt: skip

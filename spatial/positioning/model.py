@@ -39,7 +39,7 @@ class Tuning:
 
     sharpness: float = 25.0
     blend: float = 0.2
-    loudness: float = 0.0
+    loudness: float = 0.06
     turn_rad: float = 0.0
     stretch: float = 1.03
     turn_sd_rad: float = 0.17

@@ -5,7 +5,7 @@ Owns fitting from surveyed scans, quality of transmitters, and the file. It must
 Fields: one Gaussian process over all floors at once (Rasmussen & Williams 2006, algorithm 2.1), the strength above SILENT_DBM as target and zero where silent, with a rough and a smooth
 kernel, both fading from floor to floor; the kernel is the same for all transmitters, so one Cholesky factor serves them all. Surveyed scans of one bin are averaged
 first. Likelihood: exp(-sharpness * d) of two dissimilarities of powered strengths: within a floor the cosine, blind to the
-phone's gain; between floors a blend with Dice's, which is not blind to loudness and so tells a floor from the echo of its neighbour.
+phone's gain, and a little of Dice's; between floors a blend with Dice's, which is not blind to loudness and so tells a floor from the echo of its neighbour.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
 Owns the cutting of a walk's radio readings into scans and the names of transmitters. It must never look at positions.
 
-One scan an epoch: the phone's Wi-Fi scans give the epochs, and after WITHOUT_WIFI_S without one Bluetooth readings make them. (A scan of Bluetooth alone, as it comes before the first of
-Wi-Fi, resembles no place of a map that is mostly Wi-Fi: fitting on such scans drags the fields down where walks begin.) One access point announces several networks
-under neighbouring addresses; they are one transmitter (the last hexadecimal digit and the first byte are dropped) with the strongest of their readings, so that one antenna has one vote.
+One scan an epoch: the phone's Wi-Fi scans give the epochs. Bluetooth readings make them where the first one does not come within WITHOUT_WIFI_S, and later where none comes for WIFI_GAP_S
+(a scan of Bluetooth alone resembles no place of a map that is mostly Wi-Fi: fitting on such scans drags the fields down, and steps bridge a gap better than they do). One access point announces
+several networks under neighbouring addresses; they are one transmitter (the last hexadecimal digit and the first byte are dropped) with the strongest of their readings, so that one antenna has
+one vote.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from spatial.positioning.observations import F4, F8, I4, Walk
 
 EPOCH_S: Final = 2.0
 WITHOUT_WIFI_S: Final = 4.0
+WIFI_GAP_S: Final = 20.0
 FRESH_S: Final = 4.0
 """Wi-Fi readings older than this at delivery say where the walker was, not where they are."""
 SAME_EPOCH_S: Final = 0.3
@@ -107,8 +109,8 @@ def _epochs(wifi_s: F8, other_s: F8) -> F8:
     wifi_epochs = np.array([0.0, *epochs])
     last = -np.inf
     for t in np.unique(other_s):
-        silent = t - wifi_epochs[max(np.searchsorted(wifi_epochs, t, side="right") - 1, 0)]
-        if t - last >= EPOCH_S and silent > WITHOUT_WIFI_S:
+        heard = int(np.searchsorted(wifi_epochs, t, side="right")) - 1
+        if t - last >= EPOCH_S and t - wifi_epochs[max(heard, 0)] > (WIFI_GAP_S if heard > 0 else WITHOUT_WIFI_S):
             extra.append(float(t))
             last = float(t)
     return np.array(sorted(epochs + extra), np.float64)

@@ -18,8 +18,9 @@ from spatial.positioning.observations import F8
 
 CHI2_90: Final = 4.605
 """The 90 % point of chi-square with two degrees of freedom."""
-LOUDNESS: Final = (0.0, 0.12)
-"""What fitting tries for `Tuning.loudness`."""
+LEARNING_WALKS: Final = 40
+"""So many left-out walks teach the regions' size, in at most MAX_ROUNDS rounds (a walk may be left out in several)."""
+MAX_ROUNDS: Final = 3
 UNKNOWN_M: Final = 100.0
 """The error of a waypoint for which there is no estimate."""
 
@@ -84,34 +85,39 @@ def split_by_walk(walks: Sequence[Surveyed], *, seed: int, share: float = 0.25) 
     return kept, [w for w in walks if f"{w[1]}/{w[0].name}" in out]
 
 
-def fit_calibrated(site: str, floors: tuple[Floor, ...], walks: Sequence[Surveyed], *, seed: int = 1, limit: int = 40) -> Model:
-    """Fit, with what cross-validation settles learned inside the survey: a fifth of the walks is left out, located (at most `limit` of them); the loudness is the better of LOUDNESS, and the
+def fit_calibrated(site: str, floors: tuple[Floor, ...], walks: Sequence[Surveyed], *, seed: int = 1) -> Model:
+    """Fit, with the size of the regions learned inside the survey: a fifth of the walks is left out and located, in as many rounds as give LEARNING_WALKS of them, at most MAX_ROUNDS, and the
     spreads are set so that 90 % of the waypoints lie within. Then everything is fitted. Under ten walks the regions keep their default size."""
     tuning = Tuning()
     if len(walks) >= 10:
-        kept, held = split_by_walk(walks, seed=seed, share=0.2)
-        pick = np.random.default_rng(seed).permutation(len(held))[:limit]
-        trial = fit(site, floors, kept, tuning=tuning)
-        results = []
-        for loudness in LOUDNESS:
-            marks = score(replace(trial, tuning=replace(trial.tuning, loudness=loudness)), [held[i] for i in pick])
-            results.append((float(marks[2].error_m.mean()) if len(marks[2].error_m) else 0.0, loudness, marks))
-        _, loudness, (_, causal, smoothed) = min(results, key=lambda result: result[0])
-        tuning = replace(tuning, loudness=loudness, spread_causal=_spread(causal), spread_smoothed=_spread(smoothed))
+        forward, both = [], []
+        n = 0
+        for turn in range(MAX_ROUNDS):
+            kept, held = split_by_walk(walks, seed=seed + turn, share=0.2)
+            pick = np.random.default_rng(seed + turn).permutation(len(held))[: LEARNING_WALKS - n]
+            _, causal, smoothed = score(fit(site, floors, kept, tuning=tuning), [held[i] for i in pick])
+            forward.append(causal)
+            both.append(smoothed)
+            n += len(pick)
+            if n >= LEARNING_WALKS:
+                break
+        tuning = replace(tuning, spread_causal=spread_of(_joined(forward), n), spread_smoothed=spread_of(_joined(both), n))
     return fit(site, floors, walks, tuning=tuning)
 
 
-def _spread(marks: Marks) -> float:
-    """Factor on the standard deviation. No region reaches another floor, so the quantile is of waypoints on the right floor, and high enough that 90 % of all waypoints lie within."""
+def spread_of(marks: Marks, walks: int) -> float:
+    """The factor on the standard deviation that left-out walks teach, `walks` of them. The next walk is one more beside these, so for it to be within at 90 % the quantile is at 90 % of n + 1
+    among n (split conformal prediction, Vovk et al. 2005, with the walk as what is exchanged). No region reaches another floor, so the quantile is of waypoints on the right floor, and high enough
+    that so many of all waypoints lie within."""
     right = marks.distance2[marks.floor_right > 0]
     if len(right) < 20:
         return 1.0
-    share = min(0.9 * len(marks.distance2) / len(right), 0.98)
+    share = min(0.9 * (walks + 1) / walks * len(marks.distance2) / len(right), 0.98)
     return float(np.clip(np.sqrt(np.quantile(right, share) / CHI2_90), 0.5, 6.0))
 
 
 def _marks(model: Model, answer: Answer, truth: int, waypoints: F8, late: F8) -> Marks:
-    """On a wrong floor the error is the horizontal distance in the venue frame, since each floor's metres start at a corner of its own."""
+    """On a wrong floor the error is the horizontal distance in the venue frame, since each floor's metres start at a corner of its own, and no region holds the truth."""
     off = answer.xy_m - waypoints[:, 1:]
     if truth >= 0:
         true_m = model.floors[truth].to_venue(waypoints[:, 1:])
@@ -124,6 +130,8 @@ def _marks(model: Model, answer: Answer, truth: int, waypoints: F8, late: F8) ->
     if answer.known.any():
         at = np.flatnonzero(answer.known)
         distance[at] = np.einsum("ni,ni->n", off[at], np.linalg.solve(answer.cov_m2[at], off[at][:, :, None])[:, :, 0])
+    if truth >= 0:
+        distance[answer.floor != truth] = 1e9
     return Marks(error, right.astype(np.float64), distance, late)
 
 

@@ -16,7 +16,7 @@ from benchmarks.positioning_live import live_estimates
 from esplanade.core.errors import InvalidInput
 from spatial.columns import LEFT
 from spatial.positioning import live_kernels as kernels
-from spatial.positioning.grid_filter import Locator, answer_causal
+from spatial.positioning.grid_filter import OPENING, Locator, answer_causal
 from spatial.positioning.live import BACK_S, LOST_S, SILENT_S, LiveFilter, LiveMap
 from spatial.positioning.model import Model, fit, load_model, save_model
 from spatial.positioning.observed import FAST, GONE, LEVEL, MAX_READINGS, Observed, State, rows_of, transmitter_key, wifi_keys
@@ -124,6 +124,15 @@ def test_a_phone_is_told_the_same_alone_and_among_others_in_any_batches() -> Non
     assert last.cov_m2[6].tolist() == expected[-1].cov_m2[0].tolist()
     assert expected[-1].state[0] == State.LOCATED
     assert np.hypot(*(expected[-1].xy_m[0] - (5 + 1.2 * 11, 5))) < 5
+
+
+def test_the_first_scan_alone_is_believed_more_than_each_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    def radii(opening: float) -> list[float]:
+        monkeypatch.setattr("spatial.positioning.live.OPENING", opening)
+        live = LiveFilter(maps())
+        return [float(live.take(observed((1, float(k), 0.0, 0.0, scan(20, 5, 0, k), [])), float(k)).radius_m[0]) for k in range(2)]
+
+    assert radii(OPENING)[0] < 0.8 * radii(0.0)[0]
 
 
 def test_late_and_repeated_observations_change_nothing_and_a_clock_set_back_begins_anew() -> None:

@@ -14,8 +14,9 @@ from spatial.positioning.coverage import coverage
 from spatial.positioning.drawing import draw_walk
 from spatial.positioning.grid_filter import Locator, answer_causal, answer_smoothed, first_fix
 from spatial.positioning.model import Model, Prepared, fit, load_model, prepare, save_model
-from spatial.positioning.scans import transmitter_of
-from spatial.positioning.score import score, split_by_walk
+from spatial.positioning.observations import Radio, Walk
+from spatial.positioning.scans import scans_of, transmitter_of
+from spatial.positioning.score import CHI2_90, Marks, score, split_by_walk, spread_of
 from spatial.positioning.walk_files import parse_walk
 from tests.spatial.positioning import synthetic
 
@@ -82,6 +83,13 @@ def test_a_walk_without_wifi_or_in_another_building_is_unknown_not_somewhere() -
     assert causal.error_m.min() == 100.0
 
 
+def test_a_region_on_a_wrong_floor_holds_nobody() -> None:
+    walk, waypoints = a_walk()
+    _, causal, smoothed = score(model(), [(walk, "F2", waypoints)])
+    assert smoothed.error_m.mean() < 4.0
+    assert causal.summary()["calibration_90"] == smoothed.summary()["calibration_90"] == 0.0
+
+
 def test_a_walk_without_a_heading_is_located_by_radio_alone() -> None:
     lines = [line for line in synthetic.trace(LEGS, seed=900).split(b"\n") if b"ROTATION" not in line]
     walk = parse_walk(b"\n".join(lines), name="w")
@@ -101,6 +109,34 @@ def test_networks_of_one_access_point_are_one_transmitter_and_phones_in_pockets_
     assert transmitter_of("w:04:40:a9:a1:86:00") != transmitter_of("w:04:40:a9:a1:86:10")
     assert transmitter_of("b:04:40:a9:a1:86:00") == "b:04:40:a9:a1:86:00"
     assert 0 < len(model().radio.transmitters) <= 24
+
+
+@pytest.mark.parametrize(
+    ("wifi_s", "alone_s"),
+    [([1.0, 3.0, 14.0, 16.0], []), ([], [4.5, 6.5, 8.5, 10.5, 12.5, 14.5]), ([9.0], [4.5, 6.5, 8.5]), ([0.5], [21.0, 23.0])],
+)
+def test_bluetooth_alone_makes_scans_before_the_first_of_wifi_and_where_none_comes_for_long(wifi_s: list[float], alone_s: list[float]) -> None:
+    end_s = 15.0 if not wifi_s or wifi_s[-1] > 1 else 23.0
+    told = sorted([(t, 0) for t in wifi_s] + [(t, 1) for t in np.arange(0.5, end_s + 0.1, 0.5).tolist() if t not in wifi_s])
+    at = np.array([t for t, _ in told])
+    radio = Radio(at, at, np.array([k for _, k in told], np.int32), np.full(len(told), -60, np.float32), ("w:04:40:a9:a1:86:00", "b:1"))
+    scans = scans_of(Walk("w", None, 0, end_s, radio=radio))
+    assert scans.told_s.tolist() == sorted(wifi_s + alone_s)
+
+
+def test_the_next_walk_is_within_its_regions_at_ninety_percent_though_the_survey_left_out_few() -> None:
+    rng = np.random.default_rng(5)
+
+    def walks(n: int) -> np.ndarray:
+        """(n, 8) squared distances of waypoints: a walk errs as a whole, some far more than others."""
+        return rng.chisquare(2, (n, 8)) * rng.lognormal(0.5, 0.8, (n, 1))
+
+    within = []
+    for _ in range(300):
+        learned = walks(12).ravel()
+        spread = spread_of(Marks(learned, np.ones(len(learned)), learned, np.zeros(len(learned))), 12)
+        within.append((walks(4) <= CHI2_90 * spread**2).mean())
+    assert 0.9 < np.mean(within) < 0.97  # the plain quantile: 0.88
 
 
 def test_a_saved_model_is_read_back_alike_and_locates_alike(tmp_path: Path) -> None:
