@@ -14,7 +14,7 @@ import {
 import { f4 } from "../client/codec";
 import { RequestError, type Wire } from "../client/wire";
 import type { Bounds } from "../venue";
-import { boxOf, IDENTITY, judge, type Judged, type Line, localMatrix, type Matrix, type Pose, times, transformed } from "./pose";
+import { boxOf, IDENTITY, type Judged, judge, type Line, localMatrix, type Matrix, type Pose, times, transformed } from "./pose";
 import { type Lost, SceneReplica } from "./scene";
 import { clientOf, type Dot, decodeOps, ROOT, seqOf } from "./scene_ops";
 
@@ -29,7 +29,8 @@ const MAX_PAGES = 500;
 export const BOX_M = 0.5;
 
 export const hexOf = (bytes: Uint8Array): string => Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
-const bytesOf = (ids: readonly string[]): Uint8Array => Uint8Array.from(ids.flatMap((id) => id.match(/../g)!.map((pair) => Number.parseInt(pair, 16))));
+const bytesOf = (ids: readonly string[]): Uint8Array =>
+  Uint8Array.from(ids.flatMap((id) => id.match(/../g)!.map((pair) => Number.parseInt(pair, 16))));
 
 /** Centres of circles of REACH_M that cover a rectangle, the middle ones where it would take more than MAX_CIRCLES; `whole`: they cover all of it. */
 export function circlesOver(b: Bounds): { centres: [number, number][]; whole: boolean } {
@@ -74,7 +75,10 @@ export function sceneNodes(scene: SceneReplica): { nodes: SceneNode[]; lost: Los
   const world = new Map<Dot, Matrix>([[ROOT, IDENTITY]]);
   const nodes: SceneNode[] = [];
   for (const { node, depth } of scene.nodes()) {
-    const m = times(world.get(scene.parent(node) ?? ROOT) ?? IDENTITY, localMatrix((key) => scene.get(node, key)));
+    const m = times(
+      world.get(scene.parent(node) ?? ROOT) ?? IDENTITY,
+      localMatrix((key) => scene.get(node, key)),
+    );
     world.set(node, m);
     nodes.push({
       node,
@@ -188,7 +192,10 @@ export class ArModel {
     } catch (error) {
       if (reading === this.#reading) this.failure.value = asRequestError(error);
     } finally {
-      if (reading === this.#reading) this.loading.value = false;
+      if (reading === this.#reading) {
+        this.loading.value = false;
+        void this.#resolve();
+      }
     }
   }
 
@@ -211,10 +218,11 @@ export class ArModel {
       for (const id of names) left.delete(id);
       this.anchors.value = left;
       for (const id of names) this.#dirty.delete(id);
-      return;
+      if (!this.#resolving && !this.loading.value) return;
     }
+    // Also of those removed while an answer is under way, which may still hold them: what is not found is not shown.
     for (const id of names) this.#dirty.add(id);
-    void this.#resolve();
+    if (!this.loading.value) void this.#resolve();
   }
 
   /** Those told of since, as they are now: one question at a time, however fast they move. */
