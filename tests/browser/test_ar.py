@@ -85,6 +85,19 @@ class Hosts:
         self.ask("scene_presence", scene=name, level=LEVEL, pose=pose)
 
 
+def click_in_space(page: Any, at: tuple[float, float, float]) -> None:
+    """Click what is drawn there: once the pointer says that there is something."""
+    over = "() => document.querySelector('.map-gl canvas').parentElement.style.cursor === 'pointer'"
+    for attempt in range(100):
+        x, y = page.evaluate("at => window.esplanade.ar.project(at)", at)
+        page.mouse.move(x + attempt % 2, y)
+        page.wait_for_timeout(200)
+        if page.evaluate(over):
+            page.mouse.click(x, y)
+            return
+    raise AssertionError(f"nothing to click at {at}")
+
+
 @pytest.fixture
 def hosts(house: Any) -> Any:
     hosts = Hosts(house)
@@ -96,7 +109,7 @@ def test_anchors_come_move_and_go_as_they_do_in_the_service(open_page: Callable[
     hosts.host(GOOD, 60, 30, tags=("art",), quality=0.9)
     page = open_page(VIEW)
     page.wait_for_function(f"() => {LISTED}.join() === '{GOOD.hex()}'")
-    page.wait_for_function("() => window.esplanade.ar?.project([60, 30, 1.5]) !== undefined")
+    page.wait_for_function("() => window.esplanade?.ar?.project([60, 30, 1.5]) !== undefined")
     hosts.host(LATE, 64, 30)
     page.wait_for_function(f"() => {LISTED}.sort().join() === '{GOOD.hex()},{LATE.hex()}'")
     hosts.host(LATE, 66, 31)
@@ -113,10 +126,8 @@ def test_an_anchor_is_selected_in_space_and_its_graph_says_who_disputes_it(open_
     hosts.ask("observe_anchor", seen={"id": BAD, "position_m": (4.01, 0.0, 0.0), "seen_from": GOOD})
     hosts.ask("observe_anchor", seen={"id": BAD, "position_m": (9.0, 0.0, 0.0), "seen_from": GOOD})
     page = open_page(VIEW)
-    page.wait_for_function("() => window.esplanade.ar?.project([60, 30, 1.5]) !== undefined && window.esplanade.ar.shown.anchors.length === 2")
-    page.wait_for_timeout(500)  # the picture in which it is clicked
-    x, y = page.evaluate("window.esplanade.ar.project([64, 30, 1.5])")
-    page.mouse.click(x, y)
+    page.wait_for_function("() => window.esplanade?.ar?.project([60, 30, 1.5]) !== undefined && window.esplanade.ar.shown.anchors.length === 2")
+    click_in_space(page, (64, 30, 1.5))
     page.locator(f"dd:text-is('{BAD.hex()}')").wait_for()
     assert f"anchor={BAD.hex()}" in page.url
     page.locator("[data-seen=disputes]").wait_for()
@@ -156,6 +167,7 @@ def test_without_webgl_the_lists_go_on(open_page: Callable[..., Any], hosts: Hos
     page = open_page("")
     page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
     page.goto(f"{hosts.house.base_url}/{VIEW}")
+    page.reload()  # another fragment is no other page: what comes first runs at a load
     page.get_by_text("The space cannot be drawn.").wait_for()
     page.locator(f"[data-anchor='{GOOD.hex()}']").click()
     page.locator(f"dd:text-is('{GOOD.hex()}')").wait_for()
