@@ -162,7 +162,7 @@ class House:
         assert settled["result"] == b"\0", settled
 
     def operator_token(self, role: str = "operator") -> str:
-        assert role in ("operator", "shopper")
+        assert role in ("operator", "engineer", "shopper")
         return self._signer.issue(5, TENANT, role, None, 3600, self._clock.unix_ms() / 1000)  # type: ignore[arg-type]
 
     # --- how it is built ---

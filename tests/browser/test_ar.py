@@ -162,6 +162,15 @@ def test_who_is_no_operator_is_told_so(open_page: Callable[..., Any], house: Any
     page.get_by_text("This view is for operators.").wait_for()
 
 
+def test_an_engineer_sees_anchors_and_is_told_what_only_operators_see(open_page: Callable[..., Any], hosts: Hosts) -> None:
+    hosts.host(GOOD, 60, 30)
+    page = open_page("")
+    page.evaluate("token => sessionStorage.setItem('esplanade.operator.demo.token', token)", hosts.house.operator_token("engineer"))
+    page.goto(f"{hosts.house.base_url}/{VIEW}&anchor={GOOD.hex()}")
+    page.locator(f"dd:text-is('{GOOD.hex()}')").wait_for()
+    page.get_by_text("The pose graph is told to operators only.").wait_for()
+
+
 def test_without_webgl_the_lists_go_on(open_page: Callable[..., Any], hosts: Hosts) -> None:
     hosts.host(GOOD, 60, 30, tags=("art",))
     page = open_page("")
