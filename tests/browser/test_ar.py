@@ -151,8 +151,8 @@ def test_a_scene_is_a_tree_that_lives_and_says_what_lost(open_page: Callable[...
     assert page.locator("[data-property=colour]").inner_text() == '"green"'
     assert page.locator("[data-lost=colour]").inner_text() == f'5:{hosts.names[0]} wrote colour = "red", and lost'
     hosts.look("hall", 50.0, 30.0)
-    page.locator(f"[data-camera='5:{hosts.names[0]}']").wait_for()
-    assert page.evaluate("window.esplanade.ar.shown.eyes.map(e => e.position_m)") == [[50, 30, 2]]
+    page.wait_for_function("() => JSON.stringify(window.esplanade.ar.shown.eyes.map(e => e.position_m)) === '[[50,30,2]]'")
+    page.locator(f"[data-camera='5:{hosts.names[0]}']").wait_for(state="detached")  # it falls silent
 
 
 def test_who_is_no_operator_is_told_so(open_page: Callable[..., Any], house: Any) -> None:

@@ -65,12 +65,11 @@ export function ArView({ view, index, onView }: Props) {
     // The first connection finds the questions waiting; each later one has missed something.
     if (live && connected.current) void model?.refresh();
     connected.current ||= live;
-    if (live && view.anchor !== undefined) void model?.readGraph();
-    scene?.setStale(state?.kind === "lost" || state?.kind === "stopped");
-  }, [live, state?.kind, scene, model]);
+  }, [live, model]);
   useEffect(() => {
     if (live && view.anchor !== undefined) void model?.readGraph();
-  }, [view.anchor, model]);
+  }, [live, view.anchor, model]);
+  useEffect(() => scene?.setStale(state?.kind === "lost" || state?.kind === "stopped"), [state?.kind, scene]);
 
   const anchors = model?.anchors.value;
   const anchor = view.anchor === undefined ? undefined : anchors?.get(view.anchor);

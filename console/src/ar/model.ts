@@ -25,6 +25,8 @@ const MAX_CIRCLES = 25;
 const ID_BYTES = 16;
 /** Pages of a scene read in one go: a million nodes' worth. */
 const MAX_PAGES = 500;
+/** Who has not said where they look from for so long looks no more. The server tells of the silent only when somebody else speaks. */
+const PRESENT_MS = 5_500;
 /** Edge of the box that stands for a node, before its scale. */
 export const BOX_M = 0.5;
 
@@ -127,6 +129,7 @@ export class ArModel {
   readonly #dirty = new Set<string>();
   #resolving = false;
   #syncing = false;
+  #silence: ReturnType<typeof setTimeout> | undefined;
   #again = false;
   readonly #off: (() => void)[] = [];
   #offScene: (() => void)[] = [];
@@ -141,6 +144,10 @@ export class ArModel {
       wire.on("scene_edits", (f) => f.venue === venue && f.scene === this.scene.value?.name && this.#edited(f.ops)),
       wire.on("presence_is", (f) => {
         if (f.venue !== venue || f.scene !== this.scene.value?.name) return;
+        clearTimeout(this.#silence);
+        this.#silence = setTimeout(() => {
+          this.present.value = [];
+        }, PRESENT_MS);
         this.present.value = f.present.map(({ client, level, pose }) => {
           const [x, y, z, qx, qy, qz, qw] = f4(pose) as unknown as [...Vector, ...Rotation];
           return { who: client, level, position_m: [x, y, z], rotation: [qx, qy, qz, qw] };
@@ -156,6 +163,7 @@ export class ArModel {
 
   close(): void {
     this.#reading += 1;
+    clearTimeout(this.#silence);
     for (const off of [...this.#off, ...this.#offScene]) off();
   }
 
