@@ -37,6 +37,11 @@ describe("golden frames", () => {
     expect(jsonable(frame)).toMatchObject(twin(op));
   });
   it.each([
+    "anchors_near",
+    "resolve_anchors",
+    "get_anchor_graph",
+    "scene_sync",
+    "localise",
     "hello",
     "walk_in",
     "move",

@@ -155,6 +155,35 @@ def test_a_scene_is_a_tree_that_lives_and_says_what_lost(open_page: Callable[...
     page.locator(f"[data-camera='5:{hosts.names[0]}']").wait_for(state="detached")  # it falls silent
 
 
+def test_what_was_missed_while_away_is_there_after_a_reconnection(open_page: Callable[..., Any], hosts: Hosts) -> None:
+    hosts.quarrel("away")
+    hosts.host(GOOD, 60, 30)
+    page = open_page(f"{VIEW}&scene=away", expected=("WebSocket",))
+    page.locator("[data-node='Other lamp']").wait_for()
+    page.locator(f"[data-anchor='{GOOD.hex()}']").wait_for()
+    hosts.house.stop_gateway()
+    try:
+        page.locator("[data-state=lost]").wait_for()
+        hosts.ask("remove_anchors", ids=GOOD)
+        hosts.host(LATE, 62, 30)
+        hosts.rename("away", "Other lamp", "Footlight")
+    finally:
+        hosts.house.start_gateway()
+    page.locator("[data-node=Footlight]").wait_for()
+    page.wait_for_function(f"() => {LISTED}.join() === '{LATE.hex()}'")
+
+
+def test_a_cloud_goes_to_the_service_and_its_answer_is_shown(open_page: Callable[..., Any], house: Any) -> None:
+    page = open_page(VIEW)
+    page.locator(".rail .live, .top .live:not(.waiting)").wait_for()
+    head = "ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nproperty float y\nproperty float z\nend_header\n"
+    chooser = page.locator("input[type=file]")
+    chooser.set_input_files({"name": "none.ply", "mimeType": "application/octet-stream", "buffer": b"no cloud"})
+    page.get_by_text("this is no .ply file").wait_for()
+    chooser.set_input_files({"name": "view.ply", "mimeType": "application/octet-stream", "buffer": (head + "0 0 1\n0 1 2\n").encode()})
+    page.get_by_text("localisation is not served by this process").wait_for()  # what this house says; a service with a map answers with a pose
+
+
 def test_who_is_no_operator_is_told_so(open_page: Callable[..., Any], house: Any) -> None:
     page = open_page("", expected=("403", "WebSocket"))
     page.evaluate("token => sessionStorage.setItem('esplanade.operator.demo.token', token)", house.operator_token("shopper"))
