@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
+from actors.localiser import Localiser, Query
+from actors.map_shelf import store_map
+from ar.maps import MapBuilder
+from ar.pose import Poses
 from ar.scene import Scene
+from esplanade.storage.blobs import BlobStore
 from gateway.client import Client
+from tests.ar.room import CAMERA, depth_of, mapping_poses
+from tests.gateway.test_localising import TRUTH, in_a_thread
 
 pytestmark = [pytest.mark.services]
 LEVEL = 1
@@ -173,15 +183,46 @@ def test_what_was_missed_while_away_is_there_after_a_reconnection(open_page: Cal
     page.wait_for_function(f"() => {LISTED}.join() === '{LATE.hex()}'")
 
 
-def test_a_cloud_goes_to_the_service_and_its_answer_is_shown(open_page: Callable[..., Any], house: Any) -> None:
+def seen_points() -> npt.NDArray[np.float32]:
+    """(n, 3) metres in the frame of a camera at TRUTH."""
+    depth = depth_of(TRUTH).astype(np.float64)
+    v, u = np.mgrid[: depth.shape[0], : depth.shape[1]]
+    return np.stack([(u - CAMERA.cx) / CAMERA.fx * depth, (v - CAMERA.cy) / CAMERA.fy * depth, depth], axis=-1).reshape(-1, 3).astype("<f4")
+
+
+@pytest.fixture
+def mapped(house: Any, tmp_path: Path) -> Iterator[None]:
+    """The browser's gateway localises on the level, whose map is the made-up room of the AR tests."""
+    builder = MapBuilder(far_m=6.0)
+    for pose in mapping_poses():
+        builder.add_frame(depth_of(pose), CAMERA, pose)
+    store_map(BlobStore(tmp_path), "demo", house.venue.id, LEVEL, builder.build(), made_ms=1)
+    house.stop_gateway()
+    house.localiser = Localiser(in_a_thread, tmp_path)
+    house.start_gateway()
+    some = np.rint(seen_points()[::40] * 1000).astype("<i2").tobytes()  # a first time, which may have to compile
+    house.run(house.localiser.locate(Query(tenant="demo", venue=house.venue.id, level=LEVEL, points_mm=some), deadline_s=100), timeout_s=110)
+    yield
+    house.stop_gateway()
+    house.localiser = None
+    house.start_gateway()
+
+
+def test_a_cloud_is_localised_and_its_camera_stands_in_space(open_page: Callable[..., Any], mapped: None) -> None:
     page = open_page(VIEW)
-    page.locator(".rail .live, .top .live:not(.waiting)").wait_for()
-    head = "ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nproperty float y\nproperty float z\nend_header\n"
+    page.locator(".top .live:not(.waiting)").wait_for()
     chooser = page.locator("input[type=file]")
     chooser.set_input_files({"name": "none.ply", "mimeType": "application/octet-stream", "buffer": b"no cloud"})
     page.get_by_text("this is no .ply file").wait_for()
-    chooser.set_input_files({"name": "view.ply", "mimeType": "application/octet-stream", "buffer": (head + "0 0 1\n0 1 2\n").encode()})
-    page.get_by_text("localisation is not served by this process").wait_for()  # what this house says; a service with a map answers with a pose
+    points = seen_points()
+    head = "ply\nformat binary_little_endian 1.0\nelement vertex {}\nproperty float x\nproperty float y\nproperty float z\nend_header\n"
+    cloud = head.format(len(points)).encode() + points.tobytes()
+    chooser.set_input_files({"name": "view.ply", "mimeType": "application/octet-stream", "buffer": cloud})
+    page.locator("[data-camera='view.ply']").wait_for()
+    [eye] = page.evaluate("window.esplanade.ar.shown.eyes")
+    metres, radians = TRUTH.distance(Poses.of(eye["position_m"], eye["rotation"]))
+    assert metres[0] < 0.1
+    assert radians[0] < 0.05
 
 
 def test_who_is_no_operator_is_told_so(open_page: Callable[..., Any], house: Any) -> None:

@@ -27,6 +27,8 @@ const ID_BYTES = 16;
 const MAX_PAGES = 500;
 /** Who has not said where they look from for so long looks no more. The server tells of the silent only when somebody else speaks. */
 const PRESENT_MS = 5_500;
+/** The server answers a camera within 20 s, or says that it cannot. */
+const LOCALISE_S = 25;
 /** Edge of the box that stands for a node, before its scale. */
 export const BOX_M = 0.5;
 
@@ -324,7 +326,7 @@ export class ArModel {
 
   /** Ask where a camera is that saw these points, (n, 3) i2 millimetres in its own frame. */
   async localise(file: string, points: Uint8Array): Promise<void> {
-    const answer = await this.wire.request("localise", { venue: this.venue, level: this.#level, points });
+    const answer = await this.wire.request("localise", { venue: this.venue, level: this.#level, points }, LOCALISE_S);
     this.placed.value = { file, answer };
   }
 }
