@@ -7,6 +7,12 @@ const one = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1, minimum
 export const count = (n: number): string => whole.format(n);
 export const rate = (n: number): string => (n >= 100 ? whole.format(n) : one.format(n));
 
+const share = new Intl.NumberFormat(undefined, { style: "percent", maximumFractionDigits: 0 });
+/** A share of 0 to 1. */
+export const percent = (x: number): string => share.format(x);
+export const decimals = (x: number, digits: number): string =>
+  new Intl.NumberFormat(undefined, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(x);
+
 /** Venue clock: hours, minutes, seconds since tick 0. */
 export function venueTime(tick: number): string {
   const total = Math.max(0, Math.floor(tick * TICK_S));

@@ -1,9 +1,10 @@
-/** The page: reads the address, loads the venue, shows one of three screens. */
+/** The page: reads the address, loads the venue, shows one of four screens. */
 import "@fontsource-variable/inter";
 import "./ui/tokens.css";
 import "./ui/app.css";
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import { ArView } from "./ar/ArView";
 import type { RequestError } from "./client/wire";
 import { memory, venueDocument } from "./http";
 import { OperatorView } from "./operator/OperatorView";
@@ -32,7 +33,7 @@ function App() {
     setVenue(undefined);
     venueDocument(view.tenant, view.venue)
       .catch(async (failure: RequestError) => {
-        const again = failure.code === "unauthenticated" && view.screen === "operator" && (await refreshed(view.tenant)) !== undefined;
+        const again = failure.code === "unauthenticated" && view.screen !== "shopper" && (await refreshed(view.tenant)) !== undefined;
         if (!again) throw failure;
         return venueDocument(view.tenant, view.venue);
       })
@@ -59,7 +60,7 @@ function App() {
       </main>
     );
   }
-  if (venue.failure?.code === "unauthenticated" && view.screen === "operator") {
+  if (venue.failure?.code === "unauthenticated" && view.screen !== "shopper") {
     const { tenant } = view;
     return (
       <main class="centre">
@@ -96,6 +97,7 @@ function App() {
     );
   }
   if (view.screen === "operator") return <OperatorView key={key} view={view} index={venue.index} onView={onView} />;
+  if (view.screen === "ar") return <ArView key={key} view={view} index={venue.index} onView={onView} />;
   return <ShopperView key={key} view={view} index={venue.index} onView={onView} />;
 }
 

@@ -10,9 +10,11 @@ export type Camera = { x: number; y: number; zoom: number };
 export type View =
   | { screen: "start" }
   | { screen: "operator"; tenant: string; venue: string; level?: number; camera?: Camera; selected?: string; layers: readonly Layer[] }
+  | { screen: "ar"; tenant: string; venue: string; level?: number; scene?: string; anchor?: string }
   | { screen: "shopper"; tenant: string; venue: string; location?: string };
 
-const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$/;
+const ANCHOR = /^[0-9a-f]{32}$/;
+export const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$/;
 
 function number(text: string | null): number | undefined {
   if (text === null || text.trim() === "") return undefined;
@@ -30,8 +32,20 @@ export function parseView(hash: string): View {
     const location = q.get("location");
     return { screen, tenant, venue, ...(location !== null && NAME.test(location) ? { location } : {}) };
   }
-  if (screen !== "operator") return { screen: "start" };
-  const level = number(q.get("level"));
+  if (screen !== "operator" && screen !== "ar") return { screen: "start" };
+  const asked = number(q.get("level"));
+  const level = asked !== undefined && Number.isInteger(asked) && asked >= 0 && asked < 255 ? { level: asked } : {};
+  if (screen === "ar") {
+    const [scene, anchor] = [q.get("scene"), q.get("anchor")];
+    return {
+      screen,
+      tenant,
+      venue,
+      ...level,
+      ...(scene !== null && NAME.test(scene) ? { scene } : {}),
+      ...(anchor !== null && ANCHOR.test(anchor) ? { anchor } : {}),
+    };
+  }
   const [x, y, zoom] = (q.get("at") ?? "").split(",").map(number);
   const selected = q.get("unit");
   const layers = q.get("layers");
@@ -39,7 +53,7 @@ export function parseView(hash: string): View {
     screen,
     tenant,
     venue,
-    ...(level !== undefined && Number.isInteger(level) && level >= 0 && level < 255 ? { level } : {}),
+    ...level,
     ...(x !== undefined && y !== undefined && zoom !== undefined && Math.abs(zoom) <= 12 ? { camera: { x, y, zoom } } : {}),
     ...(selected !== null && NAME.test(selected) ? { selected } : {}),
     layers: layers === null ? DEFAULT_LAYERS : LAYERS.filter((layer) => layers.split(",").includes(layer)),
@@ -59,8 +73,12 @@ export function formatView(view: View): string {
   const q: string[] = [];
   if (view.screen === "shopper") {
     if (view.location !== undefined) q.push(`location=${encodeURIComponent(view.location)}`);
-  } else {
-    if (view.level !== undefined) q.push(`level=${view.level}`);
+  } else if (view.level !== undefined) q.push(`level=${view.level}`);
+  if (view.screen === "ar") {
+    if (view.scene !== undefined) q.push(`scene=${encodeURIComponent(view.scene)}`);
+    if (view.anchor !== undefined) q.push(`anchor=${view.anchor}`);
+  }
+  if (view.screen === "operator") {
     if (view.camera !== undefined) q.push(`at=${view.camera.x.toFixed(1)},${view.camera.y.toFixed(1)},${view.camera.zoom.toFixed(2)}`);
     if (view.selected !== undefined) q.push(`unit=${encodeURIComponent(view.selected)}`);
     if (view.layers.join() !== DEFAULT_LAYERS.join()) q.push(`layers=${view.layers.join(",")}`);

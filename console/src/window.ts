@@ -1,8 +1,9 @@
 /** What a person at the developer's console, and the browser tests, may look at: `window.esplanade`. Holds no token. */
+import type { ArScene } from "./ar/ArScene";
 import type { MapScene } from "./map/scene";
 import type { ShopperModel } from "./shopper/model";
 
-type Inspectable = { scene?: MapScene; shopper?: ShopperModel };
+type Inspectable = { scene?: MapScene; shopper?: ShopperModel; ar?: ArScene };
 
 declare global {
   interface Window {

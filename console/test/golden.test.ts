@@ -24,6 +24,7 @@ const jsonable = (value: unknown): unknown => {
 const SERVER: ServerFrame["op"][] = [
   "welcome", "pong", "taken", "located", "done", "walked_in", "stores", "offer_list", "zone_state", "clock_state", "push", "closed", "rewind", "paid",
   "balance_is", "statement_is", "till_is", "books", "subscribed", "dots", "dots_view", "density", "stats", "payment_stats", "offer_state", "parking", "members", "members_changed", "skipped", "error", "bye",
+  "anchors_are", "anchor_graph", "anchors_changed", "scene_delta", "scene_edits", "presence_is", "localised", "not_localised",
 ]; // biome-ignore format: a list of names
 
 describe("golden frames", () => {
@@ -36,6 +37,11 @@ describe("golden frames", () => {
     expect(jsonable(frame)).toMatchObject(twin(op));
   });
   it.each([
+    "anchors_near",
+    "resolve_anchors",
+    "get_anchor_graph",
+    "scene_sync",
+    "localise",
     "hello",
     "walk_in",
     "move",

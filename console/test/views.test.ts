@@ -20,6 +20,8 @@ describe("the address", () => {
       layers: ["density"],
     },
     { screen: "operator", tenant: "demo", venue: "parkside", layers: [] },
+    { screen: "ar", tenant: "demo", venue: "parkside", level: 0, scene: "hall", anchor: "000102030405060708090a0b0c0d0e0f" },
+    { screen: "ar", tenant: "demo", venue: "parkside" },
     { screen: "shopper", tenant: "a.b", venue: "x_y-z", location: "north_entrance" },
     { screen: "shopper", tenant: "demo", venue: "parkside" },
   ];
@@ -35,6 +37,7 @@ describe("the address", () => {
       venue: "b",
       layers: ["people"],
     });
+    expect(parseView("#/ar/a/b?level=x&scene=a%20b&anchor=00FF")).toEqual({ screen: "ar", tenant: "a", venue: "b" });
     expect(parseView("#/operator/a/b?level=1.5&at=1,2,999")).toEqual({ screen: "operator", tenant: "a", venue: "b", layers: DEFAULT_LAYERS });
   });
 });

@@ -15,6 +15,7 @@ from ar.ordering import between
 from ar.scene import Scene
 from ar.scene_ops import CREATE, MOVE, ROOT, SET, TRASH, Dot, Op, decode, decode_runs, encode
 from esplanade.core.errors import Conflict, Forbidden, InvalidInput, NotFound
+from tests.ar.make_console_scenes import FILE, written
 from tests.ar.schedules import START_MS, faults, run
 
 NOW = START_MS
@@ -435,3 +436,7 @@ def test_edits_that_make_no_sense_are_refused_at_their_author() -> None:
         scene.set(node, "k", b"0" * 70_000, now_ms=NOW)
     assert scene.within(below, node)
     assert not scene.within(node, below)
+
+
+def test_the_scenes_that_the_console_is_checked_against_are_what_this_code_shows() -> None:
+    assert FILE.read_text() == written(), "python -m tests.ar.make_console_scenes writes them anew; then run the console's tests"

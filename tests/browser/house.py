@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.local_system import LocalSystem
+from actors.localiser import Localiser
 from actors.messages import CreateOffer, EndOffer, GetOffers, GetZone, Offers, ZoneState
 from actors.shard import Shard
 from actors.system import Key
@@ -93,6 +94,8 @@ class House:
         self._keys = 0
         self._port = 0
         self.base_url = ""
+        self.localiser: Localiser | None = None
+        """Of gateways that start from now on."""
 
     def run(self, work: Coroutine[Any, Any, T], timeout_s: float = 30.0) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
@@ -162,7 +165,7 @@ class House:
         assert settled["result"] == b"\0", settled
 
     def operator_token(self, role: str = "operator") -> str:
-        assert role in ("operator", "shopper")
+        assert role in ("operator", "engineer", "shopper")
         return self._signer.issue(5, TENANT, role, None, 3600, self._clock.unix_ms() / 1000)  # type: ignore[arg-type]
 
     # --- how it is built ---
@@ -216,6 +219,7 @@ class House:
             self._signer,
             self._clock,
             settings,
+            localiser=self.localiser,
         )
 
     async def _walk(self) -> None:

@@ -2,6 +2,7 @@
  * Wire frames of `esplanade.v1`, typed by hand from gateway/frames.py; test/golden_frames.json, written by the server's own encoder, checks that they agree.
  * Byte columns are little-endian: u1, u2, u4, f4 as said. Money is integer minor units. Schemas change by addition only: unknown fields are ignored.
  */
+import type { ArRequests, ArServerFrame } from "./ar_frames";
 
 export const SUBPROTOCOL = "esplanade.v1.msgpack";
 export const MAX_BATCH = 256;
@@ -64,7 +65,7 @@ export type Observed = {
 };
 
 /** Requests as the views write them; the wire adds `seq`. The answer's type follows from `op`. */
-export type Requests = {
+export type Requests = ArRequests & {
   ping: [Record<never, never>, Pong];
   walk_in: [{ venue: string; location: string }, WalkedIn];
   move: [{ venue: string; level: number; x: number; y: number; ack?: boolean }, Taken];
@@ -268,6 +269,7 @@ export type ErrorFrame = { op: "error"; code: string; message: string; retryable
 export type Bye = { op: "bye"; code: string; message: string; reconnect: boolean; retry_after_s?: number };
 
 export type ServerFrame =
+  | ArServerFrame
   | Welcome
   | Pong
   | Taken

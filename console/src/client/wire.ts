@@ -3,7 +3,7 @@
  *
  * Owns: hello and resume, heartbeats, reconnection with back-off as Bye and close codes ask, sending unanswered requests again under the same `seq`
  * (the server gives the pair (client, seq) one effect), de-duplication of pushes by id, acknowledgements. Knows nothing of the views, the DOM or storage.
- * Limits: MAX_PENDING requests unanswered (more are refused), REQUEST_S seconds for an answer, 2048 push ids remembered.
+ * Limits: MAX_PENDING requests unanswered (more are refused), REQUEST_S seconds for an answer unless more are given, 2048 push ids remembered.
  */
 import { backoff, verdictOf } from "./backoff";
 import { decodeMessage, encodeFrame } from "./codec";
@@ -152,9 +152,9 @@ export class Wire {
     return () => set.delete(handler as Handler);
   }
 
-  /** Send a request and wait for its answer. Unanswered ones are sent again after a reconnection, under the same seq. Rejects with RequestError. */
-  request<Op extends RequestOp>(op: Op, body: RequestBody<Op>): Promise<Answer<Op>> {
-    return this.#ask(op, body, true) as Promise<Answer<Op>>;
+  /** Send a request and wait `waitS` for its answer. Unanswered ones are sent again after a reconnection, under the same seq. Rejects with RequestError. */
+  request<Op extends RequestOp>(op: Op, body: RequestBody<Op>, waitS = REQUEST_S): Promise<Answer<Op>> {
+    return this.#ask(op, body, true, waitS) as Promise<Answer<Op>>;
   }
 
   /** Send what only matters now (a position): dropped where there is no connection. Not answered. */
@@ -334,7 +334,7 @@ export class Wire {
     this.#socket?.send(bytes);
   }
 
-  #ask(op: string, body: object, again: boolean): Promise<ServerFrame> {
+  #ask(op: string, body: object, again: boolean, waitS = REQUEST_S): Promise<ServerFrame> {
     if (this.#pending.size >= MAX_PENDING) {
       return Promise.reject(new RequestError("limit", `${MAX_PENDING} requests are waiting for an answer; try again in a moment`, true));
     }
@@ -343,8 +343,8 @@ export class Wire {
     const bytes = encodeFrame({ op, seq, ...body });
     return new Promise((resolve, reject) => {
       const timer = this.#s.later(
-        () => this.#fail(seq, new RequestError("unavailable", `no answer within ${REQUEST_S} s; it may still have happened, try again`, true)),
-        REQUEST_S * 1000,
+        () => this.#fail(seq, new RequestError("unavailable", `no answer within ${waitS} s; it may still have happened, try again`, true)),
+        waitS * 1000,
       );
       this.#pending.set(seq, { bytes, resolve, reject, timer, again });
       if (this.#state.kind === "live") this.#write(bytes);

@@ -10,15 +10,16 @@ import { f4, u2, u4 } from "../client/codec";
 import type { DensityFrame, DotsFrame } from "../client/frames";
 import { css, reducedMotion, theme, token } from "../ui/theme";
 import type { Camera, Layer as LayerName } from "../url";
-import type { Bounds, Point, Polygon, Spot, Unit, VenueIndex } from "../venue";
+import type { Bounds, Point, Polygon, Spot, VenueIndex } from "../venue";
 import { boundsOf, ringArea } from "../venue";
 import { fitCamera, lookAt, MAX_ZOOM, MIN_ZOOM, type Padding, toScreen, toVenue } from "./camera";
 import { Dots } from "./dots";
 import { paintField, perSquareMetre, smooth } from "./field";
 import { dotRadius, ease, fieldWeight } from "./lod";
 import { Overlay } from "./overlay";
+import { closed, type Plan, planOf } from "./plan";
 import { RAMPS } from "./ramp";
-import { fencesOf, type Segment, shellOf, wallsOf } from "./walls";
+import type { Segment } from "./walls";
 
 export type OfferMark = { level: number; point: Point; radiusM?: number; flash: boolean };
 export type Me = { level: number; point: Point; headingRad?: number; radiusM: number; target?: Point };
@@ -33,36 +34,6 @@ export type SceneOptions = {
   onCamera: (camera: Camera) => void;
   onScreen?: (people: number, weight: number) => void;
 };
-
-type Plan = {
-  floor: Polygon[];
-  around: Polygon[];
-  fills: Record<"shop" | "shut" | "void" | "treads" | "floor", Polygon[]>;
-  zones: Point[][];
-  walls: Segment[];
-  shell: Segment[];
-  fences: Segment[];
-};
-
-const FILL: Record<string, keyof Plan["fills"]> = {
-  room: "shop",
-  stage: "shop",
-  restroom: "shop",
-  "restroom.male": "shop",
-  "restroom.female": "shop",
-  "restroom.wheelchair": "shop",
-  elevator: "treads",
-  stairs: "treads",
-  escalator: "treads",
-  parking: "treads",
-  opentobelow: "void",
-  walkway: "floor",
-  nonpublic: "shut",
-  structure: "shut",
-  unspecified: "shut",
-};
-
-const closed = (ring: Point[]): Point[] => (ring.length > 0 ? [...ring, ring[0]!] : ring);
 
 export class MapScene {
   readonly dots = new Dots();
@@ -359,33 +330,8 @@ export class MapScene {
   }
 
   #plan(): Plan {
-    const known = this.#plans[this.#level];
-    if (known) return known;
-    const { doc } = this.#o.index;
-    const level = doc.levels[this.#level]!;
-    const here = <T extends { level_id: string }>(items: T[]) => items.filter((item) => item.level_id === level.id);
-    const units: Unit[] = here(doc.units);
-    const b = boundsOf([level.outline]);
-    const m = 4000;
-    const outer: Point[] = [
-      [b.x0 - m, b.y0 - m],
-      [b.x1 + m, b.y0 - m],
-      [b.x1 + m, b.y1 + m],
-      [b.x0 - m, b.y1 + m],
-    ];
-    const fills: Plan["fills"] = { shop: [], shut: [], void: [], treads: [], floor: [] };
-    for (const unit of units) fills[FILL[unit.category] ?? "shut"].push(...unit.polygon);
-    const plan: Plan = {
-      floor: level.outline,
-      around: [[outer, ...level.outline.map((p) => p[0]!)], ...level.outline.flatMap((p) => p.slice(1).map((hole): Polygon => [hole]))],
-      fills,
-      zones: here(doc.zones).flatMap((zone) => zone.polygon.map((p) => closed(p[0]!))),
-      walls: wallsOf(units, here(doc.openings)),
-      shell: shellOf(level.outline, here(doc.entrances)),
-      fences: fencesOf(here(doc.barriers)),
-    };
-    this.#plans[this.#level] = plan;
-    return plan;
+    this.#plans[this.#level] ??= planOf(this.#o.index, this.#level);
+    return this.#plans[this.#level]!;
   }
 
   #field(): { image: ImageData; bounds: [number, number, number, number] } | undefined {

@@ -9,7 +9,7 @@ import { MapView } from "../map/MapView";
 import type { MapScene, OfferMark } from "../map/scene";
 import { startSignIn } from "../signin";
 import { s } from "../strings";
-import { Connection, Notice, SignIn, ThemeButton } from "../ui/parts";
+import { Connection, isDenied, Notice, SignIn, ThemeButton } from "../ui/parts";
 import { formatView, type View } from "../url";
 import type { Spot, VenueIndex } from "../venue";
 import { inspect } from "../window";
@@ -123,9 +123,7 @@ export function OperatorView({ view, index, onView }: Props) {
   }, [index]);
 
   const timer = useRef(0);
-  const denied =
-    failure?.code === "forbidden" || failure?.code === "unauthenticated" || (live && !["operator", "engineer"].includes(state.welcome.role));
-  if (denied || (state?.kind === "stopped" && /unauthenticated|forbidden|close_4003/.test(state.code))) {
+  if (isDenied(state, failure)) {
     return (
       <main class="centre">
         <SignIn
@@ -182,6 +180,9 @@ export function OperatorView({ view, index, onView }: Props) {
           {state && session && <Connection state={state} lastHeard={session.wire.lastHeard} onRetry={() => session.wire.retry()} />}
         </div>
         <Search index={index} onChoose={choose} />
+        <a class="button" href={formatView({ screen: "ar", tenant: view.tenant, venue: view.venue, level })}>
+          {s.ar.open}
+        </a>
         <ThemeButton />
       </header>
       {state?.kind === "stopped" && (

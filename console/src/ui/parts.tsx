@@ -1,7 +1,7 @@
 /** Small parts that both views use. */
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import type { WireState } from "../client/wire";
+import type { RequestError, WireState } from "../client/wire";
 import { duration } from "../format";
 import { s } from "../strings";
 import { theme, toggleTheme } from "./theme";
@@ -85,6 +85,13 @@ export function Connection({ state, lastHeard, onRetry }: { state: WireState; la
       </button>
     </span>
   );
+}
+
+/** Whether who is signed in may not see an operator's screen, or nobody is. */
+export function isDenied(state: WireState | undefined, failure: RequestError | undefined): boolean {
+  if (failure?.code === "forbidden" || failure?.code === "unauthenticated") return true;
+  if (state?.kind === "live") return !["operator", "engineer"].includes(state.welcome.role);
+  return state?.kind === "stopped" && /unauthenticated|forbidden|close_4003/.test(state.code);
 }
 
 export function SignIn({

@@ -1,0 +1,321 @@
+/** The AR screen for operators: a level's anchors, a scene and its cameras in space, and the same as lists. Owns the session and the address while shown. */
+import type { ComponentChildren } from "preact";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { openSession, type Session } from "../client/session";
+import { RequestError } from "../client/wire";
+import { count, percent } from "../format";
+import { RAMPS, rampColour } from "../map/ramp";
+import { firstLevel } from "../operator/OperatorView";
+import { isTyping } from "../operator/Search";
+import { startSignIn } from "../signin";
+import { s } from "../strings";
+import { Connection, isDenied, Notice, SignIn, ThemeButton } from "../ui/parts";
+import { theme } from "../ui/theme";
+import { DEFAULT_LAYERS, formatView, NAME, type View } from "../url";
+import { boundsOf, type VenueIndex } from "../venue";
+import { inspect } from "../window";
+import { AnchorList, AnchorPanel } from "./AnchorPanel";
+import type { ArScene, Picked, Shown } from "./ArScene";
+import { ArModel, type Eye, graphOf } from "./model";
+import { CameraPanel, NodePanel, SceneTree } from "./ScenePanel";
+import { SpaceView } from "./SpaceView";
+
+type Props = { view: Extract<View, { screen: "ar" }>; index: VenueIndex; onView: (view: View) => void };
+const PADDING = { top: 76, right: 368, left: 272 };
+const NARROW = { top: 76, right: 24, left: 24 };
+const NOBODY: readonly Eye[] = [];
+
+export function ArView({ view, index, onView }: Props) {
+  const [session, setSession] = useState<Session>();
+  const [model, setModel] = useState<ArModel>();
+  const [failure, setFailure] = useState<RequestError>();
+  const [scene, setScene] = useState<ArScene>();
+  const [node, setNode] = useState<string>();
+  const latest = useRef(view);
+  latest.current = view;
+  const level = Math.min(view.level ?? firstLevel(index), index.doc.levels.length - 1);
+  const go = (change: Partial<Props["view"]>) => onView({ ...latest.current, ...change });
+  const state = session?.state.value;
+  const live = state?.kind === "live";
+
+  useEffect(() => {
+    let open: Session | undefined;
+    let fed: ArModel | undefined;
+    let gone = false;
+    openSession("operator", view.tenant, index.doc.id)
+      .then((fresh) => {
+        if (gone) return fresh.wire.close();
+        open = fresh;
+        fed = new ArModel(fresh.wire, index.doc.id);
+        setSession(fresh);
+        setModel(fed);
+      })
+      .catch((error: RequestError) => setFailure(error));
+    return () => {
+      gone = true;
+      fed?.close();
+      open?.wire.close();
+    };
+  }, [view.tenant, index]);
+
+  useEffect(() => model?.look(level, boundsOf([index.doc.levels[level]?.outline ?? []])), [model, level]);
+  useEffect(() => model?.open(view.scene), [model, view.scene]);
+  const connected = useRef(false);
+  useEffect(() => {
+    // The first connection finds the questions waiting; each later one has missed something.
+    if (live && connected.current) void model?.refresh();
+    connected.current ||= live;
+  }, [live, model]);
+  useEffect(() => {
+    if (live && view.anchor !== undefined) void model?.readGraph();
+  }, [live, view.anchor, model]);
+  useEffect(() => scene?.setStale(state?.kind === "lost" || state?.kind === "stopped"), [state?.kind, scene]);
+
+  const anchors = model?.anchors.value;
+  const anchor = view.anchor === undefined ? undefined : anchors?.get(view.anchor);
+  const graph = model?.graph.value;
+  const judged = useMemo(
+    () => (view.anchor === undefined || graph === undefined || graph instanceof RequestError ? [] : graphOf(graph, view.anchor)),
+    [graph, view.anchor],
+  );
+  const drawn = model?.scene.value;
+  const answer = model?.placed.value?.answer;
+  const present = model?.present.value ?? NOBODY;
+  const eyes = useMemo(
+    (): Eye[] => [
+      ...present,
+      ...(answer?.op === "localised"
+        ? [{ who: model!.placed.value!.file, level: answer.level, position_m: answer.position_m, rotation: answer.rotation }]
+        : []),
+    ],
+    [present, answer],
+  );
+  const shown = useMemo(
+    (): Shown => ({
+      level,
+      anchors: [...(anchors?.values() ?? [])],
+      anchor,
+      graph: judged,
+      nodes: drawn?.nodes ?? [],
+      node,
+      eyes: eyes.filter((eye) => eye.level === level),
+    }),
+    [level, anchors, anchor, judged, drawn, node, eyes],
+  );
+  useEffect(() => scene?.show(shown), [scene, shown]);
+  useEffect(() => inspect({ ar: scene, scene: undefined, shopper: undefined }), [scene]);
+
+  const pick = (picked: Picked, centre = false) => {
+    setNode(picked?.kind === "node" ? picked.id : undefined);
+    go({ anchor: picked?.kind === "anchor" ? picked.id : undefined });
+    if (!centre) return;
+    const at = picked?.kind === "anchor" ? anchors?.get(picked.id)?.anchor.position_m : drawn?.nodes.find((one) => one.node === picked?.id)?.at;
+    if (at) scene?.centre(at);
+  };
+
+  useEffect(() => {
+    const onKey = (event: KeyboardEvent) => {
+      if (isTyping(event) || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (/^[1-9]$/.test(event.key) && Number(event.key) <= index.doc.levels.length) go({ level: Number(event.key) - 1, anchor: undefined });
+      else if (event.key === "Escape") {
+        setNode(undefined);
+        go({ anchor: undefined });
+      }
+    };
+    addEventListener("keydown", onKey);
+    return () => removeEventListener("keydown", onKey);
+  }, [index]);
+
+  if (isDenied(state, failure)) {
+    return (
+      <main class="centre">
+        <SignIn
+          onBack={formatView({ screen: "start" })}
+          onPassword={() => void startSignIn(view.tenant)}
+          onToken={(token) => {
+            session?.useToken(token);
+            setFailure(undefined);
+            session?.wire.renew();
+          }}
+        />
+      </main>
+    );
+  }
+  if (failure) {
+    return (
+      <main class="centre">
+        <Notice alert title={s.states.failed} next={failure.message}>
+          <button type="button" class="primary" onClick={() => location.reload()}>
+            {s.retry}
+          </button>
+          <a class="button" href="#/">
+            {s.back}
+          </a>
+        </Notice>
+      </main>
+    );
+  }
+  const levelName = index.doc.levels[level]!.name;
+  const chosen = drawn?.nodes.find((one) => one.node === node);
+  return (
+    <main class={`operator ar ${state?.kind === "lost" || state?.kind === "stopped" ? "stale" : ""}`}>
+      <h1 class="hidden">{s.ar.title(index.doc.name)}</h1>
+      <SpaceView
+        index={index}
+        padding={innerWidth > 700 ? PADDING : NARROW}
+        shown={shown}
+        label={s.ar.space(index.doc.name, levelName)}
+        onScene={setScene}
+        onPick={(picked) => pick(picked)}
+      />
+      <header class="panel top">
+        <a
+          href={formatView({ screen: "operator", tenant: view.tenant, venue: view.venue, level, layers: DEFAULT_LAYERS })}
+          class="brand"
+          aria-label={s.ar.back}
+          title={s.ar.back}
+        >
+          ‹
+        </a>
+        <div class="venue">
+          <b dir="auto">{s.ar.title(index.doc.name)}</b>
+          {state && session && <Connection state={state} lastHeard={session.wire.lastHeard} onRetry={() => session.wire.retry()} />}
+        </div>
+        <SceneName name={view.scene} onName={(name) => go({ scene: name })} />
+        <ThemeButton />
+      </header>
+      {state?.kind === "stopped" && (
+        <div class="banner" role="alert">
+          <b>{s.states.stopped}</b> <span>{state.message}</span>
+          <button type="button" onClick={() => session?.wire.retry()}>
+            {s.retry}
+          </button>
+        </div>
+      )}
+      {model && (
+        <>
+          <nav class="panel rail" aria-label={s.operator.levels}>
+            <div class="total">
+              <b data-figure="anchors">{model.loading.value && anchors?.size === 0 ? "–" : count(anchors?.size ?? 0)}</b>
+              <span>{s.ar.here(levelName)}</span>
+            </div>
+            <div class="levels" role="radiogroup" aria-label={s.operator.levels}>
+              {index.doc.levels
+                .map((l, i) => ({ l, i }))
+                .reverse()
+                .map(({ l, i }) => (
+                  <button
+                    type="button"
+                    key={l.id}
+                    role="radio"
+                    aria-checked={i === level}
+                    data-level={i}
+                    class={i === level ? "on" : ""}
+                    onClick={() => go({ level: i, anchor: undefined })}
+                  >
+                    <kbd>{i < 9 ? i + 1 : ""}</kbd>
+                    <span dir="auto">{l.name}</span>
+                  </button>
+                ))}
+            </div>
+            <Quality />
+            <CameraPanel
+              model={model}
+              eyes={eyes}
+              index={index}
+              live={live}
+              onChoose={(eye) => (eye.level === level ? scene?.centre(eye.position_m) : go({ level: eye.level }))}
+            />
+          </nav>
+          {chosen && drawn ? (
+            <Side label={chosen.name} onClose={() => setNode(undefined)}>
+              <NodePanel row={chosen} scene={drawn} />
+            </Side>
+          ) : view.anchor !== undefined ? (
+            <Side label={s.ar.anchor} onClose={() => go({ anchor: undefined })}>
+              <AnchorPanel
+                id={view.anchor}
+                held={anchor}
+                loading={model.loading.value}
+                graph={graph}
+                judged={judged}
+                live={live}
+                timezone={index.doc.timezone}
+                onRead={() => void model.readGraph()}
+                onChoose={(id) => pick({ kind: "anchor", id }, true)}
+                onScene={(name) => go({ scene: name })}
+              />
+            </Side>
+          ) : (
+            <aside class="panel side" aria-label={s.ar.anchors}>
+              {model.failure.value && (
+                <p class="alert-line" role="alert">
+                  {model.failure.value.message}
+                </p>
+              )}
+              {drawn && (
+                <SceneTree scene={drawn} chosen={node} onChoose={(id) => pick({ kind: "node", id }, true)} onClose={() => go({ scene: undefined })} />
+              )}
+              <AnchorList
+                anchors={shown.anchors}
+                loading={model.loading.value}
+                whole={model.whole.value}
+                onChoose={(id) => pick({ kind: "anchor", id }, true)}
+              />
+            </aside>
+          )}
+        </>
+      )}
+    </main>
+  );
+}
+
+function Side({ label, onClose, children }: { label: string; onClose: () => void; children: ComponentChildren }) {
+  return (
+    <aside class="panel side" aria-label={label}>
+      <header>
+        <h2 dir="auto">{label}</h2>
+        <button type="button" class="icon" aria-label={s.close} onClick={onClose}>
+          ×
+        </button>
+      </header>
+      {children}
+    </aside>
+  );
+}
+
+function SceneName({ name, onName }: { name: string | undefined; onName: (name: string) => void }) {
+  const [text, setText] = useState(name ?? "");
+  useEffect(() => setText(name ?? ""), [name]);
+  const usable = NAME.test(text.trim());
+  return (
+    <form
+      class="scene-name"
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (usable) onName(text.trim());
+      }}
+    >
+      <input aria-label={s.ar.sceneName} placeholder={s.ar.sceneName} value={text} onInput={(e) => setText(e.currentTarget.value)} />
+      <button type="submit" disabled={!usable || text.trim() === name}>
+        {s.ar.sceneOpen}
+      </button>
+    </form>
+  );
+}
+
+/** What the colours of anchors and of their axes say. */
+function Quality() {
+  const stops = [0, 0.25, 0.5, 0.75, 1].map((t) => `rgb(${rampColour(RAMPS[theme.value], t).join(" ")})`);
+  return (
+    <div class="legend">
+      <h2>{s.ar.legend}</h2>
+      <div class="quality-ramp" role="img" aria-label={`${s.ar.legend}: ${percent(0)} – ${percent(1)}`}>
+        <i style={{ background: `linear-gradient(90deg, ${stops.join(", ")})` }} />
+        <small>{percent(0)}</small>
+        <small>{percent(1)}</small>
+      </div>
+      <p class="quiet">{s.ar.axes}</p>
+    </div>
+  );
+}
