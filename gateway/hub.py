@@ -122,6 +122,17 @@ class _View:
     shards: dict[str, tuple[float, t.PaymentStats]] = field(default_factory=dict)
     present: dict[str, tuple[float, f.Present]] = field(default_factory=dict)
 
+    def forget_silent(self, now: float) -> bool:
+        """Whether anybody was."""
+        silent = [client for client, (at, _) in self.present.items() if now - at > PRESENT_S]
+        for client in silent:
+            del self.present[client]
+        return bool(silent)
+
+    def presence(self, venue: str, scene: str) -> Fanout:
+        """All who are present, as its readers are told."""
+        return Fanout(f.PresenceIs(venue=venue, scene=scene, present=tuple(one for _, (_, one) in sorted(self.present.items()))))
+
 
 @dataclass(slots=True, eq=False)
 class _Room:
@@ -635,15 +646,26 @@ class Hub:
                 del view.shards[shard]
             view.fanout = Fanout(_sum_payments([stats for _, stats in view.shards.values()]))
         elif isinstance(body, t.Presence):
-            for client in [c for c, (at, _) in view.present.items() if now - at > PRESENT_S]:
-                del view.present[client]
+            view.forget_silent(now)
             if body.client in view.present or len(view.present) < MAX_PRESENT:
                 view.present[body.client] = (now, f.Present(body.client, body.level, body.pose))
-            everyone = tuple(one for _, (_, one) in sorted(view.present.items()))
-            view.fanout = Fanout(f.PresenceIs(venue=body.venue, scene=body.scene, present=everyone))
+            view.fanout = view.presence(body.venue, body.scene)
         else:
             view.fanout = Fanout(frame_of(body))
             view.picture = None
+        self._offer_all(view, now)
+
+    def fade(self) -> None:
+        """Tell of those who have fallen silent in a scene, also where nobody else speaks. Every few seconds."""
+        now = self._clock.monotonic_s()
+        for view in list(self._views.values()):
+            if view.present and view.forget_silent(now):
+                assert view.fanout is not None
+                assert isinstance(view.fanout.frame, f.PresenceIs)
+                view.fanout = view.presence(view.fanout.frame.venue, view.fanout.frame.scene)
+                self._offer_all(view, now)
+
+    def _offer_all(self, view: _View, now: float) -> None:
         for reading in list(view.readings.values()):
             if reading.due <= now + SLACK_S:
                 self._offer(view, reading, now)
@@ -742,6 +764,7 @@ class Hub:
     async def _watch(self) -> None:
         while True:
             self._rewatch.clear()
+            self.fade()
             wanted: dict[tuple[str, str], dict[str, float]] = {}
             for reading, view in self._view_of.items():
                 channel = view.channel

@@ -14,6 +14,7 @@ from ar.anchor_refinement import refine_anchors
 from ar.anchors import Held, Observed
 from ar.scene import Scene
 from esplanade.core.errors import EsplanadeError
+from gateway import hub
 from gateway.client import Client
 from tests.gateway.mall import VENUE, Mall, running_mall
 
@@ -141,7 +142,9 @@ async def test_two_edit_one_scene_apart_and_both_end_with_the_same(mall: Mall) -
     assert await code_of(phone, "scene_apply", scene="new", ops=fresh.delta({})) == "scene_not_found"
 
 
-async def test_who_looks_at_a_scene_is_told_to_all_who_do(mall: Mall) -> None:
+async def test_who_looks_at_a_scene_is_told_to_all_who_do_until_they_fall_silent(mall: Mall, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "PRESENT_S", 2.0)
+    monkeypatch.setattr(hub, "WATCH_S", 0.3)
     _, first = await mall.gateway()
     _, second = await mall.gateway()
     clients = [await mall.client(first, 7), await mall.client(second, 8)]
@@ -156,4 +159,7 @@ async def test_who_looks_at_a_scene_is_told_to_all_who_do(mall: Mall) -> None:
                 frame = await client.event("presence_is")
                 present = [one["client"] for one in frame["present"]]
             assert all(one["pose"] == POSE for one in frame["present"])
+        for client in clients:  # nobody says anything more
+            while (await client.event("presence_is"))["present"]:
+                pass
     assert await code_of(clients[0], "scene_presence", scene="hall", level=99, pose=POSE) == "invalid"
