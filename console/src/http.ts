@@ -9,10 +9,10 @@ async function getJson<T>(path: string, init?: RequestInit): Promise<T> {
   let response: Response;
   try {
     response = await fetch(path, { ...init, signal: AbortSignal.timeout(15_000) });
+    if (response.ok) return (await response.json()) as T; // a body that does not come in time is no answer either
   } catch {
     throw new RequestError("unavailable", "The server does not answer.", true);
   }
-  if (response.ok) return (await response.json()) as T;
   const body = (await response.json().catch(() => ({}))) as { message?: string; detail?: string | { message?: string }; code?: string };
   const detail = typeof body.detail === "object" ? body.detail.message : body.detail;
   const code = { 401: "unauthenticated", 403: "forbidden", 404: "not_found" }[response.status] ?? body.code ?? "fault";
