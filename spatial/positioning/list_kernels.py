@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange
+from numba import njit
 
 F4 = npt.NDArray[np.float32]
 I4 = npt.NDArray[np.int32]
 
 
-@njit(cache=True, parallel=True)  # type: ignore[untyped-decorator, unused-ignore]
+@njit(cache=True, nogil=True)
 def nearest_by_lists(starts: I4, which: I4, powered: F4, first: I4, row: I4, value: F4, n_known: int, k: int) -> tuple[I4, F4]:
     """(n, k) rows of the most alike fingerprints, most alike first, and (n, k) their cosines.
 
     Scan i holds transmitters which[starts[i]:starts[i + 1]] with `powered` strengths; transmitter a is heard in the fingerprints row[first[a]:first[a + 1]] with `value`."""
     n = len(starts) - 1
     near, alike = np.zeros((n, k), np.int32), np.zeros((n, k), np.float32)
-    for i in prange(n):
+    for i in range(n):
         dot = np.zeros(n_known, np.float32)
         square = np.float32(0.0)
         for j in range(starts[i], starts[i + 1]):
