@@ -98,7 +98,9 @@ class PaymentLane:
                 except EsplanadeError as error:
                     outcomes = [error] * len(batch)
                 except asyncio.CancelledError:
-                    outcomes, waiting = [Unavailable("the payment was given up here; send it again with the same key")] * len(batch), []
+                    batch += waiting  # those who wait behind it too
+                    waiting.clear()
+                    outcomes = [Unavailable("the payment was given up here; send it again with the same key")] * len(batch)
                 except Exception as error:
                     _log.exception("payments_failed", extra={"tenant": place.tenant, "venue": place.venue})
                     outcomes = [Fault(f"payment lane: {type(error).__name__}: {error}")] * len(batch)

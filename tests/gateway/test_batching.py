@@ -176,3 +176,20 @@ async def test_a_ledger_that_is_away_is_said_to_each() -> None:
     pays = PaymentLane(cast(System, calls))
     results = await asyncio.gather(*(pays.pay("demo", "v", "EUR", 5, payment(1, i)) for i in range(3)), return_exceptions=True)
     assert [type(result) for result in results] == [Unavailable] * 3
+
+
+async def test_when_the_lane_is_given_up_everyone_hears_of_it_those_behind_the_batch_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payment_lane, "MAX_ROWS", 2)
+
+    class Never(Calls):
+        async def ask(self, address: Address, command: m.Command, **_: Any) -> m.Reply:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    pays = PaymentLane(cast(System, Never()))
+    asked = [asyncio.create_task(pays.pay("demo", "v", "EUR", 5, payment(8, i))) for i in range(5)]
+    await asyncio.sleep(0.01)
+    await pays.stop(0.01)
+    async with asyncio.timeout(10):
+        results = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(result) for result in results] == [Unavailable] * 5
