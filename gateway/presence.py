@@ -21,10 +21,10 @@ from ar.scene_rights import client_name
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import EsplanadeError, InvalidInput, LimitExceeded
 from gateway.auth import TopicName
+from gateway.frames.presence import GetMembers, Member, Members, MembersChanged
 from gateway.metrics import GatewayMetrics
 from gateway.peer import Peer
 from gateway.permissions import Topic, holds
-from gateway.presence_frames import GetMembers, Member, Members, MembersChanged
 
 _log = logging.getLogger("esplanade.gateway.presence")
 

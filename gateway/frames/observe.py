@@ -1,4 +1,4 @@
-"""The frames of a phone that sends what it senses instead of where it is, and what it is told. Part of the unions of `gateway.frames`; docs/protocol.md describes them."""
+"""The frames of a phone that sends what it senses instead of where it is, and what it is told."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-Seq = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
-Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+from gateway.frames.base import Frame, Id, Seq
+
 Metres = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
 Spread = Annotated[float, msgspec.Meta(gt=0, le=1e5)]
 Dbm = Annotated[float, msgspec.Meta(ge=-120, lt=0)]
@@ -15,10 +15,6 @@ Bssid = Annotated[str, msgspec.Meta(pattern="^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}
 Beacon = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Heading = Annotated[float, msgspec.Meta(ge=-360, le=360)]
 StepLength = Annotated[float, msgspec.Meta(ge=0, le=3)]
-
-
-class _Frame(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", omit_defaults=True):
-    pass
 
 
 class Gnss(msgspec.Struct, frozen=True):
@@ -39,7 +35,7 @@ class Range(msgspec.Struct, frozen=True):
     level: Annotated[int, msgspec.Meta(ge=0, le=254)] | None = None
 
 
-class Observe(_Frame, frozen=True, kw_only=True, tag="observe"):
+class Observe(Frame, frozen=True, kw_only=True, tag="observe"):
     """What my phone sensed (the subject is the token's): answered with Located. `at_ms`: the phone's own clock, any that only goes on.
 
     wifi, ble: one reading (address or beacon's name, dBm) a network heard since the last frame; steps: (heading in degrees clockwise from magnetic north, metres) of each step since then, [] for
@@ -57,7 +53,7 @@ class Observe(_Frame, frozen=True, kw_only=True, tag="observe"):
     location: Id | None = None
 
 
-class Located(_Frame, frozen=True, kw_only=True, tag="located"):
+class Located(Frame, frozen=True, kw_only=True, tag="located"):
     """What became of Observe. x, y: metres, venue frame; cov: xx, xy, yy in m2; 90 % of such dots are right within `radius_m`; levels: probability of each level of the venue.
 
     `state` is located where there is a dot; docs/protocol.md names the others. `flags`: what cannot be of the way from the last dot. `map`: version of the radio map.

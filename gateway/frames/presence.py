@@ -6,12 +6,9 @@ from typing import Annotated
 
 import msgspec
 
-Seq = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
+from gateway.frames.base import Frame, Seq
+
 Topic = Annotated[str, msgspec.Meta(min_length=1, max_length=600)]
-
-
-class _Frame(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", omit_defaults=True):
-    pass
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -21,7 +18,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     role: str
 
 
-class GetMembers(_Frame, frozen=True, kw_only=True, tag="get_members"):
+class GetMembers(Frame, frozen=True, kw_only=True, tag="get_members"):
     """Who reads a topic that I read too. `watch`: tell me from now on who comes and goes; false ends that, and so does unsubscribing. Answered with Members."""
 
     seq: Seq
@@ -29,7 +26,7 @@ class GetMembers(_Frame, frozen=True, kw_only=True, tag="get_members"):
     watch: bool = False
 
 
-class Members(_Frame, frozen=True, kw_only=True, tag="members"):
+class Members(Frame, frozen=True, kw_only=True, tag="members"):
     """`count` readers, over all gateways. `members`: who, for those who may know; `whole`: all of them are told."""
 
     seq: Seq
@@ -39,7 +36,7 @@ class Members(_Frame, frozen=True, kw_only=True, tag="members"):
     whole: bool = False
 
 
-class MembersChanged(_Frame, frozen=True, kw_only=True, tag="members_changed"):
+class MembersChanged(Frame, frozen=True, kw_only=True, tag="members_changed"):
     """To who watches: how many read the topic now, and who came and went since the last word, for those who may know. `whole` false: not all could be told."""
 
     topic: str
