@@ -63,10 +63,11 @@ def api_process(config: ServiceConfig) -> ApiProcess:
 
 
 class Cluster:
-    """The service on this machine."""
+    """The service on this machine. `leaving`: this process exits once it has stopped (`actors.ray_system.RayNode.stop`)."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, leaving: bool = False) -> None:
         self._settings = settings
+        self._leaving = leaving
         self._node = Node(settings, RealClock())
         self._ray: RayNode | None = None
         self._shards: list[ProcessHandle] = []
@@ -364,7 +365,7 @@ class Cluster:
                     await store.close()
         finally:
             ray_node, self._ray = self._ray, None
-            ends = [self._node.stop(), *([asyncio.to_thread(ray_node.stop)] if ray_node is not None else [])]
+            ends = [self._node.stop(), *([asyncio.to_thread(ray_node.stop, leaving=self._leaving)] if ray_node is not None else [])]
             results = await asyncio.gather(*ends, return_exceptions=True)
             self._node.close()
         for result in results:

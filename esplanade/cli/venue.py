@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -14,10 +14,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from esplanade.core.errors import EsplanadeError, InvalidInput
-from spatial.checks import Finding, check_venue
 from spatial.importers.account import ImportSummary
 from spatial.venue import Venue
 from spatial.venue_files import load_venue, save_venue, write_whole
+
+if TYPE_CHECKING:
+    from spatial.checks import Finding
 
 app = typer.Typer(help="Import, draw and check venues.", no_args_is_help=True, add_completion=False)
 _out = Console()
@@ -43,6 +45,7 @@ def import_site(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List every rejected feature, note and finding.")] = False,
 ) -> None:
     """Read a mall's plan, say what became of every feature, check the result, write it."""
+    from spatial.checks import check_venue
     from spatial.importers.malls import read_site
 
     with _one_line_errors():
@@ -76,6 +79,8 @@ def show(
 @app.command()
 def check(file: Annotated[Path, typer.Argument(help="Venue document.")]) -> None:
     """List what is wrong in a plan: feature, rule, remedy. Exit code 1 where there are errors."""
+    from spatial.checks import check_venue
+
     with _one_line_errors():
         findings = check_venue(load_venue(file))
     _print_findings(findings, verbose=True)

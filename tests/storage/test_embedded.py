@@ -57,8 +57,15 @@ def sockets_and_locks(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_socket() or path.suffix in (".lock", ".pid")]
 
 
+def lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def alive(pids: list[int]) -> list[int]:
-    return [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+    return [pid for pid in pids if lives(pid)]
 
 
 def wait_until_gone(pids: list[int]) -> None:
