@@ -24,9 +24,9 @@ from esplanade.storage.journal import Journal
 from esplanade.storage.sealing import Random, Vault
 from esplanade.storage.webhooks import DeadLetter, Source, SourceKind, Webhook, WebhookStore
 from gateway import frames as f
+from gateway.acts import who_is
 from gateway.audit_trail import AuditTrail
 from gateway.auth import Identity
-from gateway.dispatch import who_is
 from gateway.filters import Test, Where
 from gateway.metrics import GatewayMetrics
 from gateway.openapi import body_of, raw_body, says, wants

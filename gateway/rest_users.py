@@ -15,8 +15,8 @@ from fastapi.responses import Response
 
 from actors.subject_export import check_subject
 from esplanade.core.errors import InvalidInput, LimitExceeded
+from gateway.acts import who_is
 from gateway.audit_trail import AuditTrail
-from gateway.dispatch import who_is
 from gateway.openapi import body_of, says, wants
 from gateway.permissions import holds
 from gateway.rest import Caller, Desk, answer, tagged

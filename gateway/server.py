@@ -34,6 +34,7 @@ from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.journal import Journal
 from gateway import frames as f
+from gateway.acts import who_is
 from gateway.admission import PER_ADDRESS_MIN, AddressMeter, Allowance, PersonMeters, TenantMeters
 from gateway.audit_trail import AuditTrail
 from gateway.auth import Identity, Issuer, Verifier
@@ -41,7 +42,7 @@ from gateway.batching import Tee
 from gateway.codec import FORMATS, Codec
 from gateway.codes import CloseCode
 from gateway.credentials import Credentials
-from gateway.dispatch import Dispatch, error_frame, who_is
+from gateway.dispatch import Dispatch, error_frame
 from gateway.hub import Hub
 from gateway.hub import Peer as HubPeer
 from gateway.limits import TokenBucket
