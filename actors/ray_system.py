@@ -126,15 +126,11 @@ class RayNode:
         """The process of our own node that has died and cannot be replaced within it; None while all is well."""
         return next((f"{name} (process {process.pid})" for name, process in self._vital.items() if not is_alive(process)), None)
 
-    def stop(self, *, leaving: bool = False) -> None:
-        """Disconnect; end our own node. Blocks for some seconds at most. Idempotent. Raises Unavailable naming the processes that do not end.
-
-        leaving: this process exits next, so there is no need to part from our own node in order: on a busy machine Ray's native threads were seen to abort a driver that did.
-        """
-        if self.folder is None or not leaving:
-            if self.folder is not None and self.broken() is not None:
-                end_node(self.folder, gently=False)  # first: a driver in a half-dead node waits for a minute and aborts
-            ray.shutdown()
+    def stop(self) -> None:
+        """Disconnect; end our own node. Blocks for some seconds at most. Idempotent. Raises Unavailable naming the processes that do not end."""
+        if self.folder is not None and self.broken() is not None:
+            end_node(self.folder, gently=False)  # first: a driver in a half-dead node waits for a minute and aborts
+        ray.shutdown()
         if self.folder is None or self._keeper is None:
             return
         # The agents of a node outlive it for a while; nothing of ours is in them.

@@ -10,6 +10,7 @@ import contextlib
 import os
 import platform
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -63,11 +64,10 @@ def api_process(config: ServiceConfig) -> ApiProcess:
 
 
 class Cluster:
-    """The service on this machine. `leaving`: this process exits once it has stopped (`actors.ray_system.RayNode.stop`)."""
+    """The service on this machine."""
 
-    def __init__(self, settings: Settings, *, leaving: bool = False) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._leaving = leaving
         self._node = Node(settings, RealClock())
         self._ray: RayNode | None = None
         self._shards: list[ProcessHandle] = []
@@ -108,6 +108,7 @@ class Cluster:
                 self._ray = results[1]
             raise
         self._ray = ray_node.result()
+        _take_back_signals()
         console = console_dir(settings)
         at_home = settings.embedded and settings.host in ("127.0.0.1", "::1", "localhost")
         config = ServiceConfig(
@@ -365,12 +366,19 @@ class Cluster:
                     await store.close()
         finally:
             ray_node, self._ray = self._ray, None
-            ends = [self._node.stop(), *([asyncio.to_thread(ray_node.stop, leaving=self._leaving)] if ray_node is not None else [])]
+            ends = [self._node.stop(), *([asyncio.to_thread(ray_node.stop)] if ray_node is not None else [])]
             results = await asyncio.gather(*ends, return_exceptions=True)
             self._node.close()
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+
+
+def _take_back_signals() -> None:
+    """Ray's native part takes SIGTERM when it connects: it would print a stack, pass the signal on, and abort this process three seconds later, whatever is being ended."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+        signal.siginterrupt(signal.SIGTERM, False)
 
 
 async def _mind(process: ProcessHandle, say: Say) -> None:

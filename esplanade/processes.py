@@ -11,6 +11,7 @@ import errno
 import gc
 import logging
 import os
+import random
 import socket
 import uuid
 from collections.abc import Iterator
@@ -63,6 +64,10 @@ GC_YOUNG: Final = 200_000
 """Container objects made before the collector of a shard looks at the young ones: its entities live long and hold no cycles."""
 GC_YOUNG_DOOR: Final = 20_000
 """The same for the processes that hold connections, which do make cycles: a look takes a millisecond or two."""
+
+LASTING_PORTS: Final = range(20_000, 32_000)
+"""Above those of Ray's workers, below those that Linux and macOS give to outgoing connections."""
+PORT_TRIES: Final = 64
 
 PSEUDONYM_KEY: Final = "pseudonym-key"
 MASTER_KEY: Final = "master-key"
@@ -566,10 +571,20 @@ def taking_port(what: str, setting: str, host: str, port: int) -> Iterator[None]
 
 
 def free_port(host: str, port: int = 0) -> int:
-    """A TCP port that is free now, or `port` if it is (raises OSError if not). A gateway keeps its port over a restart, so it is chosen before the process starts."""
+    """A TCP port that is free now, or `port` if it is (raises OSError if not). A gateway keeps its port over a restart, so it is chosen before the process starts.
+
+    It is one that the system gives to no outgoing connection by itself: until the process listens, seconds later on a busy machine, somebody's would take it.
+    """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, port))
+        for wanted in (port,) if port else (*random.sample(LASTING_PORTS, PORT_TRIES), 0):
+            try:
+                probe.bind((host, wanted))
+            except OSError as error:
+                if port or error.errno != errno.EADDRINUSE:
+                    raise
+                continue
+            break
         return int(probe.getsockname()[1])
 
 

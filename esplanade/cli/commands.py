@@ -64,7 +64,7 @@ async def _interruptible(work: Awaitable[T]) -> T | None:
 
 @contextlib.asynccontextmanager
 async def _running(settings: Settings, console: Console) -> AsyncIterator[tuple[Cluster, ServiceConfig]]:
-    cluster = Cluster(settings, leaving=True)
+    cluster = Cluster(settings)
     began = time.monotonic()
     with console.status("starting") as status:
         config = await cluster.start(lambda step: status.update(f"{step} …"))

@@ -9,8 +9,6 @@ import asyncio
 import os
 import signal
 import sys
-import traceback
-from collections.abc import Coroutine
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -71,7 +69,7 @@ def serve(
     from esplanade.cli.commands import serve_until_stopped
 
     settings = _settings(config, data_dir, gateway_port=gateway_port, api_port=api_port)
-    _leave(serve_until_stopped(settings, tenant=tenant, venue_files=venue or [], console=console))
+    _leave(asyncio.run(serve_until_stopped(settings, tenant=tenant, venue_files=venue or [], console=console)))
 
 
 @_cli.command()
@@ -90,7 +88,7 @@ def run(
     from esplanade.cli.commands import run_and_report
 
     settings = _settings(config, data_dir)
-    _leave(run_and_report(settings, scenario, venue=venue, seed=seed, speed=speed, out=out, console=console))
+    _leave(asyncio.run(run_and_report(settings, scenario, venue=venue, seed=seed, speed=speed, out=out, console=console)))
 
 
 @_cli.command()
@@ -103,7 +101,7 @@ def demo(
     from esplanade.cli.commands import run_and_report
 
     settings = _settings(config, data_dir)
-    _leave(run_and_report(settings, scenario, console=console))
+    _leave(asyncio.run(run_and_report(settings, scenario, console=console)))
 
 
 Api = Annotated[str | None, typer.Option("--api", help="Address of the service's API; by default that of the service on the data directory.")]
@@ -171,24 +169,12 @@ def app() -> None:
     try:
         _cli()
     except EsplanadeError as error:
-        sys.exit(_said(error))
+        console.print(f"[red]{error.code}[/]: {escape(error.message)}", highlight=False, soft_wrap=True)
+        sys.exit(3 if error.retryable else 2)
 
 
-def _said(error: EsplanadeError) -> int:
-    """The exit code of a command that failed so, which it has said."""
-    console.print(f"[red]{error.code}[/]: {escape(error.message)}", highlight=False, soft_wrap=True)
-    return 3 if error.retryable else 2
-
-
-def _leave(work: Coroutine[None, None, int]) -> NoReturn:
-    """Run a command that has a service, to its exit code. All of the service is stopped by then, and Ray's native threads were seen to abort an interpreter that ends by itself."""
-    try:
-        code = asyncio.run(work)
-    except EsplanadeError as error:
-        code = _said(error)
-    except Exception:
-        traceback.print_exc()
-        code = 1
+def _leave(code: int) -> NoReturn:
+    """End a command that had a service. All of it is stopped by now; on a busy machine Ray's native threads have been seen to abort the interpreter's own ending."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -44,6 +44,7 @@ async def test_after_sigkill_nothing_lives_on_and_the_next_start_has_the_data() 
             again.signal(signal.SIGTERM)  # an impatient second one does not break into the ending
             again.ctrl_c()
             assert again.wait() == 0, again.text
+            assert "SIGTERM" not in again.text
             assert_nothing_left(again)
 
 
