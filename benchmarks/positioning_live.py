@@ -21,7 +21,7 @@ from spatial.positioning.live import LiveFilter, LiveMap
 from spatial.positioning.model import Model, Prepared, Tuning, prepare
 from spatial.positioning.observed import Observed, State, transmitter_key
 from spatial.positioning.pdr import Path as Track
-from spatial.positioning.radio_map import FULL, SILENT_DBM, from_bytes_field, map_cells
+from spatial.positioning.radio_map import FULL, SILENT_DBM, map_cells, map_of
 from spatial.positioning.scans import Scans
 from spatial.positioning.score import Surveyed, fit_calibrated, split_by_walk
 from spatial.positioning.walk_files import read_walks
@@ -50,7 +50,7 @@ def made_model(seed: int = 7) -> tuple[Model, np.ndarray]:
         fields.append(np.clip(np.rint(strength * (255 / FULL)), 0, 255).astype(np.uint8))
         floors.append(floor)
     names = tuple(f"w:00:00:{i // 256:02x}:{i % 256:02x}:0" for i in range(TRANSMITTERS))
-    radio = from_bytes_field(names, np.vstack(fields), tuple(cell_of), {})
+    radio = map_of(names, np.vstack(fields).T, tuple(cell_of), {})
     return Model("made", tuple(floors), radio, Tuning(), 0), places
 
 

@@ -52,7 +52,7 @@ def fit(site_dir: SiteDir, out: Annotated[Path, typer.Option(help="Where to writ
         model = fit_calibrated(site_dir.resolve().name, floors, walks)
         size = save_model(model, out)
     _err.print(
-        f"{model.walks} walks, {len(model.radio.transmitters)} transmitters ({model.radio.dropped}), {len(model.radio.field)} cells, {size / 1e6:.2f} MB"
+        f"{model.walks} walks, {len(model.radio.transmitters)} transmitters ({model.radio.dropped}), {len(model.radio.norm)} cells, {size / 1e6:.2f} MB"
     )
     print(f"written: {out}")
 

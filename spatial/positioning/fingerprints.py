@@ -1,7 +1,6 @@
 """Fingerprint tables without a plan: readers of UJIIndoorLoc and the UCI iBeacon table, and the weighted nearest-neighbour estimator for them.
 
-Owns single scans in one vector a row; walks belong to `grid_filter`. Strengths are dB above the table's silence, powered, compared by the cosine, which is blind to a
-phone's gain. Source of the tables: Torres-Sospedra et al., IPIN 2014 (doi:10.24432/C5MS59); Mohammadi and Al-Fuqaha (doi:10.24432/C54G80).
+Owns single scans in one vector a row; walks belong to `grid_filter`. Strengths are dB above the table's silence. Source of the tables: Torres-Sospedra et al., IPIN 2014 (doi:10.24432/C5MS59); Mohammadi and Al-Fuqaha (doi:10.24432/C54G80).
 """
 
 from __future__ import annotations
@@ -18,12 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from esplanade.core.errors import InvalidInput, NotFound
-from spatial.positioning.list_kernels import nearest_by_lists
+from spatial.positioning.list_kernels import Lists, locate_by_lists
 from spatial.positioning.observations import F4, F8, I4
 
 SILENT_DBM: Final = -104.0
 NOT_HEARD: Final = 100.0
-BLOCK: Final = 512
+STRONGEST: Final = 24
+CANDIDATES: Final = 48
+"""A scan is compared with so many fingerprints, those most alike over its so many strongest transmitters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,41 +99,37 @@ def read_ble_cells(path: Path) -> Fingerprints:
 
 @dataclass(frozen=True, slots=True)
 class NearestFingerprints:
-    """Weighted k nearest fingerprints under the cosine of powered strengths, by an inverted list: a scan is compared only with what hears the same transmitters.
+    """Weighted nearest fingerprints under the mean of the cosine of strengths and Sorensen's likeness of their squares (Torres-Sospedra et al. 2015, doi:10.1016/j.eswa.2015.08.013), searched by
+    inverted lists. The cosine is blind to a phone's gain, Sorensen's is not, and they err at different places."""
 
-    Fingerprints of transmitter a are the entries first[a]:first[a + 1] of row (int32) and value (float32, rows of unit length)."""
-
-    first: I4
-    row: I4
-    value: F4
-    xy_m: F8
-    floor: I4
+    lists: Lists
     k: int
-    power: float
+    sharpness: float
 
     @classmethod
-    def fit(cls, known: Fingerprints, *, k: int = 12, power: float = 1.5) -> NearestFingerprints:
-        by_transmitter = _unit(known.strength, power).T
-        which, row = np.nonzero(by_transmitter)
-        first = np.searchsorted(which, np.arange(len(by_transmitter) + 1)).astype(np.int32)
-        return cls(first, row.astype(np.int32), by_transmitter[which, row], known.xy_m, known.floor, min(k, len(known.xy_m)), power)
+    def fit(cls, known: Fingerprints, *, k: int = 30, sharpness: float = 20.0) -> NearestFingerprints:
+        """Raises InvalidInput for an empty table."""
+        if not len(known.xy_m):
+            raise InvalidInput("fingerprints: the table is empty; give at least one row")
+        square = (known.strength * known.strength).sum(axis=1)
+        length = np.sqrt(square)
+        i, at = np.nonzero(known.strength)
+        a, row = np.nonzero(known.strength.T)
+        rows, transmitters = known.strength.shape
+        unit = known.strength[row, a] / np.maximum(length[row], np.float32(1e-6))
+        lists = Lists(
+            np.searchsorted(a, np.arange(transmitters + 1)).astype(np.uint32), row.astype(np.uint32), unit,
+            np.searchsorted(i, np.arange(rows + 1)).astype(np.uint32), at.astype(np.uint32), known.strength[i, at],
+            length, square, known.xy_m, known.floor,
+        )  # fmt: skip
+        return cls(lists, min(k, rows), sharpness)
 
     def locate(self, strength: F4) -> tuple[F8, I4]:
-        """(n, 2) positions and (n,) floors of scans (n, a). The floor has the most weight among the neighbours; the position is the weighted mean of those on it."""
-        xy, floor = np.empty((len(strength), 2)), np.empty(len(strength), np.int32)
-        for begin in range(0, len(strength), BLOCK):
-            part = slice(begin, begin + BLOCK)
-            scan, which = np.nonzero(strength[part])
-            starts = np.searchsorted(scan, np.arange(len(strength[part]) + 1)).astype(np.int32)
-            powered = strength[part][scan, which] ** np.float32(self.power)
-            near, alike = nearest_by_lists(starts, which.astype(np.int32), powered, self.first, self.row, self.value, len(self.xy_m), self.k)
-            weight = 1 / (1.001 - alike).astype(np.float64) ** 2
-            floors = self.floor[near]
-            votes = (weight[:, :, None] * (floors[:, :, None] == floors[:, None, :])).sum(axis=1)
-            best = np.take_along_axis(floors, votes.argmax(axis=1)[:, None], axis=1)
-            weight = weight * (floors == best)
-            xy[part] = (self.xy_m[near] * weight[:, :, None]).sum(axis=1) / weight.sum(axis=1, keepdims=True)
-            floor[part] = best[:, 0]
+        """(n, 2) positions and (n,) floors of scans (n, a), dB above silence."""
+        if strength.shape[1] != len(self.lists.first) - 1:
+            raise InvalidInput(f"scans of {strength.shape[1]} transmitters; the fingerprints have {len(self.lists.first) - 1}, in the same order")
+        candidates = min(max(CANDIDATES, self.k), len(self.lists.floor))
+        xy, floor, _, _ = locate_by_lists(np.ascontiguousarray(strength, np.float32), self.lists, STRONGEST, candidates, self.k, self.sharpness)
         return xy, floor
 
 
@@ -151,12 +148,6 @@ def folds_by_phone(table: Fingerprints, n: int, *, seed: int) -> Iterator[npt.ND
     names = np.random.default_rng(seed).permutation(np.unique(roots))
     for part in np.array_split(names, min(n, len(names))):
         yield np.isin(roots, part)
-
-
-def _unit(strength: F4, power: float) -> F4:
-    powered = strength ** np.float32(power)
-    unit: F4 = powered / np.maximum(np.sqrt((powered * powered).sum(axis=1, keepdims=True)), np.float32(1e-6))
-    return unit
 
 
 def _table(path: Path) -> tuple[list[str], Iterator[list[str]]]:

@@ -85,9 +85,10 @@ class LiveMap:
         keys = np.array([transmitter_key(name) for name in model.radio.transmitters], np.uint64)
         order = np.argsort(keys)
         self.keys, self._index = keys[order], order.astype(np.int32)
-        top = model.radio.field.max(axis=0)
+        field = model.radio.field()
+        top = field.max(axis=0)
         scale = np.maximum(top, 1e-9) / np.float32(255)
-        table = np.ascontiguousarray(np.rint(model.radio.field / scale).astype(np.uint8).T)
+        table = np.ascontiguousarray(np.rint(field / scale).astype(np.uint8).T)
         parts: list[tuple[Any, ...]] = []
         blocks = 0
         block_first, base, at = [0], [], 0

@@ -21,7 +21,7 @@ from spatial.positioning.labels import surveyed_positions
 from spatial.positioning.observations import F8, Walk
 from spatial.positioning.pdr import Path as Track
 from spatial.positioning.pdr import dead_reckon
-from spatial.positioning.radio_map import SILENT_DBM, RadioMap, Survey, choose_transmitters, fit_map, from_bytes_field, map_cells, to_bytes_field
+from spatial.positioning.radio_map import SILENT_DBM, RadioMap, Survey, choose_transmitters, fit_map, map_cells, map_of
 from spatial.positioning.scans import Scans, scans_of
 from spatial.venue_files import write_whole
 
@@ -142,7 +142,7 @@ def save_model(model: Model, path: Path) -> int:
             for f, cells in zip(model.floors, model.radio.cell_of, strict=True)
         ],
     }  # fmt: skip
-    arrays = {"head": np.frombuffer(json.dumps(head).encode(), np.uint8), "field": to_bytes_field(model.radio).T}
+    arrays = {"head": np.frombuffer(json.dumps(head).encode(), np.uint8), "field": model.radio.strength}
     for i, floor in enumerate(model.floors):
         arrays[f"free{i}"], arrays[f"rooms{i}"] = np.packbits(floor.free), np.packbits(floor.rooms)
     buffer = io.BytesIO()
@@ -170,10 +170,12 @@ def load_model(path: Path) -> Model:
                 cells, centres = map_cells(floor)
                 cell_of.append(np.where(cells >= 0, cells + first, -1).astype(np.int32) if f["surveyed"] else np.full(shape, -1, np.int32))
                 first += len(centres) if f["surveyed"] else 0
-            field = np.ascontiguousarray(data["field"].T)
-            if field.shape != (first, len(head["transmitters"])):
-                raise InvalidInput(f"{path}: {field.shape} fields for {first} cells; the file is damaged, so fit the model again")
-            radio = from_bytes_field(tuple(head["transmitters"]), field, tuple(cell_of), head["dropped"])
+            strength = np.ascontiguousarray(data["field"])
+            if strength.shape != (len(head["transmitters"]), first):
+                raise InvalidInput(
+                    f"{path}: fields of {strength.shape} for {len(head['transmitters'])} transmitters and {first} cells; the file is damaged, so fit the model again"
+                )
+            radio = map_of(tuple(head["transmitters"]), strength, tuple(cell_of), head["dropped"])
             return Model(head["site"], tuple(floors), radio, Tuning(**head["tuning"]), head["walks"])
     except FileNotFoundError:
         raise NotFound(f"{path}: no such file; make one with `esplanade positioning fit SITE_DIR --out MODEL`") from None

@@ -54,11 +54,11 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class RadioMap:
-    """field: (c, a) float32, powered strengths at map cells, rows of unit length; norm: (c,) their lengths. cell_of[f]: (rows, columns) int32, map cell of each ground cell of floor f, -1 where
-    there is none (not free, or floor not surveyed). transmitters: the a names."""
+    """strength: (a, c) bytes, FULL / 255 dB above silence at map cells, a row a transmitter; norm: (c,) float32, the lengths of the cells' powered strengths. cell_of[f]: (rows, columns) int32, map
+    cell of each ground cell of floor f, -1 where there is none (not free, or floor not surveyed). transmitters: the a names."""
 
     transmitters: tuple[str, ...]
-    field: F4
+    strength: U1
     norm: F4
     cell_of: tuple[I4, ...]
     dropped: dict[str, int]
@@ -66,13 +66,21 @@ class RadioMap:
     def index(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.transmitters)}
 
+    def field(self) -> F4:
+        """(c, a) powered strengths, rows of unit length: 4 bytes for every one that the map keeps."""
+        field: F4 = np.ascontiguousarray(_powered()[self.strength].T)
+        field /= np.maximum(self.norm, np.float32(1e-6))[:, None]
+        return field
+
     def dissimilarity(self, scans: Scans, index: dict[str, int]) -> tuple[F4, F4, I4]:
         """(n, c) cosine and (n, c) Dice dissimilarity, in [0, 1], of each scan to each map cell, and (n,) how many known transmitters each scan holds (0: its rows say nothing)."""
         strength = scans.dense(index, SILENT_DBM) - np.float32(SILENT_DBM)
         heard = (strength > 0).sum(axis=1).astype(np.int32)
         y = strength ** np.float32(POWER)
         length = np.sqrt((y * y).sum(axis=1, keepdims=True))
-        cosine = (y / np.maximum(length, 1e-6)) @ self.field.T
+        some = np.flatnonzero(y.any(axis=0))
+        cosine = (y[:, some] / np.maximum(length, 1e-6)) @ _powered()[self.strength[some]]
+        cosine /= np.maximum(self.norm, np.float32(1e-6))[None]
         ratio = self.norm[None] / np.maximum(length, 1e-6)
         dice = cosine * (2 * ratio / (1 + ratio * ratio))
         return 1 - cosine, 1 - dice, heard
@@ -122,23 +130,23 @@ def fit_map(survey: Survey, transmitters: tuple[str, ...], dropped: dict[str, in
         for begin in range(0, len(centres), 4096):
             part = slice(begin, begin + 4096)
             strength = _kernel(ground.to_venue(centres[part]), height[part], at, floor) @ alpha
-            parts.append(np.clip(np.rint(strength * (255 / FULL)), 0, 255).astype(np.uint8))
-    return from_bytes_field(transmitters, np.vstack(parts), tuple(cell_of), dropped)
+            parts.append(np.clip(np.rint(strength * (255 / FULL)), 0, 255).astype(np.uint8).T)
+    return map_of(transmitters, np.hstack(parts), tuple(cell_of), dropped)
 
 
-def from_bytes_field(transmitters: tuple[str, ...], strength: U1, cell_of: tuple[I4, ...], dropped: dict[str, int]) -> RadioMap:
-    """A map of quantised strengths (c, a), 255 = FULL dB above silence."""
-    powered = (np.arange(256, dtype=np.float32) * np.float32(FULL / 255)) ** np.float32(POWER)
-    field = powered[strength]
-    norm = np.sqrt(np.einsum("ij,ij->i", field, field))
-    field /= np.maximum(norm, 1e-6)[:, None]
-    return RadioMap(transmitters, field, norm, cell_of, dropped)
+def map_of(transmitters: tuple[str, ...], strength: U1, cell_of: tuple[I4, ...], dropped: dict[str, int]) -> RadioMap:
+    """A map of quantised strengths (a, c), 255 = FULL dB above silence."""
+    square = _powered() ** 2
+    norm2 = np.zeros(strength.shape[1], np.float32)
+    for row in strength:
+        norm2 += square[row]
+    return RadioMap(transmitters, strength, np.sqrt(norm2), cell_of, dropped)
 
 
-def to_bytes_field(radio: RadioMap) -> U1:
-    strength = (radio.field * radio.norm[:, None]) ** np.float32(1 / POWER)
-    quantised: U1 = np.clip(np.rint(strength * (255 / FULL)), 0, 255).astype(np.uint8)
-    return quantised
+def _powered() -> F4:
+    """Powered strength of every byte."""
+    powered: F4 = (np.arange(256, dtype=np.float32) * np.float32(FULL / 255)) ** np.float32(POWER)
+    return powered
 
 
 def map_cells(ground: Floor) -> tuple[I4, F8]:

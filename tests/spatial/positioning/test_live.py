@@ -200,7 +200,7 @@ def test_nobody_is_put_on_a_level_that_was_not_surveyed_and_an_empty_map_is_refu
     assert stand(live, 1, 10, 6, begin_s=1.0) == State.LOCATED
     told = live.take(observed((1, 9.0, 0.0, 0.0, scan(10, 6, 0, 9), code)), 0.0)
     assert (told.level[0], told.levels[0, 2]) == (0, 0.0)
-    empty = replace(more, radio=replace(radio, transmitters=(), field=radio.field[:, :0]))
+    empty = replace(more, radio=replace(radio, transmitters=(), strength=radio.strength[:0]))
     with pytest.raises(InvalidInput, match="empty"):
         LiveMap(empty, (*LEVELS, "F3"))
 
@@ -225,7 +225,7 @@ def test_the_kernel_compares_a_scan_as_the_radio_map_does() -> None:
     powered = strength**1.5
     length = float(np.sqrt((powered**2).sum()))
     q = (powered[0, at] * arrays.scale[at] / length).astype(np.float32)
-    cosine = 1 - (powered / length) @ radio.field.T
+    cosine = 1 - (powered / length) @ radio.field().T
     found = np.array([kernels.cell_unlike(arrays, c, at, q, length, 0.0) for c in range(len(radio.norm))])
     np.testing.assert_allclose(found, cosine[0], atol=0.005)
     blocks = len(arrays.block_norm)
