@@ -266,14 +266,15 @@ def _wishes(
         g: Any = np.uint64((level * ny + min(ny - 1, max(0, row))) * nx + min(nx - 1, max(0, col)))
         in_cell: Any = np.int64(cid[g])
         # Away from walls the cell is the one that they are in, old or new; only there it is looked at what they see.
-        if in_cell < 0 or (in_cell != here and near_start[g] != near_start[g + np.uint64(1)]):
+        if in_cell < 0 or (near_start[g] != near_start[g + np.uint64(1)] and in_cell != here):
             in_cell = np.int64(cell_at(px, py, level, here, cid, cx, cy, near_start, near_item, x0, y0, raster, nx, ny, walls))
         here = in_cell
         cell[i] = here
         nth = np.uint64(k - begin)
         goal: Any = np.int64(goal_of[i])
         wish_v[nth] = speed[i] * pace[np.uint64(here)]
-        heads_for[nth] = aim[np.uint64(goal), np.uint64(here)] if goal >= 0 else -1
+        target: Any = np.int64(aim[np.uint64(goal), np.uint64(here)]) if goal >= 0 else np.int64(-1)
+        heads_for[nth] = target
     for k in range(begin, end):
         nth = np.uint64(k - begin)
         i, px, py = np.uint64(order[np.uint64(k)]), sx[np.uint64(k)], sy[np.uint64(k)]
@@ -377,12 +378,16 @@ def _stepper(kind: int) -> Any:
                     seen: Any = free_pair
                     in_sight, mine = lanes.everywhere(cut * cut), lanes.everywhere(r)
                     first, last = max(0, int((east - cut) * per_wide)), min(cols - 1, int((east + cut) * per_wide))
+                    # Three rows of cells for nearly all, more where cells are less deep than sight: the processor foresees what is always alike.
                     middle = int(north * per_deep)
-                    for row in range(middle - 1, middle + 2):
-                        base = (level * rows + min(rows - 1, max(0, row))) * cols
+                    row, last_row = (
+                        max(0, min(middle - 1, int((north - cut) * per_deep))),
+                        min(rows - 1, max(middle + 1, int((north + cut) * per_deep))),
+                    )
+                    while row <= last_row:
+                        base = (level * rows + row) * cols
+                        row += 1
                         j, to = np.uint64(start[np.uint64(base + first)]), np.uint64(start[np.uint64(base + last + 1)])
-                        if row < 0 or row >= rows:
-                            to = j
                         more = True
                         while more:
                             ax, ay = lanes.load_minus(sx, j, px), lanes.load_minus(sy, j, py)
