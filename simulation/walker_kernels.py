@@ -354,7 +354,8 @@ def _stepper(kind: int) -> Any:
                 stop, free_pair, free_wall = begin, np.uint64(0), 0
                 while stop < end and np.int64(free_pair) + cap <= pairs and free_wall <= NEAR_WALLS:
                     nth = np.uint64(stop - chunk * CHUNK)
-                    i, px, py = np.uint64(order[np.uint64(stop)]), sx[np.uint64(stop)], sy[np.uint64(stop)]
+                    i: Any = np.uint64(order[np.uint64(stop)])
+                    px, py = sx[np.uint64(stop)], sy[np.uint64(stop)]
                     stop += 1
                     v0, r, level = wish_v[nth], radius[i], np.int64(level_of[i])
                     pair_at[nth], wall_at[nth] = free_pair, free_wall
@@ -388,7 +389,7 @@ def _stepper(kind: int) -> Any:
                         base = (level * rows + row) * cols
                         row += 1
                         j, to = np.uint64(start[np.uint64(base + first)]), np.uint64(start[np.uint64(base + last + 1)])
-                        more = True
+                        more: Any = True
                         while more:
                             ax, ay = lanes.load_minus(sx, j, px), lanes.load_minus(sy, j, py)
                             d2 = lanes.add(lanes.mul(ax, ax), lanes.mul(ay, ay))
@@ -458,7 +459,10 @@ def _stepper(kind: int) -> Any:
                         next_x[i], next_y[i], next_vx[i], next_vy[i] = px, py, 0.0, 0.0
                         next_hx[i], next_hy[i] = old_hx[i], old_hy[i]
                         continue
-                    seen_first, seen_last, near_first, near_last = np.int64(pair_at[nth]), np.int64(pair_to[nth]), wall_at[nth], wall_to[nth]
+                    seen_first: Any = np.int64(pair_at[nth])
+                    seen_last: Any = np.int64(pair_to[nth])
+                    near_first: Any = wall_at[nth]
+                    near_last: Any = wall_to[nth]
                     if kind == 2:
                         mx, my = _social_force(
                             i, vx, vy, r, v0, wx, wy, numbers, fall, per_m, dt, seen_first, seen_last, dx, dy, dist, touch, who, order,
@@ -621,6 +625,22 @@ def mark_progress(x: F8, y: F8, goal: Any, mark_x: F8, mark_y: F8, mark_step: I4
     for i in range(len(x)):
         if goal[i] < 0 or step <= start_step[i] or (x[i] - mark_x[i]) ** 2 + (y[i] - mark_y[i]) ** 2 > far * far:
             mark_x[i], mark_y[i], mark_step[i] = x[i], y[i], step
+
+
+@njit(cache=True, nogil=True)
+def bound_for_hops(x: F8, y: F8, goal: Any, cell: I4, aim: I4, distance: F4, is_start: Any, cx: F8, cy: F8, within: float) -> Any:
+    """(rows, cells, metres) of those who walk straight to where a hop begins (not to a goal there), no further off than `within` metres; rows ascending."""
+    n, found = len(x), 0
+    rows, cells, gap = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n)
+    for i in range(n):
+        if goal[i] >= 0:
+            to = aim[goal[i], cell[i]]
+            if to >= 0 and is_start[to] and aim[goal[i], to] == to and distance[goal[i], to] > 0.0:
+                d = math.sqrt((x[i] - cx[to]) ** 2 + (y[i] - cy[to]) ** 2)
+                if d <= within:
+                    rows[found], cells[found], gap[found] = i, to, d
+                    found += 1
+    return rows[:found], cells[:found], gap[:found]
 
 
 @njit(cache=True, nogil=True)
