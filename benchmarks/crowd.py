@@ -2,7 +2,7 @@
 
 Three rooms of 20,000 people with nine walls and sixteen pillars, at 0.5, 2 and 4 persons/m2, collision-free speed model with the same parameters, places and step (0.05 s)
 on both sides, in turn. ESPLANADE_JUPEDSIM_PYTHON names an interpreter that has JuPedSim; without it ours runs alone and the ratio is left out. The mall needs
-ESPLANADE_DATA. `--n` sets the people of the rooms.
+ESPLANADE_DATA. `--n` sets the people of the rooms. The last line has every bar with its figure and whether it is met; what was not measured is not in it.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ STEP_S = 0.05
 RADIUS_M = 0.2
 TIME_GAP_S = 1.0
 PEER = "ESPLANADE_JUPEDSIM_PYTHON"
+ROOMS = {0.5: 20.0, 2.0: 20.0, 4.0: 10.0}
+"""Persons/m2, and how many times as fast as JuPedSim ours is to be."""
 
 
 def room(area_m2: float) -> tuple[Polygon, Polygon]:
@@ -271,11 +273,36 @@ def mall(data_dir: Path, people: int = 25_000, *, step_s: float = 0.05, steps: i
     }  # fmt: skip
 
 
+def bars(more: dict[str, dict[str, object]]) -> dict[str, dict[str, object]]:
+    """Each bar that these results tell of: the figure, what it must be, whether it is."""
+
+    def bar(part: str, key: str, least: float | None = None, *, most: float | None = None) -> dict[str, object] | None:
+        figure = more.get(part, {}).get(key)
+        if not isinstance(figure, int | float):
+            return None
+        if least is not None:
+            return {"figure": figure, "at_least": least, "met": figure >= least}
+        assert most is not None
+        return {"figure": figure, "at_most": most, "met": abs(figure) <= most}
+
+    found = {f"times_jupedsim_at_{density:g}_per_m2": bar(f"rooms_{density:g}", "ratio", least) for density, least in ROOMS.items()}
+    found |= {
+        "million_real_time": bar("festival", "real_time", 1.0),
+        "million_peak_mib": bar("festival", "peak_mib", most=1024),
+        "cost_growth_10k_to_1m": bar("growth", "ratio", most=1.5),
+        "site2_real_time": bar("site2", "real_time", 1.0),
+        "mean_egress_off_jupedsim": bar("crosscheck", "off", most=0.05),
+    }
+    found |= {f"overlap_m_{part}": bar(part, "overlap_m", most=0.01) for part in ("rooms_4", "festival", "site2")}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def run(*, n: int = 20_000, repeats: int = 5) -> None:
     python = os.environ.get(PEER)
     if python is None:
         print(f"no peer: {PEER} names no interpreter with jupedsim; ours runs alone", flush=True)
-    more = {f"rooms_{density:g}": _room(n, density, repeats, python) for density in (0.5, 2.0, 4.0)}
+    began = time.perf_counter()
+    more = {f"rooms_{density:g}": _room(n, density, repeats, python) for density in ROOMS}
     if python is not None:
         more["crosscheck"] = crosscheck(python)
     more["festival"], more["growth"] = million(1_000_000, 3, repeats)
@@ -284,4 +311,4 @@ def run(*, n: int = 20_000, repeats: int = 5) -> None:
         print("no mall: ESPLANADE_DATA names no folder of real data", flush=True)
     else:
         more["site2"] = mall(Path(data_dir))
-    print(json.dumps({"name": "crowd", "n": n, **more, "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}))
+    print(json.dumps({"name": "crowd", "n": n, "took_s": round(time.perf_counter() - began), "load": os.getloadavg()[0], **more, "bars": bars(more)}))

@@ -10,7 +10,7 @@ from shapely.geometry import box
 from actors.warm_up import warm_up
 from scenarios.spec import find_scenario, load_scenario, venue_path
 from simulation.engine import Crowd
-from simulation.floor import Floor
+from simulation.floor import Floor, Hop
 from simulation.models import AnticipationVelocity, CollisionFreeSpeed, SocialForce
 from simulation.walkers import Goal, Walkers
 from spatial.venue_files import load_venue
@@ -28,7 +28,8 @@ def main() -> None:
     for _ in range(TICKS):
         crowd.step()
     for model in (CollisionFreeSpeed(), AnticipationVelocity(), SocialForce()):
-        walkers = Walkers(Floor.of([box(0, 0, 4, 4)]), [Goal("east", 0, box(3, 1, 4, 3))], model=model)
+        stairs = Hop("stairs", 1, (1.0, 1.0), 0, (1.0, 1.0), 5.0)
+        walkers = Walkers(Floor.of([box(0, 0, 4, 4), box(0, 0, 4, 4)], hops=[stairs]), [Goal("east", 0, box(3, 1, 4, 3))], model=model)
         walkers.add([1.0, 1.0], [1.0, 2.0], goal=0)
         walkers.step(round(1.0 / walkers.step_s))
         walkers.overlap_m()

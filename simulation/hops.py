@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esplanade.core.errors import InvalidInput
-from simulation import ground_kernels
+from simulation import ground_kernels, walker_kernels
 from simulation.floor import WALK_MPS, Floor
 from simulation.walker_kernels import WALL_OVERLAP_M
 
@@ -39,6 +39,7 @@ class Hops:
         self.riders: list[tuple[int, int, int, int, float, float]] = []
         self._is_start = np.zeros(len(floor.x), np.bool_)
         self._is_start[floor.hop_start] = True
+        self._chosen: dict[tuple[int, int], int] = {}
         self._by_start: dict[int, npt.NDArray[np.intp]] = {int(cell): np.flatnonzero(floor.hop_start == cell) for cell in np.unique(floor.hop_start)}
         level = floor.level_of(floor.hop_end) if len(floor.hop_end) else np.zeros(0, np.int32)
         all_levels = floor.raster // (floor.nx * floor.ny)
@@ -67,16 +68,14 @@ class Hops:
         """Let riders off and those who wait on, for the step that begins."""
         self._step_off(walkers)
         r, floor = walkers.rows, self._floor
-        rows, target, gap = self._bound_for_hops(walkers)
-        close = gap <= BOARD_M
-        rows, target, gap = rows[close], target[close], gap[close]
+        rows, target, gap = self._bound_for_hops(walkers, BOARD_M)
         if not len(rows):
             return
         goal = r["goal"][rows]
         inside = np.bincount([rider[2] for rider in self.riders], minlength=len(self)) if self.riders else np.zeros(len(self), np.int64)
         gone = np.zeros(len(walkers), np.bool_)
         for k in np.lexsort((r["id"][rows], gap)).tolist():
-            i, hop = int(rows[k]), self._choose(walkers, int(target[k]), int(goal[k]))
+            i, hop = int(rows[k]), self._chosen_hop(walkers, int(target[k]), int(goal[k]))
             if walkers.time_s + 1e-9 >= self._next_s[hop] and inside[hop] < floor.hop_room[hop]:
                 self._next_s[hop] = max(self._next_s[hop], walkers.time_s - walkers.step_s) + floor.hop_every_s[hop]
                 inside[hop] += 1
@@ -87,18 +86,13 @@ class Hops:
             walkers._keep(~gone)
             self.riders.sort()
 
-    def _bound_for_hops(self, walkers: Walkers) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int32], npt.NDArray[np.float64]]:
-        """(rows, cells, metres) of those who walk straight to where a hop begins: the cell, and how far they are from it."""
+    def _bound_for_hops(self, walkers: Walkers, within_m: float) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+        """(rows, cells, metres) of those who walk straight to where a hop begins, no further off than `within_m`: the cell, and how far they are from it."""
         r, floor = walkers.rows, self._floor
-        rows = np.flatnonzero(r["goal"] >= 0)
-        goal = r["goal"][rows].astype(np.intp)
-        target = walkers.aim[goal, r["cell"][rows]]
-        rows, goal, target = rows[target >= 0], goal[target >= 0], target[target >= 0]
-        begins = self._is_start[target]
-        rows, goal, target = rows[begins], goal[begins], target[begins]
-        begins = (walkers.aim[goal, target] == target) & (walkers.distance_m[goal, target] > 0.0)
-        rows, target = rows[begins], target[begins]
-        return rows, target, np.hypot(r["x"][rows] - floor.x[target], r["y"][rows] - floor.y[target])
+        found: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float64]] = walker_kernels.bound_for_hops(
+            r["x"], r["y"], r["goal"], r["cell"], walkers.aim, walkers.distance_m, self._is_start, floor.x, floor.y, within_m
+        )
+        return found
 
     def ways(
         self, floor: Floor, seeds: Sequence[npt.NDArray[np.int32]], goals: Sequence[Goal], load: npt.NDArray[np.int32] | None = None
@@ -110,10 +104,18 @@ class Hops:
                 raise InvalidInput(
                     f"goal {goal.name}: step-free, but hops do not say what they are; give lifts, escalators and stairs (`simulation.transport`)"
                 )
+        self._chosen.clear()
         return floor.solve(seeds, load=load)
 
     def feel(self) -> None:
         """Called before ways are found anew for jams; queues at hops are not counted here."""
+
+    def _chosen_hop(self, walkers: Walkers, start: int, goal: int) -> int:
+        """As `_choose`, asked once until ways are found anew."""
+        hop = self._chosen.get((start, goal))
+        if hop is None:
+            hop = self._chosen[start, goal] = self._choose(walkers, start, goal)
+        return hop
 
     def _choose(self, walkers: Walkers, start: int, goal: int) -> int:
         """The hop from a cell that is the shortest way to a goal."""
@@ -156,5 +158,6 @@ class Hops:
 
     def restore(self, state: npt.NDArray[np.float64]) -> None:
         h = len(self)
+        self._chosen.clear()
         self._next_s = state[:h].copy()
         self.riders = [(int(a), int(b), int(c), int(d), float(e), float(f)) for a, b, c, d, e, f in state[h:].reshape(-1, 6).tolist()]

@@ -86,6 +86,64 @@ where_at_most = _operation(4, lambda builder, a, b, yes, no: builder.select(buil
 """`yes` where a <= b, else `no`."""
 
 
+def _bits_less(typingctx: Any, a: Any, b: Any) -> Any:
+    """Bit k set: a < b in lane k."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        byte = builder.bitcast(builder.fcmp_ordered("<", *values), ir.IntType(WIDTH))
+        return builder.zext(byte, ir.IntType(64))
+
+    return types.uint64(a, b), generate
+
+
+bits_less: Any = intrinsic(_bits_less)
+
+
+def _count(typingctx: Any, bits: Any) -> Any:
+    """How many bits are set."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.ctpop(values[0])
+
+    return types.uint64(types.uint64), generate
+
+
+count: Any = intrinsic(_count)
+
+_CHOSEN_FIRST: Final = [
+    sum(lane << 8 * k for k, lane in enumerate(sorted(range(WIDTH), key=lambda lane: not bits >> lane & 1))) for bits in range(1 << WIDTH)
+]
+"""For each choice of lanes which lane each comes from when the chosen are moved to the front: a byte each."""
+
+
+def _chosen_first(typingctx: Any, lanes: Any, bits: Any) -> Any:
+    """The lanes whose bit is set, moved to the front in their order; then the others. bits: below 256."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        word = ir.IntType(64)
+        name = "esplanade.lanes.chosen_first"
+        table = builder.module.globals.get(name)
+        if table is None:
+            kind = ir.ArrayType(word, len(_CHOSEN_FIRST))
+            table = ir.GlobalVariable(builder.module, kind, name)
+            table.linkage, table.global_constant, table.initializer = "internal", True, ir.Constant(kind, _CHOSEN_FIRST)
+        packed = builder.load(builder.gep(table, [ir.Constant(word, 0), values[1]]))
+        sources = builder.zext(builder.bitcast(packed, ir.VectorType(ir.IntType(8), WIDTH)), _INTS)
+        if "+avx2" in context.codegen().magic_tuple()[2]:
+            function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_FLOATS, [_FLOATS, _INTS]), "llvm.x86.avx2.permps")
+            return builder.call(function, [values[0], sources])
+        moved = ir.Constant(_FLOATS, ir.Undefined)
+        for k in range(WIDTH):
+            lane = ir.Constant(ir.IntType(32), k)
+            moved = builder.insert_element(moved, builder.extract_element(values[0], builder.extract_element(sources, lane)), lane)
+        return moved
+
+    return LANES(lanes, types.uint64), generate
+
+
+chosen_first: Any = intrinsic(_chosen_first)
+
+
 def _power_of_two(builder: Any, x: Any) -> Any:
     """2^x = 2^whole 2^rest, rest from -0.5 to 0.5 by the terms of exp(rest ln 2) up to the sixth; x is cut to -64 ... 64."""
     x = builder.select(builder.fcmp_ordered("<", x, _constant(-64.0)), _constant(-64.0), x)

@@ -250,6 +250,7 @@ class Transport(Hops):
     def ways(self, floor: Floor, seeds: Sequence[I4], goals: Sequence[Goal], load: I4 | None = None) -> tuple[I4, npt.NDArray[np.float32]]:
         """As `Hops.ways`: who is bound for a step-free goal takes lifts and ramps alone; nobody takes a connector that is closed. Queues make a way
         longer as they were when they were felt last."""
+        self._chosen.clear()
         free = [k for k, goal in enumerate(goals) if goal.step_free]
         others = [k for k, goal in enumerate(goals) if not goal.step_free]
         aim = np.full((len(goals), len(floor.x)), -1, np.int32)
@@ -289,6 +290,7 @@ class Transport(Hops):
                 raise InvalidInput(f"connector {wanted!r}: there are {', '.join(names)}")
         self.closed |= {names.index(wanted) for wanted in connector_ids}
         self._open = ~np.isin(self.of, list(self.closed))
+        self._chosen.clear()
 
     def redirect(self, goal_of: dict[int, int]) -> None:
         """Give riders, by id, another goal: they walk there from where they step off."""
@@ -301,19 +303,18 @@ class Transport(Hops):
         for k, car in enumerate(self.cars):
             if car is not None:
                 self._run_car(walkers, k, car)
-        rows, target, gap = self._bound_for_hops(walkers)
-        near = gap <= JOIN_M
-        rows, target, gap = rows[near], target[near], gap[near]
+        rows, target, gap = self._bound_for_hops(walkers, JOIN_M)
         pairs, which = np.unique(target.astype(np.int64) * len(walkers.goals) + walkers.rows["goal"][rows], return_inverse=True)
-        best = [self._choose(walkers, *divmod(pair, len(walkers.goals))) for pair in pairs.tolist()]
+        best = [self._chosen_hop(walkers, *divmod(pair, len(walkers.goals))) for pair in pairs.tolist()]
         hop = np.array(best, np.int64)[which]
         if walkers.step_number % max(1, round(1.0 / walkers.step_s)) == 0:
             self._note_who_waits(walkers, rows, hop, gap)
         if not len(rows):
             return
         gone = np.zeros(len(walkers), np.bool_)
-        for k in np.lexsort((walkers.rows["id"][rows], gap)).tolist():
-            if gap[k] <= ENTER_M and self._may_board(walkers, int(rows[k]), int(hop[k]), float(gap[k])):
+        close = np.flatnonzero(gap <= ENTER_M)
+        for k in close[np.lexsort((walkers.rows["id"][rows[close]], gap[close]))].tolist():
+            if self._may_board(walkers, int(rows[k]), int(hop[k]), float(gap[k])):
                 gone[rows[k]] = True
         if gone.any():
             walkers._keep(~gone)
@@ -328,7 +329,7 @@ class Transport(Hops):
         onward = walkers.distance_m[goal, self._floor.hop_end[hops]] + self._floor.hop_s[hops] * FREE_MPS
         return int(hops[np.argmin(np.where(usable, onward, np.inf))])
 
-    def _note_who_waits(self, walkers: Walkers, rows: npt.NDArray[np.intp], hop: npt.NDArray[np.int64], gap: F8) -> None:
+    def _note_who_waits(self, walkers: Walkers, rows: I4, hop: npt.NDArray[np.int64], gap: F8) -> None:
         r = walkers.rows
         held_up = ((walkers.step_number - r["mark_step"][rows]) * walkers.step_s >= HELD_UP_S) & (r["speed"][rows] >= STROLL_MPS)
         still = {}
@@ -490,6 +491,7 @@ class Transport(Hops):
         return np.concatenate([np.asarray(part, np.float64) for part in parts])
 
     def restore(self, state: F8) -> None:
+        self._chosen.clear()
         riders, cars, joined, closed = (int(n) for n in state[:4])
         at = 4
         parts = []

@@ -28,6 +28,7 @@ I8 = npt.NDArray[np.int64]
 U1 = npt.NDArray[np.uint8]
 
 CHUNK = 256
+PAIRS = 1024
 AHEAD = 12
 OVERLAP_M = 0.01  # bodies go into each other by this much at most, past the end of a thin wall too:
 WALL_OVERLAP_M = 0.005
@@ -183,11 +184,13 @@ def falloff(gap: float, fall: F8, per_m: float) -> float:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def limited(ux: float, uy: float, r: float, found: int, dx: F4, dy: F4, dist: F4, touch: F4, near: int, wx: F8, wy: F8, wd: F8) -> Any:
+def limited(
+    ux: float, uy: float, r: float, first: int, last: int, dx: F4, dy: F4, dist: F4, touch: F4, wall_first: int, wall_last: int, wx: F8, wy: F8, wd: F8
+) -> Any:  # fmt: skip
     """(ux, uy): the step cut so that no body or wall is entered by more than OVERLAP_M, whatever the others do in the same step.
 
-    dx, dy, dist, touch: (found,) way and distance to each body in sight, and the sum of both radii. wx, wy, wd: (near,) unit vector and distance to each
-    wall's nearest point. A body may use half of the gap to each other body, and all of the gap to each wall, measured along the line to its nearest point.
+    dx, dy, dist, touch: from `first` up to `last`, way and distance to each body in sight, and the sum of both radii. wx, wy, wd: from `wall_first` up to
+    `wall_last`, unit vector and distance to each wall's nearest point. A body may use half of the gap to each other body, and all of the gap to each wall, measured along the line to its nearest point.
     The distance to a convex set is at least what it was minus the part of the step along that line, so the limits hold exactly. What would go too far is
     first slid along walls and along the body most in the way; what still does is shortened.
     """
@@ -195,16 +198,16 @@ def limited(ux: float, uy: float, r: float, found: int, dx: F4, dy: F4, dist: F4
     if length == 0.0:
         return 0.0, 0.0
     walled = False
-    for q in range(near):
+    for q in range(wall_first, wall_last):
         walled = walled or wd[q] < r + length
     if walled:
         for _ in range(2):
-            for q in range(near):
+            for q in range(wall_first, wall_last):
                 over = ux * wx[q] + uy * wy[q] - max(0.0, wd[q] - r + WALL_OVERLAP_M)
                 if over > 0.0:
                     ux, uy = ux - over * wx[q], uy - over * wy[q]
     worst, most = -1, 0.0
-    for q in range(found):
+    for q in range(first, last):
         room = 0.5 * (dist[q] - touch[q] + (OVERLAP_M - ROUNDED_M))
         if room < length:
             over = (ux * dx[q] + uy * dy[q]) / dist[q] - max(0.0, room)
@@ -213,14 +216,14 @@ def limited(ux: float, uy: float, r: float, found: int, dx: F4, dy: F4, dist: F4
     share = 1.0
     if worst >= 0:
         ux, uy = ux - most * dx[worst] / dist[worst], uy - most * dy[worst] / dist[worst]
-        for q in range(found):
+        for q in range(first, last):
             room = 0.5 * (dist[q] - touch[q] + (OVERLAP_M - ROUNDED_M))
             if room < length:
                 along = (ux * dx[q] + uy * dy[q]) / dist[q]
                 if along > max(0.0, room):
                     share = min(share, max(0.0, room) / along)
     if walled:
-        for q in range(near):
+        for q in range(wall_first, wall_last):
             along, room = ux * wx[q] + uy * wy[q], max(0.0, wd[q] - r + WALL_OVERLAP_M)
             if along > room:
                 share = min(share, room / along)
@@ -235,6 +238,66 @@ def gather(state: State, order: I4, sx: F8, sy: F8, sr: F4, part: int, parts: in
     for k in range(n * part // parts, n * (part + 1) // parts):
         i = np.uint64(order[k])
         sx[k], sy[k], sr[k] = x[i], y[i], radius[i]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _wishes(
+    state: State, plan: Plan, walls: F8, order: I4, sx: F8, sy: F8, cell: I4, close: Any, begin: int, end: int, heads_for: I4, wish_x: F8, wish_y: F8, wish_v: F8
+) -> None:  # fmt: skip
+    """Write where the bodies from `begin` up to `end` in the order want to go, (x, y) of length 1 or 0, and how fast; their cells, and who is `close`.
+
+    Two passes, so that what one body waits for is not in another's way: which cell they aim at; in which direction it lies.
+    """
+    speed, level_of, goal_of, start_step, now = state.speed, state.level, state.goal, state.start_step, state.step
+    who_is, mark_step, patience, second, lean_x, lean_y = state.id, state.mark_step, state.patience, state.second, state.lean_x, state.lean_y
+    cid, cx, cy, pace, near_start, near_item, aim = plan.cid, plan.x, plan.y, plan.pace, plan.near_start, plan.near_item, plan.aim
+    x0, y0, raster, nx, ny = plan.x0, plan.y0, plan.cell, plan.nx, plan.ny
+    per_raster, cells_of_floor = 1.0 / raster, np.int64(aim.shape[1])
+    # The way from where they stood is asked for in time, it is far away in memory.
+    for k in range(begin, end):
+        if k + AHEAD < len(order):
+            soon = np.uint64(order[np.uint64(k + AHEAD)])
+            prefetch(aim, np.int64(max(0, goal_of[soon])) * cells_of_floor + np.int64(cell[soon]))
+        i: Any = np.uint64(order[np.uint64(k)])
+        px, py = sx[np.uint64(k)], sy[np.uint64(k)]
+        level: Any = np.int64(level_of[i])
+        here: Any = np.int64(cell[i])
+        col, row = int((px - x0) * per_raster), int((py - y0) * per_raster)
+        g: Any = np.uint64((level * ny + min(ny - 1, max(0, row))) * nx + min(nx - 1, max(0, col)))
+        in_cell: Any = np.int64(cid[g])
+        # Away from walls the cell is the one that they are in, old or new; only there it is looked at what they see.
+        if in_cell < 0 or (near_start[g] != near_start[g + np.uint64(1)] and in_cell != here):
+            in_cell = np.int64(cell_at(px, py, level, here, cid, cx, cy, near_start, near_item, x0, y0, raster, nx, ny, walls))
+        here = in_cell
+        cell[i] = here
+        nth = np.uint64(k - begin)
+        goal: Any = np.int64(goal_of[i])
+        wish_v[nth] = speed[i] * pace[np.uint64(here)]
+        target: Any = np.int64(aim[np.uint64(goal), np.uint64(here)]) if goal >= 0 else np.int64(-1)
+        heads_for[nth] = target
+    for k in range(begin, end):
+        nth = np.uint64(k - begin)
+        i, px, py = np.uint64(order[np.uint64(k)]), sx[np.uint64(k)], sy[np.uint64(k)]
+        goal = np.int64(goal_of[i])
+        v0, target = wish_v[nth], np.int64(heads_for[nth])
+        wx = wy = 0.0
+        close[i] = 0
+        if target >= 0:
+            wx, wy = cx[np.uint64(target)] - px, cy[np.uint64(target)] - py
+            length = math.sqrt(wx * wx + wy * wy)
+            inverse = 1.0 / length if length > 0.05 and now > start_step[i] else 0.0
+            wx, wy = wx * inverse, wy * inverse
+            close[i] = length < CLOSE_CELLS * raster
+        if (lean_x[i] != 0.0 or lean_y[i] != 0.0) and goal != -1 and now > start_step[i]:
+            wx, wy = wx + lean_x[i], wy + lean_y[i]
+            length = math.sqrt(wx * wx + wy * wy)
+            inverse = 1.0 / length if length > 1e-6 else 0.0
+            wx, wy = wx * inverse, wy * inverse
+        if now - mark_step[i] > patience and v0 > 0.0 and (wx != 0.0 or wy != 0.0):
+            # Two who block each other face to face would stand for ever: each tries now this side, now that.
+            turn = 2.4 * (hash01(7, who_is[i], now // second) - 0.5)
+            wx, wy = math.cos(turn) * wx - math.sin(turn) * wy, math.sin(turn) * wx + math.cos(turn) * wy
+        wish_x[nth], wish_y[nth] = wx, wy
 
 
 def _stepper(kind: int) -> Any:
@@ -255,11 +318,7 @@ def _stepper(kind: int) -> Any:
         grid_x0, grid_y0, cols, rows, wall_nx, wall_ny = cells.x0, cells.y0, cells.cols, cells.rows, cells.nx, cells.ny
         per_wide, per_deep, per_wall = 1.0 / cells.wide, 1.0 / cells.deep, 1.0 / cells.size
         vx, vy, old_hx, old_hy = state.vx, state.vy, state.hx, state.hy
-        speed, radius, level_of, goal_of, start_step, now = state.speed, state.radius, state.level, state.goal, state.start_step, state.step
-        who_is, mark_step, patience, second = state.id, state.mark_step, state.patience, state.second
-        lean_x, lean_y = state.lean_x, state.lean_y
-        cid, cx, cy, pace, near_start, near_item, aim = plan.cid, plan.x, plan.y, plan.pace, plan.near_start, plan.near_item, plan.aim
-        x0, y0, raster, nx, ny = plan.x0, plan.y0, plan.cell, plan.nx, plan.ny
+        radius, level_of = state.radius, state.level
         next_x, next_y, next_vx, next_vy, next_hx, next_hy, cell, close = (
             after.x,
             after.y,
@@ -270,113 +329,95 @@ def _stepper(kind: int) -> Any:
             after.cell,
             after.close,
         )
-        n, cells_of_floor = len(order), np.int64(aim.shape[1])
-        per_s, per_raster, per_headway = 1.0 / dt, 1.0 / raster, 1.0 / max(1e-9, headway)
-        dx, dy, dist, touch = np.empty(cap, np.float32), np.empty(cap, np.float32), np.empty(cap, np.float32), np.empty(cap, np.float32)
-        who = np.empty(cap, np.int32)
-        none, far, far2, lane = lanes.everywhere(0.0), lanes.everywhere(FAR_M), lanes.everywhere(FAR_M * FAR_M), lanes.numbered()
+        n, per_s, per_headway = len(order), 1.0 / dt, 1.0 / max(1e-9, headway)
+        pairs = max(PAIRS, cap)
+        dx, dy, dist, touch = np.empty(pairs, np.float32), np.empty(pairs, np.float32), np.empty(pairs, np.float32), np.empty(pairs, np.float32)
+        who = np.empty(pairs if kind != 0 else 0, np.int32)
+        none, far, far2 = lanes.everywhere(0.0), lanes.everywhere(FAR_M), lanes.everywhere(FAR_M * FAR_M)
         steepness, strength = lanes.everywhere(-1.4426950408889634 / numbers[2]), lanes.everywhere(math.log2(numbers[1]))
-        wex, wey, wd = np.empty(NEAR_WALLS), np.empty(NEAR_WALLS), np.empty(NEAR_WALLS)
+        wex, wey, wd = np.empty(2 * NEAR_WALLS), np.empty(2 * NEAR_WALLS), np.empty(2 * NEAR_WALLS)
         wall = np.empty(NEAR_WALLS, np.int32)
         wish_x, wish_y, wish_v = np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK)
+        heads_for = np.empty(CHUNK, np.int32)
+        turn_x, turn_y, narrowest = np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK)
+        pair_at, pair_to, wall_at, wall_to = (
+            np.empty(CHUNK, np.uint64),
+            np.empty(CHUNK, np.uint64),
+            np.empty(CHUNK, np.int64),
+            np.empty(CHUNK, np.int64),
+        )
         for chunk in range(part, (n + CHUNK - 1) // CHUNK, parts):
-            # First where everybody of the chunk wants to go; the way from where they stood is asked for in time, it is far away in memory.
-            for k in range(chunk * CHUNK, min(n, chunk * CHUNK + CHUNK)):
-                if k + AHEAD < n:
-                    soon = np.uint64(order[np.uint64(k + AHEAD)])
-                    prefetch(aim, np.int64(max(0, goal_of[soon])) * cells_of_floor + np.int64(cell[soon]))
-                i: Any = np.uint64(order[np.uint64(k)])
-                px, py = sx[np.uint64(k)], sy[np.uint64(k)]
-                level: Any = np.int64(level_of[i])
-                here: Any = np.int64(cell[i])
-                col, row = int((px - x0) * per_raster), int((py - y0) * per_raster)
-                if not (0 <= col < nx and 0 <= row < ny and cid[np.uint64((level * ny + row) * nx + col)] == here):
-                    here = np.int64(cell_at(px, py, level, here, cid, cx, cy, near_start, near_item, x0, y0, raster, nx, ny, walls))
-                    cell[i] = here
-                v0 = speed[i] * pace[np.uint64(here)]
-                wx = wy = 0.0
-                goal: Any = np.int64(goal_of[i])
-                target: Any = np.int64(aim[np.uint64(goal), np.uint64(here)]) if goal >= 0 else np.int64(-1)
-                close[i] = 0
-                if target >= 0:
-                    wx, wy = cx[np.uint64(target)] - px, cy[np.uint64(target)] - py
-                    length = math.sqrt(wx * wx + wy * wy)
-                    inverse = 1.0 / length if length > 0.05 and now > start_step[i] else 0.0
-                    wx, wy = wx * inverse, wy * inverse
-                    close[i] = length < CLOSE_CELLS * raster
-                if (lean_x[i] != 0.0 or lean_y[i] != 0.0) and goal != -1 and now > start_step[i]:
-                    wx, wy = wx + lean_x[i], wy + lean_y[i]
-                    length = math.sqrt(wx * wx + wy * wy)
-                    inverse = 1.0 / length if length > 1e-6 else 0.0
-                    wx, wy = wx * inverse, wy * inverse
-                if now - mark_step[i] > patience and v0 > 0.0 and (wx != 0.0 or wy != 0.0):
-                    # Two who block each other face to face would stand for ever: each tries now this side, now that.
-                    turn = 2.4 * (hash01(7, who_is[i], now // second) - 0.5)
-                    wx, wy = math.cos(turn) * wx - math.sin(turn) * wy, math.sin(turn) * wx + math.cos(turn) * wy
-                nth = np.uint64(k - chunk * CHUNK)
-                wish_x[nth], wish_y[nth], wish_v[nth] = wx, wy, v0
-            for k in range(chunk * CHUNK, min(n, chunk * CHUNK + CHUNK)):
-                nth = np.uint64(k - chunk * CHUNK)
-                wx, wy, v0 = wish_x[nth], wish_y[nth], wish_v[nth]
-                i = np.uint64(order[np.uint64(k)])
-                px, py, r = sx[np.uint64(k)], sy[np.uint64(k)], radius[i]
-                level = np.int64(level_of[i])
-                walks = v0 > 0.0 and (wx != 0.0 or wy != 0.0)
-                if kind != 2 and not walks:
-                    next_x[i], next_y[i], next_vx[i], next_vy[i] = px, py, 0.0, 0.0
-                    next_hx[i], next_hy[i] = old_hx[i], old_hy[i]
-                    continue
-                # Neighbours in sight.
-                cut = r + most_radius + max(reach, headway * v0)
-                # Walls that are near.
-                east, north = px - grid_x0, py - grid_y0
-                col, row = min(wall_nx - 1, max(0, int(east * per_wall))), min(wall_ny - 1, max(0, int(north * per_wall)))
-                g = (level * wall_ny + row) * wall_nx + col
-                near = 0
-                for q in range(wall_start[np.uint64(g)], wall_start[np.uint64(g + 1)]):
-                    w = np.uint64(wall_item[np.uint64(q)])
-                    d, ax, ay = wall_distance(px, py, walls[w, 0], walls[w, 1], walls[w, 2], walls[w, 3])
-                    if 0.0 < d < cut and near < NEAR_WALLS:
-                        wall[near], wd[near], wex[near], wey[near] = w, d, (ax - px) / d, (ay - py) / d
-                        near += 1
-                # Eight bodies at a time, all of the cells in sight; who is not in sight is put far off. With a wall near their push waits for who is hidden.
-                seen: Any = np.uint64(0)
-                in_sight, mine = lanes.everywhere(cut * cut), lanes.everywhere(r)
-                push_x, push_y, nearest = none, none, far
-                row, last_row = max(0, int((north - cut) * per_deep)), min(rows - 1, int((north + cut) * per_deep))
-                first, last = max(0, int((east - cut) * per_wide)), min(cols - 1, int((east + cut) * per_wide))
-                while row <= last_row:
-                    base = (level * rows + row) * cols
-                    row += 1
-                    j, to = np.uint64(start[np.uint64(base + first)]), np.uint64(start[np.uint64(base + last + 1)])
-                    while j < to:
-                        ax, ay, both = lanes.load_minus(sx, j, px), lanes.load_minus(sy, j, py), lanes.add(mine, lanes.load(sr, j))
-                        d2 = lanes.add(lanes.mul(ax, ax), lanes.mul(ay, ay))
-                        d2 = lanes.where_less(d2, in_sight, lanes.where_less(none, d2, d2, far2), far2)
-                        d = lanes.root(lanes.where_less(lane, lanes.everywhere(np.float64(np.int64(to - j))), d2, far2))
-                        lanes.store(dx, seen, ax)
-                        lanes.store(dy, seen, ay)
-                        lanes.store(dist, seen, d)
-                        lanes.store(touch, seen, both)
-                        if kind == 0 and near == 0:
-                            gap = lanes.sub(d, both)
-                            f = lanes.div(lanes.power_of_two(lanes.add(strength, lanes.mul(steepness, gap))), d)
-                            push_x, push_y = lanes.add(push_x, lanes.mul(f, ax)), lanes.add(push_y, lanes.mul(f, ay))
-                            nearest = lanes.least(gap, nearest)
-                        if kind != 0:
-                            for e in range(lanes.WIDTH):
-                                who[seen + np.uint64(e)] = j + np.uint64(e)
-                        seen += np.uint64(lanes.WIDTH)
-                        j += np.uint64(lanes.WIDTH)
-                if near > 0 or kind != 0:
-                    kept: Any = np.uint64(0)
-                    for q in range(seen):
-                        if dist[q] < FAR_M:
+            begin, end = chunk * CHUNK, min(n, chunk * CHUNK + CHUNK)
+            _wishes(state, plan, walls, order, sx, sy, cell, close, begin, end, heads_for, wish_x, wish_y, wish_v)
+            # Their steps, as many bodies at once as have room for whom they see: what one waits for, another uses.
+            while begin < end:
+                stop, free_pair, free_wall = begin, np.uint64(0), 0
+                while stop < end and np.int64(free_pair) + cap <= pairs and free_wall <= NEAR_WALLS:
+                    nth = np.uint64(stop - chunk * CHUNK)
+                    i: Any = np.uint64(order[np.uint64(stop)])
+                    px, py = sx[np.uint64(stop)], sy[np.uint64(stop)]
+                    stop += 1
+                    v0, r, level = wish_v[nth], radius[i], np.int64(level_of[i])
+                    pair_at[nth], wall_at[nth] = free_pair, free_wall
+                    pair_to[nth], wall_to[nth] = free_pair, free_wall
+                    if kind != 2 and not (v0 > 0.0 and (wish_x[nth] != 0.0 or wish_y[nth] != 0.0)):
+                        wish_v[nth] = 0.0
+                        continue
+                    cut = r + most_radius + max(reach, headway * v0)
+                    # Walls that are near.
+                    east, north = px - grid_x0, py - grid_y0
+                    col, row = min(wall_nx - 1, max(0, int(east * per_wall))), min(wall_ny - 1, max(0, int(north * per_wall)))
+                    g = (level * wall_ny + row) * wall_nx + col
+                    near = free_wall
+                    for q in range(wall_start[np.uint64(g)], wall_start[np.uint64(g + 1)]):
+                        w = np.uint64(wall_item[np.uint64(q)])
+                        d, ax, ay = wall_distance(px, py, walls[w, 0], walls[w, 1], walls[w, 2], walls[w, 3])
+                        if 0.0 < d < cut and near < free_wall + NEAR_WALLS:
+                            wall[near - free_wall], wd[near], wex[near], wey[near] = w, d, (ax - px) / d, (ay - py) / d
+                            near += 1
+                    # Eight bodies at a time, all of the cells in sight; those in sight are kept.
+                    seen: Any = free_pair
+                    in_sight, mine = lanes.everywhere(cut * cut), lanes.everywhere(r)
+                    first, last = max(0, int((east - cut) * per_wide)), min(cols - 1, int((east + cut) * per_wide))
+                    # Three rows of cells for nearly all, more where cells are less deep than sight: the processor foresees what is always alike.
+                    middle = int(north * per_deep)
+                    row, last_row = (
+                        max(0, min(middle - 1, int((north - cut) * per_deep))),
+                        min(rows - 1, max(middle + 1, int((north + cut) * per_deep))),
+                    )
+                    while row <= last_row:
+                        base = (level * rows + row) * cols
+                        row += 1
+                        j, to = np.uint64(start[np.uint64(base + first)]), np.uint64(start[np.uint64(base + last + 1)])
+                        more: Any = True
+                        while more:
+                            ax, ay = lanes.load_minus(sx, j, px), lanes.load_minus(sy, j, py)
+                            d2 = lanes.add(lanes.mul(ax, ax), lanes.mul(ay, ay))
+                            bits = (
+                                lanes.bits_less(d2, in_sight)
+                                & lanes.bits_less(none, d2)
+                                & ((np.uint64(1) << min(np.uint64(8), to - j)) - np.uint64(1))
+                            )
+                            lanes.store(dx, seen, lanes.chosen_first(ax, bits))
+                            lanes.store(dy, seen, lanes.chosen_first(ay, bits))
+                            lanes.store(dist, seen, lanes.chosen_first(d2, bits))
+                            lanes.store(touch, seen, lanes.chosen_first(lanes.add(mine, lanes.load(sr, j)), bits))
+                            if kind != 0:
+                                at: Any = seen
+                                for e in range(lanes.WIDTH):
+                                    who[at] = j + np.uint64(e)
+                                    at += (bits >> np.uint64(e)) & np.uint64(1)
+                            seen += lanes.count(bits)
+                            j += np.uint64(lanes.WIDTH)
+                            more = j < to
+                    if near > free_wall:
+                        kept: Any = free_pair
+                        for q in range(free_pair, seen):
                             hidden = False
-                            for e in range(near):
+                            for e in range(free_wall, near):
                                 # All of the wall, and what it hides, lies beyond the line through its nearest point at a right angle to the way there.
                                 if dx[q] * wex[e] + dy[q] * wey[e] >= 0.999999 * wd[e]:
-                                    w = np.uint64(wall[e])
+                                    w = np.uint64(wall[e - free_wall])
                                     if crosses(px, py, px + dx[q], py + dy[q], walls[w, 0], walls[w, 1], walls[w, 2], walls[w, 3]):
                                         hidden = True
                                         break
@@ -385,82 +426,98 @@ def _stepper(kind: int) -> Any:
                                 if kind != 0:
                                     who[kept] = who[q]
                                 kept += np.uint64(1)
-                    seen = kept
-                    if kind == 0:
-                        while seen % np.uint64(lanes.WIDTH) != 0:
-                            dx[seen], dy[seen], dist[seen], touch[seen] = FAR_M, 0.0, FAR_M, 0.0
-                            seen += np.uint64(1)
-                found: Any = np.int64(seen)
-                hx, hy, least = wx, wy, 1e9
-                if kind == 0:
-                    at: Any = np.uint64(0)
-                    while near > 0 and at < seen:
-                        d = lanes.load(dist, at)
+                        seen = kept
+                    # The last eight is filled up with who is far off.
+                    lanes.store(dx, seen, far)
+                    lanes.store(dy, seen, none)
+                    lanes.store(dist, seen, far2)
+                    lanes.store(touch, seen, none)
+                    pair_to[nth], wall_to[nth] = seen, near
+                    free_pair, free_wall = (seen + np.uint64(lanes.WIDTH - 1)) & ~np.uint64(lanes.WIDTH - 1), near
+                # Distances, the nearest of them, and where the others push.
+                for k in range(begin, stop):
+                    nth = np.uint64(k - chunk * CHUNK)
+                    push_x, push_y, nearest = none, none, far
+                    at, to = pair_at[nth], pair_to[nth]
+                    while at < to:
+                        d = lanes.root(lanes.load(dist, at))
+                        lanes.store(dist, at, d)
                         gap = lanes.sub(d, lanes.load(touch, at))
-                        f = lanes.div(lanes.power_of_two(lanes.add(strength, lanes.mul(steepness, gap))), d)
-                        push_x, push_y = lanes.add(push_x, lanes.mul(f, lanes.load(dx, at))), lanes.add(push_y, lanes.mul(f, lanes.load(dy, at)))
                         nearest = lanes.least(gap, nearest)
+                        if kind == 0:
+                            f = lanes.div(lanes.power_of_two(lanes.add(strength, lanes.mul(steepness, gap))), d)
+                            push_x, push_y = lanes.add(push_x, lanes.mul(f, lanes.load(dx, at))), lanes.add(push_y, lanes.mul(f, lanes.load(dy, at)))
                         at += np.uint64(lanes.WIDTH)
-                    hx, hy, least = hx - lanes.total(push_x), hy - lanes.total(push_y), lanes.smallest(nearest)
-                else:
-                    for q in range(seen):
-                        least = min(least, np.float64(dist[q]) - np.float64(touch[q]))
-                if kind == 2:
-                    mx, my = _social_force(
-                        i, vx, vy, r, v0, wx, wy, numbers, fall, per_m, dt, found, dx, dy, dist, touch, who, order, near, wex, wey, wd
-                    )  # fmt: skip
-                    hx, hy, length = old_hx[i], old_hy[i], math.sqrt(mx * mx + my * my)
-                else:
-                    if kind == 1:
-                        hx, hy = _anticipating(i, vx, vy, old_hx, old_hy, wx, wy, numbers, fall, per_m, found, dx, dy, dist, touch, who, order)
-                    for e in range(near):
-                        if wd[e] < r + 12.0 * numbers[4]:
-                            f = numbers[3] * math.exp((r - wd[e]) / numbers[4])
-                            hx, hy = hx - f * wex[e], hy - f * wey[e]
-                    length = math.sqrt(hx * hx + hy * hy)
-                    if length > 1e-12:
-                        inverse = 1.0 / length
-                        hx, hy = hx * inverse, hy * inverse
-                    else:
-                        hx, hy = old_hx[i], old_hy[i]
-                    if kind == 1:
-                        hx, hy = _relaxed(hx, hy, old_hx[i], old_hy[i], wx, wy, min(1.0, dt / numbers[6]))
+                    narrowest[nth] = lanes.smallest(nearest)
                     if kind == 0:
+                        turn_x[nth], turn_y[nth] = wish_x[nth] - lanes.total(push_x), wish_y[nth] - lanes.total(push_y)
+                for k in range(begin, stop):
+                    nth = np.uint64(k - chunk * CHUNK)
+                    i, px, py = np.uint64(order[np.uint64(k)]), sx[np.uint64(k)], sy[np.uint64(k)]
+                    wx, wy, v0, r = wish_x[nth], wish_y[nth], wish_v[nth], radius[i]
+                    if kind != 2 and v0 == 0.0:
+                        next_x[i], next_y[i], next_vx[i], next_vy[i] = px, py, 0.0, 0.0
+                        next_hx[i], next_hy[i] = old_hx[i], old_hy[i]
+                        continue
+                    seen_first: Any = np.int64(pair_at[nth])
+                    seen_last: Any = np.int64(pair_to[nth])
+                    near_first: Any = wall_at[nth]
+                    near_last: Any = wall_to[nth]
+                    if kind == 2:
+                        mx, my = _social_force(
+                            i, vx, vy, r, v0, wx, wy, numbers, fall, per_m, dt, seen_first, seen_last, dx, dy, dist, touch, who, order,
+                            near_first, near_last, wex, wey, wd,
+                        )  # fmt: skip
+                        hx, hy, length = old_hx[i], old_hy[i], math.sqrt(mx * mx + my * my)
+                    else:
+                        if kind == 1:
+                            hx, hy = _anticipating(
+                                i, vx, vy, old_hx, old_hy, wx, wy, numbers, fall, per_m, seen_first, seen_last, dx, dy, dist, touch, who, order
+                            )  # fmt: skip
+                        else:
+                            hx, hy = turn_x[nth], turn_y[nth]
+                        for e in range(near_first, near_last):
+                            if wd[e] < r + 12.0 * numbers[4]:
+                                f = numbers[3] * math.exp((r - wd[e]) / numbers[4])
+                                hx, hy = hx - f * wex[e], hy - f * wey[e]
+                        length = math.sqrt(hx * hx + hy * hy)
+                        if length > 1e-12:
+                            inverse = 1.0 / length
+                            hx, hy = hx * inverse, hy * inverse
+                        else:
+                            hx, hy = old_hx[i], old_hy[i]
+                        if kind == 1:
+                            hx, hy = _relaxed(hx, hy, old_hx[i], old_hy[i], wx, wy, min(1.0, dt / numbers[6]))
+                        # The strip ahead, as wide as both bodies.
                         to_x, to_y, nearest = lanes.everywhere(hx), lanes.everywhere(hy), far
-                        at = np.uint64(0)
-                        while at < seen:
+                        at, to = pair_at[nth], pair_to[nth]
+                        while at < to:
                             ax, ay, both = lanes.load(dx, at), lanes.load(dy, at), lanes.load(touch, at)
                             ahead = lanes.add(lanes.mul(ax, to_x), lanes.mul(ay, to_y))
                             aside = lanes.magnitude(lanes.sub(lanes.mul(ax, to_y), lanes.mul(ay, to_x)))
                             gap = lanes.where_at_most(aside, both, lanes.sub(lanes.load(dist, at), both), far)
                             nearest = lanes.least(lanes.where_at_most(none, ahead, gap, far), nearest)
                             at += np.uint64(lanes.WIDTH)
-                        free = lanes.smallest(nearest)
-                    else:
-                        free = FAR_M
-                        for q in range(seen):
-                            ahead = dx[q] * hx + dy[q] * hy
-                            in_the_way = (ahead >= 0.0) & (abs(dx[q] * hy - dy[q] * hx) <= touch[q])
-                            free = min(free, np.float64(dist[q]) - np.float64(touch[q]) if in_the_way else free)
-                    length = min(v0, max(0.0, free) * per_headway) * dt
-                    mx, my = hx * length, hy * length
-                if near > 0 or 0.5 * (least + OVERLAP_M) - ROUNDED_M <= length:
-                    mx, my = limited(mx, my, r, found, dx, dy, dist, touch, near, wex, wey, wd)
-                next_x[i], next_y[i] = px + mx, py + my
-                next_vx[i], next_vy[i] = mx * per_s, my * per_s
-                next_hx[i], next_hy[i] = hx, hy
+                        length = min(v0, max(0.0, lanes.smallest(nearest)) * per_headway) * dt
+                        mx, my = hx * length, hy * length
+                    if near_last > near_first or 0.5 * (narrowest[nth] + OVERLAP_M) - ROUNDED_M <= length:
+                        mx, my = limited(mx, my, r, seen_first, seen_last, dx, dy, dist, touch, near_first, near_last, wex, wey, wd)
+                    next_x[i], next_y[i] = px + mx, py + my
+                    next_vx[i], next_vy[i] = mx * per_s, my * per_s
+                    next_hx[i], next_hy[i] = hx, hy
+                begin = stop
 
     return advance
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _anticipating(
-    i: int, vx: F8, vy: F8, old_hx: F8, old_hy: F8, wx: float, wy: float, numbers: Any, fall: F8, per_m: float, found: int, dx: F4, dy: F4, dist: F4,
-    touch: F4, who: I4, order: I4,
+    i: int, vx: F8, vy: F8, old_hx: F8, old_hy: F8, wx: float, wy: float, numbers: Any, fall: F8, per_m: float, first: int, last: int, dx: F4, dy: F4,
+    dist: F4, touch: F4, who: I4, order: I4,
 ) -> Any:  # fmt: skip
     """The wish and the evasion of people ahead, anticipation velocity model (equations 1-6 of the paper)."""
     hx, hy = wx, wy
-    for q in range(found):
+    for q in range(first, last):
         nx, ny = dx[q] / dist[q], dy[q] / dist[q]
         if wx * nx + wy * ny < 0.0 and old_hx[i] * nx + old_hy[i] * ny < 0.0:
             continue
@@ -488,14 +545,14 @@ def _relaxed(hx: float, hy: float, old_x: float, old_y: float, wx: float, wy: fl
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _social_force(
-    i: int, all_vx: F8, all_vy: F8, r: float, v0: float, wx: float, wy: float, numbers: Any, fall: F8, per_m: float, dt: float, found: int, dx: F4, dy: F4,
-    dist: F4, touch: F4, who: I4, order: I4, near: int, wex: F8, wey: F8, wd: F8,
+    i: int, all_vx: F8, all_vy: F8, r: float, v0: float, wx: float, wy: float, numbers: Any, fall: F8, per_m: float, dt: float, first: int, last: int,
+    dx: F4, dy: F4, dist: F4, touch: F4, who: I4, order: I4, wall_first: int, wall_last: int, wex: F8, wey: F8, wd: F8,
 ) -> Any:  # fmt: skip
     """The step under the social forces; velocity first, then place (semi-implicit Euler), no faster than 1.3 times the desired speed (Helbing, Molnár 1995)."""
     vx, vy = all_vx[i], all_vy[i]
     mass = numbers[5]
     ax, ay = (v0 * wx - vx) / numbers[0], (v0 * wy - vy) / numbers[0]
-    for q in range(found):
+    for q in range(first, last):
         nx, ny = -dx[q] / dist[q], -dy[q] / dist[q]
         over = touch[q] - dist[q]
         f = falloff(-over, fall, per_m)
@@ -505,7 +562,7 @@ def _social_force(
             slip = (all_vx[j] - vx) * -ny + (all_vy[j] - vy) * nx
             ax, ay = ax + numbers[4] * over * slip * -ny / mass, ay + numbers[4] * over * slip * nx / mass
         ax, ay = ax + f * nx / mass, ay + f * ny / mass
-    for e in range(near):
+    for e in range(wall_first, wall_last):
         nx, ny = -wex[e], -wey[e]
         over = r - wd[e]
         f = falloff(-over, fall, per_m)
@@ -568,6 +625,22 @@ def mark_progress(x: F8, y: F8, goal: Any, mark_x: F8, mark_y: F8, mark_step: I4
     for i in range(len(x)):
         if goal[i] < 0 or step <= start_step[i] or (x[i] - mark_x[i]) ** 2 + (y[i] - mark_y[i]) ** 2 > far * far:
             mark_x[i], mark_y[i], mark_step[i] = x[i], y[i], step
+
+
+@njit(cache=True, nogil=True)
+def bound_for_hops(x: F8, y: F8, goal: Any, cell: I4, aim: I4, distance: F4, is_start: Any, cx: F8, cy: F8, within: float) -> Any:
+    """(rows, cells, metres) of those who walk straight to where a hop begins (not to a goal there), no further off than `within` metres; rows ascending."""
+    n, found = len(x), 0
+    rows, cells, gap = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n)
+    for i in range(n):
+        if goal[i] >= 0:
+            to = aim[goal[i], cell[i]]
+            if to >= 0 and is_start[to] and aim[goal[i], to] == to and distance[goal[i], to] > 0.0:
+                d = math.sqrt((x[i] - cx[to]) ** 2 + (y[i] - cy[to]) ** 2)
+                if d <= within:
+                    rows[found], cells[found], gap[found] = i, to, d
+                    found += 1
+    return rows[:found], cells[:found], gap[:found]
 
 
 @njit(cache=True, nogil=True)

@@ -393,7 +393,7 @@ class Walkers:
     def _leave(self) -> None:
         """Who stands in a goal that is left is gone."""
         r = self.rows
-        at = np.flatnonzero(self._close)
+        at = np.flatnonzero(self._close.view(np.bool_))
         at = at[self.distance_m[r["goal"][at], r["cell"][at]] <= walker_kernels.GOAL_CELLS * self.floor.cell_m]
         if not len(at):
             return

@@ -46,3 +46,23 @@ def test_each_lane_is_what_numpy_gives(seed: int) -> None:
     np.testing.assert_array_equal(out[9], (z - 1e6).astype(np.float32))  # subtracted before it is rounded
     assert total == pytest.approx(float(x.sum()), abs=1e-4)
     assert smallest == x.min()
+
+
+@njit
+def _packed(x: Any, y: Any, z: Any, cut: Any, out: Any) -> Any:
+    zero = np.uint64(0)
+    bits = lanes.bits_less(lanes.load(x, zero), lanes.load(y, zero)) & cut
+    lanes.store(out, zero, lanes.chosen_first(lanes.load(z, zero), bits))
+    return bits, lanes.count(bits)
+
+
+def test_the_chosen_come_first_in_their_order_then_the_others() -> None:
+    z = np.arange(8, dtype=np.float32)
+    out = np.zeros(8, np.float32)
+    for choice in range(256):
+        less = np.array([choice >> lane & 1 for lane in range(8)], np.bool_)
+        x, y = np.where(less, 1.0, 2.0).astype(np.float32), np.full(8, 2.0, np.float32)
+        assert _packed(x, y, z, np.uint64(255), out) == (choice, less.sum())
+        np.testing.assert_array_equal(out, np.concatenate([z[less], z[~less]]), str(choice))
+    x[3] = np.nan
+    assert _packed(x, y, z, np.uint64(0b1111), out) == (0b0111, 3)  # no number is less than none; lanes that are cut off are not chosen
