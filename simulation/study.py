@@ -10,7 +10,6 @@ import heapq
 import io
 import zipfile
 from collections.abc import Sequence
-from dataclasses import fields
 from itertools import pairwise
 from typing import Any, Final
 
@@ -26,7 +25,7 @@ from simulation.arrivals import ArrivalRate
 from simulation.connector_watch import ConnectorWatch
 from simulation.doors import Door, Doors
 from simulation.hops import BOARD_M
-from simulation.models import AnticipationVelocity, CollisionFreeSpeed, Model, SocialForce
+from simulation.models import Model, model_of
 from simulation.placing import spread, walking_speeds
 from simulation.study_places import Place, Setting, polygon, set_up
 from simulation.study_spec import PRAM_M, PRAM_MPS, WHEELCHAIR_M, WHEELCHAIR_MPS, CrowdSpec, PeopleSpec, VisitorsSpec, seconds_after
@@ -38,9 +37,6 @@ from simulation.walkers import Goal, Walkers
 F8 = npt.NDArray[np.float64]
 I8 = npt.NDArray[np.int64]
 
-MODELS: Final[dict[str, type[CollisionFreeSpeed] | type[AnticipationVelocity] | type[SocialForce]]] = {
-    "collision_free_speed": CollisionFreeSpeed, "anticipation_velocity": AnticipationVelocity, "social_force": SocialForce,
-}  # fmt: skip
 MAX_SECONDS: Final = 24 * 3600.0
 DECIDE_S: Final = 0.2
 """Every so often people decide; they steer every step."""
@@ -695,8 +691,6 @@ class Study:
             0 <= visitors.prams <= 1 and 0 <= visitors.wheelchairs <= 1 and visitors.stops >= 1 and visitors.range_m > 0 and visitors.inside >= 0
         ):
             raise InvalidInput(f"{what}: prams and wheelchairs are shares of 0 to 1, stops 1 or more, range above 0 m, inside 0 or more")
-        if visitors.prams > 0 or visitors.wheelchairs > 0:
-            self._check_step_free(what, doors)
         if visitors.hourly:
             begins = seconds_after(spec.starts, visitors.start or spec.starts, f"{what}.from")
             rate = ArrivalRate.fit(visitors.hourly)
@@ -706,29 +700,20 @@ class Study:
             self._arrivals = sorted([*self._arrivals, *((int(step), k) for step in np.round(times / w.step_s))])
         self._fill(k, visitors)
 
-    def _check_step_free(self, what: str, doors: Sequence[int]) -> None:
-        n, w = len(self.places), self.walkers
-        for door in doors:
-            w.know(n + other for other in doors)
-            cut_off = [other for other in doors if not np.isfinite(w.distance_m[n + other, self._cells[door]]).any()]
-            if len(cut_off) == len(doors):
-                raise InvalidInput(f"{what}: with wheels no way leads from {self.places[door].name} to an exit; join them by a lift or a ramp")
-
     def _fill(self, k: int, visitors: VisitorsSpec) -> None:
         """Put `inside` people into the places, by popularity, as far as each has room."""
         floor, rng, w = self.walkers.floor, self._rng, self.walkers
         stride = int(np.ceil((2 * WHEELCHAIR_M + 0.05) / floor.cell_m))
         free: dict[int, list[int]] = {}
-        n = len(self.places)
         exits = self._exits_of(k)
         with_wheels = visitors.prams > 0 or visitors.wheelchairs > 0
-        w.know([*exits, *(n + door for door in exits if with_wheels)])
-        ways_out = np.min([w.distance_m[door] for door in exits], axis=0)
+        out = w.leads_to(exits)
+        out_step_free = w.leads_to(exits, step_free=True) if with_wheels else out
         for place in np.flatnonzero(self._likes[k] > 0).tolist() if visitors.inside else []:
             cells = self._cells[place] if place not in self.lines else np.zeros(0, np.int32)
             g = floor.raster[cells]
             grid = (g % floor.nx % stride == 0) & (g // floor.nx % floor.ny % stride == 0)
-            cells = cells[grid & (floor.clearance[cells] >= WHEELCHAIR_M + 0.02) & np.isfinite(ways_out[cells])]
+            cells = cells[grid & (floor.clearance[cells] >= WHEELCHAIR_M + 0.02) & out[cells]]
             free[place] = rng.permutation(cells).tolist()[: int(self._room[place])]
         added, left = w.report().added, visitors.inside
         found: list[tuple[int, list[int], list[float], list[float], bool]] = []
@@ -742,7 +727,7 @@ class Study:
             size = min(left, _group_size(visitors.group_sizes, rng.uniform()), len(free[place]))
             radius, speed, wheels = _bodies(visitors, size, self.spec.seed, first)
             taken = [free[place].pop() for _ in range(size)]
-            if wheels and not np.isfinite(w.distance_m[[n + door for door in exits]][:, taken]).any():
+            if wheels and not out_step_free[taken].any():
                 radius, wheels = [visitors.radius_m] * size, False
             found.append((place, taken, radius, speed, wheels))
             left -= size
@@ -763,8 +748,9 @@ class Study:
         """A scenario with everybody at their start. Raises InvalidInput naming what cannot be."""
         if not 0 < spec.seconds <= MAX_SECONDS:
             raise InvalidInput(f"seconds = {spec.seconds}; must be above 0, at most a day")
+        model = model_of(spec.model, spec.parameters, parameter_set=spec.parameter_set)
+        spec = _with_bodies(spec, model)
         setting = set_up(spec)
-        model = model_of(spec.model, spec.parameters)
         crowds: list[PeopleSpec | VisitorsSpec] = [*spec.people, *spec.visitors]
         with_wheels = any(c.prams > 0 or c.wheelchairs > 0 for c in crowds)
         goals = [Goal(place.name, place.level, place.area, place.leave) for place in setting.places]
@@ -785,17 +771,11 @@ class Study:
         return study
 
 
-def model_of(name: str, parameters: dict[str, float]) -> Model:
-    """The operational model of a name with some of its parameters changed. Raises InvalidInput for a name or a parameter that is not there."""
-    if name not in MODELS:
-        raise InvalidInput(f"model {name!r}: there are {', '.join(MODELS)}")
-    known = [field.name for field in fields(MODELS[name]) if field.name not in ("kind", "max_step_s")]
-    for parameter in parameters:
-        if parameter not in known:
-            raise InvalidInput(f"parameter {parameter!r}: {name} has {', '.join(known)}")
-    made: Any = MODELS[name]
-    model: Model = made(**parameters)
-    return model
+def _with_bodies(spec: CrowdSpec, model: Model) -> CrowdSpec:
+    """The scenario with the model's radius where it says none."""
+    people = [p if p.radius_m else msgspec.structs.replace(p, radius_m=model.radius_m) for p in spec.people]
+    visitors = [v if v.radius_m else msgspec.structs.replace(v, radius_m=model.radius_m) for v in spec.visitors]
+    return msgspec.structs.replace(spec, people=people, visitors=visitors)
 
 
 def rows_in_groups(ids: I8, people: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.intp]:

@@ -442,7 +442,10 @@ def _stepper(kind: int) -> Any:
                             ahead = dx[q] * hx + dy[q] * hy
                             in_the_way = (ahead >= 0.0) & (abs(dx[q] * hy - dy[q] * hx) <= touch[q])
                             free = min(free, np.float64(dist[q]) - np.float64(touch[q]) if in_the_way else free)
-                    length = min(v0, max(0.0, free) * per_headway) * dt
+                    if kind == 0:
+                        length = min(v0, max(max(0.0, free - numbers[5]) * per_headway, max(0.0, free) * numbers[6])) * dt
+                    else:
+                        length = min(v0, max(0.0, free) * per_headway) * dt
                     mx, my = hx * length, hy * length
                 if near > 0 or 0.5 * (least + OVERLAP_M) - ROUNDED_M <= length:
                     mx, my = limited(mx, my, r, found, dx, dy, dist, touch, near, wex, wey, wd)

@@ -151,7 +151,7 @@ def test_a_family_with_a_pram_takes_the_lift_and_others_the_escalator() -> None:
     by = [run.transport.connectors[which].id for _, which, _ in run.transport.boarded]
     assert by.count("lift") == 12
     assert by.count("up") == 8
-    assert sorted(np.round(run.walkers.rows["radius"], 2).tolist()) == [0.2] * 16 + [0.4] * 4
+    assert sorted(np.round(run.walkers.rows["radius"], 2).tolist()) == [0.15] * 16 + [0.4] * 4
     assert set(run.walkers.rows["level"].tolist()) == {1}
 
 
