@@ -23,7 +23,8 @@ from simulation.crowd_run import connector_figures, run_crowd
 from simulation.doors import Door, Doors
 from simulation.floor import Floor
 from simulation.placing import spread
-from simulation.study import STAY, Study
+from simulation.study import Study
+from simulation.study_people import STAY
 from simulation.study_spec import CrowdSpec, read_spec
 from simulation.waiting_lines import WaitingLine
 from simulation.walkers import Goal, Walkers
