@@ -33,6 +33,7 @@ def main() -> None:
         walkers.add([1.0, 1.0], [1.0, 2.0], goal=0)
         walkers.step(round(1.0 / walkers.step_s))
         walkers.overlap_m()
+        walkers.leads_to([0])
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,10 +41,12 @@ class CrowdOutcome:
     services: tuple[LineFigures, ...]
 
 
-def run_crowd(spec: CrowdSpec, *, threads: int | None = None) -> CrowdOutcome:
-    """Walk a scenario until all have left or its time is over. Raises as `Study.of`."""
+def run_crowd(spec: CrowdSpec, *, threads: int | None = None, at_first: Callable[[Study], None] | None = None) -> CrowdOutcome:
+    """Walk a scenario until all have left or its time is over. at_first: called when everybody stands at their start. Raises as `Study.of`."""
     study = Study.of(spec, threads=threads)
     walkers = study.walkers
+    if at_first is not None:
+        at_first(study)
     every = max(1, round(spec.record_s / spec.step_s))
     recorder = Recorder(walkers, every=every)
     left: list[float] = []

@@ -26,6 +26,7 @@ I4 = npt.NDArray[np.int32]
 
 MAX_CELLS: Final = 40_000_000
 MAX_LEVELS: Final = 200
+BODY_M: Final = 0.2
 WALK_MPS: Final = 1.34
 """A second in a hop counts as so many metres when ways are compared."""
 
@@ -151,20 +152,34 @@ class Floor:
 
     def cells_in(self, level: int, area: BaseGeometry) -> I4:
         """Cells of a level whose centres an area covers; the nearest one where it covers none."""
-        rows = np.flatnonzero(self.raster // (self.nx * self.ny) == level)
+        if area.is_empty or not 0 <= level < self.levels:
+            return np.empty(0, np.int32)
+        ax, ay, bx, by = area.bounds
+        cols = slice(max(0, int((ax - self.x0) / self.cell_m)), max(0, int((bx - self.x0) / self.cell_m) + 1))
+        rows = slice(max(0, int((ay - self.y0) / self.cell_m)), max(0, int((by - self.y0) / self.cell_m) + 1))
+        near = self.cid.reshape(self.levels, self.ny, self.nx)[level, rows, cols].ravel()
+        near = near[near >= 0]
         shapely.prepare(area)
-        found = rows[shapely.intersects_xy(area, self.x[rows], self.y[rows])]
-        if len(found) or not len(rows):
-            return found.astype(np.int32)
+        found = near[shapely.intersects_xy(area, self.x[near], self.y[near])]
+        if len(found):
+            return found
+        on = np.flatnonzero(self.raster // (self.nx * self.ny) == level)
         middle = area.representative_point()
-        d2 = (self.x[rows] - middle.x) ** 2 + (self.y[rows] - middle.y) ** 2
-        return rows[[int(np.argmin(d2))]].astype(np.int32) if d2.min() <= (2.0 * self.cell_m) ** 2 else np.empty(0, np.int32)
+        d2 = (self.x[on] - middle.x) ** 2 + (self.y[on] - middle.y) ** 2
+        return on[[int(np.argmin(d2))]].astype(np.int32) if d2.min(initial=np.inf) <= (2.0 * self.cell_m) ** 2 else np.empty(0, np.int32)
 
-    def solve(self, seeds: Sequence[I4], *, workers: int = 2, load: I4 | None = None) -> tuple[I4, npt.NDArray[np.float32]]:
+    def leads_to(self, seeds: I4) -> npt.NDArray[np.bool_]:
+        """(c,) from which cells a way leads to one of these, by links and hops."""
+        found = np.zeros(len(self.x), np.bool_)
+        floor_kernels.flood(seeds, self.raster, self.cid, self.links, self.nx, self.hop_start, self.hop_end, found)
+        return found
+
+    def solve(self, seeds: Sequence[I4], *, workers: int = 2, load: I4 | None = None, body_m: float = BODY_M) -> tuple[I4, npt.NDArray[np.float32]]:
         """(aim, distance_m), each (g, c): for each goal, given by its cells, where to walk straight to from each cell, and how far the whole way is.
 
         aim is a cell in sight, the cell itself at the goal and at the start of a hop that is to be taken; -1 where no way leads to the goal, with the
-        distance inf. Ways cross levels by hops. load: (c,) how many times dearer a step onto a cell is, 1 to 16.
+        distance inf. Ways cross levels by hops. load: (c,) how many times dearer a step onto a cell is, 1 to 16. body_m: ways keep so far off walls where they can;
+        wider ways would lead everybody through the middle of a door, which lets a quarter fewer through.
         """
         n = len(self.x)
         aim = np.full((len(seeds), n), -1, np.int32)
@@ -176,7 +191,7 @@ class Floor:
         def one(k: int) -> None:
             floor_kernels.solve_aims(
                 seeds[k], self.raster, self.cid, self.links, self.clearance, self.spare, dear, self.nx, self.cell_m, self.hop_start, self.hop_end,
-                hop_cost, ring, aim[k], distance[k],
+                hop_cost, ring, body_m, aim[k], distance[k],
             )  # fmt: skip
 
         with ThreadPoolExecutor(workers) as pool:

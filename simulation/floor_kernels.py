@@ -45,14 +45,49 @@ def open_steps(raster: I4, cid: I4, links: U1, clearance: F4, nx: int, ny: int) 
 
 
 @njit(cache=True, nogil=True)
+def flood(seeds: I4, raster: I4, cid: I4, links: U1, nx: int, hop_start: I4, hop_end: I4, found: Any) -> None:
+    """Mark each cell from which a way leads to the seeds, over links and hops. found: (c,), false before."""
+    stack = np.empty(len(raster), np.int32)
+    hops_at = np.full(len(raster), -1, np.int32)
+    hop_next = np.full(len(hop_end), -1, np.int32)
+    for h in range(len(hop_end)):
+        hop_next[h] = hops_at[hop_end[h]]
+        hops_at[hop_end[h]] = h
+    top = 0
+    for s in seeds:
+        if not found[s]:
+            found[s] = True
+            stack[top] = s
+            top += 1
+    while top > 0:
+        top -= 1
+        a = stack[top]
+        for d in range(8):
+            if links[a] & (1 << d):
+                b = cid[raster[a] + DY[d] * nx + DX[d]]
+                if not found[b]:
+                    found[b] = True
+                    stack[top] = b
+                    top += 1
+        h = hops_at[a]
+        while h >= 0:
+            b = hop_start[h]
+            if not found[b]:
+                found[b] = True
+                stack[top] = b
+                top += 1
+            h = hop_next[h]
+
+
+@njit(cache=True, nogil=True)
 def solve_aims(
     seeds: I4, raster: I4, cid: I4, links: U1, clearance: F4, spare: I4, load: I4, nx: int, cell: float, hop_start: I4, hop_end: I4, hop_cost: I4,
-    ring: int, aim: I4, distance: F4,
+    ring: int, body: float, aim: I4, distance: F4,
 ) -> None:  # fmt: skip
     """Write for each cell the furthest cell on its way to the seeds that it sees (itself at a seed and where a hop begins), and metres of the whole way.
 
     Dijkstra with buckets over links and hops (walking close to a wall costs more), then any-angle smoothing (Nash, Koenig, Tovey 2010, "Lazy Theta*").
-    ring: a power of two above the dearest step in tenths of a cell.
+    body: nearer to a wall than so many metres nobody aims. ring: a power of two above the dearest step in tenths of a cell.
     """
     n = len(raster)
     cost = np.full(n, -1, np.int32)
@@ -108,10 +143,10 @@ def solve_aims(
                     continue
                 b = cid[g + DY[way] * nx + DX[way]]
                 step = 10 if way % 2 == 0 else 14
-                if clearance[b] < 0.25:
+                if clearance[b] < body:
                     step *= 4
                 elif clearance[b] < 0.5:
-                    step = step * 3 // 2
+                    step = step * 5 // 4
                 step *= load[b]
             else:
                 via = h
@@ -153,7 +188,7 @@ def solve_aims(
             distance[a] = distance[p] + hop_cost[hopped[a]] * 0.1 * cell
             continue
         target = aim[p]
-        if target != p and not sees(a, target, raster, cid, links, clearance, spare, nx, 0.3):
+        if target != p and not sees(a, target, raster, cid, links, clearance, spare, nx, body):
             target = p
         aim[a] = target
         ga, gt = raster[a], raster[target]

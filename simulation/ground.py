@@ -7,6 +7,7 @@ nothing of people, shops' popularity or routes.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -83,9 +84,9 @@ class Ground:
         return found[np.array(keep, bool)] if len(found) else found
 
 
-def survey(venue: Venue) -> Ground:
-    """Raster the whole venue. Raises InvalidInput for a venue without free space, LimitExceeded for one beyond MAX_CELLS raster cells."""
-    plans = [level_plan(venue, i) for i in range(len(venue.levels))]
+def survey(venue: Venue, plans: Sequence[LevelPlan] | None = None) -> Ground:
+    """Raster the whole venue; plans: of all its levels, where they are known. Raises InvalidInput for a venue without free space, LimitExceeded for one beyond MAX_CELLS raster cells."""
+    plans = [level_plan(venue, i) for i in range(len(venue.levels))] if plans is None else plans
     boxes = np.array([plan.free.bounds for plan in plans if not plan.free.is_empty], float).reshape(-1, 4)
     if not len(boxes):
         raise InvalidInput(f"venue {venue.id}: no level has free space; give the levels an outline that is not covered by solid units")

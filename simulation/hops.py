@@ -107,6 +107,10 @@ class Hops:
         self._chosen.clear()
         return floor.solve(seeds, load=load)
 
+    def leads_to(self, floor: Floor, seeds: npt.NDArray[np.int32], *, step_free: bool = False) -> npt.NDArray[np.bool_]:
+        """(c,) from which cells a way leads to one of these, by the hops that those who go step-free (or anybody) may take."""
+        return floor.leads_to(seeds)
+
     def feel(self) -> None:
         """Called before ways are found anew for jams; queues at hops are not counted here."""
 

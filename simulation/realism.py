@@ -26,7 +26,8 @@ from spatial import measures
 
 F8 = npt.NDArray[np.float64]
 
-RADIUS_M: Final = 0.2
+PARTS: Final = ("fit", "rest")
+"""The laboratory's runs in two halves, every second one by name: parameters are fitted on the first and scored on the second."""
 WIDTHS_M: Final = (0.8, 1.0, 1.2, 1.6, 2.0)
 DENSITIES: Final = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 STEADY_FRAMES: Final = {
@@ -41,14 +42,14 @@ def weidmann_mps(density: float) -> float:
     return 1.34 * (1.0 - math.exp(-1.913 * (1.0 / density - 1.0 / 5.4)))
 
 
-def speed_at_density(model: Model, density: float, *, seed: int = 1, radius_m: float = RADIUS_M) -> tuple[float, float]:
+def speed_at_density(model: Model, density: float, *, seed: int = 1) -> tuple[float, float]:
     """(Voronoi density, mean speed) in the middle of a corridor 4 m wide that is filled at about this density, after 4 s, over 2 s."""
     rng = np.random.default_rng(seed)
     ground = box(0, 0, 60, 4)
     walkers = Walkers(Floor.of([ground], cell_m=0.25), [Goal("end", 0, box(59, 0, 60, 4))], model=model)
     n = round(density * 40 * 4)
-    place = spread(ground, n, rng=rng, within=box(0, 0, 40, 4), radius_m=radius_m)
-    walkers.add(place[:, 0], place[:, 1], goal=0, speed_mps=walking_speeds(n, rng=rng), radius_m=radius_m)
+    place = spread(ground, n, rng=rng, within=box(0, 0, 40, 4), radius_m=model.radius_m)
+    walkers.add(place[:, 0], place[:, 1], goal=0, speed_mps=walking_speeds(n, rng=rng))
     walkers.step(round(4.0 / walkers.step_s))
     recorder = Recorder(walkers, every=max(1, round(0.1 / walkers.step_s)))
     recorder.run(6.0)
@@ -61,20 +62,31 @@ def speed_at_density(model: Model, density: float, *, seed: int = 1, radius_m: f
     return float(met.value[known].mean()), float(mean.value[known].mean())
 
 
-def laboratory_speeds(data_dir: Path) -> F8:
+def _of(part: str, runs: list[Path]) -> list[Path]:
+    """The runs of a part (all where it is empty)."""
+    return runs[PARTS.index(part) :: 2] if part else runs
+
+
+def laboratory_points(data_dir: Path, part: str = "") -> F8:
+    """(n, 2) density (1/m2) and speed (m/s) of both corridor experiments, or of a part of their runs."""
+    return np.concatenate([laboratory_speeds(data_dir, part), corridor_speeds(data_dir, part)])
+
+
+def laboratory_speeds(data_dir: Path, part: str = "") -> F8:
     """(n, 2) density (1/m2) and speed (m/s) of the Jülich corridor experiments (straight corridor, one direction). Raises NotFound without them."""
     files = sorted((data_dir / "pedestrian" / "fundamental_diagram_points" / "2test_2D").glob("*.txt"))
     if not files:
         raise NotFound(f"{data_dir}: no pedestrian/fundamental_diagram_points/2test_2D/*.txt; give the folder of the real data (ESPLANADE_DATA)")
-    return np.concatenate([np.loadtxt(file, comments="#", ndmin=2)[:, :2] for file in files])
+    return np.concatenate([np.loadtxt(file, comments="#", ndmin=2)[:, :2] for file in _of(part, files)])
 
 
-def corridor_speeds(data_dir: Path) -> F8:
+def corridor_speeds(data_dir: Path, part: str = "") -> F8:
     """(n, 2) Voronoi density (1/m2) and mean speed (m/s), twice a second, of the nine runs of one direction in a corridor of 1.8 m (Jülich, 2009), measured from the
     trajectories in their steady time. Raises NotFound without them."""
     found = []
-    for name, (first, last) in STEADY_FRAMES.items():
-        file = data_dir / "pedestrian" / "juelich_corridor_uo180" / f"uo-{name}.txt.xz"
+    folder = data_dir / "pedestrian" / "juelich_corridor_uo180"
+    for file in _of(part, [folder / f"uo-{name}.txt.xz" for name in STEADY_FRAMES]):
+        first, last = STEADY_FRAMES[file.name.removeprefix("uo-").removesuffix(".txt.xz")]
         if not file.exists():
             raise NotFound(f"{file}: no such file; give the folder of the real data (ESPLANADE_DATA)")
         with lzma.open(file, "rt") as text:
@@ -91,12 +103,12 @@ def corridor_speeds(data_dir: Path) -> F8:
     return np.concatenate(found)
 
 
-def fundamental_diagram(model: Model, data_dir: Path | None, *, seed: int = 1, radius_m: float = RADIUS_M) -> list[Verdict]:
+def fundamental_diagram(model: Model, data_dir: Path | None, *, seed: int = 1, part: str = "") -> list[Verdict]:
     """Speed at each density: within the spread of two laboratory experiments (5 to 95 % of the points within 0.25/m2), and beside Weidmann's curve."""
-    points = None if data_dir is None else np.concatenate([laboratory_speeds(data_dir), corridor_speeds(data_dir)])
+    points = None if data_dir is None else laboratory_points(data_dir, part)
     found = []
     for wanted in DENSITIES:
-        density, speed = speed_at_density(model, wanted, seed=seed, radius_m=radius_m)
+        density, speed = speed_at_density(model, wanted, seed=seed)
         due = weidmann_mps(density)
         criterion, passed = f"Weidmann {due:.2f} m/s within 25 %", abs(speed - due) <= 0.25 * due
         if points is not None:
@@ -108,13 +120,13 @@ def fundamental_diagram(model: Model, data_dir: Path | None, *, seed: int = 1, r
     return found
 
 
-def bottleneck_flow(model: Model, width_m: float, *, people: int = 120, seed: int = 1, radius_m: float = RADIUS_M) -> float:
+def bottleneck_flow(model: Model, width_m: float, *, people: int = 120, seed: int = 1) -> float:
     """People a second through a door of a width, 1 m deep: (N - 1) over the time from the first to the last of the middle 60 %."""
     rng = np.random.default_rng(seed)
     ground = shapely.union_all([box(0, 0, 9, 9), box(9, 4.5 - width_m / 2, 10, 4.5 + width_m / 2), box(10, 0, 15, 9)])
     walkers = Walkers(Floor.of([ground], cell_m=0.2), [Goal("out", 0, box(13, 0, 15, 9))], model=model)
-    place = spread(ground, people, rng=rng, within=box(1, 0.5, 8, 8.5), radius_m=radius_m)
-    walkers.add(place[:, 0], place[:, 1], goal=0, speed_mps=walking_speeds(people, rng=rng), radius_m=radius_m)
+    place = spread(ground, people, rng=rng, within=box(1, 0.5, 8, 8.5), radius_m=model.radius_m)
+    walkers.add(place[:, 0], place[:, 1], goal=0, speed_mps=walking_speeds(people, rng=rng))
     recorder = Recorder(walkers, every=2)
     recorder.run(400.0)
     passed = measures.passings(recorder.recording().on(), ((9.5, 4.5 - width_m / 2), (9.5, 4.5 + width_m / 2)))
@@ -124,26 +136,29 @@ def bottleneck_flow(model: Model, width_m: float, *, people: int = 120, seed: in
     return float((hi - lo) * passed.rate_hz / (passed.frame[hi] - passed.frame[lo]))
 
 
-def laboratory_flows(data_dir: Path) -> F8:
-    """(n, 2) width (m) and flow (1/s) of doors by Kretz, Seyfried, Müller, Nagai, Daamen and others. Raises NotFound without them."""
-    files = sorted((data_dir / "pedestrian" / "bottleneck_flow_vs_width").rglob("*.txt"))
+def laboratory_flows(data_dir: Path, part: str = "") -> F8:
+    """(n, 2) width (m) and flow (1/s) of doors by Kretz, Seyfried, Müller, Nagai, Daamen and others; a part has every second run of each. Raises NotFound without
+    them."""
+    files = sorted((data_dir / "pedestrian" / "bottleneck_flow_vs_width").rglob("*.txt"), key=lambda file: file.name)
     if not files:
         raise NotFound(f"{data_dir}: no pedestrian/bottleneck_flow_vs_width/*.txt; give the folder of the real data (ESPLANADE_DATA)")
-    return np.concatenate([np.loadtxt(file, comments="#", ndmin=2)[:, :2] for file in files])
+    runs = [np.loadtxt(file, comments="#", ndmin=2)[:, :2] for file in files]
+    return np.concatenate([run[PARTS.index(part) :: 2] if part else run for run in runs])
 
 
-def bottlenecks(
-    model: Model, data_dir: Path | None, *, widths: tuple[float, ...] = WIDTHS_M, seed: int = 1, radius_m: float = RADIUS_M
-) -> list[Verdict]:
+def flow_per_m(data_dir: Path, part: str = "") -> float:
+    """Persons a metre and second: slope of the line through the origin fitted to the doors of 0.7 to 2.5 m."""
+    points = laboratory_flows(data_dir, part)
+    near = points[(points[:, 0] >= 0.7) & (points[:, 0] <= 2.5)]
+    return float((near[:, 0] * near[:, 1]).sum() / (near[:, 0] ** 2).sum())
+
+
+def bottlenecks(model: Model, data_dir: Path | None, *, widths: tuple[float, ...] = WIDTHS_M, seed: int = 1, part: str = "") -> list[Verdict]:
     """Flow by width within 15 % of the line through the origin fitted to the laboratory's doors of 0.7 to 2.5 m (without data: 1.9 persons/m/s, Seyfried 2009)."""
-    per_m = 1.9
-    if data_dir is not None:
-        points = laboratory_flows(data_dir)
-        near = points[(points[:, 0] >= 0.7) & (points[:, 0] <= 2.5)]
-        per_m = float((near[:, 0] * near[:, 1]).sum() / (near[:, 0] ** 2).sum())
+    per_m = 1.9 if data_dir is None else flow_per_m(data_dir, part)
     found = []
     for width in widths:
-        flow = bottleneck_flow(model, width, seed=seed, radius_m=radius_m)
+        flow = bottleneck_flow(model, width, seed=seed)
         found.append(
             Verdict(
                 f"flow through {width:g} m",

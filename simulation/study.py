@@ -10,37 +10,43 @@ import heapq
 import io
 import zipfile
 from collections.abc import Sequence
-from dataclasses import fields
-from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import shapely
-from shapely.geometry.base import BaseGeometry
 
 from esplanade.core.errors import InvalidInput
 from simulation import chance, groups
-from simulation.arrivals import ArrivalRate
 from simulation.connector_watch import ConnectorWatch
 from simulation.doors import Door, Doors
 from simulation.hops import BOARD_M
-from simulation.models import AnticipationVelocity, CollisionFreeSpeed, Model, SocialForce
-from simulation.placing import spread, walking_speeds
+from simulation.models import model_of
+from simulation.study_people import (
+    COLUMNS,
+    LINE,
+    NEVER,
+    NO_HOLD,
+    SETTLE,
+    STANDING,
+    STAY,
+    TO_SPOT,
+    WALK,
+    bodies_of,
+    group_size,
+    rows_in_groups,
+    with_bodies,
+)  # fmt: skip
 from simulation.study_places import Place, Setting, polygon, set_up
-from simulation.study_spec import PRAM_M, PRAM_MPS, WHEELCHAIR_M, WHEELCHAIR_MPS, CrowdSpec, PeopleSpec, VisitorsSpec, seconds_after
+from simulation.study_spec import WHEELCHAIR_M, CrowdSpec, PeopleSpec, VisitorsSpec, seconds_after
+from simulation.study_start import expect, place_people
 from simulation.transport import Transport
 from simulation.waiting_lines import AT_M, WaitingLine
-from simulation.walker_kernels import WALL_OVERLAP_M
 from simulation.walkers import Goal, Walkers
 
 F8 = npt.NDArray[np.float64]
 I8 = npt.NDArray[np.int64]
 
-MODELS: Final[dict[str, type[CollisionFreeSpeed] | type[AnticipationVelocity] | type[SocialForce]]] = {
-    "collision_free_speed": CollisionFreeSpeed, "anticipation_velocity": AnticipationVelocity, "social_force": SocialForce,
-}  # fmt: skip
 MAX_SECONDS: Final = 24 * 3600.0
 DECIDE_S: Final = 0.2
 """Every so often people decide; they steer every step."""
@@ -53,17 +59,6 @@ HELD_UP_S: Final = 5.0
 HEAR_S: Final = 20.0
 """News of an offer reaches everybody within so many seconds."""
 LINGER_S: Final = 60.0
-WALK, SETTLE, STAY, LINE = range(4)
-NEVER: Final = 2**31 - 1
-NO_HOLD: Final = -1
-STANDING: Final = -1
-TO_SPOT: Final = -2
-
-_PEOPLE: Final[dict[str, Any]] = {
-    "here": np.bool_, "place": np.int32, "phase": np.uint8, "until": np.int64, "spot_x": np.float64, "spot_y": np.float64, "moves": np.bool_,
-    "wheels": np.bool_, "group": np.int64, "leads": np.bool_, "base": np.float64, "visitor": np.int32, "route": np.int32, "stage": np.int32,
-    "stops": np.int32, "money": np.float64, "leave_by": np.int64, "draws": np.int64, "hold": np.int64, "leaving": np.bool_,
-}  # fmt: skip
 
 
 _Plan = tuple[
@@ -87,7 +82,7 @@ class Study:
         self.watch = ConnectorWatch(walkers, transport)
         self.line_log: list[tuple[float, tuple[int, ...]]] = []
         self.came = self.refused = 0
-        self.people: dict[str, npt.NDArray[Any]] = {name: np.zeros(1, dtype) for name, dtype in _PEOPLE.items()}
+        self.people: dict[str, npt.NDArray[Any]] = {name: np.zeros(1, dtype) for name, dtype in COLUMNS.items()}
         self._routes: list[tuple[int, ...]] = [()]
         self._members: list[list[int]] = []
         self._cells = [self._standing_cells(place) for place in self.places]
@@ -564,7 +559,7 @@ class Study:
         """A group of visitors steps in by a door; False where it has no room."""
         spec, w, r = self.spec.visitors[visitor], self.walkers, self.walkers.rows
         first = w.report().added + 1
-        radius, speed, wheels = _bodies(spec, _group_size(spec.group_sizes, chance.uniform(self.spec.seed, first, 900)), self.spec.seed, first)
+        radius, speed, wheels = bodies_of(spec, group_size(spec.group_sizes, chance.uniform(self.spec.seed, first, 900)), self.spec.seed, first)
         floor, place = w.floor, self.places[door]
         cells = self._cells[door]
         middle = place.area.centroid
@@ -624,147 +619,14 @@ class Study:
 
     # -- the start
 
-    def _place_people(self, k: int, people: PeopleSpec) -> None:
-        """Spread one entry of people over its area."""
-        spec, setting, rng = self.spec, self.setting, self._rng
-        route = tuple(setting.number(name, f"people {k}") for name in [*people.via, people.goal])
-        if not 0 <= people.level < len(setting.levels):
-            raise InvalidInput(f"people {k}: level {people.level}; there are levels 0 to {len(setting.levels) - 1}")
-        with_wheels = people.prams > 0 or people.wheelchairs > 0
-        widest = max(people.radius_m, WHEELCHAIR_M if with_wheels else 0.0)
-        ground = setting.levels[people.level]
-        place = spread(ground, people.count, rng=rng, radius_m=widest, within=polygon(f"people {k}", people.area))
-        if not spec.venue:
-            _check_doors(k, people, place, ground, self.places[route[-1]], [self.places[q] for q in route], self.transport)
-        mean, sd = people.speed_mps
-        n = len(place)
-        speed = walking_speeds(n, rng=rng, mean_mps=mean, sd_mps=sd)
-        start = rng.uniform(*people.start_s, n)
-        if people.premovement_s[0] > 0:
-            start = people.premovement_s[0] * np.exp(people.premovement_s[1] * rng.standard_normal(n))
-        radius, wheels = np.full(n, people.radius_m), np.zeros(n, np.bool_)
-        family: list[list[int]] = [[i] for i in range(n)] if not people.group_sizes else _families(place, people.group_sizes, rng)
-        if with_wheels:
-            for group in family:
-                pram = len(group) > 1 and rng.uniform() < people.prams
-                for j, i in enumerate(group):
-                    chair = rng.uniform() < people.wheelchairs
-                    if chair or (pram and j == len(group) - 1):
-                        radius[i] = WHEELCHAIR_M if chair else PRAM_M
-                        speed[i] = float(walking_speeds(1, rng=rng, mean_mps=(WHEELCHAIR_MPS if chair else PRAM_MPS)[0], sd_mps=0.2)[0])
-                        wheels[group] = True
-        goal = route[0] + len(self.places) * wheels
-        for shift in {0, len(self.places)} if wheels.any() else {0}:
-            self._check_route(k, route, shift)
-        ids = self.walkers.add(place[:, 0], place[:, 1], goal=goal, level=people.level, speed_mps=speed, radius_m=radius, start_s=start)
-        self._enlist(ids)
-        p = self.people
-        p["place"][ids], p["wheels"][ids], p["base"][ids] = route[0], wheels, speed
-        self.bound[route[0]] += n
-        self._routes.append(route)
-        p["route"][ids] = len(self._routes) - 1
-        for group in family:
-            if len(group) > 1:
-                members = ids[group]
-                p["group"][members], p["leads"][members] = len(self._members), False
-                p["leads"][members[0]] = True
-                self._members.append(members.tolist())
-                self.walkers.rows["start_step"][-n:][group] = self.walkers.rows["start_step"][-n:][group].max()
-
-    def _check_route(self, k: int, route: Sequence[int], shift: int) -> None:
-        """Raises InvalidInput where no way leads from one place of a route to the next."""
-        self.walkers.know(shift + place for place in route[1:])
-        for a, b in pairwise(route):
-            if not np.isfinite(self.walkers.distance_m[shift + b, self._anchor[a]]):
-                wheels = " for people on wheels" if shift else ""
-                raise InvalidInput(
-                    f"people {k}: no way leads from {self.places[a].name} to {self.places[b].name}{wheels}; join them by a door or a connector"
-                )
-
-    def _expect(self, k: int, visitors: VisitorsSpec) -> None:
-        """Draw when visitors come, and put those in who are there already."""
-        spec, rng, w = self.spec, self._rng, self.walkers
-        what = f"visitors {k}"
-        doors = self._exits_of(k)
-        if not doors or not all(self.places[door].leave for door in doors):
-            raise InvalidInput(f"{what}: exits {visitors.exits}; name goals with leave = true, people come and leave by them")
-        if not (self._likes[k] > 0).any():
-            raise InvalidInput(f"{what}: no place has a popularity above 0 that they like; give goals or services one")
-        _group_size(visitors.group_sizes, 0.5)
-        if not (
-            0 <= visitors.prams <= 1 and 0 <= visitors.wheelchairs <= 1 and visitors.stops >= 1 and visitors.range_m > 0 and visitors.inside >= 0
-        ):
-            raise InvalidInput(f"{what}: prams and wheelchairs are shares of 0 to 1, stops 1 or more, range above 0 m, inside 0 or more")
-        if visitors.prams > 0 or visitors.wheelchairs > 0:
-            self._check_step_free(what, doors)
-        if visitors.hourly:
-            begins = seconds_after(spec.starts, visitors.start or spec.starts, f"{what}.from")
-            rate = ArrivalRate.fit(visitors.hourly)
-            weights = visitors.group_sizes or [1.0]
-            mean_size = float(np.average(np.arange(1, len(weights) + 1), weights=weights))
-            times = begins + rate.sample(max(0.0, -begins), max(0.0, spec.seconds - begins), rng=rng, share=1.0 / mean_size)
-            self._arrivals = sorted([*self._arrivals, *((int(step), k) for step in np.round(times / w.step_s))])
-        self._fill(k, visitors)
-
-    def _check_step_free(self, what: str, doors: Sequence[int]) -> None:
-        n, w = len(self.places), self.walkers
-        for door in doors:
-            w.know(n + other for other in doors)
-            cut_off = [other for other in doors if not np.isfinite(w.distance_m[n + other, self._cells[door]]).any()]
-            if len(cut_off) == len(doors):
-                raise InvalidInput(f"{what}: with wheels no way leads from {self.places[door].name} to an exit; join them by a lift or a ramp")
-
-    def _fill(self, k: int, visitors: VisitorsSpec) -> None:
-        """Put `inside` people into the places, by popularity, as far as each has room."""
-        floor, rng, w = self.walkers.floor, self._rng, self.walkers
-        stride = int(np.ceil((2 * WHEELCHAIR_M + 0.05) / floor.cell_m))
-        free: dict[int, list[int]] = {}
-        n = len(self.places)
-        exits = self._exits_of(k)
-        with_wheels = visitors.prams > 0 or visitors.wheelchairs > 0
-        w.know([*exits, *(n + door for door in exits if with_wheels)])
-        ways_out = np.min([w.distance_m[door] for door in exits], axis=0)
-        for place in np.flatnonzero(self._likes[k] > 0).tolist() if visitors.inside else []:
-            cells = self._cells[place] if place not in self.lines else np.zeros(0, np.int32)
-            g = floor.raster[cells]
-            grid = (g % floor.nx % stride == 0) & (g // floor.nx % floor.ny % stride == 0)
-            cells = cells[grid & (floor.clearance[cells] >= WHEELCHAIR_M + 0.02) & np.isfinite(ways_out[cells])]
-            free[place] = rng.permutation(cells).tolist()[: int(self._room[place])]
-        added, left = w.report().added, visitors.inside
-        found: list[tuple[int, list[int], list[float], list[float], bool]] = []
-        while left > 0:
-            open_places = [place for place, cells in free.items() if cells]
-            if not open_places:
-                raise InvalidInput(f"visitors {k}: {visitors.inside} inside at the start, the places hold {visitors.inside - left}; lower it")
-            weight = self._likes[k][open_places]
-            place = open_places[int(rng.choice(len(open_places), p=weight / weight.sum()))]
-            first = added + visitors.inside - left + 1
-            size = min(left, _group_size(visitors.group_sizes, rng.uniform()), len(free[place]))
-            radius, speed, wheels = _bodies(visitors, size, self.spec.seed, first)
-            taken = [free[place].pop() for _ in range(size)]
-            if wheels and not np.isfinite(w.distance_m[[n + door for door in exits]][:, taken]).any():
-                radius, wheels = [visitors.radius_m] * size, False
-            found.append((place, taken, radius, speed, wheels))
-            left -= size
-        if not found:
-            return
-        at = np.array([cell for _, taken, *_ in found for cell in taken], np.int32)
-        radii = [one for _, _, radius, _, _ in found for one in radius]
-        speeds = [one for _, _, _, speed, _ in found for one in speed]
-        ids = w.add(floor.x[at], floor.y[at], goal=STANDING, level=floor.level_of(at), speed_mps=speeds, radius_m=radii)
-        self._enlist(ids)
-        done = 0
-        for place, taken, _, speed, wheels in found:
-            self._admit(k, ids[done : done + len(taken)], speed, wheels, place, inside=True)
-            done += len(taken)
-
     @classmethod
     def of(cls, spec: CrowdSpec, *, threads: int | None = None) -> Study:
         """A scenario with everybody at their start. Raises InvalidInput naming what cannot be."""
         if not 0 < spec.seconds <= MAX_SECONDS:
             raise InvalidInput(f"seconds = {spec.seconds}; must be above 0, at most a day")
+        model = model_of(spec.model, spec.parameters, parameter_set=spec.parameter_set)
+        spec = with_bodies(spec, model)
         setting = set_up(spec)
-        model = model_of(spec.model, spec.parameters)
         crowds: list[PeopleSpec | VisitorsSpec] = [*spec.people, *spec.visitors]
         with_wheels = any(c.prams > 0 or c.wheelchairs > 0 for c in crowds)
         goals = [Goal(place.name, place.level, place.area, place.leave) for place in setting.places]
@@ -779,28 +641,10 @@ class Study:
         )  # fmt: skip
         study = cls(spec, setting, walkers, transport)
         for k, people in enumerate(spec.people):
-            study._place_people(k, people)
+            place_people(study, k, people)
         for k, visitors in enumerate(spec.visitors):
-            study._expect(k, visitors)
+            expect(study, k, visitors)
         return study
-
-
-def model_of(name: str, parameters: dict[str, float]) -> Model:
-    """The operational model of a name with some of its parameters changed. Raises InvalidInput for a name or a parameter that is not there."""
-    if name not in MODELS:
-        raise InvalidInput(f"model {name!r}: there are {', '.join(MODELS)}")
-    known = [field.name for field in fields(MODELS[name]) if field.name not in ("kind", "max_step_s")]
-    for parameter in parameters:
-        if parameter not in known:
-            raise InvalidInput(f"parameter {parameter!r}: {name} has {', '.join(known)}")
-    made: Any = MODELS[name]
-    model: Model = made(**parameters)
-    return model
-
-
-def rows_in_groups(ids: I8, people: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.intp]:
-    """Rows of those who walk with a group: what leaned them a step ago is over."""
-    return np.flatnonzero((people["group"][ids] >= 0) & ~people["moves"][ids])
 
 
 def _doors(spec: CrowdSpec) -> list[Door]:
@@ -810,63 +654,3 @@ def _doors(spec: CrowdSpec) -> list[Door]:
         opens = {"opens_s": seconds_after(spec.starts, door.opens, f"door {door.id}.opens")} if door.opens else {}
         found.append(Door(door.id, door.level, polygon(f"door {door.id}", door.area), closes, **opens))
     return found
-
-
-def _group_size(weights: Sequence[float], u: float) -> int:
-    """The size of a group at quantile u. Raises InvalidInput for weights that are none."""
-    weights = list(weights) or [1.0]
-    total = np.cumsum(weights)
-    if not 1 <= len(weights) <= 20 or min(weights) < 0 or not total[-1] > 0:
-        raise InvalidInput(f"group_sizes = {weights}; give weights of groups of 1, 2, 3 ... people, 20 at most, none negative, one above 0")
-    return int(np.searchsorted(total, u * total[-1], side="right")) + 1
-
-
-def _bodies(spec: VisitorsSpec, size: int, seed: int, first: int) -> tuple[list[float], list[float], bool]:
-    """(radii, speeds, whether the group needs a step-free way) of a new group whose leader will be `first`."""
-
-    def speed(of: tuple[float, float], who: int) -> float:
-        return min(2.0, max(0.3, of[0] + of[1] * chance.normal(chance.uniform(seed, who, 901))))
-
-    radius, pace, wheels = [], [], False
-    pram = size > 1 and chance.uniform(seed, first, 902) < spec.prams
-    for j in range(size):
-        who = first + j
-        chair = chance.uniform(seed, who, 903) < spec.wheelchairs
-        pushes = pram and j == size - 1
-        radius.append(WHEELCHAIR_M if chair else PRAM_M if pushes else spec.radius_m)
-        pace.append(speed(WHEELCHAIR_MPS if chair else PRAM_MPS if pushes else spec.speed_mps, who))
-        wheels = wheels or chair or pushes
-    return radius, pace, wheels
-
-
-def _families(place: F8, weights: Sequence[float], rng: np.random.Generator) -> list[list[int]]:
-    """Groups of people who stand near each other: each takes the nearest who are without one."""
-    free = np.ones(len(place), np.bool_)
-    found = []
-    for i in range(len(place)):
-        if free[i]:
-            size = _group_size(weights, float(rng.uniform()))
-            others = np.flatnonzero(free)
-            near = others[np.argsort(np.hypot(*(place[others] - place[i]).T), kind="stable")][:size]
-            free[near] = False
-            found.append([i, *(int(j) for j in near if j != i)])
-    return found
-
-
-def _check_doors(k: int, people: PeopleSpec, place: F8, ground: BaseGeometry, goal: Place, route: Sequence[Place], transport: Transport) -> None:
-    """Raises InvalidInput where walls leave somebody's body no way to a place, nor to a connector: where the ground, less a body's half width, falls apart."""
-    parts = shapely.get_parts(ground.buffer(-people.radius_m + WALL_OVERLAP_M, join_style="mitre"))
-    floor = transport._floor
-    starts = floor.hop_start[floor.level_of(floor.hop_start) == people.level] if len(floor.hop_start) else np.zeros(0, np.int32)
-    ways_on: list[BaseGeometry] = [shapely.Point(floor.x[cell], floor.y[cell]).buffer(BOARD_M) for cell in starts]
-    ways_on += [q.area for q in route if q.level == people.level]
-    leads = np.array([any(part.intersects(way) for way in ways_on) for part in parts], np.bool_)
-    for part in parts[~leads]:
-        shapely.prepare(part)
-        caught = np.flatnonzero(shapely.intersects_xy(part, place[:, 0], place[:, 1]))
-        if len(caught):
-            x, y = place[caught[0]]
-            raise InvalidInput(
-                f"people {k}: {len(caught)} of them, the first at ({x:.2f}, {y:.2f}), have no way to goal {goal.name} nor to a hop that is as wide as a body "
-                f"of radius {people.radius_m} m; widen the doors to {2 * people.radius_m:.2f} m at least"
-            )

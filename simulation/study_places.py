@@ -113,8 +113,9 @@ def set_up(spec: CrowdSpec) -> Setting:
     unlinked: tuple[str, ...] = ()
     if spec.venue:
         venue = load_venue(Path(spec.venue))
-        ground = survey(venue)
-        levels: tuple[BaseGeometry, ...] = tuple(level_plan(venue, k).free for k in range(len(venue.levels)))
+        plans = [level_plan(venue, k) for k in range(len(venue.levels))]
+        ground = survey(venue, plans)
+        levels: tuple[BaseGeometry, ...] = tuple(plan.free for plan in plans)
         floor = Floor.of_venue(ground, _no_links())
         known = {c.id for c in connectors}
         own, unlinked = venue_connectors(venue, ground)
@@ -215,14 +216,16 @@ def _venue_places(venue: Venue, ground: Ground) -> list[Place]:
     names = {occupant.unit_id: occupant for occupant in venue.occupants}
     places = []
     for k, name in enumerate(found.name):
-        cells = found.spots_of(k)
-        around = shapely.MultiPoint(np.column_stack([ground.x[cells], ground.y[cells]])).buffer(0.5 * CELL_M, cap_style="square")
         level, anchor = int(found.level[k]), int(found.anchor[k])
         if found.kind[k] == ENTRANCE:
             places.append(Place(name, level, shapely.Point(ground.x[anchor], ground.y[anchor]).buffer(EXIT_M), leave=True))
             continue
         occupant = names.get(name)
-        area = around if found.kind[k] in (COUNTER, ZONE) else shape(venue.units[int(found.unit[k])].polygon)
+        if found.kind[k] in (COUNTER, ZONE):
+            x, y = ground.x[found.spots_of(k)], ground.y[found.spots_of(k)]
+            area = shapely.union_all(shapely.box(x - 0.5 * CELL_M, y - 0.5 * CELL_M, x + 0.5 * CELL_M, y + 0.5 * CELL_M))
+        else:
+            area = shape(venue.units[int(found.unit[k])].polygon)
         places.append(
             Place(
                 name, level, area, False, float(found.weight[k]), occupant.category if occupant else "stage", room=int(found.capacity[k]),

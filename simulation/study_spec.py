@@ -71,14 +71,14 @@ class SlopeSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class PeopleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """count people spread over an area; speed_mps: mean and deviation; start_s: pre-movement times, uniform between both, or premovement_s: log-normal, median
-    and sigma. via: goals and services on the way. group_sizes, prams, wheelchairs: as visitors'."""
+    and sigma. via: goals and services on the way. group_sizes, prams, wheelchairs: as visitors'. radius_m: 0: what goes with the model's parameters."""
 
     count: int
     area: Ring
     goal: str
     level: int = 0
     speed_mps: tuple[float, float] = (1.34, 0.26)
-    radius_m: float = 0.2
+    radius_m: float = 0.0
     start_s: tuple[float, float] = (0.0, 0.0)
     premovement_s: tuple[float, float] = (0.0, 0.0)
     via: list[str] = []
@@ -146,6 +146,7 @@ class VisitorsSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stops: mean number of places; time_s: median and sigma of the time they have; budget: the same of what they may spend (against the goals' `price`).
     likes: factors by category. range_m: a place loses a factor e with so many metres. closes: when all leave, after egress_s (median, sigma).
     group_sizes: weights of groups of 1, 2, 3 ... people (empty: all alone); prams: share of the groups of two and more that push one; wheelchairs: share of the people.
+    radius_m: 0: what goes with the model's parameters.
     """
 
     hourly: list[float] = []
@@ -163,7 +164,7 @@ class VisitorsSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prams: float = 0.0
     wheelchairs: float = 0.0
     speed_mps: tuple[float, float] = (1.34, 0.26)
-    radius_m: float = 0.2
+    radius_m: float = 0.0
 
 
 class OfferSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -217,6 +218,7 @@ class CrowdSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alarm: AlarmSpec | None = None
     slopes: list[SlopeSpec] = []
     model: str = "collision_free_speed"
+    parameter_set: str = "calibrated"
     parameters: dict[str, float] = {}
     step_s: float = 0.05
     cell_m: float = 0.2

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from esplanade.core.errors import InvalidInput
 from simulation import chance
-from simulation.floor import Floor, Hop
+from simulation.floor import BODY_M, Floor, Hop
 from simulation.hops import BOARD_M, Hops
 
 if TYPE_CHECKING:
@@ -49,11 +49,16 @@ ENTER_M: Final = 2.0
 """Who is this close to a lift's door steps in while it is open."""
 JOIN_M: Final = 25.0
 HELD_UP_S: Final = 2.0
-"""Who is in sight of a connector, at most JOIN_M off, and has not got on (by half a metre) for so long waits for it; so does who could step on now."""
+"""Who is in sight of a connector, at most JOIN_M off, and has not got on (by half a metre) for so long, at 0.25 m/s or less that is, waits for it; so does who
+could step on now."""
+WALKS_ON_MPS: Final = 0.8
+"""Who has walked on at this speed for a second waits no longer: they were held up by something else, or others have gone another way."""
 STROLL_MPS: Final = 0.3
 """Who wishes to be slower than this waits for their group, not for a connector."""
 LIFT_WAIT_S: Final = 45.0
 """People expect to wait so long for a lift: who can take an escalator mostly does (ours, as in `simulation.navigation`)."""
+WHEELS_BODY_M: Final = 0.3
+"""Ways of people on wheels keep so far off walls where they can."""
 WHEELS_M: Final = 0.2
 """A body takes the room of (radius / WHEELS_M) squared people in a lift."""
 
@@ -255,11 +260,15 @@ class Transport(Hops):
         others = [k for k, goal in enumerate(goals) if not goal.step_free]
         aim = np.full((len(goals), len(floor.x)), -1, np.int32)
         distance = np.full((len(goals), len(floor.x)), np.inf, np.float32)
-        for numbers, usable in ((others, self._open), (free, self._open & self._step_free)):
+        for numbers, usable, body_m in ((others, self._open, BODY_M), (free, self._open & self._step_free, WHEELS_BODY_M)):
             if numbers:
                 part = _with_hops(floor, usable, floor.hop_s + self._felt_s)
-                aim[numbers], distance[numbers] = part.solve([seeds[k] for k in numbers], load=load)
+                aim[numbers], distance[numbers] = part.solve([seeds[k] for k in numbers], load=load, body_m=body_m)
         return aim, distance
+
+    def leads_to(self, floor: Floor, seeds: I4, *, step_free: bool = False) -> npt.NDArray[np.bool_]:
+        usable = self._open & self._step_free if step_free else self._open
+        return _with_hops(floor, usable, floor.hop_s).leads_to(seeds)
 
     def feel(self) -> None:
         """From now on ways count the queues as they are now."""
@@ -332,17 +341,19 @@ class Transport(Hops):
     def _note_who_waits(self, walkers: Walkers, rows: I4, hop: npt.NDArray[np.int64], gap: F8) -> None:
         r = walkers.rows
         held_up = ((walkers.step_number - r["mark_step"][rows]) * walkers.step_s >= HELD_UP_S) & (r["speed"][rows] >= STROLL_MPS)
+        # Of those who wait the mark is where they were a second ago.
+        went = np.hypot(r["x"][rows] - r["mark_x"][rows], r["y"][rows] - r["mark_y"][rows]) >= WALKS_ON_MPS
         still = {}
-        for i, h, near in zip(r["id"][rows].tolist(), hop.tolist(), ((gap <= BOARD_M) | held_up).tolist(), strict=True):
+        for i, h, near, walks_on in zip(r["id"][rows].tolist(), hop.tolist(), ((gap <= BOARD_M) | held_up).tolist(), went.tolist(), strict=True):
             known = self.joined.get(i)
-            if known is not None and self.of[known[0]] == self.of[h]:
+            if known is not None and self.of[known[0]] == self.of[h] and not (walks_on and not near):
                 still[i] = known
             elif near:
                 still[i] = (h, walkers.step_number)
         self.joined = still
         if still:  # who waits for a connector is not stuck, and need not try other directions
             waiting = np.isin(r["id"], list(still))
-            r["mark_step"][waiting] = walkers.step_number
+            r["mark_x"][waiting], r["mark_y"][waiting], r["mark_step"][waiting] = r["x"][waiting], r["y"][waiting], walkers.step_number
         self.queue = np.bincount(self.of[[h for h, _ in still.values()]], minlength=len(self.connectors)) if still else np.zeros_like(self.queue)
 
     def _may_board(self, walkers: Walkers, i: int, hop: int, gap: float) -> bool:

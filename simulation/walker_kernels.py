@@ -498,7 +498,11 @@ def _stepper(kind: int) -> Any:
                             gap = lanes.where_at_most(aside, both, lanes.sub(lanes.load(dist, at), both), far)
                             nearest = lanes.least(lanes.where_at_most(none, ahead, gap, far), nearest)
                             at += np.uint64(lanes.WIDTH)
-                        length = min(v0, max(0.0, lanes.smallest(nearest)) * per_headway) * dt
+                        free = lanes.smallest(nearest)
+                        if kind == 0:
+                            length = min(v0, max(max(0.0, free - numbers[5]) * per_headway, max(0.0, free) * numbers[6])) * dt
+                        else:
+                            length = min(v0, max(0.0, free) * per_headway) * dt
                         mx, my = hx * length, hy * length
                     if near_last > near_first or 0.5 * (narrowest[nth] + OVERLAP_M) - ROUNDED_M <= length:
                         mx, my = limited(mx, my, r, seen_first, seen_last, dx, dy, dist, touch, near_first, near_last, wex, wey, wd)

@@ -135,7 +135,11 @@ class Walkers:
         self._second = max(1, round(1.0 / step_s))
         self._patience = 2**31 if patience_s is None else max(1, round(patience_s / step_s))
         # Who comes as near to a seed's centre as they ever do is inside the area.
-        seeds = [floor.cells_in(goal.level, _inner(goal.area)) for goal in goals]
+        found: dict[tuple[int, int], I4] = {}
+        for goal in goals:
+            if (goal.level, id(goal.area)) not in found:
+                found[goal.level, id(goal.area)] = floor.cells_in(goal.level, _inner(goal.area))
+        seeds = [found[goal.level, id(goal.area)] for goal in goals]
         for goal, cells in zip(goals, seeds, strict=True):
             if not len(cells):
                 raise InvalidInput(f"goal {goal.name}: no cell of level {goal.level} lies in it; put it on walkable ground")
@@ -197,10 +201,10 @@ class Walkers:
 
     def add(
         self, x_m: npt.ArrayLike, y_m: npt.ArrayLike, *, goal: npt.ArrayLike, level: npt.ArrayLike = 0, speed_mps: npt.ArrayLike = 1.34,
-        radius_m: npt.ArrayLike = 0.2, start_s: npt.ArrayLike = 0.0,
+        radius_m: npt.ArrayLike | None = None, start_s: npt.ArrayLike = 0.0,
     ) -> I8:  # fmt: skip
         """Add bodies at places (n,), metres; the other arguments are one value or (n,). goal: number of a goal, -1 for who stands.
-        start_s: pre-movement time; until then from now on they stand. Their ids, in order.
+        start_s: pre-movement time; until then from now on they stand. radius_m: that of the model's parameters where not given. Their ids, in order.
 
         Raises InvalidInput that names the first offender for a place in or behind a wall or on another body, a level or goal that is not there, a goal
         that no way leads to, a speed or radius out of bounds; then nobody is added.
@@ -213,7 +217,10 @@ class Walkers:
             raise LimitExceeded(f"add: {len(self)} bodies and {n} more; at most {MAX_BODIES}")
         try:
             levels, goals = np.broadcast_to(np.asarray(level, np.int64), n), np.broadcast_to(np.asarray(goal, np.int64), n)
-            speed, radius = np.broadcast_to(np.asarray(speed_mps, np.float64), n), np.broadcast_to(np.asarray(radius_m, np.float64), n)
+            speed, radius = (
+                np.broadcast_to(np.asarray(speed_mps, np.float64), n),
+                np.broadcast_to(np.asarray(self.model.radius_m if radius_m is None else radius_m, np.float64), n),
+            )
             wait = np.broadcast_to(np.asarray(start_s, np.float64), n)
         except ValueError:
             raise InvalidInput(f"add: level, goal, speed, radius and start of {n} bodies; must be one value or ({n},) each") from None
@@ -349,6 +356,10 @@ class Walkers:
         if new:
             self.aim[new], self.distance_m[new] = self.hops.ways(self.floor, [self._seeds[k] for k in new], [self.goals[k] for k in new], self._load)
             self.known[new] = True
+
+    def leads_to(self, goals: Iterable[int], *, step_free: bool = False) -> npt.NDArray[np.bool_]:
+        """(c,) from which cells a way leads to one of these goals: much cheaper than the ways."""
+        return self.hops.leads_to(self.floor, np.concatenate([self._seeds[k] for k in goals]), step_free=step_free)
 
     def find_ways(self) -> None:
         """Find the ways anew, after the hops, the floor or the jams have changed: of goals that somebody is bound for now, of others when they are needed."""

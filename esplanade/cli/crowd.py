@@ -18,6 +18,7 @@ from rich.markup import escape
 from esplanade.core.errors import EsplanadeError, InvalidInput
 
 if TYPE_CHECKING:
+    from simulation.study import Study
     from simulation.study_spec import CrowdSpec
 
 COMPARED = (
@@ -67,10 +68,15 @@ def run(
     settings: Settings = None,
     venue: VenueFile = None,
     animate: Annotated[Path | None, typer.Option(help="Write the run as a page that plays it (.html).")] = None,
+    first: Annotated[
+        Path | None, typer.Option(help="Write the first moment as a picture (.svg) before anybody walks: is the scenario the one meant?")
+    ] = None,
     fields: Annotated[Path | None, typer.Option(help="Write density, speed, flow and level of service by cell of 1 m and minute (.parquet).")] = None,
     as_json: Json = False,
 ) -> None:
     """Walk a scenario until all have left or its time is over."""
+    import psutil
+
     from simulation.crowd_run import connector_figures, run_crowd
     from simulation.trajectories import save
 
@@ -81,10 +87,22 @@ def run(
             raise InvalidInput(f"{animate}: ends in {animate.suffix!r}; must end in .html")
         if fields is not None and fields.suffix != ".parquet":
             raise InvalidInput(f"{fields}: ends in {fields.suffix!r}; must end in .parquet")
+        if first is not None and first.suffix != ".svg":
+            raise InvalidInput(f"{first}: ends in {first.suffix!r}; must end in .svg")
         spec = _spec(scenario, settings, venue)
-        began = time.perf_counter()
-        outcome = run_crowd(spec, threads=threads)
-        took_s = time.perf_counter() - began
+        ready: list[float] = []
+
+        def at_first(study: Study) -> None:
+            if first is not None:
+                from simulation.crowd_frame import frame_svg
+
+                _write(first, frame_svg(study, title=scenario.stem).encode())
+            ready.extend((time.time() - psutil.Process().create_time(), time.process_time(), time.perf_counter()))
+            drawn = "" if first is None else f", {first} written"
+            _err.print(f"ready after {ready[0]:.1f} s: {len(study.walkers)} people stand at their start{drawn}", highlight=False)
+
+        outcome = run_crowd(spec, threads=threads, at_first=at_first)
+        took_s = time.perf_counter() - ready[2]
         if out is not None:
             save(outcome.recording, out)
         if fields is not None:
@@ -101,14 +119,14 @@ def run(
     figures = {
         "added": report.added, "left": report.left, "still_there": report.bodies + report.riding, "time_s": round(report.time_s, 2), "half_left_s": half,
         "stuck": list(report.stuck), "ever_stuck": report.ever_stuck, "lost": list(report.lost), "max_overlap_m": round(outcome.overlap_m, 4),
-        "real_time": round(report.time_s / took_s, 1), "digest": outcome.digest, "came": outcome.study.came, "outside": outcome.study.outside,
+        "ready_s": round(ready[0], 2), "ready_cpu_s": round(ready[1], 2), "real_time": round(report.time_s / took_s, 1), "digest": outcome.digest, "came": outcome.study.came, "outside": outcome.study.outside,
         "refused": outcome.study.refused, "services": [asdict(line) for line in outcome.services],
         "connectors": [asdict(figures) for figures in connector_figures(outcome)], "unlinked": list(outcome.study.setting.unlinked),
     }  # fmt: skip
     _err.print(
         f"{report.added} people, {sum(report.left.values())} left in {report.time_s:.1f} s; {len(report.stuck)} stuck, {len(report.lost)} lost; {took_s:.1f} s"
     )
-    for written in (out, animate, fields):
+    for written in (first, out, animate, fields):
         if written is not None:
             print(f"written: {written}")
     if as_json:
@@ -193,22 +211,22 @@ def validate(
     parameters: Annotated[
         list[str] | None, typer.Option("--parameter", metavar="NAME=NUMBER", help="Parameter of the model, such as time_gap_s=0.5.")
     ] = None,
-    radius_m: Annotated[float, typer.Option(help="Radius of the bodies in the comparison with laboratory data.")] = 0.2,
+    parameter_set: Annotated[str, typer.Option(help="calibrated or published.")] = "calibrated",
     as_json: Json = False,
 ) -> None:
     """Run RiMEA 1 to 14 and the comparison with laboratory data; exit 1 where a test fails. Takes some minutes."""
     from rich.table import Table
 
+    from simulation.models import model_of
     from simulation.realism import bottlenecks, fundamental_diagram, lanes
     from simulation.rimea import QUICK, TESTS
-    from simulation.study import model_of
 
     with _one_line_errors():
         try:
             numbers = {name: float(value) for name, _, value in (text.partition("=") for text in parameters or [])}
         except ValueError:
             raise InvalidInput(f"--parameter {parameters}: must be name=number, such as time_gap_s=0.5") from None
-        chosen = model_of(model, numbers)
+        chosen = model_of(model, numbers, parameter_set=parameter_set)
         named = os.environ.get("ESPLANADE_DATA")
         folder = data_dir or (Path(named) if named else None)
         verdicts = []
@@ -216,7 +234,7 @@ def validate(
             verdicts.append(TESTS[name](chosen, 1))
             _err.print(f"RiMEA {verdicts[-1].test}", highlight=False)
         if not quick:
-            verdicts += [*fundamental_diagram(chosen, folder, radius_m=radius_m), *bottlenecks(chosen, folder, radius_m=radius_m), lanes(chosen)]
+            verdicts += [*fundamental_diagram(chosen, folder), *bottlenecks(chosen, folder), lanes(chosen)]
     table = Table("test", "", "measured", "criterion", box=None, pad_edge=False)
     for verdict in verdicts:
         mark = {True: "[green]passed[/]", False: "[red]failed[/]", None: "shown"}[verdict.passed]

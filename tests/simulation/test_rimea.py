@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ from shapely.geometry import box
 from esplanade.core.errors import InvalidInput, NotFound
 from simulation.crowd_drawing import draw_run
 from simulation.crowd_run import run_crowd
-from simulation.models import AnticipationVelocity, CollisionFreeSpeed, SocialForce
+from simulation.models import CALIBRATED, PUBLISHED, AnticipationVelocity, SocialForce, check_model, model_of
 from simulation.placing import spread
-from simulation.realism import bottlenecks, corridor_speeds, speed_at_density
+from simulation.realism import PARTS, bottlenecks, corridor_speeds, laboratory_points, speed_at_density
 from simulation.rimea import QUICK, TESTS
 from simulation.study import Study
 from simulation.study_spec import CrowdSpec, GoalSpec, GroundSpec, PeopleSpec, read_spec
@@ -25,8 +26,14 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "crowd.md"
 
 
 @pytest.mark.parametrize("number", [*QUICK, "12", "13"])
-def test_rimea_by_the_collision_free_model(number: str) -> None:
-    verdict = TESTS[number](CollisionFreeSpeed(), 1)
+def test_rimea_by_the_calibrated_parameters(number: str) -> None:
+    verdict = TESTS[number](CALIBRATED, 1)
+    assert verdict.passed, verdict
+
+
+@pytest.mark.parametrize("number", ["1", "6", "13"])
+def test_rimea_by_the_published_parameters(number: str) -> None:
+    verdict = TESTS[number](PUBLISHED, 1)
     assert verdict.passed, verdict
 
 
@@ -93,7 +100,7 @@ def test_a_door_narrower_than_a_body_is_named_before_the_run(door_m: float, pass
     low, high = 2.0 - door_m / 2, 2.0 + door_m / 2
     outline = [(0, 0), (4, 0), (4, low), (4.2, low), (4.2, 0), (9, 0), (9, 4), (4.2, 4), (4.2, high), (4, high), (4, 4), (0, 4)]
     goal = GoalSpec("out", [(8, 1), (9, 1), (9, 3), (8, 3)])
-    people = PeopleSpec(3, [(0, 0), (3, 0), (3, 4), (0, 4)], "out")
+    people = PeopleSpec(3, [(0, 0), (3, 0), (3, 4), (0, 4)], "out", radius_m=0.2)
     spec = CrowdSpec([GroundSpec(outline)], [goal], [people], cell_m=0.1)
     if passes:
         assert run_crowd(spec).report.left == {"out": 3}
@@ -113,17 +120,35 @@ def test_people_are_spread_clear_of_walls_and_each_other_or_refused() -> None:
         spread(box(0, 0, 10, 10), 900, rng=rng, radius_m=0.2)
 
 
+def test_a_scenario_takes_the_calibrated_parameters_unless_it_names_the_published_ones() -> None:
+    assert model_of(CrowdSpec().model, {}, parameter_set=CrowdSpec().parameter_set) == CALIBRATED
+    assert model_of("collision_free_speed", {}, parameter_set="published") == PUBLISHED
+    assert model_of("collision_free_speed", {"time_gap_s": 0.5}) == replace(CALIBRATED, time_gap_s=0.5)
+    assert model_of("social_force", {}) == SocialForce()
+    with pytest.raises(InvalidInput, match="there are calibrated, published"):
+        model_of("collision_free_speed", {}, parameter_set="fitted")
+    with pytest.raises(InvalidInput, match="parameter 'gap'"):
+        model_of("collision_free_speed", {"gap": 1.0})
+
+
+@pytest.mark.parametrize("parameters", [{"stand_off_m": -0.1}, {"stand_off_m": 2.0}, {"shuffle_per_s": 20.0}])
+def test_distances_and_shuffles_that_cannot_be_are_refused(parameters: dict[str, float]) -> None:
+    with pytest.raises(InvalidInput, match="stand_off_m must be 0 to 1 m"):
+        check_model(replace(CALIBRATED, **parameters), 0.05)
+
+
 @pytest.mark.data
-def test_with_a_time_gap_of_half_a_second_doors_let_as_many_through_as_in_the_laboratory() -> None:
+def test_by_default_a_door_and_a_crowd_are_as_in_the_laboratory() -> None:
     root = os.environ.get("ESPLANADE_DATA")
     if not root:
         pytest.skip("set ESPLANADE_DATA to the folder of the real data")
-    model = CollisionFreeSpeed(time_gap_s=0.5)
-    for verdict in bottlenecks(model, Path(root), widths=(1.2,), radius_m=0.15):
+    for verdict in bottlenecks(CALIBRATED, Path(root), widths=(1.2,)):
         assert verdict.passed, verdict
     points = corridor_speeds(Path(root))
     near = points[np.abs(points[:, 0] - 1.68) < 0.1, 1]
     assert near.mean() == pytest.approx(0.96, abs=0.06)  # as published with the data
-    density, speed = speed_at_density(model, 1.5, radius_m=0.15)
+    density, speed = speed_at_density(CALIBRATED, 2.5)
     low, high = np.percentile(points[np.abs(points[:, 0] - density) <= 0.25, 1], [5, 95])
     assert low <= speed <= high
+    halves = [laboratory_points(Path(root), part) for part in PARTS]
+    assert sum(len(half) for half in halves) == len(laboratory_points(Path(root)))

@@ -23,7 +23,8 @@ from simulation.crowd_run import connector_figures, run_crowd
 from simulation.doors import Door, Doors
 from simulation.floor import Floor
 from simulation.placing import spread
-from simulation.study import STAY, Study
+from simulation.study import Study
+from simulation.study_people import STAY
 from simulation.study_spec import CrowdSpec, read_spec
 from simulation.waiting_lines import WaitingLine
 from simulation.walkers import Goal, Walkers
@@ -151,7 +152,7 @@ def test_a_family_with_a_pram_takes_the_lift_and_others_the_escalator() -> None:
     by = [run.transport.connectors[which].id for _, which, _ in run.transport.boarded]
     assert by.count("lift") == 12
     assert by.count("up") == 8
-    assert sorted(np.round(run.walkers.rows["radius"], 2).tolist()) == [0.2] * 16 + [0.4] * 4
+    assert sorted(np.round(run.walkers.rows["radius"], 2).tolist()) == [0.15] * 16 + [0.4] * 4
     assert set(run.walkers.rows["level"].tolist()) == {1}
 
 

@@ -12,7 +12,7 @@ from shapely.geometry import Polygon, box
 
 from esplanade.core.errors import InvalidInput, NotFound
 from simulation.floor import Floor, Hop, Slope
-from simulation.models import AnticipationVelocity, CollisionFreeSpeed, Model, SocialForce
+from simulation.models import CALIBRATED, PUBLISHED, AnticipationVelocity, CollisionFreeSpeed, Model, SocialForce
 from simulation.placing import spread
 from simulation.walker_kernels import OVERLAP_M, WALL_OVERLAP_M
 from simulation.walkers import SERIAL_BELOW, STUCK_S, Goal, Walkers
@@ -57,13 +57,13 @@ def hall(model: Model, *, people: int = 70, seed: int = 1, step_s: float = 0.05,
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=SEEDS, n=st.integers(2, 40))
-def test_a_step_of_the_collision_free_model_is_the_papers(seed: int, n: int) -> None:
+@given(seed=SEEDS, n=st.integers(2, 40), model=st.sampled_from([PUBLISHED, CALIBRATED]))
+def test_a_step_of_the_collision_free_model_is_the_papers(seed: int, n: int, model: CollisionFreeSpeed) -> None:
     rng = np.random.default_rng(seed)
     radius = rng.uniform(0.15, 0.25, n)
     place = scatter(HALL, n, rng, radius=radius + 0.06)  # so far apart that no limit acts within a step
     n = len(place)
-    walkers = Walkers(Floor.of([HALL]), [Goal("east", 0, box(15, 4, 16, 6))], step_s=0.01, most_speed_mps=1.8)
+    walkers = Walkers(Floor.of([HALL]), [Goal("east", 0, box(15, 4, 16, 6))], model=model, step_s=0.01, most_speed_mps=1.8)
     speed = rng.uniform(0.5, 1.8, n)
     walkers.add(place[:, 0], place[:, 1], goal=0, speed_mps=speed, radius_m=radius[:n])
     rows = walkers.rows

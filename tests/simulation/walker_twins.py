@@ -30,8 +30,8 @@ def _wall_push(p: F8, r: float, walls: F8, strength: float, range_m: float) -> F
 
 
 def collision_free_velocity(xy: F8, wish: F8, speed: F8, radius: F8, walls: F8, numbers: tuple[float, ...]) -> F8:
-    """(n, 2) velocities before limits: Tordeux, Chraibi, Seyfried 2016, with walls as in JuPedSim."""
-    time_gap, strength, range_m, wall_strength, wall_range = numbers[:5]
+    """(n, 2) velocities before limits: Tordeux, Chraibi, Seyfried 2016, with walls as in JuPedSim, and the distance people keep."""
+    time_gap, strength, range_m, wall_strength, wall_range, stand_off, shuffle = numbers
     out = np.zeros_like(xy)
     for i in range(len(xy)):
         seen = _in_sight(xy, i, walls)
@@ -42,8 +42,8 @@ def collision_free_velocity(xy: F8, wish: F8, speed: F8, radius: F8, walls: F8, 
         e = e + _wall_push(xy[i], radius[i], walls, wall_strength, wall_range)
         e = e / np.linalg.norm(e)
         ahead = (to @ e >= 0.0) & (np.abs(to @ np.array([-e[1], e[0]])) <= touch)
-        gap = (d - touch)[ahead].min(initial=np.inf)
-        out[i] = e * min(speed[i], max(0.0, gap / time_gap))
+        gap = (d - touch)[ahead].min(initial=1e9)
+        out[i] = e * min(speed[i], max(0.0, (gap - stand_off) / time_gap, gap * shuffle))
     return out
 
 
