@@ -68,6 +68,7 @@ from spatial.drawn_zones import DrawnZone, Places, outline
 from spatial.measures import Trajectories, voronoi_density
 from spatial.offers import Offer
 from spatial.plan import anchors, shape
+from spatial.settled import Settled
 
 CHECKPOINT_TICKS: Final = 50
 """A source keeps its rows of this many ticks before the last closed one: no Rewind goes further back."""
@@ -158,7 +159,7 @@ class PositionHost:
         self._stood = -1
         self._audiences = Audiences(book, lambda: () if standing is None else standing.closed)
         self._venue = book.venue.id
-        self._fences = book.fences()
+        self._settled = Settled(book.fences())
         self._anchors = _anchors(book)
         self._views = LiveViews(book, pseudonym_key)
         self._digest: str | None = None
@@ -177,7 +178,7 @@ class PositionHost:
 
     def _reset(self) -> None:
         n_fences = self.book.outline_base + len(self.book.venue.levels)
-        self.crowd = CrowdState(width=self._fences.width, n_fences=n_fences, outline_base=self.book.outline_base)
+        self.crowd = CrowdState(width=self._settled.fences.width, n_fences=n_fences, outline_base=self.book.outline_base)
         self.rules = PushRules(len(self.book.venue.levels), self._anchors)
         self.zones = ZoneWatch(len(self.book.venue.levels))
         self._heat = Heat(self.book.venue)
@@ -424,6 +425,7 @@ class PositionHost:
         crowd.observe(row, columns.level, columns.x_m, columns.y_m, tick)
         gone = crowd.stale(tick)
         crowd.present[gone] = False
+        self._settled.forget()
         self.zones.step(tick, crowd, np.concatenate([row, gone]))  # what it says is in the journal
         if tick == self._silent_until:
             self._settle()
@@ -439,25 +441,23 @@ class PositionHost:
         adopted = self._adopt(tick, step) or edited
         other_zones = self._adopt_standing(tick, step)
 
-        observed = crowd.rows_of(columns.subject)
-        first_seen = (~crowd.seen[observed] & (columns.level != LEFT)).astype(np.uint8)
+        observed = crowd.rows_of_tick(columns.subject)
         before = self._places() if self.zones.lines else None
-        crowd.observe(observed, columns.level, columns.x_m, columns.y_m, tick)
+        first_seen = crowd.observe(observed, columns.level, columns.x_m, columns.y_m, tick)
         gone = crowd.stale(tick)
         crowd.present[gone] = False
 
-        row: Rows = observed
-        fences = self._fences.locate(columns.level, columns.x_m, columns.y_m)
-        if fences.shape[1] < crowd.width:
-            fences = np.pad(fences, ((0, 0), (0, crowd.width - fences.shape[1])), constant_values=-1)
+        moved, fences = self._settled.moved(len(crowd.subject), observed, columns.level, columns.x_m, columns.y_m, crowd.width)
+        row, may_cross = observed, observed[moved]
         if len(gone):
-            row = np.concatenate([observed, gone])
+            self._settled.forget(gone)
+            row, may_cross = np.concatenate([observed, gone]), np.concatenate([may_cross, gone])
             first_seen = np.concatenate([first_seen, np.zeros(len(gone), np.uint8)])
             fences = np.concatenate([fences, np.full((len(gone), fences.shape[1]), -1, np.int32)])
         was_inside = crowd.inside_venue(row)
         circles_before = rules.circles_of(crowd, row)
 
-        self._cross(tick, row, fences, step)
+        self._cross(tick, may_cross, fences, step)
         self._dwell(tick, step)
         if len(self.zones):
             looked_at = np.union1d(np.flatnonzero(crowd.present[: crowd.count]), row) if other_zones else row
@@ -468,12 +468,9 @@ class PositionHost:
         if adopted:
             rules.draw_circles(tick)
             rules.place_all(crowd)
-            circles_now = rules.circles_of(crowd, row)
         else:
-            circles_now = rules.locate(columns.level, columns.x_m, columns.y_m)
-            if len(gone):
-                circles_now = np.concatenate([circles_now, np.full((len(gone), circles_now.shape[1]), -1, np.int32)])
-            rules.place(crowd, row, circles_now)
+            rules.move(crowd, observed, gone, columns)
+        circles_now = rules.circles_of(crowd, row)
         pushed = rules.push(
             tick, crowd, row, first_seen, was_inside, crowd.inside_venue(row), circles_before, circles_now, self._audiences.pushes(tick, crowd, rules)
         )
@@ -509,8 +506,8 @@ class PositionHost:
         if book.numbering != self.book.numbering:
             raise Fault(f"venue {self._venue}: an edit moved units in the document; edits of a running venue leave them in their places")
         self.book = book
-        self._fences = book.fences()
-        self.crowd.widen(self._fences.width)
+        self._settled = Settled(book.fences())
+        self.crowd.widen(self._settled.fences.width)
         self._anchors = _anchors(book)
         self.rules.move_anchors(self._anchors)
         self._views.follow(book)
@@ -549,7 +546,7 @@ class PositionHost:
         if not len(i):
             return
         subject = crowd.subject[row[i]]
-        if len(row) > 1 and (np.diff(crowd.subject[row].astype(np.int64)) < 0).any():
+        if (subject[1:] < subject[:-1]).any():
             order = np.argsort(subject, kind="stable")  # the gone come after the observed; by subject they lie between them
             subject, fence, entered = subject[order], fence[order], entered[order]
         self._emit(step, Transitions(tick, subject.tobytes(), fence.astype("<u2").tobytes(), entered.tobytes()))
