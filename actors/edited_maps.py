@@ -47,8 +47,8 @@ class EditedMaps:
         known, self._seen = self._seen, {}
         due: list[tuple[PartitionLog, str, MallState]] = []
         for log, mall in held:
-            state: MallState = mall.state
-            if not state.edits.document:
+            state: MallState | None = mall.state
+            if state is None or not state.edits.document:
                 continue
             place, digest = (log.tenant, mall.address.id), state.edits.digests[-1]
             seen = known.get(place)

@@ -31,7 +31,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from actors.audiences import Audiences
+from actors.audiences import TERMS_TICKS, Audiences, Preparation, Prepared
 from actors.crowd_state import CrowdState, Rows, SavedCrowd
 from actors.edit_book import EditBook
 from actors.events import (
@@ -169,6 +169,7 @@ class PositionHost:
         self._base = -1  # tick of the positions that a restart begins with: the newest checkpoint's, or a later snapshot's
         self._silent_until = -1
         self._revision = -1
+        self._complete: tuple[int, int, str] | None = None  # offers, standing and map for which all walking times are at hand
         self._told_late = (0, 0)
         self._waiting_since_s: float | None = None
         self._free_due_s = 0.0
@@ -382,6 +383,25 @@ class PositionHost:
         if self._waiting_since_s is None:
             self._waiting_since_s = now_s
         return now_s - self._waiting_since_s >= self.settings.deadline_s
+
+    def lacking(self) -> Preparation | None:
+        """Walking times that offers in force or to come ask for and that are not at hand: whoever makes them aside spares a tick the wait (the first of a mall take a second)."""
+        revision, offers = self._offers()
+        asked = revision, -1 if self._standing is None else self._standing.standing, self.book.digest
+        if asked == self._complete:
+            return None
+        lacking = self._audiences.lacking(offer for offer in offers.values() if offer.unit_id in self._anchors)
+        if lacking is None:
+            self._complete = asked
+        return lacking
+
+    def prepared(self, made: Prepared) -> None:
+        self._audiences.prepared(made)
+
+    @property
+    def looks_at_terms(self) -> bool:
+        """Whether the next tick looks at offers with terms."""
+        return (self.buffer.closed + 1) % TERMS_TICKS == 0
 
     def poll(self, now_s: float) -> Step:
         """What time alone brings: sources that fell silent, and Rewind again until the sources have heard it."""

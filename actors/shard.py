@@ -244,6 +244,7 @@ class Shard:
             await self._publisher.drained()
         await self._positioning.stop()
         await self._maps.stop()
+        await self._venues.stop()
         ending = [*self._tasks, *self._asked, *([self._reopening] if self._reopening is not None else [])]
         for task in ending:
             task.cancel()
@@ -260,9 +261,10 @@ class Shard:
         self.poll()
 
     async def replayed(self) -> None:
-        """Returns when no log is being replayed and no venue fetched."""
+        """Returns when no log is being replayed, no venue fetched and no walking times are being made."""
         while self._workers:
             await asyncio.wait(list(self._workers.values()))
+        await self._venues.prepared()
 
     async def renew(self) -> None:
         """Extend the leases; give up partitions that another owner has taken, and own those that the table gives to this shard although it did not know."""
