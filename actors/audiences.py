@@ -6,7 +6,7 @@ venue's router under what is closed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -147,13 +147,50 @@ class Audiences:
                 coming |= (times > 0) & (tick - newest < ON_THE_WAY_TICKS)
         return Room(self._book.ground_m2(offer.unit_id), int(inside.sum()), int((coming & ~inside & crowd.present[: crowd.count]).sum()))
 
+    def lacking(self, offers: Iterable[Offer]) -> Preparation | None:
+        """The walking times that these offers ask for and that are not at hand, under what is closed now: to be made elsewhere and taken in by `prepared`."""
+        units = {offer.unit_id for offer in offers if isinstance(offer.terms, Terms) and offer.terms.within_s is not None}
+        closed = frozenset(self._closed())
+        field = self._fields.get(closed)
+        missing = tuple(sorted(units if field is None else units - field.places))
+        return Preparation(self._book, closed, field, missing) if missing else None
+
+    def prepared(self, made: Prepared) -> None:
+        """Have these walking times at hand, if they are still of this map."""
+        if made.book is self._book:
+            if made.field not in self._fields.values():
+                self._fields = {made.closed: made.field}  # one: what was closed before is seldom closed again the same way
+            made.field.take(made.seconds)
+
     def _field(self) -> ReachField:
         closed = frozenset(self._closed())
         field = self._fields.get(closed)
         if field is None:
             field = ReachField(self._book.router_under(closed))
-            self._fields = {closed: field}  # one: what was closed before is seldom closed again the same way
+            self._fields = {closed: field}
         return field
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """Walking times to some units of a map: a second or so for the first of a mall, because its ways are looked for. `make` changes nothing and may run in any thread."""
+
+    book: VenueBook
+    closed: frozenset[str]
+    field: ReachField | None
+    units: tuple[str, ...]
+
+    def make(self) -> Prepared:
+        field = ReachField(self.book.router_under(self.closed)) if self.field is None else self.field
+        return Prepared(self.book, self.closed, field, field.seconds_to(self.units))
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    book: VenueBook
+    closed: frozenset[str]
+    field: ReachField
+    seconds: dict[str, npt.NDArray[np.float64]]
 
 
 def _campaign(offer: Offer, terms: Terms, spent: int) -> Campaign:

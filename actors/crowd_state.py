@@ -51,7 +51,7 @@ class CrowdState:
     """Columns of `count` rows (arrays are longer). `last`: tick of the newest row taken, an observation or LEFT; `present` as in `spatial.offers`.
 
     member (rows, width) int32: the fences a row is in, ascending, -1 padded; since: ticks of entry. inside, entries, exits, stayed (ticks), dwells: by fence.
-    venue: entries to and exits from the venue.
+    venue: entries to and exits from the venue; indoors: 1 where a row is in it.
     """
 
     def __init__(self, *, width: int, n_fences: int, outline_base: int) -> None:
@@ -69,10 +69,13 @@ class CrowdState:
         self.language = np.zeros(0, f"U{LANGUAGE_CHARS}")
         self.member = np.zeros((0, width), np.int32)
         self.since = np.zeros((0, width), np.int64)
+        self.indoors = np.zeros(0, np.uint8)
         self.slots = np.full(4, -1, np.int32)
         self.inside, self.entries, self.exits, self.stayed, self.dwells = (np.zeros(n_fences, np.int64) for _ in range(5))
         self.venue = np.zeros(2, np.int64)
         self._grow(1024)
+        self._asked: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)
+        self._answered: Rows = np.zeros(0, np.int32)
 
     def _grow(self, size: int) -> None:
         more = size - len(self.subject)
@@ -87,6 +90,7 @@ class CrowdState:
         self.language = np.concatenate([self.language, np.zeros(more, f"U{LANGUAGE_CHARS}")])
         self.member = np.concatenate([self.member, np.full((more, self.width), -1, np.int32)])
         self.since = np.concatenate([self.since, np.zeros((more, self.width), np.int64)])
+        self.indoors = np.concatenate([self.indoors, np.zeros(more, np.uint8)])
         self.slots = np.full(size * 4, -1, np.int32)
         kernels.rehash_rows(self.slots, self.subject, self.count)
 
@@ -118,6 +122,13 @@ class CrowdState:
         self.count = kernels.rows_of(self.slots, self.subject, self.count, np.ascontiguousarray(subject, np.uint32), row)
         return row
 
+    def rows_of_tick(self, subject: npt.NDArray[np.uint32]) -> Rows:
+        """`rows_of` for the subjects of a tick, who are mostly those of the last one. Not to be written to."""
+        if not np.array_equal(subject, self._asked):
+            self._answered = self.rows_of(subject)
+            self._asked = subject
+        return self._answered
+
     def row_of(self, subject: int) -> int | None:
         """The row of a subject, where there is one."""
         found = np.flatnonzero(self.subject[: self.count] == subject)
@@ -126,15 +137,13 @@ class CrowdState:
     def observe(
         self, row: Rows, level: npt.NDArray[np.uint8], x_m: npt.NDArray[np.float32], y_m: npt.NDArray[np.float32],
         tick: int | npt.NDArray[np.int64],
-    ) -> None:  # fmt: skip
-        """Take n rows' newest positions."""
-        here = level != LEFT
-        self.level[row] = level
-        self.x_m[row] = x_m
-        self.y_m[row] = y_m
-        self.last[row] = tick
-        self.present[row] = here
-        self.seen[row] |= here
+    ) -> npt.NDArray[np.uint8]:  # fmt: skip
+        """Take n rows' newest positions; (n,) 1 where someone is here who was never seen."""
+        first = np.empty(len(row), np.uint8)
+        kernels.observe(
+            row, level, x_m, y_m, np.atleast_1d(np.asarray(tick, np.int64)), LEFT, self.level, self.x_m, self.y_m, self.last, self.present, self.seen, first
+        )  # fmt: skip
+        return first
 
     def stale(self, tick: int) -> Rows:
         """Rows that are present only until now: their last observation is STALE_TICKS ago or more."""
@@ -159,9 +168,7 @@ class CrowdState:
             room = k
 
     def inside_venue(self, row: Rows) -> npt.NDArray[np.uint8]:
-        out = np.empty(len(row), np.uint8)
-        kernels.inside_venue(row, self.member, self.outline_base, out)
-        return out
+        return self.indoors[row]
 
     def apply(self, event: Transitions | Dwelt | Seen | TraitsAdopted) -> None:
         """Fold one event. Positions and presence come from Seen alone; crossings change membership and counts."""
@@ -177,7 +184,7 @@ class CrowdState:
                 self._make_room(row, entered)
                 bad = kernels.cross(
                     row, fence, entered, event.tick, self.outline_base, self.member, self.since,
-                    self.inside, self.entries, self.exits, self.stayed, self.venue,
+                    self.inside, self.entries, self.exits, self.stayed, self.venue, self.indoors,
                 )  # fmt: skip
                 if bad >= 0:
                     what = "entered" if entered[bad] else "left"
@@ -234,6 +241,9 @@ class CrowdState:
         member, since = np.full((len(row), self.width), -1, np.int32), np.zeros((len(row), self.width), np.int64)
         member[held], since[held] = np.frombuffer(saved.fence, "<u2"), np.frombuffer(saved.since, "<i8")
         self.member[row], self.since[row] = member, since
+        inside = np.empty(len(row), np.uint8)
+        kernels.inside_venue(row, self.member, self.outline_base, inside)
+        self.indoors[row] = inside
         traits = columns_of(saved.traits)
         row = self.rows_of(traits[0])
         self.segments[row], self.language[row] = traits[1:]

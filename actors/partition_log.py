@@ -32,7 +32,7 @@ from actors.venue_book import VenueBook
 from actors.venue_shelf import VenueShelf
 from actors.zone import Zone
 from esplanade.core.errors import Fault, NotFound
-from esplanade.core.ids import Address
+from esplanade.core.ids import VENUE_KINDS, Address
 from esplanade.storage.journal import Event, Journal, Snapshot
 from spatial.drawn_zones import DrawnZone
 from spatial.offers import Offer
@@ -155,6 +155,7 @@ class PartitionLog:
         self.entities: dict[Address, Entity] = {}
         self.ledgers: list[Entity] = []
         self.allotments: list[Entity] = []
+        self.malls: list[Entity] = []  # and festivals
         self.alarms = Alarms()
         self.hosts: dict[str, HostedPositions] = {}
         self.orphans: set[str] = set()  # venues with a host in the journal that are gone from the catalogue
@@ -184,6 +185,8 @@ class PartitionLog:
                 self.ledgers.append(held)
             elif address.kind == "allotment":
                 self.allotments.append(held)
+            elif address.kind in VENUE_KINDS:
+                self.malls.append(held)
         return held
 
     def host(self, venue: str) -> PositionHost | None:

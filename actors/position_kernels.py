@@ -14,6 +14,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+F4 = npt.NDArray[np.float32]
 U1 = npt.NDArray[np.uint8]
 U4 = npt.NDArray[np.uint32]
 U8 = npt.NDArray[np.uint64]
@@ -111,11 +112,29 @@ def inside_venue(row: I4, member: I4, outline_base: int, out: U1) -> None:
 
 
 @numba.njit(cache=True)
+def observe(
+    row: I4, level: U1, x_m: F4, y_m: F4, tick: I8, left: int, at_level: U1, at_x: F4, at_y: F4, last: I8, present: B1, seen: B1, first: U1,
+) -> None:  # fmt: skip
+    """Newest positions of n rows (tick: (n,), or (1,) of all). first (n,): 1 where someone is here who was never seen."""
+    many = len(tick) > 1
+    for i in range(len(row)):
+        r = row[i]
+        here = level[i] != left
+        first[i] = 1 if here and not seen[r] else 0
+        at_level[r] = level[i]
+        at_x[r] = x_m[i]
+        at_y[r] = y_m[i]
+        last[r] = tick[i] if many else tick[0]
+        present[r] = here
+        seen[r] = seen[r] or here
+
+
+@numba.njit(cache=True)
 def cross(
     row: I4, fence: I4, entered: U1, tick: int, outline_base: int, member: I4, since: I8,
-    inside: I8, entries: I8, exits: I8, stayed: I8, venue: I8,
+    inside: I8, entries: I8, exits: I8, stayed: I8, venue: I8, indoors: U1,
 ) -> int:  # fmt: skip
-    """Apply k crossings, those of a row adjacent. since (r, w): tick of entry; inside, entries, exits, stayed (f,); venue (2,): entries, exits.
+    """Apply k crossings, those of a row adjacent. since (r, w): tick of entry; inside, entries, exits, stayed (f,); venue (2,): entries, exits; indoors (r,): in the venue.
 
     Returns -1, or the index of a crossing that does not fit what was: a second entry, an exit of one not inside, no room.
     """
@@ -158,6 +177,7 @@ def cross(
                 entries[fence[j]] += 1
                 inside[fence[j]] += 1
         is_in = in_outline(member, r, outline_base)
+        indoors[r] = 1 if is_in else 0
         if is_in and not was_in:
             venue[0] += 1
         if was_in and not is_in:

@@ -31,7 +31,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from actors.audiences import Audiences
+from actors.audiences import TERMS_TICKS, Audiences, Preparation, Prepared
 from actors.crowd_state import CrowdState, Rows, SavedCrowd
 from actors.edit_book import EditBook
 from actors.events import (
@@ -68,6 +68,7 @@ from spatial.drawn_zones import DrawnZone, Places, outline
 from spatial.measures import Trajectories, voronoi_density
 from spatial.offers import Offer
 from spatial.plan import anchors, shape
+from spatial.settled import Settled
 
 CHECKPOINT_TICKS: Final = 50
 """A source keeps its rows of this many ticks before the last closed one: no Rewind goes further back."""
@@ -158,7 +159,7 @@ class PositionHost:
         self._stood = -1
         self._audiences = Audiences(book, lambda: () if standing is None else standing.closed)
         self._venue = book.venue.id
-        self._fences = book.fences()
+        self._settled = Settled(book.fences())
         self._anchors = _anchors(book)
         self._views = LiveViews(book, pseudonym_key)
         self._digest: str | None = None
@@ -168,6 +169,7 @@ class PositionHost:
         self._base = -1  # tick of the positions that a restart begins with: the newest checkpoint's, or a later snapshot's
         self._silent_until = -1
         self._revision = -1
+        self._complete: tuple[int, int, str] | None = None  # offers, standing and map for which all walking times are at hand
         self._told_late = (0, 0)
         self._waiting_since_s: float | None = None
         self._free_due_s = 0.0
@@ -177,7 +179,7 @@ class PositionHost:
 
     def _reset(self) -> None:
         n_fences = self.book.outline_base + len(self.book.venue.levels)
-        self.crowd = CrowdState(width=self._fences.width, n_fences=n_fences, outline_base=self.book.outline_base)
+        self.crowd = CrowdState(width=self._settled.fences.width, n_fences=n_fences, outline_base=self.book.outline_base)
         self.rules = PushRules(len(self.book.venue.levels), self._anchors)
         self.zones = ZoneWatch(len(self.book.venue.levels))
         self._heat = Heat(self.book.venue)
@@ -382,6 +384,25 @@ class PositionHost:
             self._waiting_since_s = now_s
         return now_s - self._waiting_since_s >= self.settings.deadline_s
 
+    def lacking(self) -> Preparation | None:
+        """Walking times that offers in force or to come ask for and that are not at hand: whoever makes them aside spares a tick the wait (the first of a mall take a second)."""
+        revision, offers = self._offers()
+        asked = revision, -1 if self._standing is None else self._standing.standing, self.book.digest
+        if asked == self._complete:
+            return None
+        lacking = self._audiences.lacking(offer for offer in offers.values() if offer.unit_id in self._anchors)
+        if lacking is None:
+            self._complete = asked
+        return lacking
+
+    def prepared(self, made: Prepared) -> None:
+        self._audiences.prepared(made)
+
+    @property
+    def looks_at_terms(self) -> bool:
+        """Whether the next tick looks at offers with terms."""
+        return (self.buffer.closed + 1) % TERMS_TICKS == 0
+
     def poll(self, now_s: float) -> Step:
         """What time alone brings: sources that fell silent, and Rewind again until the sources have heard it."""
         step = Step()
@@ -424,6 +445,7 @@ class PositionHost:
         crowd.observe(row, columns.level, columns.x_m, columns.y_m, tick)
         gone = crowd.stale(tick)
         crowd.present[gone] = False
+        self._settled.forget()
         self.zones.step(tick, crowd, np.concatenate([row, gone]))  # what it says is in the journal
         if tick == self._silent_until:
             self._settle()
@@ -439,25 +461,23 @@ class PositionHost:
         adopted = self._adopt(tick, step) or edited
         other_zones = self._adopt_standing(tick, step)
 
-        observed = crowd.rows_of(columns.subject)
-        first_seen = (~crowd.seen[observed] & (columns.level != LEFT)).astype(np.uint8)
+        observed = crowd.rows_of_tick(columns.subject)
         before = self._places() if self.zones.lines else None
-        crowd.observe(observed, columns.level, columns.x_m, columns.y_m, tick)
+        first_seen = crowd.observe(observed, columns.level, columns.x_m, columns.y_m, tick)
         gone = crowd.stale(tick)
         crowd.present[gone] = False
 
-        row: Rows = observed
-        fences = self._fences.locate(columns.level, columns.x_m, columns.y_m)
-        if fences.shape[1] < crowd.width:
-            fences = np.pad(fences, ((0, 0), (0, crowd.width - fences.shape[1])), constant_values=-1)
+        moved, fences = self._settled.moved(len(crowd.subject), observed, columns.level, columns.x_m, columns.y_m, crowd.width)
+        row, may_cross = observed, observed[moved]
         if len(gone):
-            row = np.concatenate([observed, gone])
+            self._settled.forget(gone)
+            row, may_cross = np.concatenate([observed, gone]), np.concatenate([may_cross, gone])
             first_seen = np.concatenate([first_seen, np.zeros(len(gone), np.uint8)])
             fences = np.concatenate([fences, np.full((len(gone), fences.shape[1]), -1, np.int32)])
         was_inside = crowd.inside_venue(row)
         circles_before = rules.circles_of(crowd, row)
 
-        self._cross(tick, row, fences, step)
+        self._cross(tick, may_cross, fences, step)
         self._dwell(tick, step)
         if len(self.zones):
             looked_at = np.union1d(np.flatnonzero(crowd.present[: crowd.count]), row) if other_zones else row
@@ -468,12 +488,9 @@ class PositionHost:
         if adopted:
             rules.draw_circles(tick)
             rules.place_all(crowd)
-            circles_now = rules.circles_of(crowd, row)
         else:
-            circles_now = rules.locate(columns.level, columns.x_m, columns.y_m)
-            if len(gone):
-                circles_now = np.concatenate([circles_now, np.full((len(gone), circles_now.shape[1]), -1, np.int32)])
-            rules.place(crowd, row, circles_now)
+            rules.move(crowd, observed, gone, columns)
+        circles_now = rules.circles_of(crowd, row)
         pushed = rules.push(
             tick, crowd, row, first_seen, was_inside, crowd.inside_venue(row), circles_before, circles_now, self._audiences.pushes(tick, crowd, rules)
         )
@@ -509,8 +526,8 @@ class PositionHost:
         if book.numbering != self.book.numbering:
             raise Fault(f"venue {self._venue}: an edit moved units in the document; edits of a running venue leave them in their places")
         self.book = book
-        self._fences = book.fences()
-        self.crowd.widen(self._fences.width)
+        self._settled = Settled(book.fences())
+        self.crowd.widen(self._settled.fences.width)
         self._anchors = _anchors(book)
         self.rules.move_anchors(self._anchors)
         self._views.follow(book)
@@ -549,7 +566,7 @@ class PositionHost:
         if not len(i):
             return
         subject = crowd.subject[row[i]]
-        if len(row) > 1 and (np.diff(crowd.subject[row].astype(np.int64)) < 0).any():
+        if (subject[1:] < subject[:-1]).any():
             order = np.argsort(subject, kind="stable")  # the gone come after the observed; by subject they lie between them
             subject, fence, entered = subject[order], fence[order], entered[order]
         self._emit(step, Transitions(tick, subject.tobytes(), fence.astype("<u2").tobytes(), entered.tobytes()))

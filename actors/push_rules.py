@@ -16,8 +16,10 @@ import numpy.typing as npt
 from actors import position_kernels as kernels
 from actors.crowd_state import CrowdState, Rows
 from actors.events import Pushed
+from spatial.columns import PositionColumns
 from spatial.geofence import FenceSet
 from spatial.offers import Everyone, Inside, Offer, Terms, Within
+from spatial.settled import Settled
 
 MAX_PUSHES: Final = 4_000_000
 """Pushes of one tick; beyond it they are dropped and counted (a hundred thousand people times forty offers that begin in the same tenth of a second)."""
@@ -49,6 +51,7 @@ class PushRules:
         self._audience = np.zeros(0, np.int8)
         self._terms = np.zeros(0, np.bool_)
         self._fences: FenceSet | None = None
+        self._settled: Settled | None = None
         self._circle_slot = np.zeros(1, np.int32)
         self.circles = np.zeros((0, 1), np.int32)
         self._pairs = 0
@@ -90,6 +93,7 @@ class PushRules:
                 circles.append((level, x_m, y_m, offer.audience.radius_m))
                 slots.append(slot)
         self._fences = FenceSet.build(self._n_levels, (), circles) if circles else None
+        self._settled = None if self._fences is None else Settled(self._fences)
         self._circle_slot = np.array([*slots, -1], np.int32)
 
     def locate(self, level: npt.NDArray[np.uint8], x_m: npt.NDArray[np.float32], y_m: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
@@ -105,9 +109,14 @@ class PushRules:
         self.circles = np.full((len(crowd.subject), found.shape[1]), -1, np.int32)
         self.circles[row] = found
 
-    def place(self, crowd: CrowdState, row: Rows, found: npt.NDArray[np.int32]) -> None:
+    def move(self, crowd: CrowdState, row: Rows, gone: Rows, columns: PositionColumns) -> None:
+        """Find the circles of the rows of these columns, of those who may have crossed one since the last time; `gone` are in none."""
         self._room(crowd)
-        self.circles[row] = found
+        if self._settled is not None:
+            index, found = self._settled.moved(len(crowd.subject), row, columns.level, columns.x_m, columns.y_m, self.circles.shape[1])
+            self.circles[row[index]] = self._circle_slot[found]
+            self.circles[gone] = -1
+            self._settled.forget(gone)
 
     def _room(self, crowd: CrowdState) -> None:
         more = len(crowd.subject) - len(self.circles)

@@ -18,6 +18,7 @@ import msgspec
 
 from actors.behaviour import Context
 from actors.directory import DIRECTORY_CHANNEL, encode_leases
+from actors.edited_maps import EditedMaps
 from actors.entity import Entity, Turn
 from actors.events import PERSONAL_KINDS
 from actors.flusher import Flusher, Log
@@ -150,6 +151,7 @@ class Shard:
             tick_s=0.0, late_rows=0, pushes_dropped=0, publications=0, publications_dropped=0, leases_lost=0, passivations=0,
         )  # fmt: skip
         self._positioning = Positioning(catalogue, clock, self._take_rows)
+        self._maps = EditedMaps(catalogue, self._flusher)
         self._venues = VenueTurns(self._flusher, clock, self._profile, self._tenure.leaving, self._give_up)
 
     # --- life ---------------------------------------------------------------------------------------------------------
@@ -241,6 +243,8 @@ class Shard:
                 await asyncio.wait_for(self._flusher.drained(), 10)
             await self._publisher.drained()
         await self._positioning.stop()
+        await self._maps.stop()
+        await self._venues.stop()
         ending = [*self._tasks, *self._asked, *([self._reopening] if self._reopening is not None else [])]
         for task in ending:
             task.cancel()
@@ -257,9 +261,10 @@ class Shard:
         self.poll()
 
     async def replayed(self) -> None:
-        """Returns when no log is being replayed and no venue fetched."""
+        """Returns when no log is being replayed, no venue fetched and no walking times are being made."""
         while self._workers:
             await asyncio.wait(list(self._workers.values()))
+        await self._venues.prepared()
 
     async def renew(self) -> None:
         """Extend the leases; give up partitions that another owner has taken, and own those that the table gives to this shard although it did not know."""
@@ -649,6 +654,7 @@ class Shard:
             self._tell_payments(now_s)
             self._passivate_idle(now_s)
             self._relieve(now_s)
+            self._maps.sweep(self._logs.values(), now_s)
 
     def _tell_payments(self, now_s: float) -> None:
         span_s = now_s - self._told_payments_s

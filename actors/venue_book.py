@@ -24,6 +24,9 @@ from spatial.routing import Router
 from spatial.search import Item, SearchIndex
 from spatial.venue import Entrance, Venue
 
+CELL_M = 0.5
+"""Of the raster of fences: small, since who is in a cell without a border need not be looked at again soon (`spatial.settled`)."""
+
 MAX_FENCES = 65_535
 """Units, zones and levels of a venue together, at most: events carry fences as u2."""
 
@@ -128,7 +131,7 @@ class VenueBook:
         polygons = [(level[unit.level_id], unit.polygon) for unit in venue.units]
         polygons += [(level[zone.level_id], zone.polygon) for zone in venue.zones]
         polygons += [(i, outline.outline) for i, outline in enumerate(venue.levels)]
-        return FenceSet.build(len(venue.levels), polygons)
+        return FenceSet.build(len(venue.levels), polygons, cell_m=CELL_M)
 
     def nearest_stores(self, level: int, x_m: float, y_m: float, k: int, offers: dict[str, tuple[str, ...]]) -> tuple[Store, ...]:
         """The k stores of a level nearest to a point by straight distance to their anchors, ties by order in the venue; with `offers` by unit."""

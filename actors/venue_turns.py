@@ -11,9 +11,10 @@ from typing import Final
 
 import msgspec
 
+from actors.audiences import Preparation
 from actors.flusher import Flusher
 from actors.partition_log import HostedPositions, PartitionLog
-from actors.positions import Step
+from actors.positions import PositionHost, Step
 from actors.profile import ShardProfile
 from actors.requests import Answer, Clocked, CloseSource, GetClock, OpenSource, Take, Watch, Watermark, columns_of
 from esplanade.core.clock import SystemClock
@@ -34,6 +35,7 @@ class VenueTurns:
         self._profile = profile
         self._leaving = leaving
         self._give_up = give_up
+        self._preparing: dict[PositionHost, asyncio.Task[None]] = {}
 
     def run(self, log: PartitionLog, request: Take | Watermark | OpenSource | CloseSource | GetClock | Watch, now_s: float) -> Answer:
         held = log.hosts[request.venue]
@@ -67,6 +69,8 @@ class VenueTurns:
         for _ in range(MAX_TICKS_A_STEP):
             if log.given_up or log.partition in self._leaving or self._flusher.full or not host.ready(now_s):
                 return
+            if self._lacks(log, held) and host.looks_at_terms:
+                return  # this venue's clock waits for its walking times; the shard does not
             began_s = self._clock.monotonic_s()
             step = host.close(now_s)
             took_s = self._clock.monotonic_s() - began_s
@@ -77,6 +81,38 @@ class VenueTurns:
         if not held.advancing:
             held.advancing = True
             asyncio.get_running_loop().call_soon(self._advance_on, log, held)
+
+    def _lacks(self, log: PartitionLog, held: HostedPositions) -> bool:
+        """Whether walking times are being made for the host, in a thread; they are begun as soon as an offer asks for them."""
+        host = held.host
+        if host in self._preparing:
+            return True
+        lacking = host.lacking()
+        if lacking is None:
+            return False
+        self._preparing[host] = task = asyncio.create_task(self._prepare(log, held, lacking))
+        task.add_done_callback(lambda _: self._preparing.pop(host, None))
+        return True
+
+    async def _prepare(self, log: PartitionLog, held: HostedPositions, lacking: Preparation) -> None:
+        try:
+            held.host.prepared(await asyncio.to_thread(lacking.make))
+        except Exception as error:
+            self._give_up(log, Fault(f"{held.name}: walking times: {type(error).__name__}: {error}; it is replayed"))
+        finally:
+            self._preparing.pop(held.host, None)
+        if not log.given_up:
+            self.advance_guarded(log, held, self._clock.monotonic_s())
+
+    async def prepared(self) -> None:
+        """Returns when nothing is being prepared."""
+        while self._preparing:
+            await asyncio.wait(list(self._preparing.values()))
+
+    async def stop(self) -> None:
+        for task in self._preparing.values():
+            task.cancel()
+        await asyncio.gather(*self._preparing.values(), return_exceptions=True)
 
     def _advance_on(self, log: PartitionLog, held: HostedPositions) -> None:
         held.advancing = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 import numpy as np
@@ -10,6 +11,9 @@ import numpy.typing as npt
 from esplanade.core.errors import LimitExceeded
 
 PAGE_BITS: Final = 16
+REMEMBERED: Final = 16
+"""Arrays of subjects known to be in the set: a tick of a crowd comes in a few frames, each of the same people as its last."""
+
 MAX_PAGES: Final = 256
 """Pages of 65,536 subjects kept a feed and venue: 16 MiB at most."""
 
@@ -19,14 +23,14 @@ class SubjectSet:
 
     def __init__(self) -> None:
         self._pages: dict[int, npt.NDArray[np.bool_]] = {}
-        self._last: bytes = b""
+        self._marked: deque[bytes] = deque(maxlen=REMEMBERED)
 
     def mark(self, subject: npt.NDArray[np.uint32]) -> None:
         """Add subjects, shape (n,). Raises LimitExceeded where they would need more than MAX_PAGES pages (none is added then)."""
         if not len(subject):
             return
         raw = subject.tobytes()
-        if raw == self._last:
+        if raw in self._marked:
             return
         low, high = int(subject.min()) >> PAGE_BITS, int(subject.max()) >> PAGE_BITS
         pages = [low] if low == high else np.unique(subject >> PAGE_BITS).tolist()
@@ -37,7 +41,7 @@ class SubjectSet:
             bits = self._pages.setdefault(page, np.zeros(1 << PAGE_BITS, np.bool_))
             here = subject if len(pages) == 1 else subject[(subject >> PAGE_BITS) == page]
             bits[here & 0xFFFF] = True
-        self._last = raw
+        self._marked.append(raw)
 
     def __contains__(self, subject: int) -> bool:
         page = self._pages.get(subject >> PAGE_BITS)

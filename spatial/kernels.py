@@ -277,3 +277,93 @@ def locate(
                 out[n, found] = fence
                 found += 1
     return -1
+
+
+@njit(cache=True)
+def relocate(
+    row: I4,
+    level: U1,
+    x_m: npt.NDArray[np.float32],
+    y_m: npt.NDArray[np.float32],
+    grid: F8,
+    shape: I8,
+    cell_first: I4,
+    entry: I4,
+    ring: U1,
+    part_fence: I4,
+    part_slab: I8,
+    part_row: I8,
+    capsule: F8,
+    slab_first: I8,
+    edge: F8,
+    at_level: U1,
+    at_x: npt.NDArray[np.float32],
+    at_y: npt.NDArray[np.float32],
+    free: npt.NDArray[np.float32],
+    index: I4,
+    out: I4,
+) -> int:
+    """`locate` for those of n rows who may have crossed a border since they were last located; returns how many, k.
+
+    at_level, at_x, at_y, free (rows,): where each row was located last, and the square of how far it may go from there without meeting a border (-1: not known); brought
+    up to date here. ring: (c,) cells to the nearest border. Fills index (k of n,), ascending, and out (k of n, width). A level that there is not is in no fence.
+    """
+    levels = grid.shape[0]
+    width = out.shape[1]
+    k = 0
+    for n in range(len(row)):
+        r = row[n]
+        here = level[n]
+        dx = np.float64(x_m[n]) - np.float64(at_x[r])
+        dy = np.float64(y_m[n]) - np.float64(at_y[r])
+        if here == at_level[r] and dx * dx + dy * dy <= free[r]:
+            continue
+        index[k] = n
+        for w in range(width):
+            out[k, w] = -1
+        at_level[r] = here
+        at_x[r] = x_m[n]
+        at_y[r] = y_m[n]
+        free[r] = -1.0
+        if here < levels:
+            cell = grid[here, 2]
+            rows = shape[here, 0]
+            columns = shape[here, 1]
+            px = np.float64(x_m[n])
+            py = np.float64(y_m[n])
+            gx = (px - grid[here, 0]) / cell
+            gy = (py - grid[here, 1]) / cell
+            clear = 0.0
+            if 0.0 <= gx < columns and 0.0 <= gy < rows:
+                at = int(gy)
+                column = int(gx)
+                c = shape[here, 2] + at * columns + column
+                if ring[c] > 0:
+                    side = min(min(gx - column, 1.0 - (gx - column)), min(gy - at, 1.0 - (gy - at)))
+                    clear = (ring[c] - 1 + max(0.0, side)) * cell
+                found = 0
+                for e in range(cell_first[c], cell_first[c + 1]):
+                    part = entry[e] >> 1
+                    if entry[e] & 1:
+                        slab = part_slab[part]
+                        if slab < 0:
+                            reach = capsule[part, 4]
+                            if segment_squared(capsule[part, 0], capsule[part, 1], capsule[part, 2], capsule[part, 3], px, py) > reach * reach:
+                                continue
+                        else:
+                            s = slab + at - part_row[part]
+                            if not covers(edge, slab_first[s], slab_first[s + 1], px, py):
+                                continue
+                    fence = part_fence[part]
+                    if found == 0 or out[k, found - 1] != fence:
+                        out[k, found] = fence
+                        found += 1
+            elif rows > 0:
+                clear = max(max(-gx, gx - columns), max(-gy, gy - rows)) * cell
+            else:
+                clear = np.inf
+            # Less what rounding may have added, here and in the check.
+            clear = max(0.0, clear - MARGIN_M)
+            free[r] = clear * clear * (1.0 - 1e-6) if clear > 0.0 else -1.0
+        k += 1
+    return k

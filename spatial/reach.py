@@ -6,7 +6,7 @@ them on their level. So an answer is off by what the walk across a cell takes (3
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,12 +34,25 @@ class ReachField:
         self._seconds: dict[str, F8] = {}
         self._levels = {int(level): _Level.of(np.flatnonzero(self._points.level == level), self._points) for level in np.unique(self._points.level)}
 
+    @property
+    def places(self) -> Set[str]:
+        """Whose seconds are at hand."""
+        return self._seconds.keys()
+
     def prepare(self, places: Sequence[str]) -> None:
         """Have the seconds to these places at hand. Raises NotFound for one that is no place of the venue."""
         missing = sorted(set(places) - self._seconds.keys())
         if missing:
-            table = self._router.matrix(self._points, missing)
-            self._seconds.update((place, table[:, k]) for k, place in enumerate(missing))
+            self.take(self.seconds_to(missing))
+
+    def seconds_to(self, places: Sequence[str]) -> dict[str, F8]:
+        """Seconds from every sample to each of these places; changes nothing, so that another thread may ask. Raises NotFound."""
+        table = self._router.matrix(self._points, list(places))
+        return {place: table[:, k] for k, place in enumerate(places)}
+
+    def take(self, seconds: dict[str, F8]) -> None:
+        """Have at hand what `seconds_to` of this field answered."""
+        self._seconds.update(seconds)
 
     def nearest(self, level: npt.NDArray[np.integer], x_m: F8, y_m: F8) -> I8:
         """(n,) the sample nearest to each point on its level; -1 where none is within NEAR_M, and for points that are not finite."""

@@ -153,7 +153,7 @@ def _taut(wing: F8, v: int, dx: float, dy: float) -> bool:
     return not ((a > slack and b < -slack) or (a < -slack and b > slack))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def visibility_edges(grid: Grid, xy: F8, wing: F8, kind: U1, reach_m: float) -> tuple[I4, I4, F8]:
     """Every pair i < j that sees each other and lies taut at both ends. kind 0 corner, 1 stop, 2 filler; a pair with a filler is joined within `reach_m`
     only, whatever its direction. wing: (n, 4), from a corner along its two walls."""
@@ -185,7 +185,7 @@ def visibility_edges(grid: Grid, xy: F8, wing: F8, kind: U1, reach_m: float) -> 
     return a[:used], b[:used], length[:used]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def attach(grid: Grid, closed: F8, xy: F8, wing: F8, kind: U1, points: F8, reach_m: float) -> tuple[I8, I4, F8]:
     """CSR (p + 1,), node, length: for each point the nodes that it sees and that a shortest path could bend at (fillers within `reach_m`)."""
     n = len(xy)
@@ -334,7 +334,7 @@ def search(start: I8, node: I4, cost: F8, seed: I4, seed_cost: F8, goal_cost: F8
     return best, last
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def trees(start: I8, node: I4, cost: F8, root: I4, dist: F8, parent: I4) -> None:
     """dist and parent (k, n): the shortest-path tree of every root."""
     none = np.zeros(0)
@@ -342,7 +342,7 @@ def trees(start: I8, node: I4, cost: F8, root: I4, dist: F8, parent: I4) -> None
         search(start, node, cost, root[k : k + 1], np.zeros(1), none, none, dist[k], parent[k])
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def to_stops(start: I8, node: I4, cost: F8, dist: F8, out: F8) -> None:
     """out (p, k): least cost from each attached point to every stop; dist (k, n) are the stops' trees."""
     for p in range(len(start) - 1):
@@ -354,7 +354,7 @@ def to_stops(start: I8, node: I4, cost: F8, dist: F8, out: F8) -> None:
             out[p, k] = best
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def arrivals(start: I8, node: I4, cost: F8, dist: F8) -> F8:
     """(p,) least cost to each attached point, where reaching node v costs dist[v]."""
     out = np.full(len(start) - 1, np.inf)
@@ -364,7 +364,7 @@ def arrivals(start: I8, node: I4, cost: F8, dist: F8) -> F8:
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def between_points(
     grid: Grid, closed: F8, corner: F8, factor: F8,
     start: I8, node: I4, cost: F8,
@@ -407,7 +407,7 @@ def least_sum(a: F8, b: F8, out: F8) -> None:
                     out[i, j] = min(out[i, j], first + b[k, j])
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def close_pairs(cost: F8, hop: I4) -> None:
     """Floyd and Warshall in place: least cost between all stops (k, k), and the first hop on the way (k, k)."""
     n = len(cost)

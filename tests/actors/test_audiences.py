@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import msgspec
@@ -12,7 +15,7 @@ import pytest
 from actors.audiences import ON_THE_WAY_TICKS, TERMS_TICKS
 from actors.edit_book import EditBook
 from actors.events import EventBody, Pushed, encode_event
-from actors.messages import CreateOffer, Done, Explain, Explanation, Rejected, SetAccess, SetTraits
+from actors.messages import CreateOffer, Done, Explain, Explanation, GetZone, Rejected, SetAccess, SetTraits, ZoneState
 from actors.positions import HostSettings, PositionHost
 from actors.traits import Traits
 from esplanade.core.ids import Address
@@ -207,6 +210,33 @@ async def test_each_push_and_suppression_says_why() -> None:
         nothing = await at.system.ask(MALL, Explain(offer_id="none", subject=5))
         assert isinstance(nothing, Rejected)
         assert nothing.code == "offer_not_found"
+
+
+async def test_the_first_offer_by_walking_time_holds_up_its_venue_alone_until_the_times_are_made_aside() -> None:
+    async with stage() as at:
+        [shard] = at.system.shards
+        await at.system.take("demo", "parkside", rows((5, 0, 7.0, 19.5)), source=None, tick=None)
+        await at.poll(0.1)
+        await at.system.ask(MALL, CreateOffer(offer=FAR))
+        begun = threading.Event()
+        free = threading.Event()
+        await at.system.take("demo", "parkside", rows((5, 0, 7.0, 19.5)), source=None, tick=None)
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        blocked = asyncio.get_running_loop().run_in_executor(None, lambda: (begun.set(), free.wait(60)))  # the one thread that there is
+        for _ in range(3 * TERMS_TICKS):
+            at.clock.advance(0.1)
+            shard.poll()
+            await asyncio.sleep(0)
+        held = (await at.system.clock("demo", "parkside")).tick
+        assert (held + 1) % TERMS_TICKS == 0, "it waits where the offer would be looked at"
+        state = await at.system.ask(Address("zone", "demo", "parkside:shop-00"), GetZone())
+        assert isinstance(state, ZoneState), "whoever asks is answered meanwhile"
+        free.set()
+        await blocked
+        for _ in range(TERMS_TICKS):
+            await at.poll(0.1)
+        assert (await at.system.clock("demo", "parkside")).tick > held
+        assert (await explained(at, "far", 5)).outcome == "pushed"
 
 
 async def test_a_closed_shop_holds_its_offers_back_from_the_next_second_on() -> None:
