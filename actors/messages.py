@@ -500,9 +500,16 @@ class EditScene(_Tagged, frozen=True, kw_only=True, tag="edit_scene"):
 
 
 class SyncScene(_Tagged, frozen=True, kw_only=True, tag="sync_scene"):
-    """What a replica at the version vector `seen` lacks: a page of it. Replies SceneDelta."""
+    """What a replica at the version vector `seen` lacks: a page of it. Replies SceneDelta. `client`: whose it is, `now_ms`: when, for what may be forgotten.
+
+    `snapshot`: instead, the bytes of the whole from byte `at` on: a page of them.
+    """
 
     seen: dict[str, int]
+    client: str = ""
+    now_ms: int = 0
+    snapshot: bool = False
+    at: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 Command = (
@@ -797,7 +804,7 @@ class SceneEdits(_Tagged, frozen=True, kw_only=True, tag="scene_edits"):
 
 
 class SceneDelta(_Tagged, frozen=True, kw_only=True, tag="scene_delta"):
-    """Operations, causes first. `whole`: nothing is missing beyond them; else ask again."""
+    """Operations, causes first, or bytes of a snapshot. `whole`: nothing is missing beyond them; else ask again."""
 
     ops: bytes
     whole: bool

@@ -2,6 +2,9 @@
 
 Owns the shared replica, through which all others meet. What an operation does is `ar.scene`, who may do it `ar.scene_rights`. An edit is acknowledged when it is
 durable; a client that was away syncs by its version vector. The server's replica takes no operation whose causes it lacks: a client syncs first.
+
+What is deleted is forgotten when every client that has written within KNOWN_MS has seen it deleted: asked at a sync, once in TIDY_MS at most. A client that was away for longer
+and lacks what was forgotten is refused (`scene_too_old`): it takes a snapshot and makes again what it had not sent (`Scene.rebase`).
 """
 
 from __future__ import annotations
@@ -24,6 +27,11 @@ PAGE_BYTES: Final = 1_000_000
 """Of one answer to a sync, about; a client behind by more asks again."""
 MAX_SEEN: Final = 10_000
 """Clients in a version vector."""
+KNOWN_MS: Final = 7 * 86_400_000
+"""A client that has written is waited for so long after its newest operation."""
+TIDY_MS: Final = 60_000
+TIDY_MS_AN_OP: Final = 1
+"""Least time between two looks for what may be forgotten: a look passes over the whole scene."""
 
 
 class SceneActor:
@@ -44,11 +52,15 @@ class SceneActor:
                     return Rejected(
                         code="invalid_edit", message=f"version vector of {len(command.seen)} clients: at most {MAX_SEEN}; load the scene anew"
                     )
+                if command.snapshot:
+                    data = state.snapshot()
+                    upto = command.at + PAGE_BYTES
+                    return Decision((), SceneDelta(ops=data[command.at : upto], whole=upto >= len(data)))
                 try:
                     ops, whole = state.page(command.seen, PAGE_BYTES)
                 except Conflict as error:
                     return Rejected(code="scene_too_old", message=error.message)
-                return Decision((), SceneDelta(ops=ops, whole=whole))
+                return _tidied(state, command, context, SceneDelta(ops=ops, whole=whole))
             case _:
                 return not_understood(command, context)
 
@@ -79,6 +91,8 @@ def _edit(state: Scene, command: EditScene, context: Context) -> Decision | Reje
         return Rejected(code="edit_forbidden", message=error.message)
     except LimitExceeded as error:
         return Rejected(code="edit_too_large", message=error.message)
+    except Conflict as error:
+        return Rejected(code="scene_too_old", message=error.message)
     if judged.waiting:
         first = min(judged.waiting)
         return Rejected(
@@ -88,7 +102,17 @@ def _edit(state: Scene, command: EditScene, context: Context) -> Decision | Reje
     reply = SceneEdits(applied=len(judged.ready), known=judged.known)
     if not judged.ready:
         return Decision((), reply)
-    ops = encode(judged.ready)
+    return _taken(encode(judged.ready), command.author, command.now_ms, context, reply)
+
+
+def _taken(ops: bytes, author: str, now_ms: int, context: Context, reply: SceneEdits | SceneDelta) -> Decision:
     venue, _, scene = context.address.id.partition(":")
-    changed = SceneChanged(venue=venue, scene=scene, author=command.author, ops=ops)
-    return Decision((SceneEdited(command.author, command.now_ms, ops),), reply, ((f"venue/{venue}/scene/{scene}", changed),))
+    changed = SceneChanged(venue=venue, scene=scene, author=author, ops=ops)
+    return Decision((SceneEdited(author, now_ms, ops),), reply, ((f"venue/{venue}/scene/{scene}", changed),))
+
+
+def _tidied(state: Scene, command: SyncScene, context: Context, reply: SceneDelta) -> Decision:
+    """The answer to a sync; and where it is time and everyone has seen them, what was deleted is forgotten."""
+    state.hear(command.client, command.seen)
+    ops = state.tidying(now_ms=command.now_ms, known_ms=KNOWN_MS, every_ms=TIDY_MS, an_op_ms=TIDY_MS_AN_OP)
+    return _taken(encode(ops), AUTHORITY, command.now_ms, context, reply) if ops else Decision((), reply)

@@ -11,7 +11,7 @@ Owns what an operation does. Knows no wire, journal or clock: bytes come from `a
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from ar.clocks import HybridClock
+from ar.clocks import LOGICAL_BITS, HybridClock
 from ar.ordering import between
 from ar.scene_ops import (
     COLLECT,
@@ -121,6 +121,8 @@ class Scene:
         self._waiting: dict[Dot, Op] = {}
         self._gone: dict[Dot, int] = {}
         self._stable = 0
+        self._heard: dict[str, Mapping[str, int]] = {}
+        self._looked_ms = 0
         self._context: Context = _NOTHING
         self._undo: list[tuple[Op, Op | Value]] = []
         self._redo: list[tuple[Op, Op | Value]] = []
@@ -196,10 +198,12 @@ class Scene:
         """What lost against concurrent writers and has not been settled since; of one node, or of all."""
         lost: list[Lost] = []
         for at, keys in self._values.items() if node is None else [(node, self._values.get(node, {}))]:
+            place = self._tree.get(at)
+            if place is None and at != ROOT:
+                continue
             for key, ops in keys.items():
                 ranked = sorted(_heads(ops), key=Op.rank)
                 lost += [Lost(at, key, op.dot.client, op.stamp, op.value) for op in ranked[:-1] if op.value != ranked[-1].value]
-                place = self._tree.get(at)
                 if place is not None and place.parent == TRASH and not place.saw(ranked[-1].dot):
                     lost.append(Lost(at, "deleted", ranked[-1].dot.client, ranked[-1].stamp, {key: ranked[-1].value}))
         for op in self._log:
@@ -207,6 +211,7 @@ class Scene:
             if (
                 (node is None or op.node == node)
                 and winner is not None
+                and op.stamp > self._stable
                 and op.dot != winner.dot
                 and not winner.saw(op.dot)
                 and op.parent != winner.parent
@@ -279,7 +284,7 @@ class Scene:
         if not take:
             return None
         op, before = take.pop()
-        if op.node in self._gone:
+        if op.node != ROOT and op.node not in self._tree:
             raise Conflict(f"node {op.node}: was deleted for good since; its change cannot be taken back")
         if op.kind == SET:
             holders = _heads(self._values.get(op.node, {}).get(op.key, []))
@@ -375,7 +380,8 @@ class Scene:
         """Take a batch in. In any order and any number of times, the outcome is the same. Nothing is taken of a batch that breaks a rule.
 
         Raises InvalidInput (garbled, from the future, a stamp that goes back), Forbidden where an operation is not of `author` (given by a server
-        that knows who sent the batch) or COLLECT of any other than the authority, LimitExceeded where too many wait for their causes.
+        that knows who sent the batch) or COLLECT of any other than the authority, LimitExceeded where too many wait for their causes, Conflict where one was made
+        before what has been forgotten.
         """
         judged = self.judge(data, now_ms=now_ms, author=author)
         self._waiting = judged.waiting
@@ -400,7 +406,7 @@ class Scene:
                         known += stop - start
                         continue
                     covered = first.context is followed or _covers(seen, first.context)
-                    if covered and seq == before + 1 and first.stamp > stamps.get(client, 0):
+                    if covered and seq == before + 1 and first.stamp > max(self._stable, stamps.get(client, 0)):
                         followed = first.context
                         seen[client], stamps[client] = last.dot.seq, last.stamp
                         ready += ops[start:stop]
@@ -417,6 +423,7 @@ class Scene:
                     followed = op.context
                     if op.stamp <= stamps.get(client, 0):
                         raise _goes_back(op)
+                    self._check_age(op)
                     stamps[client] = op.stamp
                     seen[client] = seq
                     ready.append(op)
@@ -432,6 +439,7 @@ class Scene:
                 elif dot.seq == seen.get(dot.client, 0) + 1 and _covers(seen, op.context):
                     if op.stamp <= stamps.get(dot.client, 0):
                         raise _goes_back(op)
+                    self._check_age(op)
                     stamps[dot.client] = op.stamp
                     seen[dot.client] = dot.seq
                     ready.append(op)
@@ -447,10 +455,26 @@ class Scene:
         self._clock.check(op.stamp, now_ms)
         if op.kind == COLLECT and op.dot.client != self._authority:
             raise Forbidden(f"operation {op.dot}: only {self._authority!r} may have the deleted forgotten")
+        if op.kind == COLLECT and self._passes_over(op):
+            raise Conflict(
+                f"operation {op.dot}: forgets what stood before operations of ours that its author lacks; load a snapshot and make ours again (`rebase`)"
+            )
         if op.kind <= MOVE and (op.node in (ROOT, TRASH) or op.parent == op.node):
             raise InvalidInput(f"operation {op.dot}: moves {op.node} under {op.parent}; the root and the trash stay, and nothing goes below itself")
         if op.kind == SET and not op.key:
             raise InvalidInput(f"operation {op.dot}: sets a property without a name")
+
+    def _passes_over(self, op: Op) -> bool:
+        """Whether a COLLECT counts as stable what is older than an operation of ours that its author has not seen."""
+        had = op.context.get(self.client, 0)
+        if self.client == op.dot.client or had >= self._seen.get(self.client, 0):
+            return False
+        return any(own.dot.client == self.client and own.dot.seq > had and own.stamp <= op.value for own in self._arrived)
+
+    def _check_age(self, op: Op) -> None:
+        """What was forgotten was forgotten because nothing could come before it any more."""
+        if op.stamp <= self._stable:
+            raise Conflict(f"operation {op.dot}: made before what has been forgotten since; load a snapshot and make it again (`rebase`)")
 
     def _apply(self, ops: list[Op]) -> None:
         latest = {op.dot[0]: op for op in ops}
@@ -525,16 +549,19 @@ class Scene:
                 tree[log[i].node] = was  # type: ignore[assignment]
 
     def _do(self, ops: list[Op]) -> list[Op | bool | None]:
-        """Of each the move before, None for none, False where it has no effect: it would close a cycle, or what it needs is forgotten."""
-        tree, gone = self._tree, self._gone
+        """Of each the move before, None for none, False where it has no effect: it would close a cycle, or what it needs is forgotten.
+
+        What is forgotten is not in the tree: what moves it, or puts something below it, finds nothing there; all else ranks behind the creation of what it is about.
+        """
+        tree = self._tree
         place = tree.get
         done: list[Op | bool | None] = []
         for op in ops:
             node, here = op.node, op.parent
-            if gone and (node in gone or here in gone):
+            above = place(here)
+            if (above is None and here != ROOT and here != TRASH) or (op.kind == MOVE and node not in tree):
                 done.append(False)
                 continue
-            above = place(here)
             while above is not None and here != node:
                 here = above.parent
                 above = place(here)
@@ -644,22 +671,82 @@ class Scene:
 
         First, what was rescued is moved for good to where it shows. A client left out of `acks` must load a snapshot before it writes again.
         """
+        self._apply(self._settle(now_ms))
+        ops = self._forgetting(acks, now_ms)
+        self._apply(ops)
+        return sum(len(op.nodes) for op in ops)
+
+    def hear(self, client: str, seen: Mapping[str, int]) -> None:
+        """Note what a client that has written says it has. In memory alone: neither a snapshot nor a digest holds it, and to lose it only delays `tidying`."""
+        if client in self._seen:
+            self._heard[client] = seen
+
+    def tidying(self, *, now_ms: int, known_ms: int, every_ms: int = 0, an_op_ms: int = 0) -> list[Op]:
+        """Operations of the authority, not applied, that forget what is deleted; empty where there is nothing to forget or somebody may not have seen it yet.
+
+        Who must have seen it: every client whose newest operation is not older than `known_ms`. What it has seen is what that operation had, and what it said since
+        (`hear`). Where something was rescued from what is deleted, first the moves that settle it: ask again once they are applied. Nothing is looked for within
+        `every_ms`, and `an_op_ms` for every operation held, of the last look.
+        """
+        if now_ms < self._looked_ms + max(every_ms, an_op_ms * len(self._arrived)):
+            return []
+        self._looked_ms = now_ms
+        if self.client != self._authority or not any(place.parent == TRASH for place in self._tree.values()):
+            return []
+        return self._settle(now_ms) or self._forgetting(self._known(now_ms - known_ms), now_ms, only_dead=True)
+
+    def _known(self, since_ms: int) -> dict[str, Ack]:
+        """What the clients that have written since then have seen for certain."""
+        counts: dict[str, list[int]] = {}
+        stamps: dict[str, list[int]] = {}
+        newest: dict[str, Op] = {}
+        for op in self._arrived:
+            client, seq = op.dot
+            counts.setdefault(client, []).append(seq)
+            stamps.setdefault(client, []).append(op.stamp)
+            newest[client] = op
+        acks = {}
+        for client, stamp in self._stamps.items():
+            if client == self.client or stamp >> LOGICAL_BITS < since_ms:
+                continue
+            seen = {client: self._seen[client]}
+            last = newest.get(client)
+            for said in (last.context if last is not None else _NOTHING, self._heard.get(client, _NOTHING)):
+                for other, n in said.items():
+                    seen[other] = max(seen.get(other, 0), n)
+            clock = stamp  # what it has seen has set its clock
+            for other, n in seen.items():
+                at = bisect_right(counts.get(other, ()), n)
+                clock = max(clock, stamps[other][at - 1] if at else 0)
+            acks[client] = Ack(seen, clock)
+        return acks
+
+    def _settle(self, now_ms: int) -> list[Op]:
+        """Moves, not applied, of what was rescued from deleted subtrees to where it shows."""
         if self.client != self._authority:
             raise Forbidden(f"client {self.client!r}: only {self._authority!r} may have the deleted forgotten")
-        for node in [n for n in self.nodes() if self._tree[n].parent != self._shown_parent[n]]:
-            place = self._tree[node]
-            self._author(MOVE, now_ms, node=node, parent=self._shown_parent[node], order=place.order)
+        clock, seq = HybridClock(self._clock.last), self._seen.get(self.client, 0)
+        rescued = [n for n in self.nodes() if self._tree[n].parent != self._shown_parent[n]]
+        return [
+            Op(Dot(self.client, seq + i), clock.tick(now_ms), self._context, MOVE, node, self._shown_parent[node], self._tree[node].order)
+            for i, node in enumerate(rescued, 1)
+        ]
+
+    def _forgetting(self, acks: Mapping[str, Ack], now_ms: int, *, only_dead: bool = False) -> list[Op]:
+        """The operation, not applied, that forgets what all of `acks` have seen deleted; none where the stable stamp has not moved, or (`only_dead`) nothing is forgotten."""
         stable = self._clock.last
         for client, ack in acks.items():
             known = ack.seen.get(client, 0) <= self._seen.get(client, 0)
             stable = min(stable, ack.clock if known else self._stamps.get(client, 0))
+        common = {client: min((ack.seen.get(client, 0) for ack in acks.values()), default=n) for client, n in self._seen.items()}
         for op in self._arrived:
-            if op.stamp <= stable and any(op.dot.seq > ack.seen.get(op.dot.client, 0) for ack in acks.values()):
+            if op.stamp <= stable and op.dot.seq > common[op.dot.client]:
                 stable = op.stamp - 1
         dead = self._dead(stable)
-        if stable > self._stable:
-            self._author(COLLECT, now_ms, value=stable, nodes=tuple(sorted(dead)))
-        return len(dead)
+        if stable <= self._stable or (only_dead and not dead):
+            return []
+        dot = Dot(self.client, self._seen.get(self.client, 0) + 1)
+        return [Op(dot, HybridClock(self._clock.last).tick(now_ms), self._context, COLLECT, value=stable, nodes=tuple(sorted(dead)))]
 
     def _dead(self, stable: int) -> list[Dot]:
         """Nodes of the trash put there, with all below them, by the stable stamp."""
@@ -697,6 +784,32 @@ class Scene:
 
     # Snapshots -----------------------------------------------------------------------------------------------------------------------
 
+    def rebase(self, snapshot: bytes, *, now_ms: int) -> list[Lost]:
+        """Take a snapshot's state in place of ours, and make our operations that it lacks again, in their order and under the same names; there is nothing to undo then.
+
+        Returns those that found what they were about forgotten: a new node is put under the root then, a move or a value has no effect. Raises InvalidInput as `load`,
+        Conflict where ours before them are missing here.
+        """
+        fresh = Scene.load(self.client, snapshot, now_ms=now_ms, authority=self._authority)
+        have = fresh._seen.get(self.client, 0)
+        ours = [op for op in self._arrived if op.dot.client == self.client and op.dot.seq > have]
+        if [op.dot.seq for op in ours] != list(range(have + 1, max(have, self._seen.get(self.client, 0)) + 1)):
+            raise Conflict(
+                f"client {self.client!r}: has {len(ours)} operations that the snapshot lacks, and not all of them; start with a new replica"
+            )
+        fresh._clock.see(self._clock.last)
+        lost: list[Lost] = []
+        for op in ours:
+            known = op.kind == CREATE or op.node == ROOT or op.node in fresh._tree
+            astray = op.kind != SET and op.parent not in (ROOT, TRASH) and op.parent not in fresh._tree
+            if astray or (not known and op.parent != TRASH):
+                what = op.key if op.kind == SET else "move"
+                lost.append(Lost(op.node, what, self.client, op.stamp, op.value if op.kind == SET else tuple(op.parent)))
+            parent = ROOT if astray and op.kind == CREATE else op.parent
+            fresh._author(op.kind, now_ms, node=op.node, parent=parent, order=op.order, key=op.key, value=op.value)
+        self.__dict__.update(fresh.__dict__)
+        return lost
+
     def snapshot(self) -> bytes:
         """Everything that this replica holds, with a hash; `load` reads it."""
         gone = [(node.client, node.seq, stamp) for node, stamp in sorted(self._gone.items())]
@@ -718,7 +831,9 @@ class Scene:
             scene._clock.check(max(body.clock, 1), now_ms)
         scene._gone = {Dot(c, s): stamp for c, s, stamp in body.gone}
         ops = decode(body.ops)
-        scene._apply([op for op in ops if op.kind != COLLECT])
+        # What is stable stands where it stands: each node's place was kept, and not how it came there.
+        scene._tree = {op.node: op for op in ops if op.kind <= MOVE and op.stamp <= body.stable}
+        scene._apply([op for op in ops if op.kind == SET or (op.kind <= MOVE and op.stamp > body.stable)])
         scene._arrived = ops
         scene._seen, scene._stamps, scene._stable = dict(body.seen), dict(body.stamps), body.stable
         scene._clock.see(body.clock)

@@ -44,7 +44,7 @@ def ar_command(frame: ArFrame, identity: Identity, client: str, now_ms: int) -> 
         case f.RefineAnchors():
             return m.RefineAnchors(refined=frame.refined)
         case f.SceneSync():
-            return m.SyncScene(seen=frame.seen)
+            return m.SyncScene(seen=frame.seen, client=client, now_ms=now_ms, snapshot=frame.snapshot, at=frame.at)
         case f.SceneApply():
             return m.EditScene(ops=frame.ops, author=client, subject=who, staff=staff, now_ms=now_ms)
         case _:

@@ -19,7 +19,7 @@ from websockets.asyncio.client import connect as ws_connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.typing import Subprotocol
 
-from ar.scene import Scene
+from ar.scene import Lost, Scene
 from esplanade.core.errors import (
     Conflict,
     EsplanadeError,
@@ -68,6 +68,7 @@ def error_for(code: str, message: str) -> EsplanadeError:
 
 
 ANCHORS_AT_ONCE: Final = 1_000
+SNAPSHOT_TRIES: Final = 5
 EDIT_BYTES: Final = 8_000
 """Operations of one scene_apply, about: within the message of a guest."""
 
@@ -297,10 +298,17 @@ class Client:
     async def sync_scene(self, venue: str, scene: str, replica: Scene, *, sent: int, now_ms: int) -> int:
         """Bring our replica and the scene together: take what others did, then send our own operations after the first `sent`. Returns how many of ours are durable there.
 
-        The replica's client must be `<subject>:<client id>` of this connection. Safe to repeat with the same `sent` whatever failed.
+        The replica's client must be `<subject>:<client id>` of this connection. Safe to repeat with the same `sent` whatever failed. Refused as `scene_too_old` where the replica
+        was away for so long that what it lacks was forgotten, and has operations that were not sent: call `renew_scene`, and sync again with the same `sent`.
         """
         while True:
-            delta = await self.request("scene_sync", venue=venue, scene=scene, seen=dict(replica.ack().seen))
+            try:
+                delta = await self.request("scene_sync", venue=venue, scene=scene, seen=dict(replica.ack().seen))
+            except EsplanadeError as error:
+                if error.code != "scene_too_old" or replica.ack().seen.get(replica.client, 0) > sent:
+                    raise
+                await self.renew_scene(venue, scene, replica, now_ms=now_ms)
+                continue
             replica.merge(delta["ops"], now_ms=now_ms)
             if delta["whole"]:
                 break
@@ -310,6 +318,21 @@ class Client:
             done = await self.request("scene_apply", venue=venue, scene=scene, ops=ops)
             sent += done["applied"] + done["known"]
         return sent
+
+    async def renew_scene(self, venue: str, scene: str, replica: Scene, *, now_ms: int) -> list[Lost]:
+        """Bring a replica up to date by a snapshot of the whole scene. What it had not sent is made again on it; returned is what found no place there any more."""
+        for tries in range(1, SNAPSHOT_TRIES + 1):
+            data, whole = bytearray(), False
+            while not whole:
+                part = await self.request("scene_sync", venue=venue, scene=scene, snapshot=True, at=len(data))
+                data += part["ops"]
+                whole = part["whole"]
+            try:
+                return replica.rebase(bytes(data), now_ms=now_ms)
+            except InvalidInput:  # edited between two pages
+                if tries == SNAPSHOT_TRIES:
+                    raise
+        raise Fault("unreachable")
 
     async def subscribe(
         self,

@@ -7,6 +7,7 @@ import { decodeOps, ROOT } from "../src/ar/scene_ops";
 
 type Case = {
   name: string;
+  snapshot?: string;
   batches: string[];
   seen: Record<string, number>;
   children: Record<string, string[]>;
@@ -29,8 +30,13 @@ function shown(scene: SceneReplica) {
 }
 
 describe("a scene read in the page", () => {
-  it.each(cases)("$name shows what the server shows", ({ name: _, batches, ...expected }) => {
+  it.each(cases.filter((one) => one.snapshot === undefined))("$name shows what the server shows", ({ name: _, batches, ...expected }) => {
     const scene = new SceneReplica();
+    for (const batch of batches) expect(scene.take(decodeOps(bytes(batch)))).toBe(true);
+    expect(shown(scene)).toEqual(expected);
+  });
+  it.each(cases.filter((one) => one.snapshot !== undefined))("$name is read from it, and goes on from there", ({ snapshot, batches, name: _, ...expected }) => {
+    const scene = SceneReplica.of(bytes(snapshot!));
     for (const batch of batches) expect(scene.take(decodeOps(bytes(batch)))).toBe(true);
     expect(shown(scene)).toEqual(expected);
   });

@@ -85,7 +85,7 @@ class RefineAnchors(Frame, frozen=True, kw_only=True, tag="refine_anchors"):
 
 
 class SceneSync(Frame, frozen=True, kw_only=True, tag="scene_sync"):
-    """What my replica lacks; `seen`: its version vector, by client. Answered with SceneDelta."""
+    """What my replica lacks; `seen`: its version vector, by client. Answered with SceneDelta. `snapshot`: instead the bytes of the whole scene, from byte `at` on."""
 
     seq: Seq
     venue: Id
@@ -93,6 +93,8 @@ class SceneSync(Frame, frozen=True, kw_only=True, tag="scene_sync"):
     seen: Annotated[
         dict[Annotated[str, msgspec.Meta(max_length=200)], Annotated[int, msgspec.Meta(ge=0, lt=2**53)]], msgspec.Meta(max_length=10_000)
     ] = msgspec.field(default_factory=dict)
+    snapshot: bool = False
+    at: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = 0
 
 
 class SceneApply(Frame, frozen=True, kw_only=True, tag="scene_apply"):
@@ -154,7 +156,7 @@ class AnchorsChanged(Frame, frozen=True, kw_only=True, tag="anchors_changed"):
 
 
 class SceneDelta(Frame, frozen=True, kw_only=True, tag="scene_delta"):
-    """Operations that the replica lacked, causes first. `whole` is false where there are more: sync again."""
+    """Operations that the replica lacked, causes first; or bytes of a snapshot, where that was asked for. `whole` is false where there are more: sync again."""
 
     seq: Seq
     ops: bytes

@@ -9,7 +9,7 @@ import pytest
 from actors.behaviour import Context, Decision
 from actors.events import SceneEdited
 from actors.messages import EditScene, Rejected, SceneDelta, SceneEdits, SyncScene
-from actors.scene import MAX_EDIT_OPS, SceneActor
+from actors.scene import KNOWN_MS, MAX_EDIT_OPS, TIDY_MS, SceneActor
 from actors.topics import SceneChanged
 from ar.scene import Scene
 from ar.scene_ops import ROOT, Dot
@@ -259,6 +259,77 @@ def test_a_replica_far_behind_syncs_by_pages() -> None:
 
 def test_a_version_vector_has_a_limit() -> None:
     assert refused(Scene("server"), SyncScene(seen={str(i): 1 for i in range(10_001)})) == "invalid_edit"
+
+
+def synced(state: Scene, replica: Scene, *, sent: int = 0, now_ms: int = NOW, staff: bool = False) -> Decision:
+    """A client's sync: what it lacks, then its own after the first `sent`. Returns the sync's decision."""
+    decision = when(state, SyncScene(seen=dict(replica.ack().seen), client=replica.client, now_ms=now_ms))
+    assert isinstance(decision.reply, SceneDelta)
+    replica.merge(decision.reply.ops, now_ms=now_ms)
+    since = dict(replica.ack().seen) | {replica.client: sent}
+    subject = int(replica.client.partition(":")[0])
+    if replica.ack().seen.get(replica.client, 0) > sent:
+        when(state, edit(replica, since, staff=staff, subject=subject, now_ms=now_ms))
+    return decision
+
+
+def test_the_deleted_is_forgotten_at_a_sync_once_every_writer_of_the_week_has_seen_it_and_the_readers_are_told() -> None:
+    state, staff, node = opened()
+    phone = visitor(state)
+    phone.create(now_ms=NOW)
+    synced(state, phone)
+    own = staff.ack().seen["1:desk"]
+    staff.delete(node, now_ms=NOW + 1)
+    synced(state, staff, sent=own, staff=True)
+    at = NOW + TIDY_MS
+    assert not synced(state, staff, sent=own + 1, now_ms=at).events, "the phone has not seen it"
+    at += TIDY_MS
+    assert not synced(state, phone, sent=1, now_ms=at).events, "it says only now what it had before"
+    assert not synced(state, phone, sent=1, now_ms=at + TIDY_MS - 1).events, "once a minute"
+    folded = SceneActor().load(state.snapshot())
+    decision = synced(state, phone, sent=1, now_ms=at + TIDY_MS)
+    [event] = decision.events
+    assert isinstance(event, SceneEdited)
+    assert event.author == "server"
+    [(topic, _)] = decision.outbox
+    assert topic == "venue/parkside/scene/hall"
+    phone.merge(event.ops, now_ms=at + TIDY_MS)
+    assert phone.digest() == state.digest()
+    assert SceneActor().save(SceneActor().apply(folded, event)) == SceneActor().save(state)
+    assert refused(state, SyncScene(seen={}, client="9:phone", now_ms=at)) == "scene_too_old"
+
+
+def test_who_was_away_for_longer_takes_a_snapshot_and_loses_nothing_that_was_not_sent() -> None:
+    state, staff, node = opened()
+    kept = staff.create(now_ms=NOW)
+    synced(state, staff, sent=1, staff=True)
+    away = visitor(state)
+    away.set(kept, "colour", "red", now_ms=NOW)
+    synced(state, away)
+    away.set(kept, "colour", "blue", now_ms=NOW + 1)  # without a network from here on
+    away.set(node, "text", "hello", now_ms=NOW + 1)
+    lamp = away.create(node, now_ms=NOW + 1)
+    away.set(lamp, "on", True, now_ms=NOW + 1)
+    staff.delete(node, now_ms=NOW + 2)
+    synced(state, staff, sent=2, staff=True)
+    later = NOW + KNOWN_MS + 1
+    staff.set(kept, "size", 1, now_ms=later)
+    assert synced(state, staff, sent=3, now_ms=later, staff=True).events, "nobody else has written for a week"
+    sync = SyncScene(seen=dict(away.ack().seen), client=away.client, now_ms=later)
+    assert refused(state, sync) == "scene_too_old"
+    assert refused(state, edit(away, dict(away.ack().seen) | {away.client: 1}, now_ms=later)) == "scene_too_old"
+    data, whole = b"", False
+    while not whole:
+        part = when(state, SyncScene(seen={}, snapshot=True, at=len(data), now_ms=later)).reply
+        assert isinstance(part, SceneDelta)
+        data, whole = data + part.ops, part.whole
+    lost = away.rebase(data, now_ms=later)
+    assert [(one.what, one.node, one.value) for one in lost] == [("text", node, "hello"), ("move", lamp, tuple(node))]
+    synced(state, away, sent=1, now_ms=later)
+    assert state.get(kept, "colour") == "blue"
+    assert state.parent(lamp) == ROOT
+    assert state.get(lamp, "on") is True
+    assert away.digest() == state.digest()
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -8,7 +8,7 @@ from typing import Any
 
 from ar.scene import Scene
 from ar.scene_ops import ROOT, Dot
-from tests.ar.schedules import START_MS, run
+from tests.ar.schedules import START_MS, run, run_star
 
 FILE = Path(__file__).parents[2] / "console" / "test" / "scenes.json"
 SCHEDULES = 30
@@ -30,6 +30,13 @@ def cases() -> list[dict[str, Any]]:
     assert scene.collect({"server": scene.ack()}, now_ms=START_MS + 2) == 1
     scene.set(left, "name", "left", now_ms=START_MS + 3)
     found.append(_case("forgotten", [before, scene.delta(seen)], scene))
+    for seed in range(5):
+        server = run_star(seed).scenes[0]
+        snapshot, seen = server.snapshot(), dict(server.ack().seen)
+        phone = Scene.load("1:phone", snapshot)
+        phone.set(phone.create(now_ms=START_MS + 10**7), "name", "late", now_ms=START_MS + 10**7)
+        server.merge(phone.delta(seen), now_ms=START_MS + 10**7)
+        found.append(_case(f"snapshot {seed}", [phone.delta(seen)], server) | {"snapshot": snapshot.hex()})
     return found
 
 

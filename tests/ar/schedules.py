@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass, field
 
-from ar.scene import Scene
-from ar.scene_ops import COLLECT, MOVE, ROOT, TRASH, Dot, Op, decode
+from ar.scene import Lost, Scene
+from ar.scene_ops import COLLECT, MOVE, ROOT, TRASH, Dot, Op, decode, encode
 from esplanade.core.errors import Conflict, InvalidInput
 
 START_MS = 1_700_000_000_000
@@ -46,6 +47,68 @@ def run(seed: int, *, clients: int = 5, steps: int = 60, collecting: bool = Fals
                 if a is not b:
                     b.merge(a.delta(b.ack().seen), now_ms=now + 60_000)
     return scenes
+
+
+KNOWN_MS = 20_000
+
+
+@dataclass
+class Star:
+    """How a schedule with a server went: the replicas, the server first; how many nodes it forgot, how often a replica was renewed, and what that found no place for."""
+
+    scenes: list[Scene]
+    forgotten: int = 0
+    renewed: int = 0
+    lost: list[Lost] = field(default_factory=list)
+
+
+def run_star(seed: int, *, clients: int = 5, steps: int = 120) -> Star:
+    """Clients that meet through the server alone, which forgets what those of the last KNOWN_MS have seen deleted; some are away for longer, editing. Then all come back."""
+    chance = random.Random(seed)
+    server = Scene("server")
+    star = Star([server, *(Scene(f"{i}:phone") for i in range(1, clients))])
+    skew = [chance.randrange(-2_000, 2_000) for _ in star.scenes]
+    away = [0] * clients
+    now = START_MS
+    for step in range(steps):
+        now += chance.randrange(0, 4_000)
+        i = chance.randrange(1, clients)
+        if step and chance.random() < 0.02:
+            away[i] = now + chance.randrange(5_000, 4 * KNOWN_MS)
+        for _ in range(chance.randrange(1, 4)):
+            _edit(star.scenes[i], chance, now + skew[i])
+        if now >= away[i] and (step == 0 or chance.random() < 0.6):
+            _meet(star, star.scenes[i], chance, now, skew[i])
+        if chance.random() < 0.05:
+            star.scenes[0] = Scene.load("server", star.scenes[0].snapshot())  # started again: what it heard is gone
+    for _ in range(3):
+        for i in range(1, clients):
+            _meet(star, star.scenes[i], chance, now, skew[i], last=True)
+    return star
+
+
+def _meet(star: Star, replica: Scene, chance: random.Random, now: int, skew: int, *, last: bool = False) -> None:
+    """A sync as the server answers it, cut off now and then, except at the last."""
+    server = star.scenes[0]
+    while True:
+        try:
+            delta = server.delta(replica.ack().seen)
+            server.hear(replica.client, dict(replica.ack().seen))
+            tidy = [] if last else server.tidying(now_ms=now, known_ms=KNOWN_MS)
+            star.forgotten += sum(len(op.nodes) for op in tidy)
+            if tidy:
+                server.merge(encode(tidy), now_ms=now)
+            if not last and chance.random() < 0.05:
+                return
+            replica.merge(delta, now_ms=now + skew)
+            own = replica.delta(dict(replica.ack().seen) | {replica.client: server.ack().seen.get(replica.client, 0)})
+            server.merge(own, now_ms=now, author=replica.client)
+            return
+        except Conflict:
+            authored = replica.ack().seen.get(replica.client, 0)
+            star.lost += replica.rebase(server.snapshot(), now_ms=now + skew)
+            star.renewed += 1
+            assert replica.ack().seen.get(replica.client, 0) == authored
 
 
 def _edit(scene: Scene, chance: random.Random, now_ms: int) -> None:

@@ -16,7 +16,7 @@ from ar.scene import Scene
 from ar.scene_ops import CREATE, MOVE, ROOT, SET, TRASH, Dot, Op, decode, decode_runs, encode
 from esplanade.core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from tests.ar.make_console_scenes import FILE, written
-from tests.ar.schedules import START_MS, faults, run
+from tests.ar.schedules import START_MS, faults, run, run_star
 
 NOW = START_MS
 SCHEDULES = int(os.environ.get("ESPLANADE_SCENE_SCHEDULES", "150"))
@@ -38,6 +38,22 @@ def test_random_schedules_with_partitions_converge_without_cycles_or_lost_subtre
 def test_random_schedules_converge_while_the_deleted_is_being_forgotten() -> None:
     wrong = {seed: bad for seed in range(SCHEDULES // 3) if (bad := faults(run(seed, collecting=True)))}
     assert not wrong
+
+
+def test_what_a_server_forgets_costs_nobody_an_operation_however_long_they_were_away() -> None:
+    forgotten = renewed = found_no_place = 0
+    for seed in range(SCHEDULES // 3):
+        star = run_star(seed)
+        server, *clients = star.scenes
+        assert not faults([server, *clients]), seed
+        for replica in clients:
+            assert server.ack().seen.get(replica.client, 0) == replica.ack().seen.get(replica.client, 0), (seed, replica.client)
+        late = Scene.load("late", server.snapshot(), now_ms=NOW + 10**9)
+        assert late.digest() == server.digest(), seed
+        forgotten, renewed, found_no_place = forgotten + star.forgotten, renewed + star.renewed, found_no_place + len(star.lost)
+    assert forgotten > SCHEDULES // 3
+    assert renewed > SCHEDULES // 30
+    assert found_no_place
 
 
 def test_concurrent_moves_into_each_other_make_no_cycle() -> None:

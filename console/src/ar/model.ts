@@ -8,6 +8,7 @@ import {
   type NotLocalised,
   type Observation,
   type Rotation,
+  type SceneDelta,
   type SparseHeld,
   type Vector,
 } from "../client/ar_frames";
@@ -295,10 +296,21 @@ export class ArModel {
     try {
       while (this.#again && this.scene.value !== undefined) {
         this.#again = false;
-        const { name, replica } = this.scene.value;
+        const { name } = this.scene.value;
+        let { replica } = this.scene.value;
         try {
           for (let page = 0; page < MAX_PAGES && replica === this.scene.value?.replica; page++) {
-            const delta = await this.wire.request("scene_sync", { venue: this.venue, scene: name, seen: Object.fromEntries(replica.seen) });
+            let delta: SceneDelta;
+            try {
+              delta = await this.wire.request("scene_sync", { venue: this.venue, scene: name, seen: Object.fromEntries(replica.seen) });
+            } catch (error) {
+              if (asRequestError(error).code !== "scene_too_old") throw error;
+              const whole = await this.#whole(name);
+              if (replica !== this.scene.value?.replica) break;
+              replica = whole;
+              this.scene.value = { ...this.scene.value, replica };
+              continue;
+            }
             if (!replica.take(decodeOps(delta.ops))) throw new RangeError("the server's operations lack their causes: reload the page");
             if (delta.whole) break;
           }
@@ -310,6 +322,17 @@ export class ArModel {
     } finally {
       this.#syncing = false;
     }
+  }
+
+  /** The scene by its snapshot, where what a delta would begin with has been forgotten. */
+  async #whole(name: string): Promise<SceneReplica> {
+    const parts: number[] = [];
+    for (let page = 0; page < MAX_PAGES; page++) {
+      const part = await this.wire.request("scene_sync", { venue: this.venue, scene: name, snapshot: true, at: parts.length });
+      for (const byte of part.ops) parts.push(byte);
+      if (part.whole) return SceneReplica.of(Uint8Array.from(parts));
+    }
+    throw new RangeError(`the scene has more than ${parts.length} bytes: too large for a page`);
   }
 
   #show(replica: SceneReplica): void {

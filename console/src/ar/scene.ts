@@ -5,7 +5,7 @@
  * Owns no wire: bytes come from `scene_ops.ts`. What an operation lacks is not waited for but said (`take` returns false): the caller syncs by the version vector.
  */
 import { decode as unpack } from "@msgpack/msgpack";
-import { COLLECT, clientOf, type Dot, dotOf, type Op, ROOT, SET, saw, seqOf, TRASH } from "./scene_ops";
+import { COLLECT, clientOf, type Dot, decodeOps, dotOf, MOVE, type Op, ROOT, SET, saw, seqOf, TRASH } from "./scene_ops";
 
 /** A visible conflict: what `client` wrote and who did not win. `what`: a property's name, "move", or "deleted" (edited while deleted). */
 export type Lost = { node: Dot; what: string; client: string; stamp: bigint; value: unknown };
@@ -53,10 +53,30 @@ type Shown = { children: Map<Dot, Dot[]>; parents: Map<Dot, Dot>; tree: Map<Dot,
 export class SceneReplica {
   /** How many operations of each client are here: what `scene_sync` is told. */
   readonly seen = new Map<string, number>();
-  readonly #moves: Op[] = [];
+  #moves: Op[] = [];
+  /** Where nodes stood by the stable stamp: what is older has been forgotten. */
+  #base = new Map<Dot, Op>();
+  #stable = 0n;
   readonly #values = new Map<Dot, Map<string, Op[]>>();
   readonly #gone = new Set<Dot>();
   #shown: Shown | undefined;
+
+  /** A replica from the bytes of `Scene.snapshot`. Throws RangeError for what is none. */
+  static of(bytes: Uint8Array): SceneReplica {
+    const body = unpack(bytes, { useBigInt64: true }) as { seen: Record<string, number | bigint>; stable: number | bigint; gone: [string, number | bigint, unknown][]; ops: Uint8Array }; // biome-ignore format: one line
+    if (typeof body !== "object" || body === null || !(body.ops instanceof Uint8Array)) throw new RangeError(`scene snapshot of ${bytes.length} bytes: is none`);
+    const scene = new SceneReplica();
+    scene.#stable = BigInt(body.stable);
+    for (const [client, seq] of body.gone) scene.#gone.add(dotOf(client, Number(seq)));
+    for (const op of decodeOps(body.ops)) {
+      if (op.kind === SET) scene.#set(op);
+      else if (op.kind === COLLECT) continue;
+      else if (op.stamp <= scene.#stable) scene.#base.set(op.node, op);
+      else scene.#moves.push(op);
+    }
+    for (const [client, n] of Object.entries(body.seen)) scene.seen.set(client, Number(n));
+    return scene;
+  }
 
   /** Take operations, causes first; what is known already is passed over. False where one lacks its causes: those from it on are not taken, and a sync is due. */
   take(ops: readonly Op[]): boolean {
@@ -81,10 +101,15 @@ export class SceneReplica {
     keys.set(op.key, heads([...(keys.get(op.key) ?? []), op]));
   }
 
-  /** Deleted nodes that everyone has seen deleted: they never show again. */
+  /** Deleted nodes that everyone has seen deleted: they never show again. How the others came where they stand is forgotten with them. */
   #forget(op: Op): void {
+    const stable = op.value as bigint;
+    this.#base = fold(this.#base, this.#moves.filter((one) => one.stamp <= stable).sort(compareRank));
+    this.#moves = this.#moves.filter((one) => one.stamp > stable);
+    this.#stable = stable > this.#stable ? stable : this.#stable;
     for (const node of op.nodes) {
       this.#gone.add(node);
+      this.#base.delete(node);
       this.#values.delete(node);
     }
   }
@@ -131,6 +156,7 @@ export class SceneReplica {
     const lost: Lost[] = [];
     for (const [node, keys] of this.#values) {
       const place = tree.get(node);
+      if (place === undefined && node !== ROOT) continue;
       for (const [key, ops] of keys) {
         const ranked = [...ops].sort(compareRank);
         const winner = ranked.at(-1)!;
@@ -163,15 +189,23 @@ export class SceneReplica {
 
   /** All moves once, in rank order; one that would close a cycle has no effect. */
   #find(): Shown {
-    const tree = new Map<Dot, Op>();
-    const log = this.#moves.filter((op) => !this.#gone.has(op.node)).sort(compareRank);
-    for (const op of log) {
-      let here: Dot | undefined = op.parent;
-      while (here !== undefined && here !== op.node) here = tree.get(here)?.parent;
-      if (here !== op.node && !this.#gone.has(op.parent)) tree.set(op.node, op);
-    }
+    const log = [...this.#moves].sort(compareRank);
+    const tree = fold(this.#base, log);
     return { tree, log, ...arrange(tree) };
   }
+}
+
+/** The tree after moves in rank order. One that would close a cycle, or whose node or parent is not there, has no effect. */
+function fold(base: Map<Dot, Op>, log: readonly Op[]): Map<Dot, Op> {
+  const tree = new Map(base);
+  for (const op of log) {
+    if (op.kind === MOVE && !tree.has(op.node)) continue;
+    if (op.parent !== ROOT && op.parent !== TRASH && !tree.has(op.parent)) continue;
+    let here: Dot | undefined = op.parent;
+    while (here !== undefined && here !== op.node) here = tree.get(here)?.parent;
+    if (here !== op.node) tree.set(op.node, op);
+  }
+  return tree;
 }
 
 /** Children of each node shown, in order, with what was rescued from deleted subtrees in its place. */

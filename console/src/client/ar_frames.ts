@@ -31,7 +31,7 @@ export type ArRequests = {
   anchors_near: [{ venue: string; level: number; x: number; y: number; radius_m: number; k: number }, AnchorsAre];
   resolve_anchors: [{ venue: string; ids: Uint8Array }, AnchorsAre];
   get_anchor_graph: [{ venue: string }, AnchorGraph];
-  scene_sync: [{ venue: string; scene: string; seen: Record<string, number> }, SceneDelta];
+  scene_sync: [{ venue: string; scene: string; seen?: Record<string, number>; snapshot?: boolean; at?: number }, SceneDelta];
   localise: [{ venue: string; level: number; points: Uint8Array; near?: Vector; within_m?: number }, Localised | NotLocalised];
 };
 
