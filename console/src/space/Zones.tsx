@@ -124,7 +124,7 @@ function Figures({ zone, index, model, wire, live, onChoose }: Props & { zone: D
         [s.operator.exits, told && count(told.exits)],
         [s.operator.stay, told && told.exits > 0 ? duration(told.stayed_s / told.exits) : undefined],
         [s.operator.density, told && s.operator.perM2(decimals(told.density_per_m2, 2))],
-        [s.operator.service, told && `${told.service}${measured ? ` · ${measured.waiting}` : ""}`],
+        [s.operator.service, measured && s.operator.band(measured.service, measured.waiting)],
         [s.operator.flow, flowText(measured)],
       ];
   return (
@@ -132,7 +132,7 @@ function Figures({ zone, index, model, wire, live, onChoose }: Props & { zone: D
       {told === undefined && <p class="quiet">{s.zones.waiting}</p>}
       <dl class="figures">
         {figures.map(([name, value]) => (
-          <div key={name} class={name === s.operator.flow ? "wide" : ""}>
+          <div key={name} class={name === s.operator.flow || name === s.operator.service ? "wide" : ""}>
             <dt>{name}</dt>
             <dd>{value ?? "–"}</dd>
           </div>

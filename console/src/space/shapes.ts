@@ -88,7 +88,11 @@ function stopOf(index: VenueIndex, connector: string, level: number): Point | un
 /** What a connector, unit or opening is called. */
 export function nameOfAccess(id: string, index: VenueIndex): string {
   const connector = index.doc.connectors.find((c) => c.id === id);
-  if (connector) return s.ways.connector(s.ways.kind[connector.kind] ?? connector.kind, id);
+  if (connector)
+    return s.ways.connector(
+      s.ways.kind[connector.kind] ?? connector.kind,
+      id.replace(/^(lift|elevator|stairs|escalator|ramp)-/, "").replace(/-/g, " "),
+    );
   return index.byId.get(id)?.name || id;
 }
 
