@@ -1,7 +1,7 @@
 /** Directions: two places, who walks, and the way in words; what is closed can be opened and closed here, and the way follows. */
 import { useEffect, useState } from "preact/hooks";
 import type { NoRoute, RouteIs } from "../client/space_frames";
-import type { Wire } from "../client/wire";
+import type { RequestError, Wire } from "../client/wire";
 import { count, duration } from "../format";
 import type { MapScene } from "../map/scene";
 import { Search } from "../operator/Search";
@@ -13,6 +13,8 @@ import { figuresOfClosed, figuresOfRoute, nameOfAccess, waysOf, whereOf } from "
 
 /** Others close things too, and no topic tells of it. */
 const ACCESS_EVERY_MS = 5_000;
+/** After an answer that did not come, or that the service was too busy to give. */
+const AGAIN_MS = 2_000;
 const PROFILES = ["walking", "wheelchair", "pram"] as const;
 
 type Props = {
@@ -48,20 +50,25 @@ export function Ways({ index, model, wire, live, level, scene, from, to, onEnds,
       return;
     }
     let gone = false;
-    wire
-      .request("route", { venue: index.doc.id, start: start.where, goal: goal.where, profile, ways: waysOf(avoid) })
-      .then((found) => {
-        if (gone) return;
-        setAnswer(found);
-        setFailure(undefined);
-      })
-      .catch((error: Error) => {
-        if (gone) return;
-        setAnswer(undefined);
-        setFailure(error.message);
-      });
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const ask = () =>
+      wire
+        .request("route", { venue: index.doc.id, start: start.where, goal: goal.where, profile, ways: waysOf(avoid) })
+        .then((found) => {
+          if (gone) return;
+          setAnswer(found);
+          setFailure(undefined);
+        })
+        .catch((error: RequestError) => {
+          if (gone) return;
+          setAnswer(undefined);
+          setFailure(error.message);
+          if (error.retryable) timer = setTimeout(ask, AGAIN_MS);
+        });
+    void ask();
     return () => {
       gone = true;
+      clearTimeout(timer);
     };
   }, [live, from, to, profile, avoid, closed, index]);
   const route = answer?.op === "route_is" ? answer : undefined;
