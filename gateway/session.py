@@ -316,7 +316,7 @@ class Session:
             return []
         if self.state == "new":
             if now - self._opened_at > HELLO_S:
-                return self.end(CloseCode.PROTOCOL, f"no hello within {HELLO_S:g} s: the first frame must be hello", code="invalid")
+                return self.end(CloseCode.SILENT, f"no hello within {HELLO_S:g} s: say it first, at once after connecting", code="limit")
             return []
         if self.state == "joining":
             if now - self._opened_at > HELLO_S + JOIN_S:

@@ -47,6 +47,13 @@ function App() {
     document.title = view.screen === "start" ? s.brand : `${venue?.index?.doc.name ?? view.venue} · ${s.brand}`;
   }, [view.screen, venue]);
 
+  /** Read the venue's map again, and show it in place of the one that is shown. */
+  const onEdited = () => {
+    if (view.screen === "start") return;
+    venueDocument(view.tenant, view.venue)
+      .then((doc) => setVenue((shown) => (shown?.key === key ? { key, index: new VenueIndex(doc) } : shown)))
+      .catch((failure: RequestError) => setVenue({ key, failure }));
+  };
   // The address follows the view without filling the history: back leaves the screen.
   const onView = (next: View) => {
     history.replaceState(null, "", formatView(next));
@@ -96,7 +103,7 @@ function App() {
       </main>
     );
   }
-  if (view.screen === "operator") return <OperatorView key={key} view={view} index={venue.index} onView={onView} />;
+  if (view.screen === "operator") return <OperatorView key={key} view={view} index={venue.index} onView={onView} onEdited={onEdited} />;
   if (view.screen === "ar") return <ArView key={key} view={view} index={venue.index} onView={onView} />;
   return <ShopperView key={key} view={view} index={venue.index} onView={onView} />;
 }

@@ -71,6 +71,10 @@ export type Spot = {
   popularity: number;
   till: boolean;
   isShop: boolean;
+  /** Somebody has moved in, whatever the unit's category. */
+  isOccupied: boolean;
+  /** Nobody but staff may enter. */
+  isClosed: boolean;
 };
 
 export function ringArea(ring: Ring): number {
@@ -164,6 +168,8 @@ export class VenueIndex {
           popularity: occupant?.popularity ?? (occupant ? 1 : 0),
           till: unit.till ?? false,
           isShop: occupant !== undefined && unit.category !== "nonpublic",
+          isOccupied: occupant !== undefined,
+          isClosed: unit.category === "nonpublic",
         };
       }),
       ...doc.zones.map(
@@ -180,6 +186,8 @@ export class VenueIndex {
           popularity: 1,
           till: false,
           isShop: false,
+          isOccupied: false,
+          isClosed: false,
         }),
       ),
     ];
@@ -188,11 +196,11 @@ export class VenueIndex {
     this.bounds = boundsOf(doc.levels.map((level) => level.outline));
   }
 
-  /** The smallest named place that covers a point. */
-  at(level: number, x: number, y: number): Spot | undefined {
+  /** The smallest place that covers a point: of those with a name, unless `any` is asked for. */
+  at(level: number, x: number, y: number, any = false): Spot | undefined {
     let best: Spot | undefined;
     for (const spot of this.spotsByLevel[level] ?? []) {
-      if (spot.name !== "" && (best === undefined || spot.areaM2 < best.areaM2) && covers(spot.polygon, x, y)) best = spot;
+      if ((any || spot.name !== "") && (best === undefined || spot.areaM2 < best.areaM2) && covers(spot.polygon, x, y)) best = spot;
     }
     return best;
   }

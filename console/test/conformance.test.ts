@@ -12,7 +12,11 @@ const names = readdirSync(folder)
   .map((name) => name.replace(".msgpack", ""));
 const bytes = (name: string) => Uint8Array.from(Buffer.from(readFileSync(`${folder}${name}.msgpack`, "utf8").trim(), "hex"));
 const twin = (name: string) => JSON.parse(readFileSync(`${folder}${name}.json`, "utf8")) as Record<string, unknown>;
-const client = readFileSync(fileURLToPath(new URL("../../gateway/frames.py", import.meta.url)), "utf8");
+const modules = fileURLToPath(new URL("../../gateway/frames/", import.meta.url));
+const source = readdirSync(modules)
+  .filter((name) => name.endsWith(".py"))
+  .map((name) => readFileSync(`${modules}${name}`, "utf8"))
+  .join("\n");
 
 /** Bytes as base64, as the JSON format carries them. */
 const jsonable = (value: unknown): unknown => {
@@ -22,9 +26,10 @@ const jsonable = (value: unknown): unknown => {
   return value;
 };
 
-/** Client frames stand before "server to client" in frames.py; those of other modules are named here. */
-const half = client.indexOf("# --- server to client");
-const isClient = (name: string) => name === "get_members" || [...client.slice(0, half).matchAll(/tag="(\w+)"/g)].some(([, tag]) => tag === name);
+/** The classes of the union of client frames, by their tags. */
+const union = new Set(/^ClientFrame = \(([^)]*)\)/m.exec(source)?.[1]?.match(/\w+/g));
+const tags = new Map([...source.matchAll(/^class (\w+)\(Frame[^)]*tag="(\w+)"/gm)].map(([, kind, tag]) => [tag!, kind!]));
+const isClient = (name: string) => union.has(tags.get(name) ?? "");
 const clientFrames = names.filter(isClient);
 const serverFrames = names.filter((name) => !isClient(name));
 /** Said by the wire itself, or by nobody who waits for an answer. */

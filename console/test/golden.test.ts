@@ -25,6 +25,7 @@ const SERVER: ServerFrame["op"][] = [
   "welcome", "pong", "taken", "located", "done", "walked_in", "stores", "offer_list", "zone_state", "clock_state", "push", "closed", "rewind", "paid",
   "balance_is", "statement_is", "till_is", "books", "subscribed", "dots", "dots_view", "density", "stats", "payment_stats", "offer_state", "parking", "members", "members_changed", "skipped", "error", "bye",
   "anchors_are", "anchor_graph", "anchors_changed", "scene_delta", "scene_edits", "presence_is", "localised", "not_localised",
+  "route_is", "no_route", "access", "zone_list", "zone", "measures", "heat", "parking_compared", "edited",
 ]; // biome-ignore format: a list of names
 
 describe("golden frames", () => {
@@ -65,6 +66,15 @@ describe("golden frames", () => {
     "get_item",
     "buy",
     "grant",
+    "route",
+    "set_access",
+    "draw_zone",
+    "measure",
+    "count_gates",
+    "compare_parking",
+    "recount",
+    "edit_venue",
+    "get_edits",
   ])("%s, encoded here, reads as the server's bytes do", (op) => {
     const golden = decode(bytes(op)) as { op: string };
     expect(jsonable(decode(encodeFrame(golden)))).toEqual(jsonable(golden));

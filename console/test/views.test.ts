@@ -20,6 +20,7 @@ describe("the address", () => {
       layers: ["density"],
     },
     { screen: "operator", tenant: "demo", venue: "parkside", layers: [] },
+    { screen: "operator", tenant: "demo", venue: "parkside", layers: ["heat"], tool: "ways", from: "L0-12", to: "@1,12.5,-7.0" },
     { screen: "ar", tenant: "demo", venue: "parkside", level: 0, scene: "hall", anchor: "000102030405060708090a0b0c0d0e0f" },
     { screen: "ar", tenant: "demo", venue: "parkside" },
     { screen: "shopper", tenant: "a.b", venue: "x_y-z", location: "north_entrance" },
@@ -31,6 +32,12 @@ describe("the address", () => {
     (hash) => expect(parseView(hash)).toEqual({ screen: "start" }),
   );
   it("leaves out what cannot be read", () => {
+    expect(parseView("#/operator/a/b?tool=nuke&from=@1,2&to=@1,2,3;4")).toEqual({
+      screen: "operator",
+      tenant: "a",
+      venue: "b",
+      layers: DEFAULT_LAYERS,
+    });
     expect(parseView("#/operator/a/b?level=-1&at=1,x,2&unit=%00&layers=people,secrets")).toEqual({
       screen: "operator",
       tenant: "a",

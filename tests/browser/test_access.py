@@ -15,6 +15,8 @@ AXE = Path(__file__).parents[2] / "console" / "node_modules" / "axe-core" / "axe
 SCREENS = {
     "start": ("", DESK, "a.primary"),
     "operator": ("#/operator/demo/parkside", DESK, "[data-figure=clock]"),
+    "ways": ("#/operator/demo/parkside?tool=ways", DESK, ".ends"),
+    "edits": ("#/operator/demo/parkside?tool=edits&unit=L0-room-4", DESK, ".history, .form"),
     "ar": ("#/ar/demo/parkside?level=1&scene=empty", DESK, ".rail [data-figure=anchors]"),
     "shopper": ("#/shopper/demo/parkside?location=north_entrance", PHONE, "[data-store]"),
     "entrances": ("#/shopper/demo/parkside", PHONE, ".entrances button"),

@@ -1,15 +1,11 @@
 /** The AR screen for operators: a level's anchors, a scene and its cameras in space, and the same as lists. Owns the session and the address while shown. */
-import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { openSession, type Session } from "../client/session";
-import { RequestError } from "../client/wire";
+import { RequestError, type Wire } from "../client/wire";
 import { count, percent } from "../format";
 import { RAMPS, rampColour } from "../map/ramp";
-import { firstLevel } from "../operator/OperatorView";
-import { isTyping } from "../operator/Search";
-import { startSignIn } from "../signin";
+import { blocked, firstLevel, Levels, Side, TopBar, useKeys, useOperator } from "../operator/shell";
 import { s } from "../strings";
-import { Connection, isDenied, Notice, SignIn, ThemeButton } from "../ui/parts";
+import { ThemeButton } from "../ui/parts";
 import { theme } from "../ui/theme";
 import { DEFAULT_LAYERS, formatView, NAME, type View } from "../url";
 import { boundsOf, type VenueIndex } from "../venue";
@@ -25,38 +21,17 @@ const PADDING = { top: 76, right: 368, left: 272 };
 const NARROW = { top: 76, right: 24, left: 24 };
 const NOBODY: readonly Eye[] = [];
 
+const watch = (wire: Wire, venue: string) => new ArModel(wire, venue);
+
 export function ArView({ view, index, onView }: Props) {
-  const [session, setSession] = useState<Session>();
-  const [model, setModel] = useState<ArModel>();
-  const [failure, setFailure] = useState<RequestError>();
+  const operator = useOperator(view.tenant, index.doc.id, watch);
+  const { model, state, live, stale } = operator;
   const [scene, setScene] = useState<ArScene>();
   const [node, setNode] = useState<string>();
   const latest = useRef(view);
   latest.current = view;
   const level = Math.min(view.level ?? firstLevel(index), index.doc.levels.length - 1);
   const go = (change: Partial<Props["view"]>) => onView({ ...latest.current, ...change });
-  const state = session?.state.value;
-  const live = state?.kind === "live";
-
-  useEffect(() => {
-    let open: Session | undefined;
-    let fed: ArModel | undefined;
-    let gone = false;
-    openSession("operator", view.tenant, index.doc.id)
-      .then((fresh) => {
-        if (gone) return fresh.wire.close();
-        open = fresh;
-        fed = new ArModel(fresh.wire, index.doc.id);
-        setSession(fresh);
-        setModel(fed);
-      })
-      .catch((error: RequestError) => setFailure(error));
-    return () => {
-      gone = true;
-      fed?.close();
-      open?.wire.close();
-    };
-  }, [view.tenant, index]);
 
   useEffect(() => model?.look(level, boundsOf([index.doc.levels[level]?.outline ?? []])), [model, level]);
   useEffect(() => model?.open(view.scene), [model, view.scene]);
@@ -69,7 +44,7 @@ export function ArView({ view, index, onView }: Props) {
   useEffect(() => {
     if (live && view.anchor !== undefined) void model?.readGraph();
   }, [live, view.anchor, model]);
-  useEffect(() => scene?.setStale(state?.kind === "lost" || state?.kind === "stopped"), [state?.kind, scene]);
+  useEffect(() => scene?.setStale(stale), [state?.kind, scene]);
 
   const anchors = model?.anchors.value;
   const anchor = view.anchor === undefined ? undefined : anchors?.get(view.anchor);
@@ -113,52 +88,18 @@ export function ArView({ view, index, onView }: Props) {
     if (at) scene?.centre(at);
   };
 
-  useEffect(() => {
-    const onKey = (event: KeyboardEvent) => {
-      if (isTyping(event) || event.ctrlKey || event.metaKey || event.altKey) return;
-      if (/^[1-9]$/.test(event.key) && Number(event.key) <= index.doc.levels.length) go({ level: Number(event.key) - 1, anchor: undefined });
-      else if (event.key === "Escape") {
-        setNode(undefined);
-        go({ anchor: undefined });
-      }
-    };
-    addEventListener("keydown", onKey);
-    return () => removeEventListener("keydown", onKey);
-  }, [index]);
+  const drop = () => {
+    setNode(undefined);
+    go({ anchor: undefined });
+  };
+  useKeys(index.doc.levels.length, (next) => go({ level: next, anchor: undefined }), drop);
 
-  if (isDenied(state, failure)) {
-    return (
-      <main class="centre">
-        <SignIn
-          onBack={formatView({ screen: "start" })}
-          onPassword={() => void startSignIn(view.tenant)}
-          onToken={(token) => {
-            session?.useToken(token);
-            setFailure(undefined);
-            session?.wire.renew();
-          }}
-        />
-      </main>
-    );
-  }
-  if (failure) {
-    return (
-      <main class="centre">
-        <Notice alert title={s.states.failed} next={failure.message}>
-          <button type="button" class="primary" onClick={() => location.reload()}>
-            {s.retry}
-          </button>
-          <a class="button" href="#/">
-            {s.back}
-          </a>
-        </Notice>
-      </main>
-    );
-  }
+  const barred = blocked(operator);
+  if (barred) return barred;
   const levelName = index.doc.levels[level]!.name;
   const chosen = drawn?.nodes.find((one) => one.node === node);
   return (
-    <main class={`operator ar ${state?.kind === "lost" || state?.kind === "stopped" ? "stale" : ""}`}>
+    <main class={`operator ar ${stale ? "stale" : ""}`}>
       <h1 class="hidden">{s.ar.title(index.doc.name)}</h1>
       <SpaceView
         index={index}
@@ -168,30 +109,15 @@ export function ArView({ view, index, onView }: Props) {
         onScene={setScene}
         onPick={(picked) => pick(picked)}
       />
-      <header class="panel top">
-        <a
-          href={formatView({ screen: "operator", tenant: view.tenant, venue: view.venue, level, layers: DEFAULT_LAYERS })}
-          class="brand"
-          aria-label={s.ar.back}
-          title={s.ar.back}
-        >
-          ‹
-        </a>
-        <div class="venue">
-          <b dir="auto">{s.ar.title(index.doc.name)}</b>
-          {state && session && <Connection state={state} lastHeard={session.wire.lastHeard} onRetry={() => session.wire.retry()} />}
-        </div>
+      <TopBar
+        operator={operator}
+        back={formatView({ screen: "operator", tenant: view.tenant, venue: view.venue, level, layers: DEFAULT_LAYERS })}
+        backLabel={s.ar.back}
+        title={s.ar.title(index.doc.name)}
+      >
         <SceneName name={view.scene} onName={(name) => go({ scene: name })} />
         <ThemeButton />
-      </header>
-      {state?.kind === "stopped" && (
-        <div class="banner" role="alert">
-          <b>{s.states.stopped}</b> <span>{state.message}</span>
-          <button type="button" onClick={() => session?.wire.retry()}>
-            {s.retry}
-          </button>
-        </div>
-      )}
+      </TopBar>
       {model && (
         <>
           <nav class="panel rail" aria-label={s.operator.levels}>
@@ -199,25 +125,7 @@ export function ArView({ view, index, onView }: Props) {
               <b data-figure="anchors">{model.loading.value && anchors?.size === 0 ? "–" : count(anchors?.size ?? 0)}</b>
               <span>{s.ar.here(levelName)}</span>
             </div>
-            <div class="levels" role="radiogroup" aria-label={s.operator.levels}>
-              {index.doc.levels
-                .map((l, i) => ({ l, i }))
-                .reverse()
-                .map(({ l, i }) => (
-                  <button
-                    type="button"
-                    key={l.id}
-                    role="radio"
-                    aria-checked={i === level}
-                    data-level={i}
-                    class={i === level ? "on" : ""}
-                    onClick={() => go({ level: i, anchor: undefined })}
-                  >
-                    <kbd>{i < 9 ? i + 1 : ""}</kbd>
-                    <span dir="auto">{l.name}</span>
-                  </button>
-                ))}
-            </div>
+            <Levels index={index} level={level} show={count} onLevel={(next) => go({ level: next, anchor: undefined })} />
             <Quality />
             <CameraPanel
               model={model}
@@ -267,20 +175,6 @@ export function ArView({ view, index, onView }: Props) {
         </>
       )}
     </main>
-  );
-}
-
-function Side({ label, onClose, children }: { label: string; onClose: () => void; children: ComponentChildren }) {
-  return (
-    <aside class="panel side" aria-label={label}>
-      <header>
-        <h2 dir="auto">{label}</h2>
-        <button type="button" class="icon" aria-label={s.close} onClick={onClose}>
-          ×
-        </button>
-      </header>
-      {children}
-    </aside>
   );
 }
 

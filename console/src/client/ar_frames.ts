@@ -1,4 +1,4 @@
-/** Wire frames of anchors, scenes and localisation, typed by hand from gateway/frames.py; completed with the defaults that the server leaves out. */
+/** Wire frames of anchors, scenes and localisation, typed by hand from gateway/frames/ar.py; completed with the defaults that the server leaves out. */
 
 export type Vector = [number, number, number];
 /** Unit quaternion x, y, z, w. */

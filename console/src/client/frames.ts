@@ -1,17 +1,18 @@
 /**
- * Wire frames of `esplanade.v1`, typed by hand from gateway/frames.py; test/golden_frames.json, written by the server's own encoder, checks that they agree.
+ * Wire frames of `esplanade.v1`, typed by hand from gateway/frames/; tests/gateway/golden, written by the server's own encoder, checks that they agree.
  * Byte columns are little-endian: u1, u2, u4, f4 as said. Money is integer minor units. Schemas change by addition only: unknown fields are ignored.
  */
 import type { ArRequests, ArServerFrame } from "./ar_frames";
+import type { SpaceRequests, SpaceServerFrame } from "./space_frames";
 
 export const SUBPROTOCOL = "esplanade.v1.msgpack";
 export const MAX_BATCH = 256;
 /** Seconds of venue time in a tick. */
 export const TICK_S = 0.1;
 
-/** A position in a durable topic: resume after it. */
 /** A rectangle of a level, metres. */
 export type View = { x0: number; y0: number; x1: number; y1: number };
+/** A position in a durable topic: resume after it. */
 export type Place = { epoch: number; offset: number };
 
 export type Audience = { type: "within"; radius_m: number } | { type: "inside" } | { type: "everyone" };
@@ -65,40 +66,41 @@ export type Observed = {
 };
 
 /** Requests as the views write them; the wire adds `seq`. The answer's type follows from `op`. */
-export type Requests = ArRequests & {
-  ping: [Record<never, never>, Pong];
-  walk_in: [{ venue: string; location: string }, WalkedIn];
-  move: [{ venue: string; level: number; x: number; y: number; ack?: boolean }, Taken];
-  leave: [{ venue: string }, Taken | Done];
-  observe: [Observed, Located];
-  pay: [{ venue: string; key: Uint8Array; unit: string; amount: number; currency: string }, Paid];
-  balance: [{ stale_ms?: number }, BalanceIs];
-  transfer: [{ key: Uint8Array; to: number; amount: number; currency: string }, Paid];
-  statement: [{ currency: string; subject?: number; after?: StatementPlace; limit?: number }, StatementIs];
-  refund: [{ key: Uint8Array; subject: number; original: Uint8Array; amount: number; currency: string; venue?: string }, Paid];
-  hold: [{ venue: string; key: Uint8Array; subject: number; unit: string; amount: number; currency: string; expires_ms: number }, Paid];
-  post: [{ venue: string; key: Uint8Array; subject: number; hold: Uint8Array; currency: string; amount?: number }, Paid];
-  void: [{ venue: string; key: Uint8Array; subject: number; hold: Uint8Array; currency: string }, Paid];
-  get_till: [{ venue: string; unit: string }, TillIs];
-  put_item: [
-    { item: string; amount: number; currency: string; limit: number; venue?: string; unit?: string; each?: number; closes_ms?: number },
-    Done,
-  ];
-  get_item: [{ item: string }, ItemIs];
-  buy: [{ item: string; key: Uint8Array; count?: number }, Bought];
-  grant: [{ item: string; key: Uint8Array; subject: number }, Bought];
-  subscribe: [{ topic: string; rate_hz?: number; view?: View; bytes_per_s?: number; resume?: Place; where?: Test[]; policy?: Policy }, Subscribed];
-  get_members: [{ topic: string; watch?: boolean }, Members];
-  unsubscribe: [{ topic: string }, Done];
-  get_offers: [{ venue: string; stale_ms?: number }, OfferList];
-  find_stores: [{ venue: string; level: number; x: number; y: number; k?: number }, Stores];
-  search: [{ venue: string; text: string; level?: number; x?: number; y?: number; k?: number }, Stores];
-  get_zone: [{ venue: string; zone: string; stale_ms?: number }, ZoneState];
-  get_clock: [{ venue: string }, ClockState];
-  create_offer: [{ venue: string; offer: Offer }, Done];
-  end_offer: [{ venue: string; offer: string; tick: number }, Done];
-  get_books: [{ stale_ms?: number }, Books];
-};
+export type Requests = ArRequests &
+  SpaceRequests & {
+    ping: [Record<never, never>, Pong];
+    walk_in: [{ venue: string; location: string }, WalkedIn];
+    move: [{ venue: string; level: number; x: number; y: number; ack?: boolean }, Taken];
+    leave: [{ venue: string }, Taken | Done];
+    observe: [Observed, Located];
+    pay: [{ venue: string; key: Uint8Array; unit: string; amount: number; currency: string }, Paid];
+    balance: [{ stale_ms?: number }, BalanceIs];
+    transfer: [{ key: Uint8Array; to: number; amount: number; currency: string }, Paid];
+    statement: [{ currency: string; subject?: number; after?: StatementPlace; limit?: number }, StatementIs];
+    refund: [{ key: Uint8Array; subject: number; original: Uint8Array; amount: number; currency: string; venue?: string }, Paid];
+    hold: [{ venue: string; key: Uint8Array; subject: number; unit: string; amount: number; currency: string; expires_ms: number }, Paid];
+    post: [{ venue: string; key: Uint8Array; subject: number; hold: Uint8Array; currency: string; amount?: number }, Paid];
+    void: [{ venue: string; key: Uint8Array; subject: number; hold: Uint8Array; currency: string }, Paid];
+    get_till: [{ venue: string; unit: string }, TillIs];
+    put_item: [
+      { item: string; amount: number; currency: string; limit: number; venue?: string; unit?: string; each?: number; closes_ms?: number },
+      Done,
+    ];
+    get_item: [{ item: string }, ItemIs];
+    buy: [{ item: string; key: Uint8Array; count?: number }, Bought];
+    grant: [{ item: string; key: Uint8Array; subject: number }, Bought];
+    subscribe: [{ topic: string; rate_hz?: number; view?: View; bytes_per_s?: number; resume?: Place; where?: Test[]; policy?: Policy }, Subscribed];
+    get_members: [{ topic: string; watch?: boolean }, Members];
+    unsubscribe: [{ topic: string }, Done];
+    get_offers: [{ venue: string; stale_ms?: number }, OfferList];
+    find_stores: [{ venue: string; level: number; x: number; y: number; k?: number }, Stores];
+    search: [{ venue: string; text: string; level?: number; x?: number; y?: number; k?: number }, Stores];
+    get_zone: [{ venue: string; zone: string; stale_ms?: number }, ZoneState];
+    get_clock: [{ venue: string }, ClockState];
+    create_offer: [{ venue: string; offer: Offer }, Done];
+    end_offer: [{ venue: string; offer: string; tick: number }, Done];
+    get_books: [{ stale_ms?: number }, Books];
+  };
 export type RequestOp = keyof Requests;
 export type RequestBody<Op extends RequestOp> = Requests[Op][0];
 export type Answer<Op extends RequestOp> = Requests[Op][1];
@@ -270,6 +272,7 @@ export type Bye = { op: "bye"; code: string; message: string; reconnect: boolean
 
 export type ServerFrame =
   | ArServerFrame
+  | SpaceServerFrame
   | Welcome
   | Pong
   | Taken

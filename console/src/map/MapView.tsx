@@ -45,7 +45,8 @@ export function MapView(props: Props) {
       scene.current = undefined;
       latest.current.onScene(undefined);
     };
-  }, [props.index]);
+  }, [props.index.doc.id]);
+  useEffect(() => scene.current?.setIndex(props.index), [props.index]);
 
   const onKeyDown = (event: KeyboardEvent) => {
     const map = scene.current;

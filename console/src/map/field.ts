@@ -86,8 +86,17 @@ export function sample(grid: Grid, x: number, y: number): number {
   return (1 - fv) * ((1 - fu) * at(c, r) + fu * at(c + 1, r)) + fv * ((1 - fu) * at(c, r + 1) + fu * at(c + 1, r + 1));
 }
 
-/** Cells to RGBA, `scale` pixels a cell, first row at the top of the picture (north). Fades in from nothing, so that empty floor stays floor. */
-export function paintField(grid: Grid, ramp: readonly Rgb[], scale: number): { width: number; height: number; rgba: Uint8ClampedArray<ArrayBuffer> } {
+/**
+ * Cells to RGBA, `scale` pixels a cell, first row at the top of the picture (north). Fades in from nothing, so that empty floor stays floor: a cell is solid at `full`.
+ * `place`: where a value stands on the ramp, 0 to 1; densities by their bands unless told otherwise.
+ */
+export function paintField(
+  grid: Grid,
+  ramp: readonly Rgb[],
+  scale: number,
+  place: (value: number) => number = rampPosition,
+  full = 0.4,
+): { width: number; height: number; rgba: Uint8ClampedArray<ArrayBuffer> } {
   const width = grid.cols * scale;
   const height = grid.rows * scale;
   const rgba = new Uint8ClampedArray(width * height * 4);
@@ -96,11 +105,11 @@ export function paintField(grid: Grid, ramp: readonly Rgb[], scale: number): { w
     for (let px = 0; px < width; px++) {
       const density = sample(grid, grid.x0 + ((px + 0.5) / scale) * grid.cell, y);
       const i = (py * width + px) * 4;
-      const [r, g, b] = rampColour(ramp, rampPosition(density));
+      const [r, g, b] = rampColour(ramp, place(density));
       rgba[i] = r;
       rgba[i + 1] = g;
       rgba[i + 2] = b;
-      rgba[i + 3] = 235 * Math.min(1, density / 0.4) ** 0.8;
+      rgba[i + 3] = 235 * Math.min(1, density / full) ** 0.8;
     }
   }
   return { width, height, rgba };

@@ -3,6 +3,7 @@
  * Owns what is placed where for one level; redrawn when the camera, the level or the theme changes, not when people move.
  */
 import type { Bounds, Point, VenueIndex } from "../venue";
+import type { Figure } from "./figures";
 import { type LabelBox, placeLabels, priorityOf, wrap } from "./labels";
 import { drawPictogram, type Pictogram, pictogramOf } from "./pictograms";
 
@@ -12,22 +13,38 @@ export type OverlayTokens = { label: string; quiet: string; halo: string; plate:
 type Name = { text: string; point: Point; sizeM: [number, number]; priority: number; quiet: boolean };
 type Sign = { what: Pictogram; point: Point; priority: number; fromZoomPx: number; note?: string; accent?: boolean };
 type Lane = { a: Point; b: Point };
+type Note = Extract<Figure, { kind: "name" }>;
+const NOTE_PX = 12;
+const NOTE_PRIORITY = 1e5;
 
 export class Overlay {
   readonly #ctx: CanvasRenderingContext2D;
   #names: Name[] = [];
   #signs: Sign[] = [];
   #lanes: Lane[] = [];
+  #notes: readonly Note[] = [];
+  #level = 0;
   readonly #widths = new Map<string, number>();
 
   constructor(
     readonly canvas: HTMLCanvasElement,
-    readonly index: VenueIndex,
+    private index: VenueIndex,
   ) {
     this.#ctx = canvas.getContext("2d")!;
   }
 
+  /** The same venue after its map was edited; `setLevel` is to follow. */
+  setIndex(index: VenueIndex): void {
+    this.index = index;
+  }
+
+  /** Names that panels write over the plan; they go before all others. */
+  setNotes(notes: readonly Note[]): void {
+    this.#notes = notes;
+  }
+
   setLevel(level: number): void {
+    this.#level = level;
     const { doc } = this.index;
     const id = doc.levels[level]?.id;
     this.#names = (this.index.spotsByLevel[level] ?? [])
@@ -123,6 +140,13 @@ export class Overlay {
     if (clearing) {
       boxes.push({ x: clearing.x, y: clearing.y, width: 2 * clearing.radius, height: 2 * clearing.radius, priority: 1e6 });
       draws.push(() => undefined);
+    }
+    for (const note of this.#notes) {
+      const at = view.toScreen(note.point);
+      if (note.level !== this.#level || !onScreen(at)) continue;
+      const y = at[1] + (note.belowPx ?? 0);
+      boxes.push({ x: at[0], y, width: this.#measure(note.text, NOTE_PX, 640), height: NOTE_PX * 1.15, priority: NOTE_PRIORITY });
+      draws.push(() => this.#text([note.text], at[0], y, NOTE_PX, 640, tokens.accent, tokens.halo));
     }
     const size = Math.min(20, Math.max(14, 10 + view.pxPerM * 0.7));
     for (const sign of this.#signs) {

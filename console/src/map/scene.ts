@@ -14,7 +14,8 @@ import type { Bounds, Point, Polygon, Spot, VenueIndex } from "../venue";
 import { boundsOf, ringArea } from "../venue";
 import { fitCamera, lookAt, MAX_ZOOM, MIN_ZOOM, type Padding, toScreen, toVenue } from "./camera";
 import { Dots } from "./dots";
-import { paintField, perSquareMetre, smooth } from "./field";
+import { type Grid, paintField, perSquareMetre, smooth } from "./field";
+import { type Figure, figureLayers } from "./figures";
 import { dotRadius, ease, fieldWeight } from "./lod";
 import { Overlay } from "./overlay";
 import { closed, type Plan, planOf } from "./plan";
@@ -23,6 +24,10 @@ import type { Segment } from "./walls";
 
 export type OfferMark = { level: number; point: Point; radiusM?: number; flash: boolean };
 export type Me = { level: number; point: Point; headingRad?: number; radiusM: number; target?: Point };
+
+type Picture = { image: ImageData; bounds: [number, number, number, number] };
+/** Pixels of a painted field, about. */
+const FIELD_PX = 250_000;
 
 export type SceneOptions = {
   index: VenueIndex;
@@ -38,17 +43,20 @@ export type SceneOptions = {
 export class MapScene {
   readonly dots = new Dots();
   readonly overlay: Overlay;
-  readonly #o: SceneOptions;
+  #o: SceneOptions;
   readonly #root: HTMLElement;
   readonly #deck: Deck<OrthographicView>;
-  readonly #plans: (Plan | undefined)[] = [];
+  #plans: (Plan | undefined)[] = [];
   #level: number;
   #layers: readonly LayerName[];
   #padding: Padding;
   #camera: Camera;
   #density: DensityFrame | undefined;
   #newest: DotsFrame | undefined;
-  #fieldImage: { image: ImageData; bounds: [number, number, number, number] } | undefined;
+  #fieldImage: Picture | undefined;
+  #heat: { grid: Grid; most: number } | undefined;
+  #heatImage: Picture | undefined;
+  readonly #figures = new Map<string, readonly Figure[]>();
   #weight = 0;
   #targetWeight = 0;
   #offers: OfferMark[] = [];
@@ -82,13 +90,7 @@ export class MapScene {
     this.#deck = new Deck<OrthographicView>({
       parent: holder,
       views: new OrthographicView({ id: "map", flipY: false }),
-      controller: {
-        dragRotate: false,
-        doubleClickZoom: true,
-        keyboard: false,
-        inertia: reducedMotion() ? 0 : 200,
-        scrollZoom: { speed: 0.01, smooth: false },
-      } as never,
+      controller: controls(true) as never,
       viewState: this.#viewState() as never,
       layers: [],
       pickingRadius: 0,
@@ -119,6 +121,7 @@ export class MapScene {
     this.#resize.observe(root);
     this.#offTheme = theme.subscribe(() => {
       this.#fieldImage = undefined;
+      this.#heatImage = undefined;
       this.dots.paint(RAMPS[theme.value]);
       queueMicrotask(() => this.#touch());
     });
@@ -146,10 +149,44 @@ export class MapScene {
     this.#newest = undefined;
     this.#density = undefined;
     this.#fieldImage = undefined;
+    this.setHeat(undefined);
     this.#hovered = undefined;
     this.overlay.setLevel(level);
     this.#count();
     this.#touch();
+  }
+
+  /** The same venue after its map was edited. */
+  setIndex(index: VenueIndex): void {
+    if (index === this.#o.index) return;
+    this.#o = { ...this.#o, index };
+    this.#plans = [];
+    this.#hovered = undefined;
+    this.overlay.setIndex(index);
+    this.overlay.setLevel(this.#level);
+    this.#touch();
+  }
+
+  /** What a panel draws over the plan; none: nothing of it any more. */
+  setFigures(owner: string, figures: readonly Figure[]): void {
+    if (figures.length === 0 && !this.#figures.has(owner)) return;
+    if (figures.length === 0) this.#figures.delete(owner);
+    else this.#figures.set(owner, figures);
+    this.overlay.setNotes([...this.#figures.values()].flat().filter((f) => f.kind === "name"));
+    this.#touch();
+  }
+
+  /** While corners are set, two quick clicks are two corners, not a step nearer. */
+  setTaking(taking: boolean): void {
+    this.#deck.setProps({ controller: controls(!taking) as never });
+  }
+
+  /** Where people have spent their time on this level, and the top of its scale. */
+  setHeat(heat: { grid: Grid; most: number } | undefined): void {
+    if (heat === this.#heat) return;
+    this.#heat = heat;
+    this.#heatImage = undefined;
+    this.#touch(false);
   }
 
   setLayers(layers: readonly LayerName[]): void {
@@ -212,10 +249,20 @@ export class MapScene {
   }
 
   zoomBy(step: number): void {
+    this.#flyTo(lookAt(this.middle(), Math.min(MAX_ZOOM, Math.max(MIN_ZOOM, this.#camera.zoom + step)), this.#padding));
+  }
+
+  /** The point in the middle of what panels leave free. */
+  middle(): Point {
     const { clientWidth: w, clientHeight: h } = this.#root;
     const p = this.#padding;
-    const middle = toVenue(this.#camera, w, h, [(p.left + w - p.right) / 2, (p.top + h - p.bottom) / 2]);
-    this.#flyTo(lookAt(middle, Math.min(MAX_ZOOM, Math.max(MIN_ZOOM, this.#camera.zoom + step)), this.#padding));
+    return toVenue(this.#camera, w, h, [(p.left + w - p.right) / 2, (p.top + h - p.bottom) / 2]);
+  }
+
+  /** Bring a box into what panels leave free, no nearer than a shop front needs. */
+  show(box: Bounds): void {
+    const camera = fitCamera(box, this.#root.clientWidth, this.#root.clientHeight, this.#padding);
+    this.#flyTo(camera.zoom <= 3.6 ? camera : lookAt([(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2], 3.6, this.#padding));
   }
 
   pan(dxPx: number, dyPx: number): void {
@@ -334,17 +381,19 @@ export class MapScene {
     return this.#plans[this.#level]!;
   }
 
-  #field(): { image: ImageData; bounds: [number, number, number, number] } | undefined {
+  #field(): Picture | undefined {
     const d = this.#density;
     if (this.#fieldImage || d === undefined) return this.#fieldImage;
     const grid = smooth(perSquareMetre(u2(d.count), { x0: d.x0_m, y0: d.y0_m, cell: d.cell_m, cols: d.cols, rows: d.rows }));
-    const scale = Math.max(1, Math.min(4, Math.floor(Math.sqrt(250_000 / (d.cols * d.rows)))));
-    const { width, height, rgba } = paintField(grid, RAMPS[theme.value], scale);
-    this.#fieldImage = {
-      image: new ImageData(rgba, width, height),
-      bounds: [d.x0_m, d.y0_m, d.x0_m + d.cols * d.cell_m, d.y0_m + d.rows * d.cell_m],
-    };
+    this.#fieldImage = picture(grid);
     return this.#fieldImage;
+  }
+
+  #heatPicture(): Picture | undefined {
+    if (this.#heatImage || this.#heat === undefined) return this.#heatImage;
+    const { grid, most } = this.#heat;
+    this.#heatImage = picture(smooth(grid), (v) => (most > 0 ? v / most : 0), most / 8 || 1);
+    return this.#heatImage;
   }
 
   /** Pixels around me that no name may cover. */
@@ -388,16 +437,9 @@ export class MapScene {
     ];
     const fieldAlpha = Math.max(shows("density") ? (this.#me ? 0.5 : 0.85) : 0, shows("people") ? this.#weight : 0);
     const field = fieldAlpha > 0 ? this.#field() : undefined;
-    if (field)
-      out.push(
-        new BitmapLayer({
-          id: `density-${level}`,
-          image: field.image as never,
-          bounds: field.bounds,
-          opacity: fieldAlpha,
-          textureParameters: { minFilter: "linear", magFilter: "linear" },
-        }),
-      );
+    if (field) out.push(bitmap(`density-${level}`, field, fieldAlpha));
+    const heat = shows("heat") ? this.#heatPicture() : undefined;
+    if (heat) out.push(bitmap(`heat-${level}`, heat, 0.85));
     out.push(solid("around", plan.around, "outside"), solid("void", plan.fills.void, "void"));
     for (const spot of [this.#hovered, this.#selected]) {
       if (spot && spot.level === level && spot.kind === "unit")
@@ -502,6 +544,7 @@ export class MapScene {
         }),
       );
     }
+    for (const [owner, figures] of this.#figures) out.push(...figureLayers(owner, figures, level));
     if (this.#me && this.#me.level === level) out.push(...this.#meLayers(this.#me, px));
     return out;
   }
@@ -579,3 +622,21 @@ export class MapScene {
     return out;
   }
 }
+
+function picture(grid: Grid, place?: (value: number) => number, full?: number): Picture {
+  const scale = Math.max(1, Math.min(4, Math.floor(Math.sqrt(FIELD_PX / (grid.cols * grid.rows)))));
+  const { width, height, rgba } = paintField(grid, RAMPS[theme.value], scale, place, full);
+  return { image: new ImageData(rgba, width, height), bounds: [grid.x0, grid.y0, grid.x0 + grid.cols * grid.cell, grid.y0 + grid.rows * grid.cell] };
+}
+
+function bitmap(id: string, { image, bounds }: Picture, opacity: number): Layer {
+  return new BitmapLayer({ id, image: image as never, bounds, opacity, textureParameters: { minFilter: "linear", magFilter: "linear" } });
+}
+
+const controls = (doubleClickZoom: boolean) => ({
+  dragRotate: false,
+  doubleClickZoom,
+  keyboard: false,
+  inertia: reducedMotion() ? 0 : 200,
+  scrollZoom: { speed: 0.01, smooth: false },
+});

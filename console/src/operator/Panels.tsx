@@ -1,6 +1,6 @@
 /** The operator's rail (levels, layers, legend) and the run's counters. */
-
-import { count, money, venueTime } from "../format";
+import type { ComponentChildren } from "preact";
+import { count, decimals, money, venueTime } from "../format";
 import { BAND_NAMES, BANDS, rampPosition } from "../map/field";
 import { RAMPS, rampColour } from "../map/ramp";
 import { s } from "../strings";
@@ -8,6 +8,7 @@ import { theme } from "../ui/theme";
 import { LAYERS, type Layer } from "../url";
 import type { Spot, VenueIndex } from "../venue";
 import type { OperatorModel } from "./model";
+import { Levels, Side } from "./shell";
 
 const middle = [0.15, 0.37, 0.57, 0.9, 1.6, 3];
 
@@ -41,11 +42,12 @@ type RailProps = {
   layers: readonly Layer[];
   field: number;
   inView: number;
+  heat: { most: number; since?: number | undefined } | undefined;
   onLevel: (level: number) => void;
   onLayers: (layers: Layer[]) => void;
 };
 
-export function Rail({ index, model, level, layers, field, inView, onLevel, onLayers }: RailProps) {
+export function Rail({ index, model, level, layers, field, inView, heat, onLevel, onLayers }: RailProps) {
   const inside = model.stats.value?.inside;
   return (
     <nav class="panel rail" aria-label={s.operator.levels}>
@@ -53,27 +55,7 @@ export function Rail({ index, model, level, layers, field, inView, onLevel, onLa
         <b data-figure="inside">{inside ? count(model.inside.value) : "–"}</b>
         <span>{s.operator.inside}</span>
       </div>
-      <div class="levels" role="radiogroup" aria-label={s.operator.levels}>
-        {index.doc.levels
-          .map((l, i) => ({ l, i }))
-          .reverse()
-          .map(({ l, i }) => (
-            <button
-              type="button"
-              key={l.id}
-              role="radio"
-              aria-checked={i === level}
-              aria-label={s.operator.level(l.name, inside ? count(inside[i] ?? 0) : "–")}
-              data-level={i}
-              class={i === level ? "on" : ""}
-              onClick={() => onLevel(i)}
-            >
-              <kbd>{i < 9 ? i + 1 : ""}</kbd>
-              <span dir="auto">{l.name}</span>
-              <b>{inside ? count(inside[i] ?? 0) : ""}</b>
-            </button>
-          ))}
-      </div>
+      <Levels index={index} level={level} inside={inside} show={count} onLevel={onLevel} />
       <fieldset class="layers">
         <legend>{s.operator.layers}</legend>
         {LAYERS.map((layer) => (
@@ -89,11 +71,18 @@ export function Rail({ index, model, level, layers, field, inView, onLevel, onLa
         ))}
       </fieldset>
       <Legend field={field} inView={inView} />
+      {heat && (
+        <p class="quiet" data-figure="heat">
+          {heat.most > 0 ? s.operator.heat(decimals(heat.most, 1), venueTime(heat.since ?? 0)) : s.operator.heatNone}
+        </p>
+      )}
     </nav>
   );
 }
 
-export function RunPanel({ model, index, onSelect }: { model: OperatorModel; index: VenueIndex; onSelect: (spot: Spot) => void }) {
+type RunProps = { model: OperatorModel; index: VenueIndex; above: ComponentChildren; onSelect: (spot: Spot) => void };
+
+export function RunPanel({ model, index, above, onSelect }: RunProps) {
   const stats = model.stats.value;
   const payments = model.payments.value;
   const zones = Object.entries(stats?.zones ?? {})
@@ -104,15 +93,11 @@ export function RunPanel({ model, index, onSelect }: { model: OperatorModel; ind
   const most = zones[0]?.n ?? 1;
   const late = model.lateRows.value;
   return (
-    <aside class="panel side" aria-label={s.operator.run}>
-      <header>
-        <h2>{s.operator.run}</h2>
-        <span class="tag">{model.driven.value ? s.operator.driven : s.operator.free}</span>
-      </header>
+    <Side label={s.operator.run} above={above}>
       <div class="clock">
         <b data-figure="clock">{venueTime(model.tick.value)}</b>
         <span>
-          {s.operator.clock} · {s.operator.tick(count(model.tick.value))}
+          {s.operator.clock} · {s.operator.tick(count(model.tick.value))} · {model.driven.value ? s.operator.driven : s.operator.free}
         </span>
       </div>
       {stats === undefined && payments === undefined && <p class="quiet">{s.operator.noStats}</p>}
@@ -164,6 +149,6 @@ export function RunPanel({ model, index, onSelect }: { model: OperatorModel; ind
           ))}
         </ol>
       )}
-    </aside>
+    </Side>
   );
 }

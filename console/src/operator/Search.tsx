@@ -1,14 +1,30 @@
-/** `/` finds a place by name: a combobox over the venue document, no server asked. */
+/** A place by its name: a combobox over the venue document, no server asked. */
 import { useEffect, useRef, useState } from "preact/hooks";
 import { s } from "../strings";
 import type { Spot, VenueIndex } from "../venue";
+import { isTyping } from "./shell";
 
-export function Search({ index, onChoose }: { index: VenueIndex; onChoose: (spot: Spot) => void }) {
+type Props = {
+  index: VenueIndex;
+  label: string;
+  onChoose: (spot: Spot) => void;
+  /** What stands in the field until somebody types. */
+  value?: string;
+  /** Whether `/` brings the focus here; one on a page. */
+  shortcut?: boolean;
+  /** Told apart where there are several on a page. */
+  name?: string;
+  accepts?: (spot: Spot) => boolean;
+};
+
+export function Search({ index, label, onChoose, value, shortcut = false, name = "search", accepts }: Props) {
   const input = useRef<HTMLInputElement>(null);
-  const [text, setText] = useState("");
+  const [text, setText] = useState(value ?? "");
+  useEffect(() => setText(value ?? ""), [value]);
   const [at, setAt] = useState(0);
   const [open, setOpen] = useState(false);
   useEffect(() => {
+    if (!shortcut) return;
     const onKey = (event: KeyboardEvent) => {
       if (event.key === "/" && !isTyping(event)) {
         event.preventDefault();
@@ -18,8 +34,13 @@ export function Search({ index, onChoose }: { index: VenueIndex; onChoose: (spot
     };
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
-  }, []);
-  const found = index.search(text);
+  }, [shortcut]);
+  const found = open
+    ? index
+        .search(text, accepts ? 40 : 8)
+        .filter((spot) => accepts?.(spot) ?? true)
+        .slice(0, 8)
+    : [];
   const choose = (spot: Spot | undefined) => {
     if (spot === undefined) return;
     onChoose(spot);
@@ -43,10 +64,10 @@ export function Search({ index, onChoose }: { index: VenueIndex; onChoose: (spot
         type="text"
         role="combobox"
         aria-expanded={open && text !== ""}
-        aria-controls="search-list"
-        aria-activedescendant={open && found[at] ? `found-${at}` : undefined}
-        aria-label={s.operator.search}
-        placeholder={s.operator.search}
+        aria-controls={`${name}-list`}
+        aria-activedescendant={open && found[at] ? `${name}-${at}` : undefined}
+        aria-label={label}
+        placeholder={label}
         value={text}
         onFocus={() => setOpen(true)}
         onBlur={() => setTimeout(() => setOpen(false), 120)}
@@ -60,20 +81,20 @@ export function Search({ index, onChoose }: { index: VenueIndex; onChoose: (spot
           else if (event.key === "ArrowUp") setAt(Math.max(0, at - 1));
           else if (event.key === "Enter") choose(found[at]);
           else if (event.key === "Escape") {
-            setText("");
+            setText(value ?? "");
             input.current?.blur();
           } else return;
           event.preventDefault();
         }}
       />
-      <kbd>{s.operator.searchKey}</kbd>
+      {shortcut && <kbd>{s.operator.searchKey}</kbd>}
       {open && text !== "" && (
-        <ul id="search-list" role="listbox" aria-label={s.operator.search}>
+        <ul id={`${name}-list`} role="listbox" aria-label={label}>
           {found.map((spot, i) => (
             // biome-ignore lint/a11y/useKeyWithClickEvents: the input holds the focus and its keys choose
             <li
               key={spot.id}
-              id={`found-${i}`}
+              id={`${name}-${i}`}
               role="option"
               aria-selected={i === at}
               tabIndex={-1}
@@ -90,15 +111,5 @@ export function Search({ index, onChoose }: { index: VenueIndex; onChoose: (spot
         </ul>
       )}
     </div>
-  );
-}
-
-export function isTyping(event: KeyboardEvent): boolean {
-  const target = event.target as HTMLElement | null;
-  return (
-    target !== null &&
-    /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName) &&
-    (target as HTMLInputElement).type !== "checkbox" &&
-    (target as HTMLInputElement).type !== "radio"
   );
 }

@@ -1,12 +1,15 @@
 /** What is selected: a shop or zone, its occupancy, its offers, and the form that really creates one. */
+import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { type Audience, type Offer, TICK_S, type ZoneState } from "../client/frames";
 import { newId } from "../client/session";
+import type { Measures } from "../client/space_frames";
 import { RequestError, type Wire } from "../client/wire";
-import { count, duration, venueTime } from "../format";
+import { count, decimals, duration, venueTime } from "../format";
 import { s } from "../strings";
 import type { Spot, VenueIndex } from "../venue";
 import { type OperatorModel, phaseOf } from "./model";
+import { Side } from "./shell";
 
 /** Ticks between pressing the button and the start, so that the command is durable before it. */
 export const LEAD_TICKS = 20;
@@ -30,14 +33,27 @@ export function offerOf(draft: Draft, unitId: string, tick: number, id: string):
   };
 }
 
-export function Selection(props: { spot: Spot; index: VenueIndex; model: OperatorModel; wire: Wire; live: boolean; onClose: () => void }) {
+type Props = {
+  spot: Spot;
+  index: VenueIndex;
+  model: OperatorModel;
+  wire: Wire;
+  live: boolean;
+  above: ComponentChildren;
+  onClose: () => void;
+  onTool: (tool: "ways" | "edits") => void;
+};
+
+export function Selection(props: Props) {
   const { spot, index, model, wire, live } = props;
   const [zone, setZone] = useState<ZoneState>();
+  const [measured, setMeasured] = useState<Measures>();
   const [failure, setFailure] = useState<string>();
   const [said, setSaid] = useState<string>();
   const [open, setOpen] = useState(false);
   useEffect(() => {
     setZone(undefined);
+    setMeasured(undefined);
     setFailure(undefined);
     setSaid(undefined);
     setOpen(false);
@@ -45,12 +61,13 @@ export function Selection(props: { spot: Spot; index: VenueIndex; model: Operato
   useEffect(() => {
     if (!live) return;
     let gone = false;
+    const about = { venue: index.doc.id, zone: spot.id };
     const ask = () =>
-      wire
-        .request("get_zone", { venue: index.doc.id, zone: spot.id })
-        .then((state) => {
+      Promise.all([wire.request("get_zone", about), wire.request("measure", about)])
+        .then(([state, measures]) => {
           if (gone) return;
           setZone(state);
+          setMeasured(measures);
           setFailure(undefined);
         })
         .catch((error: RequestError) => !gone && setFailure(error.message));
@@ -81,18 +98,12 @@ export function Selection(props: { spot: Spot; index: VenueIndex; model: Operato
 
   const offers = [...model.offers.value.values()].filter((o) => o.unit_id === spot.id).sort((a, b) => b.starts_tick - a.starts_tick);
   return (
-    <aside class="panel side" aria-label={spot.name}>
-      <header>
-        <div>
-          <h2 dir="auto">{spot.name}</h2>
-          <p class="quiet">
-            {spot.category} · {index.doc.levels[spot.level]?.name} · {count(spot.areaM2)} m²
-          </p>
-        </div>
-        <button type="button" class="icon" aria-label={s.close} onClick={props.onClose}>
-          ×
-        </button>
-      </header>
+    <Side
+      label={spot.name}
+      above={props.above}
+      note={`${spot.category} · ${index.doc.levels[spot.level]?.name} · ${count(spot.areaM2)} m²`}
+      onClose={props.onClose}
+    >
       <div class="clock">
         <b data-figure="occupancy">{zone ? count(zone.inside) : "–"}</b>
         <span>{s.operator.insideNow}</span>
@@ -110,7 +121,25 @@ export function Selection(props: { spot: Spot; index: VenueIndex; model: Operato
           <dt>{s.operator.stay}</dt>
           <dd>{zone && zone.exits > 0 ? duration(zone.stayed_s / zone.exits) : "–"}</dd>
         </div>
+        <div>
+          <dt>{s.operator.density}</dt>
+          <dd data-figure="density">{measured ? s.operator.perM2(decimals(measured.density_per_m2, 2)) : "–"}</dd>
+        </div>
+        <div class="two">
+          <dt>{s.operator.service}</dt>
+          <dd>{measured ? s.operator.band(measured.service, measured.waiting) : "–"}</dd>
+        </div>
       </dl>
+      {spot.kind === "unit" && (
+        <div class="row">
+          <button type="button" onClick={() => props.onTool("ways")}>
+            {s.operator.wayHere}
+          </button>
+          <button type="button" onClick={() => props.onTool("edits")}>
+            {s.operator.editHere}
+          </button>
+        </div>
+      )}
       {spot.kind === "unit" && (
         <>
           <h3>{s.operator.offers}</h3>
@@ -183,7 +212,7 @@ export function Selection(props: { spot: Spot; index: VenueIndex; model: Operato
           {failure}
         </p>
       )}
-    </aside>
+    </Side>
   );
 }
 

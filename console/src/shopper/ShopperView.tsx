@@ -6,7 +6,7 @@ import type { RequestError } from "../client/wire";
 import { count, duration, metres, money } from "../format";
 import { MapView } from "../map/MapView";
 import type { MapScene } from "../map/scene";
-import { firstLevel } from "../operator/OperatorView";
+import { firstLevel } from "../operator/shell";
 import { s } from "../strings";
 import { Connection, Notice, ThemeButton } from "../ui/parts";
 import type { View } from "../url";
