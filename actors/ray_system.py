@@ -72,6 +72,8 @@ OBJECT_STORE_BYTES: Final = 100 * 2**20
 """Frames travel inside calls; the object store holds nothing of ours."""
 
 FRAMES_IN_FLIGHT: Final = 4
+BUNDLES_IN_FLIGHT: Final = 8
+"""The same of frames that callers have made (`request_many`): they need no others to wait for, and half of them gather while the other half's flush is under way."""
 MAX_QUEUED: Final = 50_000
 """Requests that wait for one shard in one process, at most."""
 RETRY_S: Final = 0.05
@@ -473,7 +475,7 @@ class _Lane:
     def __init__(self, name: str, again: Callable[[list[_Waiting]], None]) -> None:
         self.name = name
         self.queue: deque[_Waiting] = deque()
-        self.bundles = asyncio.Semaphore(FRAMES_IN_FLIGHT)
+        self.bundles = asyncio.Semaphore(BUNDLES_IN_FLIGHT)
         self._again = again
         self._frames: set[asyncio.Task[None]] = set()
         self._in_flight: dict[int, list[_Waiting]] = {}
@@ -639,24 +641,28 @@ class RaySystem(RequestSystem):
         expires_s = loop.time() + deadline_s
         places = [log_place(request.address)[1] if type(request) is Ask else log_of(request)[1] for request in requests]
         answers: list[Answer] = [_AWAY] * len(requests)
-        left = list(range(len(requests)))
+        left: Sequence[int] = range(len(requests))
 
-        async def carry(name: str, indices: list[int]) -> None:
-            found = await self._bundle(self._lane(name), [requests[i] for i in indices], frozenset(places[i] for i in indices), expires_s)
+        async def carry(name: str, indices: list[int]) -> list[int]:
+            """Answers some; which of them are to be asked again."""
+            found = await self._bundle(self._lane(name), [requests[i] for i in indices], frozenset([places[i] for i in indices]), expires_s)
             for index, answer in zip(indices, found, strict=True):
                 answers[index] = answer
+            if Refused not in {*map(type, found)}:
+                return []
+            return [index for index in indices if isinstance(answer := answers[index], Refused) and answer.code == Unavailable.code]
 
         while True:
             owners = {partition: self.directory.owner_of(partition) for partition in {places[index] for index in left}}
-            by_owner: dict[str | None, list[int]] = {}
-            for index in left:
-                by_owner.setdefault(owners[places[index]], []).append(index)
-            chunks = [
-                (name, indices[i : i + MAX_FRAME_REQUESTS])
-                for name, indices in by_owner.items() if name is not None for i in range(0, len(indices), MAX_FRAME_REQUESTS)
-            ]  # fmt: skip
-            await asyncio.gather(*(carry(name, indices) for name, indices in chunks))
-            left = [index for index in left if isinstance(answer := answers[index], Refused) and answer.code == Unavailable.code]
+            names = [owners[places[index]] for index in left]
+            again = [index for index, name in zip(left, names, strict=True) if name is None]
+            carried = []
+            for name in dict.fromkeys(names):
+                if name is not None:
+                    indices = [index for index, owner in zip(left, names, strict=True) if owner == name]
+                    carried += [carry(name, indices[i : i + MAX_FRAME_REQUESTS]) for i in range(0, len(indices), MAX_FRAME_REQUESTS)]
+            again += [index for indices in await asyncio.gather(*carried) for index in indices]
+            left = sorted(again)
             if not left or loop.time() + RETRY_S >= expires_s:
                 return answers
             self._doubt()
