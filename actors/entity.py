@@ -7,15 +7,15 @@ too (the command's last event says what it was answered); a sequence below the w
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any, Final
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from actors.behaviour import Behaviour, Context
+from actors.behaviour import Behaviour, Context, Decision
 from actors.events import Answered, EventBody, ReminderDropped, ReminderFired, ReminderSet, decode_event, encode_event, open_reply, seal_event
-from actors.messages import Command, Rejected, Reply
+from actors.messages import Command, Done, Rejected, Reply
 from actors.reminders import Held, Wake, change, fold
 from actors.system import Key
 from actors.topics import Body
@@ -24,68 +24,85 @@ from esplanade.core.ids import Address
 from esplanade.storage.journal import Event
 from esplanade.storage.sealing import SubjectSeal
 
+if TYPE_CHECKING:
+    from actors.partition_log import PartitionLog
+
 WINDOW: Final = 32
 """Answers kept of one client and entity; a client has at most this many commands under way to one entity."""
 
 MAX_CLIENTS: Final = 4_096
 """Clients remembered by one entity; the one that has been silent longest is forgotten."""
 
+TRIM_AT: Final = 2 * (WINDOW + 16)
+"""Parts of a client's answers beyond which those that no longer count go."""
+
 _REPLY: Final = msgspec.msgpack.Decoder(Reply)
 _encode: Final = msgspec.msgpack.Encoder().encode
+encode_reply: Final[Callable[[Reply], bytes]] = _encode
+BARE_REPLIES: Final[dict[type, bytes]] = {Done: encode_reply(Done())}
+"""Replies that are always the same bytes: one object in all windows."""
 
 
-class _Window(dict[int, bytes]):
-    """Answers of one client by sequence, lowest first. `newest`: the highest sequence of all."""
+class Answers(dict[str, list[Any]]):
+    """Answers by client, silent longest first: [sequence, reply, sequence, reply, ...], lowest sequence first. Of these the newest WINDOW count; those before them are trimmed
+    a few at a time. `client`, `newest`: whose command came last, and its answers: most often the next one's too, and found without a look at the table."""
 
-    __slots__ = ("newest",)
-
-    def __init__(self, answers: Mapping[int, bytes]) -> None:
-        super().__init__(sorted(answers.items()))
-        self.newest = next(reversed(self))
-
-
-class Answers:
-    """Answers by client and sequence, newest WINDOW of each."""
-
-    __slots__ = ("_of",)
+    __slots__ = ("client", "newest")
 
     def __init__(self) -> None:
-        self._of: OrderedDict[str, _Window] = OrderedDict()
+        super().__init__()
+        self.client: str | None = None
+        self.newest: list[Any] = []
 
     def find(self, key: Key) -> bytes | None:
         """The remembered answer; None for a command not seen. Raises Conflict for one too old to tell."""
-        known = self._of.get(key.client)
-        if known is None or key.sequence > known.newest:
+        known = self.get(key.client)
+        if known is None or key.sequence > known[-2]:
             return None
-        found = known.get(key.sequence)
-        if found is None and len(known) >= WINDOW and key.sequence < next(iter(known)):
+        counting = _pairs(known)
+        found = counting.get(key.sequence)
+        if found is None and len(counting) >= WINDOW and key.sequence < (oldest := next(iter(counting))):
             raise Conflict(
-                f"client {key.client!r}, sequence {key.sequence}: older than the {WINDOW} answers kept (from {min(known)}); it cannot be told whether it was done"
+                f"client {key.client!r}, sequence {key.sequence}: older than the {WINDOW} answers kept (from {oldest}); it cannot be told whether it was done"
             )
         return found
 
     def keep(self, client: str, sequence: int, reply: bytes) -> None:
-        known = self._of.get(client)
-        if known is None:
-            self._of[client] = _Window({sequence: reply})
-            if len(self._of) > MAX_CLIENTS:
-                self._of.popitem(last=False)
-            return
-        if len(self._of) > 1:
-            self._of.move_to_end(client)
-        if sequence > known.newest:
-            known[sequence] = reply
-            known.newest = sequence
+        if client != self.client:
+            self._turn_to(client)
+        known = self.newest
+        if not known or sequence > known[-2]:
+            known += (sequence, reply)
         else:  # overtaken on its way by a later one
-            known = self._of[client] = _Window({**known, sequence: reply})
-        if len(known) > WINDOW:
-            del known[next(iter(known))]
+            pairs = _pairs(known) | {sequence: reply}
+            known[:] = [part for pair in sorted(pairs.items()) for part in pair]
+        if len(known) > TRIM_AT:
+            del known[: -2 * WINDOW]
+
+    def _turn_to(self, client: str) -> None:
+        """To the end of the table with this client."""
+        known = self.pop(client, None)
+        if known is None:
+            client, known = sys.intern(client), []
+            if len(self) >= MAX_CLIENTS:
+                del self[next(iter(self))]
+        self[client] = known
+        self.client, self.newest = client, known
 
     def save(self) -> list[tuple[str, dict[int, bytes]]]:
-        return [(client, dict(known)) for client, known in self._of.items()]
+        return [(client, _pairs(known)) for client, known in self.items()]
 
     def load(self, saved: list[tuple[str, dict[int, bytes]]]) -> None:
-        self._of = OrderedDict((client, _Window(known)) for client, known in saved)
+        self.clear()
+        self.client, self.newest = None, []
+        for client, known in saved:
+            self[sys.intern(client)] = [part for pair in sorted(known.items()) for part in pair]
+
+
+def _pairs(known: list[Any]) -> dict[int, bytes]:
+    """Of a client's answers those that count."""
+    newest = known[-2 * WINDOW :]
+    return dict(zip(newest[::2], newest[1::2], strict=True))
 
 
 class SavedEntity(msgspec.Struct, array_like=True):
@@ -104,11 +121,15 @@ class Turn(msgspec.Struct):
     outbox: tuple[tuple[str, Body], ...]
     wakes: tuple[Wake, ...] = ()
 
+    def entries(self) -> list[tuple[str, bytes]]:
+        """What it says on durable topics, as it is stored."""
+        return [(topic, _encode(body)) for topic, body in self.outbox]
+
 
 class Entity:
     """An entity and its behaviour."""
 
-    __slots__ = ("_answers", "address", "behaviour", "context", "name", "reminders", "state", "version")
+    __slots__ = ("address", "answers", "behaviour", "context", "log", "name", "reminders", "state", "version")
 
     def __init__(self, address: Address, behaviour: Behaviour[Any]) -> None:
         self.address = address
@@ -118,18 +139,22 @@ class Entity:
         self.state: Any = behaviour.initial()
         self.reminders: dict[str, Held] | None = None
         self.behaviour = behaviour
-        self._answers = Answers()
+        self.answers = Answers()
+        self.log: PartitionLog | None = None
+        """Of which it is, as long as that is not given up."""
 
     def turn(self, command: Command, key: Key | None, context: Context) -> Turn:
         """Decide and apply. Raises Conflict for a sequence too old, Fault where a behaviour breaks its own rules."""
         if key is not None:
-            known = self._answers.find(key)
+            known = self.answers.find(key)
             if known is not None:
                 return Turn([], _REPLY.decode(known if context.seal is None else self._opened(known, key, context.seal)), ())
-        behaviour, seal = self.behaviour, context.seal
-        decision = behaviour.decide(self.state, command, context)
-        if isinstance(decision, Rejected):
-            return Turn([], decision, ())
+        decision = self.behaviour.decide(self.state, command, context)
+        return Turn([], decision, ()) if isinstance(decision, Rejected) else self.enter(decision, key, context.seal)
+
+    def enter(self, decision: Decision, key: Key | None, seal: SubjectSeal | None) -> Turn:
+        """Apply what was decided on a command under this key. Raises Fault where a behaviour breaks its own rules."""
+        behaviour = self.behaviour
         events: list[Event] = []
         wakes: tuple[Wake, ...] = ()
         version = self.version
@@ -141,9 +166,9 @@ class Entity:
         if decision.reminders:
             version, wakes = change(self, decision.reminders, events, version)
         if key is not None and events:
-            reply = _encode(decision.reply)
+            reply = BARE_REPLIES.get(type(decision.reply)) or encode_reply(decision.reply)
             if seal is None:
-                self._answers.keep(key.client, key.sequence, reply)
+                self.answers.keep(key.client, key.sequence, reply)
                 last = events[-1]
                 events[-1] = Event(self.name, version, last.type, last.body, key.client, key.sequence, reply)
             else:  # an event of its own, whose reply is sealed
@@ -182,7 +207,7 @@ class Entity:
 
     def _apply(self, body: EventBody) -> None:
         if isinstance(body, Answered):
-            self._answers.keep(body.client, body.sequence, body.reply)
+            self.answers.keep(body.client, body.sequence, body.reply)
         elif isinstance(body, ReminderSet | ReminderDropped | ReminderFired):
             fold(self, body)
         else:
@@ -194,14 +219,14 @@ class Entity:
             raise Fault(f"{self.name}: stored event {event.version} follows version {self.version}; the journal has a gap")
         self._apply(decode_event(event.type, event.body))
         if event.reply:
-            self._answers.keep(event.client, event.sequence, event.reply)
+            self.answers.keep(event.client, event.sequence, event.reply)
         self.version = event.version
 
     def save(self) -> SavedEntity:
-        return SavedEntity(self.name, self.version, self.behaviour.save(self.state), self._answers.save(), self.reminders or {})
+        return SavedEntity(self.name, self.version, self.behaviour.save(self.state), self.answers.save(), self.reminders or {})
 
     def load(self, saved: SavedEntity) -> None:
         self.version = saved.version
         self.state = self.behaviour.load(saved.state)
-        self._answers.load(saved.answers)
+        self.answers.load(saved.answers)
         self.reminders = saved.reminders or None

@@ -37,9 +37,19 @@ class Log(Protocol):
     epoch: int
     position: int
 
-    def snapshot_due(self, events: Sequence[Event], now_s: float) -> bytes | None:
-        """The state to keep with the position that the flush now cut, of these events, will have; None where none is due."""
+    def snapshot_due(self, events: int, size: int, now_s: float) -> bytes | None:
+        """The state to keep with the position that the flush now cut, of so many events and bytes, will have; None where none is due."""
         ...
+
+
+class Gathered:
+    """Events of one log, in order. `bytes`: their bodies and replies."""
+
+    __slots__ = ("bytes", "events")
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.bytes = 0
 
 
 class Batch:
@@ -48,7 +58,7 @@ class Batch:
     __slots__ = ("appends", "bytes", "ended", "frames", "keys", "outbox", "publish", "traced", "waiting")
 
     def __init__(self) -> None:
-        self.appends: dict[Log, list[Event]] = {}
+        self.appends: dict[Log, Gathered] = {}
         self.outbox: list[tuple[Log, OutboxEntry]] = []
         self.keys: list[tuple[Log, StoredReply]] = []
         self.publish: list[tuple[Log, str, bytes]] = []  # (log, channel, message)
@@ -126,6 +136,11 @@ class Flusher:
         return self._gathering.bytes >= MAX_GATHERED_BYTES
 
     @property
+    def room(self) -> int:
+        """Bytes that may be gathered before it is full."""
+        return MAX_GATHERED_BYTES - self._gathering.bytes
+
+    @property
     def gathered(self) -> int:
         """Bytes that wait for the next flush."""
         return self._gathering.bytes
@@ -140,24 +155,33 @@ class Flusher:
         return log not in self._last
 
     def append(self, log: Log, events: list[Event], outbox: Sequence[tuple[str, bytes]] = ()) -> None:
-        """Gather events of a turn (the list is the flusher's from now on) and entries (topic, body) for durable topics."""
+        """Gather events of a turn and entries (topic, body) for durable topics."""
         if not events:
             return
+        gathered = Gathered()
+        gathered.events = events
+        for event in events:
+            gathered.bytes += len(event.body) + len(event.reply)
+        self.gather(log, gathered)
         batch = self._gathering
+        for topic, body in outbox:
+            batch.outbox.append((log, OutboxEntry(log.tenant, topic, body)))
+            batch.bytes += len(body)
+
+    def gather(self, log: Log, more: Gathered) -> None:
+        """Gather events of turns, at least one; `more` is the flusher's from now on."""
+        batch = self._gathering
+        batch.bytes += more.bytes
         gathered = batch.appends.get(log)
         if gathered is None:
             if not batch.appends:
                 self._idle.clear()
                 self._work.set()
-            batch.appends[log] = events
+            batch.appends[log] = more
             self._last[log] = batch
         else:
-            gathered += events
-        for event in events:
-            batch.bytes += len(event.body) + len(event.reply)
-        for topic, body in outbox:
-            batch.outbox.append((log, OutboxEntry(log.tenant, topic, body)))
-            batch.bytes += len(body)
+            gathered.events += more.events
+            gathered.bytes += more.bytes
 
     def enclose(self, log: Log, topic: str, body: bytes) -> None:
         """An entry for a durable topic, with the events that a turn of this log has just gathered."""
@@ -236,10 +260,10 @@ class Flusher:
     async def _flush(self, batch: Batch) -> None:
         began_s = self._monotonic_s()
         appends, snapshots = [], []
-        for log, events in batch.appends.items():
+        for log, gathered in batch.appends.items():
             position = log.position + 1
-            appends.append(Append(log.tenant, log.partition, log.epoch, position, events))
-            body = log.snapshot_due(events, began_s)
+            appends.append(Append(log.tenant, log.partition, log.epoch, position, gathered.events, gathered.bytes))
+            body = log.snapshot_due(len(gathered.events), gathered.bytes, began_s)
             if body is not None:
                 snapshots.append(Snapshot(log.tenant, log.partition, position, body))
         commits = [Part("commit", part, segments=len(appends), bytes=batch.bytes) for part in batch.traced]

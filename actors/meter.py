@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -87,6 +87,35 @@ class HotActor(msgspec.Struct, frozen=True):
     requests: int
     over: int
     seconds: float
+
+
+class Stopwatch:
+    """Times the chosen requests of a frame while all of them run one after another. `at`: before which request it wants to be looked at next; -1: before none.
+
+    `told(index, took_s, size)` gets the seconds of a request and by how much what was gathered has grown.
+    """
+
+    __slots__ = ("_chosen", "_monotonic_s", "_timing", "_told", "at")
+
+    def __init__(self, chosen: Iterable[int], monotonic_s: Callable[[], float], told: Callable[[int, float, int], None]) -> None:
+        self._chosen = iter(chosen)
+        self._monotonic_s = monotonic_s
+        self._told = told
+        self._timing: tuple[int, float, int] | None = None
+        self.at = next(self._chosen, -1)
+
+    def look(self, index: int, gathered: int) -> int:
+        """Request `index` is the next to run; returns `at`."""
+        now_s = self._monotonic_s()
+        if self._timing is not None:
+            timed, began_s, before = self._timing
+            self._timing = None
+            self._told(timed, now_s - began_s, max(0, gathered - before))
+            self.at = next(self._chosen, -1)
+        if index == self.at:
+            self._timing = index, self._monotonic_s(), gathered
+            self.at = index + 1
+        return self.at
 
 
 class Meter:

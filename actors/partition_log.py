@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -33,7 +33,7 @@ from actors.venue_shelf import VenueShelf
 from actors.zone import Zone
 from esplanade.core.errors import Fault, NotFound
 from esplanade.core.ids import VENUE_KINDS, Address
-from esplanade.storage.journal import Event, Journal, Snapshot
+from esplanade.storage.journal import Event, Journal, Snapshot, size_of
 from spatial.drawn_zones import DrawnZone
 from spatial.offers import Offer
 
@@ -85,9 +85,9 @@ class HostedPositions:
         return entered
 
 
-def _cost(events: Sequence[Event]) -> int:
-    """Of folding these events in a replay."""
-    return EVENT_COST * len(events) + sum([len(event.body) + len(event.reply) for event in events])
+def _cost(events: int, size: int) -> int:
+    """Of folding so many events and bytes in a replay."""
+    return EVENT_COST * events + size
 
 
 class _Standing:
@@ -181,6 +181,7 @@ class PartitionLog:
                 sys.intern(address.kind), sys.intern(address.tenant), address.id
             )  # the same text in all of them: one object, near at hand
             held = self.entities[address] = Entity(address, behaviour)
+            held.log = self
             if address.kind == "ledger":
                 self.ledgers.append(held)
             elif address.kind == "allotment":
@@ -227,7 +228,7 @@ class PartitionLog:
                     found.version = version
                     found.host.load(state)
         async for segment in journal.read(self.tenant, self.partition, after=self.position):
-            self._since += _cost(segment.events)
+            self._since += _cost(len(segment.events), size_of(segment.events))
             for event in segment.events:
                 address = parsed.get(event.entity)
                 if address is None:
@@ -261,9 +262,9 @@ class PartitionLog:
         held = self.hosts[address.id] = HostedPositions(address, self._make_host(book))
         return held
 
-    def snapshot_due(self, events: Sequence[Event], now_s: float) -> bytes | None:
+    def snapshot_due(self, events: int, size: int, now_s: float) -> bytes | None:
         """By cost of the replay, by segments and by age, never so often that snapshots cost more than a few times what the journal does."""
-        self._since += _cost(events)
+        self._since += _cost(events, size)
         before = self._snapshot_bytes
         due = (
             self._since >= max(SNAPSHOT_COST, before // 2)

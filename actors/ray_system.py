@@ -72,6 +72,8 @@ OBJECT_STORE_BYTES: Final = 100 * 2**20
 """Frames travel inside calls; the object store holds nothing of ours."""
 
 FRAMES_IN_FLIGHT: Final = 4
+BUNDLES_IN_FLIGHT: Final = 8
+"""The same of frames that callers have made (`request_many`): they need no others to wait for, and half of them gather while the other half's flush is under way."""
 MAX_QUEUED: Final = 50_000
 """Requests that wait for one shard in one process, at most."""
 RETRY_S: Final = 0.05
@@ -473,7 +475,8 @@ class _Lane:
     def __init__(self, name: str, again: Callable[[list[_Waiting]], None]) -> None:
         self.name = name
         self.queue: deque[_Waiting] = deque()
-        self.bundles = asyncio.Semaphore(FRAMES_IN_FLIGHT)
+        self.bundles = asyncio.Semaphore(BUNDLES_IN_FLIGHT)
+        self.away_until_s = 0.0  # of the loop's time: found dead just now
         self._again = again
         self._frames: set[asyncio.Task[None]] = set()
         self._in_flight: dict[int, list[_Waiting]] = {}
@@ -634,49 +637,68 @@ class RaySystem(RequestSystem):
 
     async def request_many(self, requests: Sequence[Request], *, deadline_s: float) -> list[Answer]:
         """One call a process and MAX_FRAME_REQUESTS, without a future and a timer for each request. What an owner refuses as unavailable or leaves open is
-        sent again, to whoever owns it then, until the deadline."""
+        sent again, to whoever owns it then, until the deadline; a frame whose owner is away waits as it is."""
         loop = asyncio.get_running_loop()
         expires_s = loop.time() + deadline_s
         places = [log_place(request.address)[1] if type(request) is Ask else log_of(request)[1] for request in requests]
         answers: list[Answer] = [_AWAY] * len(requests)
-        left = list(range(len(requests)))
+        left: Sequence[int] = range(len(requests))
 
-        async def carry(name: str, indices: list[int]) -> None:
-            found = await self._bundle(self._lane(name), [requests[i] for i in indices], frozenset(places[i] for i in indices), expires_s)
+        async def carry(name: str, indices: list[int]) -> list[int]:
+            """Answers some; which of them are to be asked again."""
+            partitions = frozenset([places[i] for i in indices])
+            frame = encode_requests([requests[i] for i in indices])
+            while (found := await self._bundle(self._lane(name), frame, partitions, expires_s)) is None:
+                if loop.time() + RETRY_S >= expires_s:
+                    return indices
+                self._doubt()
+                await asyncio.sleep(RETRY_S)
+                owners = {self.directory.owner_of(partition) for partition in partitions}
+                owner = owners.pop()
+                if owners or owner is None:
+                    return indices
+                name = owner
             for index, answer in zip(indices, found, strict=True):
                 answers[index] = answer
+            if Refused not in {*map(type, found)}:
+                return []
+            return [index for index in indices if isinstance(answer := answers[index], Refused) and answer.code == Unavailable.code]
 
         while True:
             owners = {partition: self.directory.owner_of(partition) for partition in {places[index] for index in left}}
-            by_owner: dict[str | None, list[int]] = {}
-            for index in left:
-                by_owner.setdefault(owners[places[index]], []).append(index)
-            chunks = [
-                (name, indices[i : i + MAX_FRAME_REQUESTS])
-                for name, indices in by_owner.items() if name is not None for i in range(0, len(indices), MAX_FRAME_REQUESTS)
-            ]  # fmt: skip
-            await asyncio.gather(*(carry(name, indices) for name, indices in chunks))
-            left = [index for index in left if isinstance(answer := answers[index], Refused) and answer.code == Unavailable.code]
+            names = [owners[places[index]] for index in left]
+            again = [index for index, name in zip(left, names, strict=True) if name is None]
+            carried = []
+            for name in dict.fromkeys(names):
+                if name is not None:
+                    indices = [index for index, owner in zip(left, names, strict=True) if owner == name]
+                    carried += [carry(name, indices[i : i + MAX_FRAME_REQUESTS]) for i in range(0, len(indices), MAX_FRAME_REQUESTS)]
+            again += [index for indices in await asyncio.gather(*carried) for index in indices]
+            left = sorted(again)
             if not left or loop.time() + RETRY_S >= expires_s:
                 return answers
             self._doubt()
             await asyncio.sleep(RETRY_S)
 
-    async def _bundle(self, lane: _Lane, bundle: list[Request], partitions: frozenset[int], expires_s: float) -> Sequence[Answer]:
-        """A frame of one caller; refused as `unavailable` where the process dies, hands a partition over, or takes too long."""
+    async def _bundle(self, lane: _Lane, frame: bytes, partitions: frozenset[int], expires_s: float) -> Sequence[Answer] | None:
+        """The answers to a frame of one caller; None where the process dies, hands a partition over, takes too long, or was found dead a moment ago."""
+        loop = asyncio.get_running_loop()
         async with lane.bundles:
-            if any(self.directory.owner_of(partition) != lane.name for partition in partitions):
-                return [_AWAY] * len(bundle)  # they moved while this bundle waited its turn
-            call = asyncio.ensure_future(lane.call("frame", encode_requests(bundle)))
+            if loop.time() < lane.away_until_s or any(self.directory.owner_of(partition) != lane.name for partition in partitions):
+                return None  # they moved while this bundle waited its turn
+            call = asyncio.ensure_future(lane.call("frame", frame))
             self._bundles[call] = lane.name, partitions
             try:
                 async with asyncio.timeout_at(expires_s):
                     return decode_answers(await call)
-            except (Unavailable, TimeoutError):
-                return [_AWAY] * len(bundle)
+            except Unavailable:
+                lane.away_until_s = loop.time() + RETRY_S / 2  # looking for it takes a call to Ray: not one for each frame that waits
+                return None
+            except TimeoutError:
+                return None
             except asyncio.CancelledError:
                 if call.cancelled() and not _cancelling():
-                    return [_AWAY] * len(bundle)
+                    return None
                 raise
             finally:
                 del self._bundles[call]

@@ -1,12 +1,13 @@
 """What travels between a `System` and a shard: requests in, answers out, many to a frame; msgpack.
 
-Owns these two closed unions and the way an error crosses: by its code, to be raised again as the same class.
+Owns these two closed unions, the two forms of a frame (one request after another, or `Commands`), and the way an error crosses: by its code, to be raised again as the same class.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Final, TypeVar
+from collections.abc import Sequence
+from typing import Final, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -88,6 +89,45 @@ class Observe(_OfVenue, frozen=True, tag="observe"):
     columns: tuple[bytes, ...]
 
 
+class Commands(msgspec.Struct, frozen=True, array_like=True):
+    """A frame of plain asks of one client to entities of one kind, as columns: a third of the bytes and of the objects. `client`: None where no ask has a key."""
+
+    kind: str
+    tenant: str
+    client: str | None
+    within_ms: int
+    ids: list[str]
+    commands: list[Command]
+    sequences: list[int]
+
+    @classmethod
+    def of(cls, requests: Sequence[Request]) -> Commands | None:
+        """The same frame; None where it has another request, or of another kind, tenant, client or deadline."""
+        if {*map(type, requests)} != {Ask}:
+            return None
+        asks = cast(Sequence[Ask], requests)
+        kinds, tenants, ids = zip(*[ask.address for ask in asks], strict=True)
+        keys = [ask.key for ask in asks]
+        first, within_ms = keys[0], asks[0].within_ms
+        client = None if first is None else first.client
+        if len({*kinds}) > 1 or len({*tenants}) > 1 or len({ask.within_ms for ask in asks}) > 1:
+            return None
+        if {None if key is None else key.client for key in keys} != {client}:
+            return None
+        sequences = [0] * len(keys) if client is None else [key.sequence for key in cast(list[Key], keys)]
+        return cls(kinds[0], tenants[0], client, within_ms, list(ids), [ask.command for ask in asks], sequences)
+
+    def address(self, index: int) -> Address:
+        return Address(self.kind, self.tenant, self.ids[index])
+
+    def ask(self, index: int) -> Ask:
+        key = None if self.client is None else Key(self.client, self.sequences[index])
+        return Ask(self.address(index), self.commands[index], key, self.within_ms)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
 VenueRequest = Take | Watermark | OpenSource | CloseSource | GetClock | Watch | Observe
 Request = Ask | TracedAsk | PublicAsk | VenueRequest
 
@@ -127,10 +167,17 @@ MAX_FRAME_BYTES: Final = 8 * 2**20
 MAX_PLACES: Final = 65_536
 """Addresses whose partition a process remembers."""
 
-encode_requests: Final = msgspec.msgpack.Encoder().encode
-decode_requests: Final = msgspec.msgpack.Decoder(list[Request]).decode
-encode_answers: Final = msgspec.msgpack.Encoder().encode
-decode_answers: Final = msgspec.msgpack.Decoder(list[Answer]).decode
+COLUMNS_FROM: Final = 8
+"""A frame of fewer requests is not worth a look at whether it can go as `Commands`."""
+
+_COLUMNS: Final = b"\xc1"
+"""Begins a frame, or its answers, in the shorter form; no msgpack begins with it."""
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode_requests: Final = msgspec.msgpack.Decoder(list[Request]).decode
+_decode_commands: Final = msgspec.msgpack.Decoder(Commands).decode
+_decode_answers: Final = msgspec.msgpack.Decoder(list[Answer]).decode
+_decode_same: Final = msgspec.msgpack.Decoder(tuple[int, Answer]).decode
 
 _ERRORS: Final[dict[str, type[EsplanadeError]]] = {
     error.code: error
@@ -139,6 +186,32 @@ _ERRORS: Final[dict[str, type[EsplanadeError]]] = {
         errors.LimitExceeded, errors.Unavailable, errors.Fenced, errors.Fault,
     )
 }  # fmt: skip
+
+
+def encode_requests(requests: Sequence[Request]) -> bytes:
+    """A frame."""
+    columns = Commands.of(requests) if len(requests) >= COLUMNS_FROM else None
+    return _encode(requests) if columns is None else _COLUMNS + _encode(columns)
+
+
+def decode_requests(frame: bytes) -> list[Request] | Commands:
+    """What `encode_requests` was given, in the form in which it travelled."""
+    return _decode_commands(memoryview(frame)[1:]) if frame[:1] == _COLUMNS else _decode_requests(frame)
+
+
+def encode_answers(answers: Sequence[Answer]) -> bytes:
+    """The answers of a frame: in their order, or, where all are the one object, how many it stands for."""
+    if len(answers) > 1 and answers[0] is answers[-1] and len({*map(id, answers)}) == 1:
+        return _COLUMNS + _encode((len(answers), answers[0]))
+    return _encode(answers)
+
+
+def decode_answers(data: bytes) -> list[Answer]:
+    """What `encode_answers` was given."""
+    if data[:1] != _COLUMNS:
+        return _decode_answers(data)
+    count, answer = _decode_same(memoryview(data)[1:])
+    return [answer] * count
 
 
 def error_of(refused: Refused) -> EsplanadeError:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Final
 
 import msgspec
@@ -23,7 +25,8 @@ from actors.entity import Entity, Turn
 from actors.events import PERSONAL_KINDS
 from actors.flusher import Flusher, Log
 from actors.frame import Frame, NewKeySlot, Slot
-from actors.meter import Meter
+from actors.frame_turns import Calls, Row, run_rows
+from actors.meter import Meter, Stopwatch
 from actors.partition_log import BEHAVIOURS, Behaviours, PartitionLog
 from actors.positioning import Positioning
 from actors.positions import HostSettings, PositionHost
@@ -35,6 +38,7 @@ from actors.reminders import MAX_FIRED, topic_of
 from actors.requests import (
     Answer,
     Ask,
+    Commands,
     Observe,
     PublicAsk,
     Refused,
@@ -74,6 +78,8 @@ REMINDED_EVERY_S: Final = 0.02
 
 MAX_AT_HAND: Final = 65_536
 """Entities that a command finds by its address alone, without its log."""
+
+_NOBODY: Final[dict[str, Entity]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +142,8 @@ class Shard:
         self._tasks: list[asyncio.Task[None]] = []
         self._mailbox = 0
         self._entities = 0
-        self._at_hand: dict[Address, tuple[Entity, PartitionLog]] = {}  # entities of live logs
+        self._at_hand: dict[tuple[str, str], dict[str, Entity]] = {}  # entities of live logs, by (kind, tenant) and id
+        self._count_at_hand = 0
         self._stopping = False
         self._reopening: asyncio.Task[None] | None = None
         self._told_payments_s = 0.0
@@ -279,92 +286,81 @@ class Shard:
     # --- requests -----------------------------------------------------------------------------------------------------
 
     async def frame(self, data: bytes) -> bytes:
-        """msgpack of requests in, msgpack of their answers out, in the same order."""
+        """A frame of requests in (`encode_requests`), msgpack of their answers out, in the same order."""
         return encode_answers(await self.answer(decode_requests(data)))
 
-    async def answer(self, requests: Sequence[Request]) -> list[Answer]:
+    async def answer(self, requests: Sequence[Request] | Commands) -> list[Answer]:
         """Run the requests and return their answers once durable."""
         if not requests:
             return []
         frame = Frame(len(requests), asyncio.get_running_loop().create_future())
         began_s = self._clock.monotonic_s()
-        chosen, weight = self._meter.sampled(len(requests))
-        if chosen:
-            self._run_sampled(requests, frame, began_s, chosen, weight)
-        else:
-            self._run_frame(requests, frame, began_s)
+        self._run_frame(requests, frame, began_s)
         self._profile.turn_s += self._clock.monotonic_s() - began_s
         await frame.done
         self._meter.answer_s.observe(self._clock.monotonic_s() - began_s)
         return frame.answers
 
-    def _run_sampled(self, requests: Sequence[Request], frame: Frame, now_s: float, chosen: Sequence[int], weight: int) -> None:
-        """As `_run_frame`, in pieces: the chosen requests run alone and are timed."""
-        start = 0
-        for at in chosen:
-            self._run_frame(requests[start:at], frame, now_s, start)
-            gathered, began_s = self._flusher.gathered, self._clock.monotonic_s()
-            self._run_frame(requests[at : at + 1], frame, now_s, at)
-            address = address_of(requests[at])
-            took_s = self._clock.monotonic_s() - began_s
-            self._meter.timed(address.kind, str(address), took_s, max(0, self._flusher.gathered - gathered), weight)
-            start = at + 1
-        self._run_frame(requests[start:], frame, now_s, start)
-
-    def _run_frame(self, requests: Sequence[Request], frame: Frame, now_s: float, first: int = 0) -> None:
-        """Run what can run at once: commands to entities that are at hand, of logs without a queue, which need no venue. All else is routed, one by one.
-
-        This is `_route` and `_run` with what is the same for a frame taken out of the loop: one gate a frame, not one a turn.
-        """
+    def _run_frame(self, requests: Sequence[Request] | Commands, frame: Frame, now_s: float) -> None:
+        """Run the requests as far as they can run at once (`frame_turns`); all else is routed, one by one. Some of them are timed."""
         serving = now_s < self._tenure.until_s and not self._stopping
-        at_hand, flusher, leaving, answers = self._at_hand, self._flusher, self._tenure.leaving, frame.answers
-        logs: list[PartitionLog] = []
-        indices: list[int] = []
-        for index, request in enumerate(requests, first):
-            if type(request) is Ask and serving:
-                address, command = request.address, request.command
-                held = at_hand.get(address) or self._find(address)
-                if held is not None:
-                    entity, log = held
-                    if not log.queue and log.partition not in leaving and entity.behaviour.venue_of(address, command) is None and not flusher.full:
-                        try:
-                            turn = entity.turn(command, request.key, entity.context)
-                            if turn.events:
-                                flusher.append(log, turn.events, _entries(turn) if turn.outbox else ())
-                                if turn.wakes:
-                                    self._await(log, entity, turn)
-                            answers[index] = Replied(turn.reply)
-                        except EsplanadeError as error:
-                            answers[index] = refusal(error)
-                            self._profile.refused += 1
-                        except Exception as error:
-                            self._profile.turns += 1
-                            self._broken(log, Slot(request, frame, index, now_s), error)
-                            continue
-                        log.used_s = now_s
-                        logs.append(log)
-                        indices.append(index)
-                        continue
-            self._route(Slot(request, frame, index, now_s), now_s)
-        self._profile.turns += len(indices)
-        if any(log.given_up for log in set(logs)):  # by a later turn of this frame: what it gathered is gone
-            gone = Unavailable(f"shard {self.name} replays this partition after a fault; ask again with the same key")
-            frame.release([index for log, index in zip(logs, indices, strict=True) if log.given_up], gone)
-            kept = [i for i, log in enumerate(logs) if not log.given_up]
-            logs, indices = [logs[i] for i in kept], [indices[i] for i in kept]
-        if indices:
-            flusher.when_all_durable(logs, indices, frame.release)
+        leaving = self._tenure.leaving
+        ask = requests.ask if isinstance(requests, Commands) else requests.__getitem__
+        chosen, weight = self._meter.sampled(len(requests))
 
-    def _find(self, address: Address) -> tuple[Entity, PartitionLog] | None:
+        def timed(index: int, took_s: float, size: int) -> None:
+            address = requests.address(index) if isinstance(requests, Commands) else address_of(requests[index])
+            self._meter.timed(address.kind, str(address), took_s, size, weight)
+
+        def find(index: int) -> Entity | None:
+            if not serving:
+                return None
+            if isinstance(requests, Commands):
+                return self._find(requests.address(index))
+            return self._find(address_of(requests[index]))
+
+        def serves(log: PartitionLog) -> bool:
+            return log.live and not log.given_up and not log.queue and log.partition not in leaving
+
+        def broke(index: int, log: PartitionLog, error: Exception) -> None:
+            self._profile.turns += 1
+            self._broken(log, Slot(ask(index), frame, index, now_s), error)
+
+        calls = Calls(find, serves, lambda index: self._route(Slot(ask(index), frame, index, now_s), now_s), broke, self._await)
+        rows = self._column_rows(requests, serving) if isinstance(requests, Commands) else self._rows(requests, serving)
+        ran = run_rows(rows, frame, self._flusher, calls, Stopwatch(chosen, self._clock.monotonic_s, timed), now_s, self.name)
+        self._profile.turns += ran.turns
+        self._profile.refused += ran.refused
+
+    def _rows(self, requests: Sequence[Request], serving: bool) -> Iterator[Row]:
+        at_hand = self._at_hand
+        for request in requests:
+            if type(request) is Ask:
+                address, key = request.address, request.key
+                held = at_hand.get(address[:2], _NOBODY).get(address.id) if serving else None
+                yield (held, request.command, None, 0) if key is None else (held, request.command, key.client, key.sequence)
+            else:
+                yield None, None, None, 0
+
+    def _column_rows(self, commands: Commands, serving: bool) -> Iterator[Row]:
+        """The same of columns, without a step of our own a row."""
+        client = None if commands.client is None else sys.intern(commands.client)
+        held = self._at_hand.setdefault((commands.kind, commands.tenant), {}) if serving else _NOBODY
+        return zip(map(held.get, commands.ids), commands.commands, repeat(client), commands.sequences)
+
+    def _find(self, address: Address) -> Entity | None:
         """An entity that is here, of a live log; from now on at hand, until its log is given up."""
         log = self._logs.get(log_place(address))
         entity = log.entities.get(address) if log is not None and log.live else None
         if log is None or entity is None:
             return None
-        if len(self._at_hand) >= MAX_AT_HAND:
-            self._at_hand.clear()
-        held = self._at_hand[address] = entity, log
-        return held
+        if self._count_at_hand >= MAX_AT_HAND:
+            for held_of_kind in self._at_hand.values():
+                held_of_kind.clear()
+            self._count_at_hand = 0
+        self._at_hand.setdefault(entity.address[:2], {})[entity.address.id] = entity
+        self._count_at_hand += 1
+        return entity
 
     def _refuse(self, slot: Slot, error: EsplanadeError) -> None:
         self._profile.refused += 1
@@ -580,7 +576,7 @@ class Shard:
             ask.command, ask.key, Context(address=address, venue=book, crowd=host, tick=host.buffer.closed if host is not None else -1, seal=seal)
         )  # fmt: skip
         if turn.events:
-            self._flusher.append(log, turn.events, _entries(turn))
+            self._flusher.append(log, turn.events, turn.entries())
             self._await(log, entity, turn)
             if type(ask) is PublicAsk:
                 self._flusher.record(log, stored_reply(ask, turn.reply, self._clock.unix_ms()))
@@ -614,7 +610,7 @@ class Shard:
                 self._profile.turns += 1
                 self._profile.reminders += 1
                 log.used_s = now_s
-                self._flusher.append(log, turn.events, _entries(turn))
+                self._flusher.append(log, turn.events, turn.entries())
                 self._await(log, entity, turn)
         except Exception as error:
             self._give_up(log, Fault(f"log ({log.tenant}, {log.partition}): a reminder: {type(error).__name__}: {error}; its entities are replayed"))
@@ -726,8 +722,10 @@ class Shard:
             return
         log.given_up = True
         self._entities -= len(log.entities)
-        for address in log.entities:
-            self._at_hand.pop(address, None)
+        for address, entity in log.entities.items():
+            entity.log = None
+            if self._at_hand.get(address[:2], _NOBODY).pop(address.id, None) is not None:
+                self._count_at_hand -= 1
         if self._logs.get((log.tenant, log.partition)) is log:
             del self._logs[(log.tenant, log.partition)]
         waiting = list(log.queue)
@@ -784,8 +782,3 @@ class Shard:
             kinds=meter.kinds, hot=hot, hot_span_s=hot_span_s, answer_time=meter.answer_s, mailbox_time=meter.mailbox_s, replay_time=meter.replay_s,
             flush_time=counts.time_s, flush_size=counts.size,
         )  # fmt: skip
-
-
-def _entries(turn: Turn) -> list[tuple[str, bytes]]:
-    """What a turn says on durable topics, as it is stored."""
-    return [(topic, msgspec.msgpack.encode(body)) for topic, body in turn.outbox]

@@ -1,6 +1,6 @@
 """Journalled turns a second of a plain actor through Ray, the whole runtime on, 1,024 commands a call; the peer writes a row an event into PostgreSQL.
 
-Ours: keyed commands to 20,000 entities over all partitions of a service's two shard processes (lease and fence, dedupe by client and sequence, journal, profile), four
+Ours: keyed commands to 20,000 entities over all partitions of a service's two shard processes (lease and fence, dedupe by client and sequence, journal, profile), eight
 calls in flight, each answered when durable. Every command makes an event, which carries its remembered answer. The peer keeps the same promise in the usual way: the same
 commands in batches of 1,024 over four connections, each batch one transaction that inserts a row an event (`unnest`, one statement) under a unique
 (entity, version), and one that updates the entities' versions. Same PostgreSQL, same settings, one after the other.
@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 
 from actors.behaviour import Context, Decision, not_understood
@@ -29,15 +30,17 @@ from actors.requests import Ask, Replied
 from actors.system import Key
 from esplanade.core.errors import Fault
 from esplanade.core.ids import Address
-from esplanade.processes import ServiceConfig, ShardProcess
+from esplanade.processes import GC_YOUNG_DOOR, ServiceConfig, ShardProcess, settle_collector
 from esplanade.storage.embedded import start_postgres, start_redis
 from esplanade.storage.postgres_migrate import migrate
 
 ENTITIES = 20_000
 CALL = 1_024
-IN_FLIGHT = 4
+IN_FLIGHT = 8
 SHARDS = 2
 TENANT = "bench"
+DONE = Done()
+PEER_CONNECTIONS = 4
 
 
 class Counter:
@@ -52,7 +55,7 @@ class Counter:
     def decide(self, state: list[int], command: Command, context: Context) -> Decision | Rejected:
         if not isinstance(command, ScanQr):
             return not_understood(command, context)
-        return Decision((QrScanned(command.venue, command.location),), Done())
+        return Decision((QrScanned(command.venue, command.location),), DONE)
 
     def apply(self, state: list[int], event: EventBody) -> list[int]:
         if not isinstance(event, QrScanned):
@@ -111,7 +114,7 @@ _PEER = """
 
 async def _peer(url: str, calls: list[list[Ask]]) -> float:
     waiting = iter(calls)
-    connections = [await psycopg.AsyncConnection.connect(url, autocommit=True) for _ in range(IN_FLIGHT)]
+    connections = [await psycopg.AsyncConnection.connect(url, autocommit=True) for _ in range(PEER_CONNECTIONS)]
 
     async def caller(connection: psycopg.AsyncConnection[Any]) -> None:
         for asks in waiting:
@@ -138,6 +141,7 @@ async def _measure(urls: tuple[str, str], n: int, repeats: int) -> dict[str, obj
         await process.started()
         directory.adopt(decode_leases(await process.call("take", partitions_of(i, SHARDS))))
     system = RaySystem(directory)
+    settle_collector(GC_YOUNG_DOOR)  # as a gateway does, which asks as this process does
     calls = max(20, n // CALL)
     made = 0
 
@@ -148,9 +152,13 @@ async def _measure(urls: tuple[str, str], n: int, repeats: int) -> dict[str, obj
 
     await _ours(system, some()), await _peer(urls[0], some())
     ours, peer = [], []
+    pids = [await process.pid() for process in processes]
+    spent: list[dict[str, float]] = []
     for i in range(repeats):
-        before = await _flushes(processes)
-        ours.append(await _ours(system, some()))
+        before, commands = await _flushes(processes), some()
+        at_first = _cpu_s(pids)
+        ours.append(await _ours(system, commands))
+        spent.append({part: seconds - at_first[part] for part, seconds in _cpu_s(pids).items()})
         flushes = await _flushes(processes) - before
         peer.append(await _peer(urls[0], some()))
         print(f"turns {i + 1}/{repeats}: ours {ours[-1]:,.0f} turns/s ({calls * CALL / flushes:,.0f} a flush), peer {peer[-1]:,.0f}", flush=True)
@@ -160,8 +168,24 @@ async def _measure(urls: tuple[str, str], n: int, repeats: int) -> dict[str, obj
     mine, theirs = statistics.median(ours), statistics.median(peer)
     return {
         "name": "turns", "n": calls * CALL, "ours": round(mine), "peer": round(theirs), "unit": "turns/s", "ratio": round(mine / theirs, 2),
+        "cpu_us_a_turn": {part: round(statistics.median(each[part] for each in spent) / (calls * CALL) * 1e6, 2) for part in spent[0]},
         "events_a_turn": 1, "entities": ENTITIES, "shards": SHARDS, "best": round(max(ours)), "stored_events": stored,
     }  # fmt: skip
+
+
+def _cpu_s(shards: list[int]) -> dict[str, float]:
+    """Processor time so far: of the shards, of PostgreSQL, of this process (which asks), of all else that it has started (Ray's own)."""
+    own = psutil.Process()
+    spent = dict.fromkeys(("shards", "postgres", "asker", "ray"), 0.0)
+    for process in psutil.process_iter():
+        try:
+            name, times = process.name(), process.cpu_times()
+            part = "asker" if process.pid == own.pid else "shards" if process.pid in shards else "postgres" if name == "postgres" else "ray"
+            if part != "ray" or name in ("raylet", "gcs_server"):
+                spent[part] += times.user + times.system
+        except psutil.NoSuchProcess:
+            continue
+    return spent
 
 
 async def _flushes(processes: list[ProcessHandle]) -> int:

@@ -13,7 +13,7 @@ import msgspec
 
 from esplanade.core.errors import InvalidInput, LimitExceeded
 from esplanade.core.ids import PARTITIONS
-from esplanade.storage.journal import Append, Event, OutboxEntry, Snapshot, StoredReply
+from esplanade.storage.journal import Append, Event, OutboxEntry, Snapshot, StoredReply, size_of
 from esplanade.storage.segment_codec import EntityVersions, index_of
 
 MAX_FLUSH_BYTES: Final = 64 * 2**20
@@ -49,7 +49,7 @@ def check_flush(appends: Sequence[Append], outbox: Sequence[OutboxEntry], keys: 
             raise InvalidInput(f"appends to partition {append.partition} carry different epochs; a flush has one epoch a partition")
     if len({(reply.tenant, reply.key) for reply in keys}) != len(keys):
         raise InvalidInput("an idempotency key occurs twice in one flush; answer the second from the first")
-    size = sum(sum([len(event.body) + len(event.reply) for event in append.events]) for append in appends)
+    size = sum([size_of(append.events) if append.size < 0 else append.size for append in appends])
     size += sum(len(entry.body) for entry in outbox) + sum(len(reply.reply) for reply in keys)
     if size > MAX_FLUSH_BYTES:
         raise LimitExceeded(f"flush of {size} bytes; at most {MAX_FLUSH_BYTES} go into one: flush less at a time")

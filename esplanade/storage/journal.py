@@ -65,14 +65,20 @@ class Published(msgspec.Struct, frozen=True):
     body: bytes
 
 
+def size_of(events: Sequence[Event]) -> int:
+    """Bytes of their bodies and replies."""
+    return sum([len(event.body) + len(event.reply) for event in events])
+
+
 class Append(msgspec.Struct, frozen=True):
-    """Events for one (tenant, partition), to become the segment at `position`."""
+    """Events for one (tenant, partition), to become the segment at `position`. `size`: of the events (`size_of`) where the caller knows it, else -1."""
 
     tenant: str
     partition: int
     epoch: int
     position: int
     events: Sequence[Event]
+    size: int = -1
 
 
 class StoredReply(msgspec.Struct, frozen=True):

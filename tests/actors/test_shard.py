@@ -9,8 +9,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from actors.behaviour import Context
-from actors.entity import Entity, Turn
+from actors.behaviour import Context, Decision
+from actors.ledger import Ledger
+from actors.ledger_state import LedgerState
 from actors.messages import (
     Balance,
     Books,
@@ -196,14 +197,14 @@ async def test_answers_of_one_frame_leave_by_what_became_of_their_logs(monkeypat
         assert len({partition_of(address) for address in (broken, taken, well)}) == 3
         for number, address in enumerate((broken, taken, well)):
             await at.system.ask(address, top_up(100 + number, 10, subject=number))
-        turn = Entity.turn
+        decide = Ledger.decide
 
-        def breaking(self: Entity, command: Command, key: Key | None, context: Context) -> Turn:
+        def breaking(self: Ledger, state: LedgerState, command: Command, context: Context) -> Decision | Rejected:
             if isinstance(command, TopUps) and command.key == keys(3):
                 raise ZeroDivisionError("as the test asked")
-            return turn(self, command, key, context)
+            return decide(self, state, command, context)
 
-        monkeypatch.setattr(Entity, "turn", breaking)
+        monkeypatch.setattr(Ledger, "decide", breaking)
         gate = asyncio.Event()
 
         async def hold(appends: Sequence[Append]) -> None:
