@@ -23,7 +23,7 @@ from actors.events import PERSONAL_KINDS
 from actors.flusher import Flusher, Log
 from actors.frame import Frame, NewKeySlot, Slot
 from actors.meter import Meter
-from actors.partition_log import BEHAVIOURS, Behaviours, PartitionLog
+from actors.partition_log import BEHAVIOURS, Behaviours, HostedPositions, PartitionLog
 from actors.positioning import Positioning
 from actors.positions import HostSettings, PositionHost
 from actors.process_memory import Memory
@@ -73,6 +73,9 @@ REMINDED_EVERY_S: Final = 0.02
 
 MAX_AT_HAND: Final = 65_536
 """Entities that a command finds by its address alone, without its log."""
+
+_BESIDE_HOSTS: Final = VENUE_KINDS - PERSONAL_KINDS
+"""Kinds of entities that live in the partition of their venue's position host, and whose turns need no subject's key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +310,8 @@ class Shard:
         self._run_frame(requests[start:], frame, now_s, start)
 
     def _run_frame(self, requests: Sequence[Request], frame: Frame, now_s: float, first: int = 0) -> None:
-        """Run what can run at once: commands to entities that are at hand, of logs without a queue, which need no venue. All else is routed, one by one.
+        """Run what can run at once: commands to entities that are at hand, of logs without a queue, which need no venue or stand beside its host. All else is routed,
+        one by one.
 
         This is `_route` and `_run` with what is the same for a frame taken out of the loop: one gate a frame, not one a turn.
         """
@@ -321,9 +325,11 @@ class Shard:
                 held = at_hand.get(address) or self._find(address)
                 if held is not None:
                     entity, log = held
-                    if not log.queue and log.partition not in leaving and entity.behaviour.venue_of(address, command) is None and not flusher.full:
+                    venue = entity.behaviour.venue_of(address, command)
+                    context = entity.context if venue is None else _beside(log.hosts.get(venue), entity)
+                    if context is not None and not log.queue and log.partition not in leaving and not flusher.full:
                         try:
-                            turn = entity.turn(command, request.key, entity.context)
+                            turn = entity.turn(command, request.key, context)
                             if turn.events:
                                 flusher.append(log, turn.events, _entries(turn) if turn.outbox else ())
                                 if turn.wakes:
@@ -778,6 +784,16 @@ class Shard:
             kinds=meter.kinds, hot=hot, hot_span_s=hot_span_s, answer_time=meter.answer_s, mailbox_time=meter.mailbox_s, replay_time=meter.replay_s,
             flush_time=counts.time_s, flush_size=counts.size,
         )  # fmt: skip
+
+
+def _beside(held: HostedPositions | None, entity: Entity) -> Context | None:
+    """What a turn of an entity that stands beside its venue's host may know; None where there is no host yet, or the entity is of another kind."""
+    if held is None or entity.address.kind not in _BESIDE_HOSTS:
+        return None
+    host, known = held.host, entity.at_venue
+    if known is None or known.crowd is not host or known.venue is not host.book or known.tick != host.buffer.closed:
+        known = entity.at_venue = Context(address=entity.address, venue=host.book, crowd=host, tick=host.buffer.closed)
+    return known
 
 
 def _entries(turn: Turn) -> list[tuple[str, bytes]]:
