@@ -129,13 +129,14 @@ class Turn(msgspec.Struct):
 class Entity:
     """An entity and its behaviour."""
 
-    __slots__ = ("address", "answers", "behaviour", "context", "log", "name", "reminders", "state", "version")
+    __slots__ = ("address", "answers", "at_venue", "behaviour", "context", "log", "name", "reminders", "state", "version")
 
     def __init__(self, address: Address, behaviour: Behaviour[Any]) -> None:
         self.address = address
         self.name = str(address)
         self.version = 0
         self.context = Context(address=address)  # of a turn that needs no venue
+        self.at_venue: Context | None = None  # of the last turn beside its venue's host, for the next one of the same tick
         self.state: Any = behaviour.initial()
         self.reminders: dict[str, Held] | None = None
         self.behaviour = behaviour

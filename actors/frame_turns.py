@@ -1,4 +1,4 @@
-"""The turns of a frame: commands to entities that are at hand, of logs without a queue, which need no venue. All else is the shard's, one by one.
+"""The turns of a frame: commands to entities that are at hand, of logs without a queue, which need no venue or stand beside its host. All else is the shard's, one by one.
 
 This is `Entity.turn` with what is the same for a frame taken out of the loop: no object a turn but its event and its answer, one look at the state of a log, one gathering a log,
 one gate. Most turns make one event and no more; those that do more go through `Entity.enter`. Owns no state beyond its frame.
@@ -9,23 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
-from actors.behaviour import Decision
+from actors.behaviour import Context, Decision
 from actors.entity import BARE_REPLIES, TRIM_AT, WINDOW, Entity, Turn, encode_reply
-from actors.events import encode_event
+from actors.events import PERSONAL_KINDS, encode_event
 from actors.flusher import Flusher, Gathered
 from actors.frame import Frame
 from actors.messages import Command, Done
 from actors.meter import Stopwatch
-from actors.partition_log import PartitionLog
+from actors.partition_log import HostedPositions, PartitionLog
 from actors.requests import Answer, Replied, refusal
 from actors.system import Key
 from esplanade.core.errors import EsplanadeError, Unavailable
+from esplanade.core.ids import VENUE_KINDS
 from esplanade.storage.journal import Event
 
 Row = tuple[Entity | None, Command | None, str | None, int]
 """A request: its entity where that is at hand, command (None: no plain ask), client and sequence of its key (None: no key)."""
 
 _NONE: Final[list[Any]] = []
+
+_BESIDE_HOSTS: Final = VENUE_KINDS - PERSONAL_KINDS
+"""Kinds of entities that live in the partition of their venue's position host, and whose turns need no subject's key."""
 
 DONE: Final = Replied(Done())
 """The answer to most commands: one object, so that a frame of them travels as one."""
@@ -73,14 +77,16 @@ def run_rows(rows: Iterable[Row], frame: Frame, flusher: Flusher, calls: Calls, 
                 gathered = gathering[log] = Gathered()
                 log.used_s = now_s
             behaviour = entity.behaviour
-            if gathered is not None and room > 0 and behaviour.venue_of(entity.address, command) is None:
+            venue = behaviour.venue_of(entity.address, command)
+            context = entity.context if venue is None else _beside(log.hosts.get(venue), entity)
+            if gathered is not None and room > 0 and context is not None:
                 try:
                     remembered = entity.answers
                     window = remembered.newest if client == remembered.client else remembered.get(client, _NONE) if client is not None else _NONE
                     if window and client is not None and sequence <= window[-2]:  # perhaps repeated
-                        turn = entity.turn(command, Key(client, sequence), entity.context)
+                        turn = entity.turn(command, Key(client, sequence), context)
                     else:
-                        decision = behaviour.decide(entity.state, command, entity.context)
+                        decision = behaviour.decide(entity.state, command, context)
                         if type(decision) is not Decision:
                             turn = None
                             answers[index] = Replied(decision)  # type: ignore[arg-type]
@@ -152,3 +158,13 @@ def _gather(flusher: Flusher, gathering: dict[PartitionLog, Gathered]) -> None:
         if gathered.events:
             flusher.gather(log, gathered)
     gathering.clear()
+
+
+def _beside(held: HostedPositions | None, entity: Entity) -> Context | None:
+    """What a turn of an entity that stands beside its venue's host may know; None where there is no host yet, or the entity is of another kind."""
+    if held is None or entity.address.kind not in _BESIDE_HOSTS:
+        return None
+    host, known = held.host, entity.at_venue
+    if known is None or known.crowd is not host or known.venue is not host.book or known.tick != host.buffer.closed:
+        known = entity.at_venue = Context(address=entity.address, venue=host.book, crowd=host, tick=host.buffer.closed)
+    return known

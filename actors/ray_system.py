@@ -408,21 +408,49 @@ def _cause(error: ray_errors.RayTaskError) -> Exception:
 # --- the system -------------------------------------------------------------------------------------------------------
 
 
-class _Soon:
-    """Takes the place of a future where nobody awaits: the answer goes to `then`. One object a request, so that the collector has little to walk through."""
+class _Waiting:
+    """A request, its answer to be, and the lane that has it now (an answer of an earlier one still counts, a refusal does not).
 
-    __slots__ = ("_ask", "_expires_s", "_system", "_then")
+    `expires_s`: when to give it up, of the loop's time; 0 where its caller sees to that.
+    """
+
+    __slots__ = ("_done", "expires_s", "lane", "partition", "request")
+
+    def __init__(self, request: Request, partition: int, done: asyncio.Future[Answer]) -> None:
+        self.request = request
+        self.partition = partition
+        self.expires_s = 0.0
+        self.lane: _Lane | None = None
+        self._done = done
+
+    def is_over(self) -> bool:
+        """Whether it has its answer, or nobody waits for it any more."""
+        return self._done.done()
+
+    def answer(self, answer: Answer) -> None:
+        self._done.set_result(answer)
+
+    def fail(self, error: EsplanadeError) -> None:
+        self._done.set_exception(error)
+
+
+class _Soon(_Waiting):
+    """A request whose answer goes to `then`, where nobody awaits: one object, so that the collector has little to walk through."""
+
+    __slots__ = ("_ask", "_system", "_then")
 
     def __init__(self, system: RaySystem, ask: Ask, then: Then, expires_s: float) -> None:
+        self.request = self._ask = ask
+        self.partition = log_place(ask.address)[1]
+        self.expires_s = expires_s
+        self.lane = None
         self._system = system
-        self._ask = ask
         self._then: Then | None = then
-        self._expires_s = expires_s
 
-    def done(self) -> bool:
+    def is_over(self) -> bool:
         return self._then is None
 
-    def set_result(self, answer: Answer) -> None:
+    def answer(self, answer: Answer) -> None:
         if type(answer) is Replied:
             self._call(answer.reply)
         elif not isinstance(answer, Refused):
@@ -430,13 +458,13 @@ class _Soon:
         elif answer.code != Unavailable.code or not self._again():
             self._call(error_of(answer))
 
-    def set_exception(self, error: EsplanadeError) -> None:
+    def fail(self, error: EsplanadeError) -> None:
         self._call(error)
 
     def _again(self) -> bool:
         """Ask again in a moment, by a task of its own, where there is time for it."""
         loop = asyncio.get_running_loop()
-        left_s = self._expires_s - loop.time() - RETRY_S
+        left_s = self.expires_s - loop.time() - RETRY_S
         if left_s <= 0:
             return False
         then, self._then = self._then, None
@@ -451,22 +479,6 @@ class _Soon:
             then(outcome)
         except Exception:  # stops nobody else's answer
             _log.exception("then_failed")
-
-
-class _Waiting:
-    """A request, its answer to be, and the lane that has it now (an answer of an earlier one still counts, a refusal does not).
-
-    `expires_s`: when to give it up, of the loop's time; 0 where its caller sees to that.
-    """
-
-    __slots__ = ("done", "expires_s", "lane", "partition", "request")
-
-    def __init__(self, request: Request, partition: int, done: asyncio.Future[Answer] | _Soon, expires_s: float = 0.0) -> None:
-        self.request = request
-        self.partition = partition
-        self.done = done
-        self.expires_s = expires_s
-        self.lane: _Lane | None = None
 
 
 class _Lane:
@@ -495,7 +507,7 @@ class _Lane:
         if out:
             self.queue = deque(waiting for waiting in self.queue if waiting.partition not in partitions)
         flying = [waiting for frame in self._in_flight.values() for waiting in frame if waiting.partition in partitions and waiting.lane is self]
-        return [waiting for waiting in (*flying, *out) if not waiting.done.done()]
+        return [waiting for waiting in (*flying, *out) if not waiting.is_over()]
 
     def unanswered(self) -> Iterator[_Waiting]:
         """All that is queued or on its way."""
@@ -515,7 +527,7 @@ class _Lane:
             size = 0
             while self.queue and len(frame) < MAX_FRAME_REQUESTS and size < MAX_FRAME_BYTES:
                 waiting = self.queue.popleft()
-                if waiting.done.done():
+                if waiting.is_over():
                     continue
                 frame.append(waiting)
                 if isinstance(waiting.request, Take):
@@ -531,16 +543,16 @@ class _Lane:
         try:
             answers = decode_answers(await self.call("frame", encode_requests([waiting.request for waiting in frame])))
             for waiting, answer in zip(frame, answers, strict=True):
-                if not waiting.done.done() and (waiting.lane is self or not isinstance(answer, Refused)):
-                    waiting.done.set_result(answer)
+                if not waiting.is_over() and (waiting.lane is self or not isinstance(answer, Refused)):
+                    waiting.answer(answer)
         except Unavailable:
             # The process died or is being restarted, so what became of the frame is unknown. Every request may be repeated: it carries its key, or changes nothing twice.
             await asyncio.sleep(RETRY_S)
-            self._again([waiting for waiting in frame if not waiting.done.done() and waiting.lane is self])
+            self._again([waiting for waiting in frame if not waiting.is_over() and waiting.lane is self])
         except Exception as error:
             for waiting in frame:
-                if not waiting.done.done():
-                    waiting.done.set_exception(Fault(f"{self.name} broke on a frame: {type(error).__name__}: {error}"))
+                if not waiting.is_over():
+                    waiting.fail(Fault(f"{self.name} broke on a frame: {type(error).__name__}: {error}"))
         finally:
             del self._in_flight[number]
             if self.queue:
@@ -609,12 +621,11 @@ class RaySystem(RequestSystem):
             return
         loop = asyncio.get_running_loop()
         expires_s = loop.time() + deadline_s
-        ask = Ask(address, command, None, round(deadline_s * 1000))
-        soon = _Soon(self, ask, then, expires_s)
+        soon = _Soon(self, Ask(address, command, None, round(deadline_s * 1000)), then, expires_s)
         try:
-            self._put(_Waiting(ask, log_place(address)[1], soon, expires_s))
+            self._put(soon)
         except LimitExceeded as error:
-            loop.call_soon(soon.set_exception, error)
+            loop.call_soon(soon.fail, error)
             return
         if self._sweeping is None:
             self._sweeping = loop.call_later(SWEEP_S, self._sweep)
@@ -732,11 +743,11 @@ class RaySystem(RequestSystem):
             try:
                 self._put(waiting)
             except LimitExceeded as error:
-                waiting.done.set_exception(error)
+                waiting.fail(error)
 
     def _moved(self, partitions: frozenset[int]) -> None:
         homeless, self._homeless = self._homeless, deque()
-        left_open = [waiting for waiting in homeless if not waiting.done.done()]
+        left_open = [waiting for waiting in homeless if not waiting.is_over()]
         for call, (name, carried) in list(self._bundles.items()):
             if any(self.directory.owner_of(partition) != name for partition in carried & partitions):
                 call.cancel()
@@ -747,7 +758,7 @@ class RaySystem(RequestSystem):
             try:
                 self._put(waiting)
             except LimitExceeded as error:
-                waiting.done.set_exception(error)
+                waiting.fail(error)
 
     async def profile(self) -> list[dict[str, object]]:
         """Of every process that shards run in, spares too, as far as they answer within PROFILE_S."""
@@ -777,6 +788,6 @@ def _cancelling() -> bool:
 
 
 def _expire(waiting: _Waiting) -> None:
-    if not waiting.done.done():
+    if not waiting.is_over():
         name = "the partition has no owner, which" if waiting.lane is None else waiting.lane.name
-        waiting.done.set_exception(Unavailable(f"{type(waiting.request).__name__}: {name} did not answer in time; ask again with the same key"))
+        waiting.fail(Unavailable(f"{type(waiting.request).__name__}: {name} did not answer in time; ask again with the same key"))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+import asyncio
+import importlib.util
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -18,6 +21,16 @@ from spatial.venue import Level, Origin, Venue
 SEED: Final = b"k" * 32
 """Of the key that signs tokens, so that clients can make their own."""
 TENANT: Final = "bench"
+
+
+T = TypeVar("T")
+
+
+def run_as_served(main: Coroutine[Any, Any, T]) -> T:
+    """Run it on the loop that Ray gives the processes of a service: uvloop's, where that is installed."""
+    found = importlib.util.find_spec("uvloop") is not None
+    with asyncio.Runner(loop_factory=importlib.import_module("uvloop").new_event_loop if found else None) as runner:
+        return runner.run(main)
 
 
 class GatewayHost:

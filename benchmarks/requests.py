@@ -1,4 +1,5 @@
-"""Acknowledged requests a second, socket to shard and back: 1,000 connections with one request each under way, and with 16 a message; the peer is an echo by bare `websockets`.
+"""Acknowledged requests a second, socket to shard and back: 1,000 connections with one request a message, one and DEPTH of them under way, and with 16 a message; the peer is an
+echo by bare `websockets`.
 
 The gateway runs with every check on, its shard is a Ray process on the embedded PostgreSQL; clients, gateway and shard share the machine's cores. Requests are `get_zone` of operators (a
 turn each, nothing journalled), and `pay` of 2,000 shoppers (journalled before it is answered; more of them, since a shopper may send 20 frames a second). The peer answers as many
@@ -19,19 +20,21 @@ import statistics
 import struct
 import tempfile
 import time
+from collections import deque
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgpack
 import numpy as np
+import psutil
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from actors import messages as m
 from actors.directory import Directory, decode_leases
 from actors.ray_system import RaySystem, spawn, start_ray
-from benchmarks.gateway_host import SEED, TENANT
+from benchmarks.gateway_host import SEED, TENANT, run_as_served
 from benchmarks.socket_readers import Readers, masked
 from esplanade.core.clock import RealClock
 from esplanade.core.ids import PARTITIONS, Address
@@ -52,18 +55,22 @@ KEY: Final = bytes([0xEE]) * 16
 PAYERS: Final = 2_000
 WINDOW_S: Final = 4.0
 FUNDS: Final = 10**9
+DEPTH: Final = 8
+"""Messages of one request that a connection which does not wait for each answer has under way."""
 ANSWER: Final = b"\xa3seq"
 """Every answer holds the key `seq` once."""
 
 
 class _Load:
-    """Connections that each send a message, wait for all its answers, and send the next."""
+    """Connections that have `depth` messages of `batch` requests each under way: where all answers to one have come, the next is sent."""
 
-    def __init__(self, port: int, n: int, *, role: Role, frame: dict[str, Any], batch: int, ours: bool) -> None:
+    def __init__(self, port: int, n: int, *, role: Role, frame: dict[str, Any], batch: int, depth: int, ours: bool) -> None:
         signer, now = Signer(SEED), time.time()
 
         def hello(i: int) -> bytes:
-            return bytes(msgpack.packb({"op": "hello", "client": f"{role}-{batch}-{i}", "token": signer.issue(i, TENANT, role, None, 3600, now)}))
+            return bytes(
+                msgpack.packb({"op": "hello", "client": f"{role}-{batch}-{depth}-{i}", "token": signer.issue(i, TENANT, role, None, 3600, now)})
+            )
 
         if ours:
             readers = Readers(port, n, first=hello, reply=b"welcome", subprotocol="esplanade.v1.msgpack")
@@ -72,9 +79,11 @@ class _Load:
         self._sockets = readers.sockets
         packed = msgpack.packb(frame)
         self._head, self._tail = packed.split(SEQ)
+        self._keyed = KEY in packed
+        self._run = time.monotonic_ns()  # keys of no other load: a payment under a known key would not be journalled again
         self._batch = batch
+        self._depth = depth
         self._seq = [0] * n
-        self._made = 0
         self._epoll = select.epoll()
         self._index = {one.fileno(): i for i, one in enumerate(self._sockets)}
         for one in self._sockets:
@@ -82,24 +91,25 @@ class _Load:
 
     def _message(self, i: int) -> bytes:
         frames = []
-        for _ in range(self._batch):
-            self._seq[i] += 1
-            self._made += 1
-            frame = self._head + struct.pack(">BI", 0xCE, self._seq[i]) + self._tail
-            frames.append(frame.replace(KEY, struct.pack("<IIQ", i, self._seq[i], self._batch)))
+        for seq in range(self._seq[i] + 1, self._seq[i] + self._batch + 1):
+            frame = self._head + struct.pack(">BI", 0xCE, seq) + self._tail
+            frames.append(frame.replace(KEY, struct.pack("<IIQ", i, seq, self._run)) if self._keyed else frame)
+        self._seq[i] += self._batch
         return masked(frames[0] if self._batch == 1 else struct.pack(">BH", 0xDC, self._batch) + b"".join(frames))
 
-    def run(self, window_s: float) -> tuple[float, float, int]:
-        """(answers a second, median milliseconds to an answer, errors among them)."""
-        waiting = [self._batch] * len(self._sockets)
+    def run(self, window_s: float) -> tuple[int, float, float, int]:
+        """(answers, seconds, median milliseconds to an answer, errors among them)."""
+        batch = self._batch
+        waiting = [batch * self._depth] * len(self._sockets)
+        unanswered = [0] * len(self._sockets)  # answers that have come of a message that waits for more
         tails = [b""] * len(self._sockets)
-        sent_at = [0.0] * len(self._sockets)
+        sent_at: list[deque[float]] = [deque() for _ in self._sockets]
         answers = errors = 0
         delays: list[float] = []
         began = time.monotonic()
         for i, one in enumerate(self._sockets):
-            sent_at[i] = time.monotonic()
-            one.send(self._message(i))
+            sent_at[i].extend([time.monotonic()] * self._depth)
+            one.send(b"".join(self._message(i) for _ in range(self._depth)))
         left = len(self._sockets)
         while left:
             for fd, _ in self._epoll.poll(5.0) or self._stuck(waiting):
@@ -110,16 +120,17 @@ class _Load:
                 errors += data.count(b"\xa5error")
                 answers += count
                 waiting[i] -= count
-                if waiting[i] <= 0:
+                messages, unanswered[i] = divmod(unanswered[i] + count, batch)
+                if messages:
                     now = time.monotonic()
-                    delays.append(now - sent_at[i])
+                    delays.extend(now - sent_at[i].popleft() for _ in range(messages))
                     if now - began < window_s:
-                        waiting[i] = self._batch
-                        sent_at[i] = now
-                        self._sockets[i].send(self._message(i))
-                    else:
+                        waiting[i] += messages * batch
+                        sent_at[i].extend([now] * messages)
+                        self._sockets[i].send(self._message(i) if messages == 1 else b"".join(self._message(i) for _ in range(messages)))
+                    elif waiting[i] <= 0:
                         left -= 1
-        return answers / (time.monotonic() - began), 1000 * statistics.median(delays), errors
+        return answers, time.monotonic() - began, 1000 * statistics.median(delays), errors
 
     @staticmethod
     def _stuck(waiting: list[int]) -> list[tuple[int, int]]:
@@ -138,13 +149,14 @@ _PAY: Final = {"op": "pay", "seq": 0xCAFEBABE, "venue": VENUE, "key": KEY, "unit
 def _generate(ports: dict[str, int], n: int, pipe: Connection) -> None:
     gc.disable()
     while (order := pipe.recv()) is not None:
-        kind, batch = order
+        kind, batch, depth = order
         if kind == "pay":
-            load = _Load(ports["ours"], PAYERS, role="shopper", frame=_PAY, batch=batch, ours=True)
+            load = _Load(ports["ours"], PAYERS, role="shopper", frame=_PAY, batch=batch, depth=depth, ours=True)
         else:
-            load = _Load(ports[kind], n, role="operator", frame=_ZONE, batch=batch, ours=kind == "ours")
+            load = _Load(ports[kind], n, role="operator", frame=_ZONE, batch=batch, depth=depth, ours=kind == "ours")
         load.run(0.5)
         time.sleep(3.0)  # buckets of the roles' limits are full again
+        pipe.send(None)
         pipe.send(load.run(WINDOW_S))
         load.close()
 
@@ -164,15 +176,27 @@ def _echo(pipe: Connection) -> None:
     asyncio.run(main())
 
 
-async def _ask(pipe: Connection, order: tuple[str, int]) -> tuple[float, float, int]:
+class _Figures(NamedTuple):
+    """`cpu_us`: processor time an answer, of the gateway (or echo), the shard and the load."""
+
+    per_s: float
+    answered_after_ms: float
+    errors: int
+    cpu_us: tuple[float, ...]
+
+
+async def _ask(pipe: Connection, order: tuple[str, int, int], measured: list[psutil.Process]) -> _Figures:
     pipe.send(order)
-    rate, delay_ms, errors = await asyncio.to_thread(pipe.recv)
+    await asyncio.to_thread(pipe.recv)
+    before = [sum(one.cpu_times()[:2]) for one in measured]
+    answers, took_s, delay_ms, errors = await asyncio.to_thread(pipe.recv)
+    cpu_us = tuple(1e6 * (sum(one.cpu_times()[:2]) - since) / answers for one, since in zip(measured, before, strict=True))
     if errors:
         print(f"{order}: {errors} errors", flush=True)
-    return rate, delay_ms, errors
+    return _Figures(answers / took_s, delay_ms, errors, cpu_us)
 
 
-async def _measure(urls: tuple[str, str], n: int, repeats: int) -> dict[str, object]:
+async def _measure(urls: tuple[str, str], n: int, repeats: int, depth: int) -> dict[str, object]:
     config = ServiceConfig(
         postgres_url=urls[0], redis_url=urls[1], shards=1, spares=0, host="127.0.0.1", gateway_port=0, api_port=0, local_sign_in=False,
         allowed_origins=(), console=None, max_connections=1, lease_ttl_s=60.0, tick_deadline_s=10.0,
@@ -207,18 +231,23 @@ async def _measure(urls: tuple[str, str], n: int, repeats: int) -> dict[str, obj
     processes[1].start()
     theirs.close()
     settle_collector(GC_YOUNG_DOOR)  # as the product's own gateway process
-    figures: dict[str, list[tuple[float, float, int]]] = {}
+    gateway, shard, echo_process, generator = (psutil.Process(pid) for pid in (os.getpid(), await process.pid(), processes[0].pid, processes[1].pid))
+    figures: dict[str, list[_Figures]] = {}
     try:
         for i in range(repeats):
             for name, order in (
-                ("x1", ("ours", 1)),
-                ("peer_x1", ("peer", 1)),
-                ("x16", ("ours", 16)),
-                ("peer_x16", ("peer", 16)),
-                ("pay", ("pay", 1)),
+                ("x1", ("ours", 1, 1)),
+                ("peer_x1", ("peer", 1, 1)),
+                ("deep", ("ours", 1, depth)),
+                ("peer_deep", ("peer", 1, depth)),
+                ("x16", ("ours", 16, 1)),
+                ("peer_x16", ("peer", 16, 1)),
+                ("pay", ("pay", 1, 1)),
             ):
-                figures.setdefault(name, []).append(await _ask(pipe, order))
-            print(f"requests {i + 1}/{repeats}: " + ", ".join(f"{name} {figures[name][-1][0]:,.0f}/s" for name in figures), flush=True)
+                figures.setdefault(name, []).append(
+                    await _ask(pipe, order, [echo_process, generator] if order[0] == "peer" else [gateway, shard, generator])
+                )
+            print(f"requests {i + 1}/{repeats}: " + ", ".join(f"{name} {figures[name][-1].per_s:,.0f}/s" for name in figures), flush=True)
     finally:
         for one in processes:
             one.kill()
@@ -226,16 +255,17 @@ async def _measure(urls: tuple[str, str], n: int, repeats: int) -> dict[str, obj
         await process.stop()
         for store in (broker, catalogue, journal):
             await store.close()
-    rate = {name: statistics.median(one[0] for one in series) for name, series in figures.items()}
+    rate = {name: statistics.median(one.per_s for one in series) for name, series in figures.items()}
     return {
         "name": "requests", "n": n, "ours": round(rate["x1"]), "peer": round(rate["peer_x1"]), "unit": "requests/s", "ratio": round(rate["x1"] / rate["peer_x1"], 3),
-        "sixteen_a_message": round(rate["x16"]), "peer_sixteen": round(rate["peer_x16"]), "payments": round(rate["pay"]), "payers": PAYERS,
-        "errors": sum(one[2] for series in figures.values() for one in series),
-        "answered_after_ms": {name: round(statistics.median(one[1] for one in series), 1) for name, series in figures.items()},
+        "depth": depth, "at_depth": round(rate["deep"]), "peer_at_depth": round(rate["peer_deep"]), "sixteen_a_message": round(rate["x16"]), "peer_sixteen": round(rate["peer_x16"]), "payments": round(rate["pay"]), "payers": PAYERS,
+        "errors": sum(one.errors for series in figures.values() for one in series),
+        "answered_after_ms": {name: round(statistics.median(one.answered_after_ms for one in series), 1) for name, series in figures.items()},
+        "cpu_us": {name: [round(statistics.median(part), 1) for part in zip(*(one.cpu_us for one in series), strict=True)] for name, series in figures.items()},
     }  # fmt: skip
 
 
-def run(*, n: int = 1_000, repeats: int = 5) -> None:
+def run(*, n: int = 1_000, repeats: int = 5, depth: int = DEPTH) -> None:
     folder = Path(tempfile.mkdtemp(prefix="esplanade-bench-", dir="/var/tmp"))
     folder.chmod(0o755)
     servers: list[Any] = []
@@ -244,7 +274,7 @@ def run(*, n: int = 1_000, repeats: int = 5) -> None:
         migrate(servers[0].url)
         node = start_ray(processes=1)
         try:
-            result = asyncio.run(_measure((servers[0].url, servers[1].url), n, repeats))
+            result = run_as_served(_measure((servers[0].url, servers[1].url), n, repeats, depth))
         finally:
             node.stop()
     finally:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
-from typing import Any, Final, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -33,8 +33,11 @@ class _Head(msgspec.Struct):
 _ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError, OverflowError)
 _ENCODE_MSGPACK: Final = msgspec.msgpack.Encoder()
 _ENCODE_JSON: Final = msgspec.json.Encoder()
-_DECODE_MSGPACK: Final = msgspec.msgpack.Decoder(ClientFrame | list[msgspec.Raw])
-_DECODE_JSON: Final = msgspec.json.Decoder(ClientFrame | list[msgspec.Raw])
+_Batch = Annotated[list[ClientFrame], msgspec.Meta(min_length=1, max_length=MAX_BATCH)]
+_WHOLE_MSGPACK: Final = msgspec.msgpack.Decoder(ClientFrame | _Batch)
+_WHOLE_JSON: Final = msgspec.json.Decoder(ClientFrame | _Batch)
+_APART_MSGPACK: Final = msgspec.msgpack.Decoder(ClientFrame | list[msgspec.Raw])
+_APART_JSON: Final = msgspec.json.Decoder(ClientFrame | list[msgspec.Raw])
 _ONE_MSGPACK: Final = msgspec.msgpack.Decoder(ClientFrame)
 _ONE_JSON: Final = msgspec.json.Decoder(ClientFrame)
 _HEAD_MSGPACK: Final = msgspec.msgpack.Decoder(_Head)
@@ -49,12 +52,12 @@ class Codec:
         self.text = format == "json"
         self._encoder: msgspec.msgpack.Encoder | msgspec.json.Encoder
         if format == "json":
-            self._encoder, self._decoder, self._one, self._head = _ENCODE_JSON, _DECODE_JSON, _ONE_JSON, _HEAD_JSON
+            self._encoder, self._whole, self._apart, self._one, self._head = _ENCODE_JSON, _WHOLE_JSON, _APART_JSON, _ONE_JSON, _HEAD_JSON
         else:
-            self._encoder, self._decoder, self._one, self._head = _ENCODE_MSGPACK, _DECODE_MSGPACK, _ONE_MSGPACK, _HEAD_MSGPACK  # type: ignore[assignment]
-
-    def encode(self, frame: ServerFrame | ClientFrame) -> bytes:
-        return self._encoder.encode(frame)
+            self._encoder, self._whole, self._apart = _ENCODE_MSGPACK, _WHOLE_MSGPACK, _APART_MSGPACK  # type: ignore[assignment]
+            self._one, self._head = _ONE_MSGPACK, _HEAD_MSGPACK  # type: ignore[assignment]
+        self.encode: Callable[[ServerFrame | ClientFrame], bytes] = self._encoder.encode
+        """A frame's bytes."""
 
     def join(self, encoded: Sequence[bytes]) -> bytes:
         """One message of 1 to MAX_BATCH encoded frames: a frame alone stands by itself, several as an array."""
@@ -76,7 +79,15 @@ class Codec:
                 Unreadable(f"a {'text' if isinstance(message, str) else 'binary'} message: subprotocol esplanade.v1.{self.format} carries {kind}")
             ]
         try:
-            decoded = self._decoder.decode(message)
+            whole = self._whole.decode(message)
+        except _ERRORS:
+            return self._decode_apart(message)
+        return whole if type(whole) is list else [whole]
+
+    def _decode_apart(self, message: bytes | str) -> list[ClientFrame | Unreadable]:
+        """A message that cannot be read as a whole: which of its frames can."""
+        try:
+            decoded = self._apart.decode(message)
         except _ERRORS as error:
             return [self._unreadable(message, error)]
         if not isinstance(decoded, list):

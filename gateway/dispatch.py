@@ -31,7 +31,7 @@ from gateway.batching import MoveBatcher, Tee
 from gateway.feed import FeedDesk, clock_state
 from gateway.hub import Hub
 from gateway.items import ItemDesk
-from gateway.metrics import GatewayMetrics
+from gateway.metrics import Counter, GatewayMetrics
 from gateway.money import MoneyDesk
 from gateway.observe import ObserveDesk
 from gateway.permissions import SECOND_FACTOR_ABOVE, SECOND_FACTOR_S, needs_second_factor
@@ -90,14 +90,20 @@ class Dispatch:
         self._feed = FeedDesk(self._asker, system, venues, hub, metrics, tee, self._enter)
         self._tasks: set[asyncio.Task[None]] = set()
         self._soon: set[_Answering] = set()
+        self._frames_in: dict[type[f.ClientFrame], Counter] = {}
         self._settled = asyncio.Event()
         self.in_flight = 0
 
     def handle(self, peer: Peer, frame: f.ClientFrame) -> None:
         """Take a permitted frame; the answer comes by `peer.send`, at once or later."""
-        self._metrics.count("esplanade_gateway_frames_in_total", label=str(frame.__struct_config__.tag))
+        counter = self._frames_in.get(type(frame)) or self._frames_in_of(frame)
+        counter.n += 1
         started = self._clock.monotonic_s()
         match frame:
+            case f.GetZone() | f.GetBalance() | f.GetOffers():
+                self._read_soon(peer, frame, started)
+            case f.Pay():
+                self._pay_soon(peer, frame, started)
             case f.Observe():
                 self.in_flight += 1
                 self._spawn(self._observe(peer, frame, started))
@@ -111,10 +117,6 @@ class Dispatch:
                     self._row(peer, frame, facts, started)
                 else:
                     self._spawn(self._first_row(peer, frame, started))
-            case f.GetZone() | f.GetBalance() | f.GetOffers():
-                self._read_soon(peer, frame, started)
-            case f.Pay():
-                self._pay_soon(peer, frame, started)
             case f.Watermark():
                 if len(self._tasks) > MAX_TASKS:
                     peer.send(
@@ -175,12 +177,16 @@ class Dispatch:
             case _:
                 assert_never(frame)
 
+    def _frames_in_of(self, frame: f.ClientFrame) -> Counter:
+        counter = self._frames_in[type(frame)] = self._metrics.counter("esplanade_gateway_frames_in_total", str(frame.__struct_config__.tag))
+        return counter
+
     def _lacks_second_factor(self, identity: Identity, frame: f.ClientFrame) -> bool:
         return needs_second_factor(identity.role, frame) and self._clock.unix_ms() / 1000 - identity.strong_unix_s > SECOND_FACTOR_S
 
     async def answer(self, caller: Caller, frame: Rest) -> f.ServerFrame:
         """The answer to a permitted frame that came by another door than a connection; a behaviour's rejection as an Error. Raises what the system raises."""
-        self._metrics.count("esplanade_gateway_frames_in_total", label=str(frame.__struct_config__.tag))
+        self._frames_in_of(frame).n += 1
         if self._lacks_second_factor(caller.identity, frame):
             raise _second_factor_needed(frame)
         try:
@@ -301,13 +307,17 @@ class Dispatch:
 
     def _read_soon(self, peer: Peer, frame: ReadFrame, started: float) -> None:
         """A read of one entity, of which all else is at hand: no task for it."""
-        facts = None if tracing.on() or isinstance(frame, f.GetBalance) else self._venues.cached(peer.identity.tenant, frame.venue)
-        tick = None if facts is None or not isinstance(frame, f.GetOffers) else self._tick_at_hand(facts)
-        if tracing.on() or (facts is None and not isinstance(frame, f.GetBalance)) or (tick is None and isinstance(frame, f.GetOffers)):
+        identity, facts, tick, kind = peer.identity, None, None, type(frame)
+        at_hand = not tracing.on()
+        if kind is not f.GetBalance and at_hand:
+            facts = self._venues.cached(identity.tenant, frame.venue)  # type: ignore[union-attr]
+            tick = None if facts is None or kind is f.GetZone else self._tick_at_hand(facts)
+            at_hand = facts is not None and (kind is f.GetZone or tick is not None)
+        if not at_hand:
             self._request(peer, frame.seq, self._read_frame(peer, frame), started)
             return
         try:
-            plan = read_plan(peer.identity, frame, facts, tick)
+            plan = read_plan(identity, frame, facts, tick)
         except EsplanadeError as error:
             self.in_flight += 1
             self._finish(peer, error_frame(error, frame.seq), started)

@@ -52,9 +52,15 @@ class TokenBucket:
 
     def take(self, now: float) -> bool:
         """Whether there was a token; takes it."""
-        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
-        self._at = now
-        if self._tokens < 1.0:
+        tokens = self._tokens
+        if now != self._at:  # not another frame of the same message
+            if now > self._at:
+                tokens += (now - self._at) * self._rate
+                if tokens > self._burst:
+                    tokens = self._burst
+            self._at = now
+        if tokens < 1.0:
+            self._tokens = tokens
             return False
-        self._tokens -= 1.0
+        self._tokens = tokens - 1.0
         return True

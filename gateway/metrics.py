@@ -167,38 +167,52 @@ class Snapshot(msgspec.Struct, frozen=True):
     seconds: float
 
 
+class Counter:
+    """One counter of one label value, for those that count with every frame: `counter.n += 1`."""
+
+    __slots__ = ("n",)
+
+    def __init__(self) -> None:
+        self.n = 0.0
+
+
 class GatewayMetrics:
     """Counters, gauges and the latency histogram of one process."""
 
     def __init__(self) -> None:
-        self._counters: dict[tuple[CounterName, str], float] = {}
+        self._counters: dict[tuple[CounterName, str], Counter] = {}
         self._labels: dict[CounterName, int] = {}
         self._buckets = [0] * (len(BUCKETS_S) + 1)
         self._seconds = 0.0
 
     def count(self, name: CounterName, by: float = 1, label: str = "") -> None:
-        key = (name, label)
-        value = self._counters.get(key)
-        if value is None:
+        counter = self._counters.get((name, label))
+        if counter is None:
+            counter = self.counter(name, label)
+        counter.n += by
+
+    def counter(self, name: CounterName, label: str = "") -> Counter:
+        """Of a label value; beyond MAX_LABELS of them, the one of all others."""
+        found = self._counters.get((name, label))
+        if found is None:
             seen = self._labels.get(name, 0)
             if seen >= MAX_LABELS:
-                key = (name, "other")
-                value = self._counters.get(key, 0.0)
-            else:
-                self._labels[name] = seen + 1
-                value = 0.0
-        self._counters[key] = value + by
+                return self._counters.setdefault((name, "other"), Counter())
+            self._labels[name] = seen + 1
+            found = self._counters[(name, label)] = Counter()
+        return found
 
     def observe(self, seconds: float) -> None:
         self._buckets[bisect_left(BUCKETS_S, seconds)] += 1
         self._seconds += seconds
 
     def value(self, name: CounterName, label: str = "") -> float:
-        return self._counters.get((name, label), 0.0)
+        found = self._counters.get((name, label))
+        return 0.0 if found is None else found.n
 
     def snapshot(self, process: str, gauges: Iterable[tuple[GaugeName, float]] = ()) -> bytes:
         """msgpack of a Snapshot."""
-        counters: list[tuple[str, str, float]] = [(name, label, value) for (name, label), value in self._counters.items()]
+        counters: list[tuple[str, str, float]] = [(name, label, counter.n) for (name, label), counter in self._counters.items() if counter.n]
         return msgspec.msgpack.encode(Snapshot(process, counters, list(gauges), self._buckets, self._seconds))
 
 

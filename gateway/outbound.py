@@ -32,6 +32,9 @@ class Wire:
 
 def wire_of(frames: Sequence[bytes], codec: Codec) -> Wire:
     """At least one encoded frame, in order, in as few messages as MAX_BATCH and JOIN_BYTES allow."""
+    if len(frames) == 1:
+        [one] = frames
+        return Wire(_head(codec.text, len(one)) + one, 1, 1, len(one))
     parts: list[bytes] = []
     payload_bytes = start = size = 0
     for i in range(len(frames) + 1):

@@ -223,6 +223,11 @@ def permits(role: Role, operation: type | Resource, topic: Topic | None = None, 
     return topic is None or TOPIC_NEEDS[topic] in granted
 
 
+def frames_of(role: Role) -> frozenset[type]:
+    """The kinds of frames that `permits` the role without a scope, whatever they name; for Subscribe the topic counts too."""
+    return _FRAMES_OF[role]
+
+
 def outside(scope: Scope, frame: f.ClientFrame, topic_venue: str | None = None) -> str | None:
     """Why a frame is not within the venue and stand of a key; None where it is. `topic_venue`: of the topic that Subscribe names, if it is of a venue."""
     kind = type(frame)
@@ -245,6 +250,9 @@ def needs_second_factor(role: Role, frame: f.ClientFrame) -> bool:
     if isinstance(frame, f.TopUps) and len(frame.amount) % 4 == 0:
         return sum(int.from_bytes(frame.amount[i : i + 4], "little") for i in range(0, len(frame.amount), 4)) > SECOND_FACTOR_ABOVE
     return False
+
+
+_FRAMES_OF: Final[Mapping[Role, frozenset[type]]] = {role: frozenset(kind for kind in NEEDS if permits(role, kind)) for role in ROLES}
 
 
 def matrix() -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeVar
 
 from actors import messages as m
+from actors.requests import MAX_PLACES
 from esplanade.core.clock import ticks
 from esplanade.core.errors import EsplanadeError, Fault, NotFound
 from esplanade.core.ids import Address, check_name
@@ -46,7 +48,18 @@ def expect(asked: m.Command | ReadFrame, reply: m.Reply, kind: type[R]) -> R:
 
 def ledger_of(tenant: str, subject: int) -> Address:
     """Of a subject's wallets."""
-    return Address("ledger", tenant, str(subject % m.LEDGERS))
+    return _ledger(tenant, subject % m.LEDGERS)
+
+
+@lru_cache(maxsize=MAX_PLACES)
+def _ledger(tenant: str, index: int) -> Address:
+    return Address("ledger", tenant, str(index))
+
+
+@lru_cache(maxsize=MAX_PLACES)
+def _zone_plan(tenant: str, venue: str, zone: str) -> Plan:
+    """Raises InvalidInput for what is no name."""
+    return Plan(Address("zone", tenant, f"{venue}:{check_name(zone, 'zone')}"), _GET_ZONE, _zone)
 
 
 def read_plan(identity: Identity, frame: ReadFrame, facts: VenueFacts | None, tick: int | None) -> Plan:
@@ -56,7 +69,7 @@ def read_plan(identity: Identity, frame: ReadFrame, facts: VenueFacts | None, ti
     if facts is None:
         raise Fault(f"{type(frame).__name__} planned without its venue")
     if isinstance(frame, f.GetZone):
-        return Plan(Address("zone", facts.tenant, f"{facts.venue}:{check_name(frame.zone, 'zone')}"), _GET_ZONE, _zone)
+        return _zone_plan(facts.tenant, facts.venue, frame.zone)
     if tick is None:
         raise Fault("GetOffers planned without its venue's tick")
     tick -= tick % max(1, ticks(frame.stale_ms / 1000))  # so that readers of one period ask the same

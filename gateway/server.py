@@ -262,10 +262,10 @@ class Connection:
     def perform(self, actions: Sequence[Action]) -> None:
         for action in actions:
             match action:
-                case Send():
-                    self.send(action.frame)
                 case Request():
                     self._server.dispatch.handle(self, action.frame)
+                case Send():
+                    self.send(action.frame)
                 case Join():
                     self._server.spawn(self._join(action))
                 case Part():
@@ -371,18 +371,18 @@ class Connection:
     def _take(self, data: bytes, text: bool) -> None:
         if self.session.state == "closed":
             return
-        metrics = self._server.metrics
-        metrics.count("esplanade_gateway_messages_in_total")
-        metrics.count("esplanade_gateway_bytes_in_total", len(data))
+        server = self._server
+        server.messages_in.n += 1
+        server.bytes_in.n += len(data)
         try:
             message = data.decode() if text else data
         except UnicodeDecodeError:  # as RFC 6455 has it, section 8.1
-            metrics.count("esplanade_gateway_disconnects_total", label=str(int(WsClose.INVALID_DATA)))
+            server.metrics.count("esplanade_gateway_disconnects_total", label=str(int(WsClose.INVALID_DATA)))
             self.session.lost()
-            self._server.spawn(self._ws.close(WsClose.INVALID_DATA, "text that is not UTF-8"))
+            server.spawn(self._ws.close(WsClose.INVALID_DATA, "text that is not UTF-8"))
             return
         try:
-            self.perform(self.session.receive(message, self._server.clock.monotonic_s()))
+            self.perform(self.session.receive(message, server.clock.monotonic_s()))
         except Exception:
             _log.exception("message_failed")
             self.perform(self.session.end(CloseCode.FAULT, "a message failed inside the server; it is logged", code="fault", retry_after_s=1.0))
@@ -445,6 +445,11 @@ class GatewayServer:
             audit=self.audit,
             localiser=localiser,
         )
+        self.messages_in = self.metrics.counter("esplanade_gateway_messages_in_total")
+        self.bytes_in = self.metrics.counter("esplanade_gateway_bytes_in_total")
+        self._messages_out = self.metrics.counter("esplanade_gateway_messages_out_total")
+        self._bytes_out = self.metrics.counter("esplanade_gateway_bytes_out_total")
+        self._frames_out = self.metrics.counter("esplanade_gateway_frames_out_total")
         self._broker = broker
         self._catalogue = catalogue
         self._signer = signer
@@ -595,9 +600,9 @@ class GatewayServer:
         self.count_out(wire, written)
 
     def count_out(self, wire: Wire, times: int = 1) -> None:
-        self.metrics.count("esplanade_gateway_frames_out_total", wire.frames * times)
-        self.metrics.count("esplanade_gateway_messages_out_total", wire.messages * times)
-        self.metrics.count("esplanade_gateway_bytes_out_total", wire.payload_bytes * times)
+        self._frames_out.n += wire.frames * times
+        self._messages_out.n += wire.messages * times
+        self._bytes_out.n += wire.payload_bytes * times
 
     # --- connections ---
 

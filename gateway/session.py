@@ -12,7 +12,9 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final, Literal, get_args
+
+import msgspec
 
 from esplanade.core.errors import EsplanadeError, InvalidInput
 from gateway import frames as f
@@ -22,7 +24,7 @@ from gateway.codec import CODECS, Format, Unreadable
 from gateway.codes import CloseCode
 from gateway.filters import Test
 from gateway.limits import LIMITS, RoleLimits, TokenBucket
-from gateway.permissions import outside
+from gateway.permissions import frames_of, outside
 from gateway.policies import check_choice
 from gateway.viewport import check_view
 
@@ -45,8 +47,7 @@ MAX_PENDING: Final = 256
 """Unacked pushes kept; beyond, the oldest is given up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     """Write a frame."""
 
     frame: f.ServerFrame
@@ -59,8 +60,7 @@ class Authenticate:
     hello: f.Hello
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """A permitted, in-limit frame for dispatch. Unless it is unanswered by nature, `Session.answered(seq)` must follow."""
 
     frame: f.ClientFrame
@@ -122,6 +122,8 @@ Action = Send | Authenticate | Request | Join | Part | Looked | Verify | Probe |
 State = Literal["new", "joining", "open", "closed"]
 
 UNANSWERED: Final = (f.Ack, f.Watermark, f.Saw)
+_DISPATCHED: Final = frozenset(get_args(f.ClientFrame)) - {f.Hello, f.Subscribe, f.Unsubscribe, f.Renew, *UNANSWERED}
+"""Frames that are requests and nothing else: all that a session decides of them is whether they are permitted, and whether too many are under way."""
 
 
 @dataclass(slots=True)
@@ -205,7 +207,11 @@ class Session:
         return self._frame(item)
 
     def _frame(self, frame: f.ClientFrame) -> list[Action]:
-        assert self.identity is not None
+        identity, kind = self.identity, type(frame)
+        assert identity is not None
+        if kind in _DISPATCHED and identity.scope is None and kind in frames_of(identity.role) and self.in_flight < self.limits.requests:
+            self.in_flight += 1
+            return [Request(frame)]
         if isinstance(frame, f.Hello):
             return self.end(CloseCode.PROTOCOL, "a second hello: one a connection; open another connection", code="invalid")
         seq = _seq(frame)
@@ -216,8 +222,7 @@ class Session:
                 check_subscription(frame, topic)
             except EsplanadeError as error:
                 return [self._error("invalid", str(error), seq)]
-        identity = self.identity
-        if not identity.may(type(frame), None if topic is None else topic.kind):
+        if not identity.may(kind, None if topic is None else topic.kind):
             what = f"topic {frame.topic}" if isinstance(frame, f.Subscribe) else f"frame {_op(frame)!r}"
             return [self._error("forbidden", f"{what} is not for role {identity.role!r}: sign in with a role that may", seq)]
         if identity.scope is not None:
