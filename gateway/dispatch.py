@@ -65,7 +65,7 @@ PUBLISHED_TIMES: Final = 4
 R = TypeVar("R")
 Rest = (
     f.GetOffers | f.GetZone | f.GetClock | f.GetBalance | f.GetBooks | f.GetStatement | f.Pay | f.CreateOffer | f.EndOffer
-    | f.Search | f.ResolveAnchors | f.AnchorsNear | f.RemoveAnchors | f.TopUps | f.SetBays | f.CountGates | f.Localise
+    | f.Search | f.ResolveAnchors | f.AnchorsNear | f.RemoveAnchors | f.SceneSync | f.TopUps | f.SetBays | f.CountGates | f.Localise
 )  # fmt: skip
 """Frames that may come by HTTP (`gateway.rest`)."""
 
@@ -268,7 +268,7 @@ class Dispatch:
                 return await self._noted(caller, frame, self._change_offer(caller, frame))
             case f.Search():
                 return await self._search(caller, frame)
-            case f.ResolveAnchors() | f.AnchorsNear() | f.RemoveAnchors():
+            case f.ResolveAnchors() | f.AnchorsNear() | f.RemoveAnchors() | f.SceneSync():
                 return await self._augmented(caller, frame)
             case f.TopUps():
                 return await self._noted(caller, frame, self._top_ups(caller, frame))
