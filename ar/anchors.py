@@ -356,6 +356,13 @@ class AnchorBook:
         if moved:
             self._touched(row)
 
+    def adopt(self, held: Held) -> None:
+        """An anchor as it is held elsewhere, with its version and the counts of its observations; where it stood on a carrier, at the place where that was."""
+        anchor = msgspec.structs.replace(held.anchor, carrier="")
+        self.put(anchor, held.owner)
+        row, c = self._row[anchor.id], self._columns
+        c.version[row], c.agreed[row], c.disputed[row] = held.version, held.agreed, held.disputed
+
     def room(self, anchor: Anchor, *, more: int = 0) -> None:
         """Raises LimitExceeded where the anchor does not fit any more beside those here and `more` to come."""
         if anchor.id not in self._row and self._n + more >= MAX_ANCHORS:

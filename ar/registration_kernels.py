@@ -219,24 +219,51 @@ def hash_cubes(points: F4, cell: float) -> tuple[I8, I8, I4, I4]:
 
 @njit(cache=True)
 def _nearest(x: float, y: float, z: float, within: float, points: F4, cubes: I8, first: I4, rows: I4, cell: float) -> tuple[float, int]:
-    """(squared distance, row) of the nearest point within reach; row -1 for none."""
+    """(squared distance, row) of the nearest point within reach; row -1 for none. The point's own cube is looked at first, and no cube that is farther than what was found."""
     i0, j0, k0 = _cube(x - within, y - within, z - within, cell)
     i1, j1, k1 = _cube(x + within, y + within, z + within, cell)
-    best, at, mask = within * within, -1, len(cubes) - 1
+    ic, jc, kc = _cube(x, y, z, cell)
+    best, at = _nearest_in(_name(ic, jc, kc), x, y, z, within * within, -1, points, cubes, first, rows)
     for i in range(i0, i1 + 1):
+        off = _beyond(x, i, cell)
+        across_i = off * off
+        if across_i >= best:
+            continue
         for j in range(j0, j1 + 1):
+            off = _beyond(y, j, cell)
+            across_j = across_i + off * off
+            if across_j >= best:
+                continue
             for k in range(k0, k1 + 1):
-                name = _name(i, j, k)
-                slot = _slot(name, mask)
-                while cubes[slot] != -1 and cubes[slot] != name:
-                    slot = (slot + 1) & mask
-                if cubes[slot] == -1:
+                off = _beyond(z, k, cell)
+                if across_j + off * off >= best or (i == ic and j == jc and k == kc):
                     continue
-                for row in range(first[slot], first[slot] + rows[slot]):
-                    dx, dy, dz = x - points[row, 0], y - points[row, 1], z - points[row, 2]
-                    square = dx * dx + dy * dy + dz * dz
-                    if square < best:
-                        best, at = square, row
+                best, at = _nearest_in(_name(i, j, k), x, y, z, best, at, points, cubes, first, rows)
+    return best, at
+
+
+@njit(cache=True)
+def _beyond(x: float, i: int, cell: float) -> float:
+    """How far x lies outside the i-th cube along an axis, less a hair, so that a point on the border counts."""
+    return max(i * cell - x, x - (i + 1) * cell, 0.0) * 0.999999
+
+
+@njit(cache=True)
+def _nearest_in(
+    name: int, x: float, y: float, z: float, best: float, at: int, points: F4, cubes: I8, first: I4, rows: I4
+) -> tuple[float, int]:
+    """(squared distance, row) as `best`, `at`, or of a nearer point of one cube."""
+    mask = len(cubes) - 1
+    slot = _slot(name, mask)
+    while cubes[slot] != -1 and cubes[slot] != name:
+        slot = (slot + 1) & mask
+    if cubes[slot] == -1:
+        return best, at
+    for row in range(first[slot], first[slot] + rows[slot]):
+        dx, dy, dz = x - points[row, 0], y - points[row, 1], z - points[row, 2]
+        square = dx * dx + dy * dy + dz * dz
+        if square < best:
+            best, at = square, row
     return best, at
 
 

@@ -52,6 +52,7 @@ from gateway.hub import Hub
 from gateway.metrics import METRICS_PREFIX, GatewayMetrics, Scrape, Snapshot
 from gateway.openapi import complete
 from gateway.outward import Outward
+from gateway.packs import pack_routes
 from gateway.partner_routes import Partners, partner_routes
 from gateway.permissions import ROLES, Resource, permits
 from gateway.rest import Desk, Refusal, routes, tagged
@@ -337,6 +338,7 @@ def build_api(
     async def venue_ids(tenant: str) -> list[str]:
         return [entry.venue for entry in await catalogue.venues(tenant)]
 
+    desk: Desk | None = None
     if system is not None and journal is not None:
         known = VenueCache(catalogue, clock)
         hub = Hub(system=system, journal=journal, broker=broker, clock=clock, metrics=counts, name="api")
@@ -372,6 +374,8 @@ def build_api(
 
     if blobs is not None:
         app.include_router(asset_routes(blobs, asking))
+        if desk is not None:
+            app.include_router(pack_routes(desk, blobs))
 
     @app.get("/{path:path}", include_in_schema=False)
     async def files(path: str) -> Response:

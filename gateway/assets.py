@@ -58,7 +58,7 @@ def asset_routes(blobs: BlobStore, asking: Asking) -> APIRouter:
         tenant = tenant_of(request, "GET /v1/assets/{sha256}")
         headers = {"ETag": f'"{sha256}"', "Cache-Control": FOR_GOOD, **_INERT}
         path = blobs.check(sha256)
-        if not await asyncio.to_thread(_holds, blobs, tenant, sha256):
+        if not await asyncio.to_thread(holds_asset, blobs, tenant, sha256):
             raise NotFound(f"asset {sha256}: there is none; put it there first")
         if f'"{sha256}"' in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
@@ -72,7 +72,8 @@ def _keep(blobs: BlobStore, tenant: str, sha256: str, data: bytes) -> None:
     blobs.point(_head(tenant, sha256), sha256)
 
 
-def _holds(blobs: BlobStore, tenant: str, sha256: str) -> bool:
+def holds_asset(blobs: BlobStore, tenant: str, sha256: str) -> bool:
+    """Whether a tenant has put an asset there. Blocking. Raises InvalidInput for what is no SHA-256."""
     try:
         blobs.head(_head(tenant, sha256))
         blobs.path(sha256)

@@ -49,7 +49,7 @@ MAX_TASKS: Final = 50_000
 
 Rest = (
     f.GetOffers | f.GetZone | f.GetClock | f.GetBalance | f.GetBooks | f.GetStatement | f.Pay | f.CreateOffer | f.EndOffer
-    | f.Search | f.ResolveAnchors | f.AnchorsNear | f.RemoveAnchors | f.TopUps | f.SetBays | f.CountGates | f.Localise
+    | f.Search | f.ResolveAnchors | f.AnchorsNear | f.RemoveAnchors | f.SceneSync | f.TopUps | f.SetBays | f.CountGates | f.Localise
 )  # fmt: skip
 """Frames that may come by HTTP (`gateway.rest`)."""
 
@@ -212,7 +212,7 @@ class Dispatch:
                 return await self._places.answer(caller, frame)
             case f.CreateOffer() | f.EndOffer() | f.SetBays() | f.CountGates():
                 return await self._noted(caller, frame, self._places.answer(caller, frame))
-            case f.ResolveAnchors() | f.AnchorsNear() | f.RemoveAnchors():
+            case f.ResolveAnchors() | f.AnchorsNear() | f.RemoveAnchors() | f.SceneSync():
                 return await self._ar.answer(caller, frame)
             case f.TopUps():
                 return await self._noted(caller, frame, self._feed.top_ups(caller, frame))

@@ -58,6 +58,7 @@ Resource = Literal[
     "GET /v1/scenarios",
     "GET /v1/assets/{sha256}",
     "PUT /v1/assets/{sha256}",
+    "GET /v1/venues/{tenant}/{venue}/packs/{place}",
 ]
 
 _SHOPPER: Final[frozenset[Permission]] = frozenset({"venue.read", "presence.tell", "wallet.use", "content.write"})
@@ -183,6 +184,7 @@ RESOURCE_NEEDS: Final[Mapping[Resource, Permission]] = {
     "GET /v1/scenarios": "profile.read",
     "GET /v1/assets/{sha256}": "venue.read",
     "PUT /v1/assets/{sha256}": "venue.write",
+    "GET /v1/venues/{tenant}/{venue}/packs/{place}": "venue.read",
 }
 
 

@@ -127,6 +127,11 @@ class Desk:
 
     async def ask(self, caller: Caller, frame: Rest) -> Any:
         """The answer to a frame, as plain data without `op` and `seq`. Raises Forbidden; the refusal's code as `Refusal`."""
+        plain = msgspec.to_builtins(await self.reply(caller, frame))
+        return {key: value for key, value in plain.items() if key not in ("op", "seq")}
+
+    async def reply(self, caller: Caller, frame: Rest) -> f.ServerFrame:
+        """The frame that answers a frame. Raises as `ask`."""
         self.check(caller, type(frame))
         scope = caller.identity.scope
         why = None if scope is None else outside(scope, frame)
@@ -135,8 +140,7 @@ class Desk:
         reply = await self._dispatch.answer(caller, frame)
         if isinstance(reply, f.Error):
             raise Refusal(reply)
-        plain = msgspec.to_builtins(reply)
-        return {key: value for key, value in plain.items() if key not in ("op", "seq")}
+        return reply
 
     async def tick(self, caller: Caller, venue: str) -> int:
         """The venue's last closed tick, 0 before the first. Raises NotFound where the tenant has no venue of this id."""

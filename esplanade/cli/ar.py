@@ -1,4 +1,4 @@
-"""`esplanade ar`: maps that cameras are localised in. It writes into the blob store alone; a running service sees the new version at the next query."""
+"""`esplanade ar`: maps that cameras are localised in, written into the blob store alone (a running service sees the new version at the next query); and packs, fetched from a service."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from ar.maps import MapBuilder
     from ar.pose import Poses
 
-app = typer.Typer(help="Maps that cameras are localised in.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Maps that cameras are localised in, and packs of a place to work without a network.", no_args_is_help=True, add_completion=False
+)
 _map = typer.Typer(help="Build and show maps.", no_args_is_help=True, add_completion=False)
 app.add_typer(_map, name="map")
 _out = Console()
@@ -82,6 +84,41 @@ def show(venue: Venue, level: Level = 0, tenant: Tenant = "demo", data_dir: Data
     _out.print(f"version {version}, voxel {held.voxel_m} m, tiles of {held.tile_m} m", soft_wrap=True)
     for line in lines:
         _out.print(f"  {line}")
+
+
+@app.command()
+def pack(
+    venue: Annotated[str, typer.Argument(help="Id of the venue.")],
+    place: Annotated[str, typer.Argument(help="LEVEL,X,Y,RADIUS_M: a circle on a level, in metres.")],
+    to: Annotated[Path, typer.Option(help="File to write.")],
+    scene: Annotated[list[str] | None, typer.Option(help="A scene that comes along; may be given several times.")] = None,
+    tenant: Tenant = "demo",
+    token: Annotated[
+        str, typer.Option(envvar="ESPLANADE_TOKEN", help="Token of who will use it: what they may not see is not in it (`esplanade login`).")
+    ] = "",
+    api: Annotated[str | None, typer.Option(help="Address of the service's API; by default that of the service on the data directory.")] = None,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Fetch a place in one file: anchors, map tiles, scenes and their assets. What broke off goes on where it was."""
+    import asyncio
+
+    from ar.pack import Pack
+    from esplanade.whereabouts import find
+    from gateway.offline import fetch_pack
+
+    try:
+        base = api or find(load_settings(config=config, data_dir=data_dir).data_dir).api_url
+        asyncio.run(fetch_pack(base, tenant, venue, place, token=token, to=to, scenes=scene or ()))
+        held = Pack(to.read_bytes())
+    except EsplanadeError as error:
+        _err.print(f"[bold red]{error.code}[/] {escape(error.message)}", soft_wrap=True)
+        raise typer.Exit(2) from None
+    _out.print(
+        f"{escape(str(to))}: {to.stat().st_size:,} bytes; {len(held.anchors())} anchors, {len(held.names('tile'))} tiles, {len(held.names('scene'))} scenes, "
+        f"{len(held.names('asset'))} assets; {held.digest.hex()}",
+        soft_wrap=True,
+    )
 
 
 def add_folder(builder: MapBuilder, source: Path, *, camera: str = "", viewpoint: str = "0,0,1.5") -> tuple[int, int]:
