@@ -36,6 +36,8 @@ from esplanade.storage.memory import MemoryBroker, MemoryHub
 from esplanade.storage.postgres import PostgresCatalogue, PostgresJournal, migrate
 
 CALLERS = 64
+CALLERS_A_LEDGER = 2
+"""Of batches: one is settled while the flush of the other is under way."""
 SLICE_S = 2.0
 TENANT = "bench"
 
@@ -77,7 +79,7 @@ class Ours:
         return answer.reply
 
     async def batches(self, seconds: float) -> float:
-        """Payments a second, acknowledged as durable: a caller for each ledger, one batch after the other."""
+        """Payments a second, acknowledged as durable: CALLERS_A_LEDGER for each ledger, each one batch after the other."""
         began = time.perf_counter()
         before = self.acked
 
@@ -100,7 +102,7 @@ class Ours:
                     raise AssertionError(f"a payment was refused: {reply}")
                 self.acked += len(reply.result)
 
-        await asyncio.gather(*(call(ledger) for ledger in range(LEDGERS)))
+        await asyncio.gather(*(call(ledger) for ledger in range(LEDGERS) for _ in range(CALLERS_A_LEDGER)))
         return (self.acked - before) / (time.perf_counter() - began)
 
     async def singles(self, seconds: float) -> tuple[float, list[float]]:
