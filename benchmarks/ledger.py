@@ -8,7 +8,6 @@ takes over, and its books must be whole: nothing acknowledged lost, nothing twic
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import shutil
 import statistics
@@ -31,6 +30,7 @@ from benchmarks import ledger_peers
 from benchmarks.ledger_load import Load
 from esplanade.core.clock import RealClock
 from esplanade.core.ids import Address
+from esplanade.processes import GC_YOUNG, settle_collector
 from esplanade.storage.embedded import start_postgres
 from esplanade.storage.memory import MemoryBroker, MemoryHub
 from esplanade.storage.postgres import PostgresCatalogue, PostgresJournal, migrate
@@ -156,12 +156,12 @@ async def _measure(url: str, peer_url: str, n: int, repeats: int) -> dict[str, o
     peers = {"row_locking": ledger_peers.row_locking, "function": ledger_peers.function, "set_based": ledger_peers.set_based}
     rates: dict[str, list[float]] = {name: [] for name in ("ours", *peers)}
     await ours.batches(1.0)
+    settle_collector(GC_YOUNG)  # as a shard's process does
     for i in range(repeats):
         rates["ours"].append(await ours.batches(SLICE_S))
         for name, peer in peers.items():
             rates[name].append(await asyncio.to_thread(peer, peer_url, load, SLICE_S))
         print(f"ledger {i + 1}/{repeats}: " + ", ".join(f"{name} {found[-1]:,.0f}/s" for name, found in rates.items()), flush=True)
-    gc.collect()
     held = await ours.batches(float(n))
     print(f"ledger held for {n} s: {held:,.0f}/s", flush=True)
     single, took = await ours.singles(5.0)
