@@ -8,7 +8,6 @@ takes over, and its books must be whole: nothing acknowledged lost, nothing twic
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import shutil
 import statistics
@@ -31,11 +30,14 @@ from benchmarks import ledger_peers
 from benchmarks.ledger_load import Load
 from esplanade.core.clock import RealClock
 from esplanade.core.ids import Address
+from esplanade.processes import GC_YOUNG, settle_collector
 from esplanade.storage.embedded import start_postgres
 from esplanade.storage.memory import MemoryBroker, MemoryHub
 from esplanade.storage.postgres import PostgresCatalogue, PostgresJournal, migrate
 
 CALLERS = 64
+CALLERS_A_LEDGER = 2
+"""Of batches: one is settled while the flush of the other is under way."""
 SLICE_S = 2.0
 TENANT = "bench"
 
@@ -77,7 +79,7 @@ class Ours:
         return answer.reply
 
     async def batches(self, seconds: float) -> float:
-        """Payments a second, acknowledged as durable: a caller for each ledger, one batch after the other."""
+        """Payments a second, acknowledged as durable: CALLERS_A_LEDGER for each ledger, each one batch after the other."""
         began = time.perf_counter()
         before = self.acked
 
@@ -100,7 +102,7 @@ class Ours:
                     raise AssertionError(f"a payment was refused: {reply}")
                 self.acked += len(reply.result)
 
-        await asyncio.gather(*(call(ledger) for ledger in range(LEDGERS)))
+        await asyncio.gather(*(call(ledger) for ledger in range(LEDGERS) for _ in range(CALLERS_A_LEDGER)))
         return (self.acked - before) / (time.perf_counter() - began)
 
     async def singles(self, seconds: float) -> tuple[float, list[float]]:
@@ -154,12 +156,12 @@ async def _measure(url: str, peer_url: str, n: int, repeats: int) -> dict[str, o
     peers = {"row_locking": ledger_peers.row_locking, "function": ledger_peers.function, "set_based": ledger_peers.set_based}
     rates: dict[str, list[float]] = {name: [] for name in ("ours", *peers)}
     await ours.batches(1.0)
+    settle_collector(GC_YOUNG)  # as a shard's process does
     for i in range(repeats):
         rates["ours"].append(await ours.batches(SLICE_S))
         for name, peer in peers.items():
             rates[name].append(await asyncio.to_thread(peer, peer_url, load, SLICE_S))
         print(f"ledger {i + 1}/{repeats}: " + ", ".join(f"{name} {found[-1]:,.0f}/s" for name, found in rates.items()), flush=True)
-    gc.collect()
     held = await ours.batches(float(n))
     print(f"ledger held for {n} s: {held:,.0f}/s", flush=True)
     single, took = await ours.singles(5.0)

@@ -160,6 +160,7 @@ async def test_a_shard_killed_under_payments_loses_nothing_acked_and_doubles_not
 
     await asyncio.gather(killer(), *(shopper(subject) for subject in subjects))
     assert await shard.pid() != pid
+    await shard.started()
     totals = await books()
     assert sum(book.tills["EUR"] for book in totals) == len(acked) == sum(book.payments for book in totals)
     assert [book.total["EUR"] for book in totals] == [0] * LEDGERS
