@@ -234,6 +234,7 @@ class _Run:
             offers=tuple(offer.id for offer in self.offers),
             folder=str(self.out / "load"),
             parking=ParkingPlan(bays, parking.occupied, parking.changes_per_minute) if parking and bays else None,
+            walkers=scenario.crowd == "walkers",
         )
 
     def _make_folders(self) -> None:

@@ -167,7 +167,8 @@ class Threshold(_Table):
 
 
 class Scenario(_Table):
-    """A scenario file. `venue` is a library venue's name or a path relative to the file; the command line may override it."""
+    """A scenario file. `venue` is a library venue's name or a path relative to the file; the command line may override it. `crowd`: shoppers along ways at a
+    low cost each, or walkers, bodies on the floor (`simulation.walking_shoppers`)."""
 
     name: Name
     title: ShortText
@@ -175,6 +176,7 @@ class Scenario(_Table):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     duration_minutes: Annotated[float, Field(ge=0.05, le=24 * 60)]
     speed: Annotated[float, Field(ge=0, le=100)] = 1.0
+    crowd: Literal["shoppers", "walkers"] = "shoppers"
     arrivals: Arrivals
     shopping: Shopping = Shopping()
     offers: Annotated[list[OfferTable], Field(max_length=200)] = []
@@ -196,6 +198,18 @@ class Scenario(_Table):
         twice = sorted({i for i in ids if ids.count(i) > 1})
         if twice:
             raise ValueError(f"offer id {twice[0]!r} is given twice; ids of offers and flash sales are unique")
+        return self
+
+    @model_validator(mode="after")
+    def _walkers_can(self) -> Self:
+        arrivals = self.arrivals
+        if self.crowd == "walkers" and arrivals.hold_population:
+            raise ValueError('crowd "walkers" comes by the hour and holds no number inside; leave out hold_population, or take crowd = "shoppers"')
+        if self.crowd == "walkers" and arrivals.prefill + sum(arrivals.hourly) > arrivals.cap:
+            raise ValueError(
+                f'crowd "walkers" turns nobody away, and {arrivals.prefill} inside with {sum(arrivals.hourly):g} arrivals may come to more than the cap, '
+                f'{arrivals.cap}; raise the cap, or take crowd = "shoppers"'
+            )
         return self
 
     @property

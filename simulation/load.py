@@ -50,7 +50,8 @@ class ParkingPlan(msgspec.Struct, frozen=True):
 
 
 class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the processes need to know. `signing_seed`: they make the tokens of their own people. `speed` 0 runs as fast as it can."""
+    """Everything the processes need to know. `signing_seed`: they make the tokens of their own people. `speed` 0 runs as fast as it can. `walkers`: the crowd is
+    one of bodies (`simulation.walking_shoppers`) instead of the cheap one (`simulation.engine`)."""
 
     url: str
     tenant: str
@@ -69,6 +70,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     folder: str
     parking: ParkingPlan | None = None
     drain_s: float = 60.0
+    walkers: bool = False
 
 
 def source_name(process: int) -> str:

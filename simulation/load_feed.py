@@ -12,11 +12,12 @@ import threading
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from esplanade.core.clock import RealClock
+from esplanade.core.clock import TICK_S, RealClock
 from esplanade.core.errors import EsplanadeError, Fault
 from gateway.auth import Signer
 from gateway.client import Client
@@ -26,6 +27,9 @@ from simulation.load_money import Money, until_answered
 from simulation.load_process import Control, Finished, Measured, Pace, PayLog, PushLog, Told, run_process, save_logs, until_quiet
 from simulation.load_source import Source
 from spatial.venue import Venue
+
+if TYPE_CHECKING:
+    from simulation.walking_shoppers import WalkingShoppers
 
 NAME: Final = "feed"
 QUIET_S: Final = 2.5
@@ -84,7 +88,7 @@ class _CrowdThread:
         turned_away = 0
         try:
             self._control.tell(Told(NAME, "reading the plan and the ways through it", 0.0))
-            crowd = Crowd(Venue.model_validate_json(plan.document), plan.demand, seed=plan.seed)
+            crowd = _crowd(plan)
             crowd.prefill(lambda share: self._control.tell(Told(NAME, "filling the venue", share)))
             for _ in range(plan.ticks):
                 self._room.acquire()
@@ -111,6 +115,17 @@ class _CrowdThread:
             self._hand(_End(failure, report, splitter.websocket_people, splitter.people, turned_away))
         except RuntimeError:
             return  # the loop has ended before
+
+
+def _crowd(plan: LoadPlan) -> Crowd | WalkingShoppers:
+    """The crowd of a plan; a study reads its venue from a file, which lies in the run's folder then."""
+    if not plan.walkers:
+        return Crowd(Venue.model_validate_json(plan.document), plan.demand, seed=plan.seed)
+    from simulation.walking_shoppers import WalkingShoppers
+
+    file = Path(plan.folder) / "venue.json"
+    file.write_bytes(plan.document)
+    return WalkingShoppers(file, plan.demand, seed=plan.seed, seconds=plan.ticks * TICK_S)
 
 
 class _Feed:

@@ -120,7 +120,8 @@ def set_up(spec: CrowdSpec) -> Setting:
         known = {c.id for c in connectors}
         own, unlinked = venue_connectors(venue, ground)
         connectors += [c for c in own if c.id not in known]  # a scenario may say more of a connector than the venue does
-        places += _venue_places(venue, ground)
+        _check_times(f"venue {venue.id}", spec.stay_s)
+        places += _venue_places(venue, ground, spec.stay_s)
         if spec.slopes:
             raise InvalidInput("slopes: a venue has none; leave them out, or give ground instead of the venue")
     else:
@@ -210,7 +211,7 @@ def _open_stop(venue: Venue, ground: Ground, c: VenueConnector, k: int) -> tuple
     return (float(ground.x[cells[0]]), float(ground.y[cells[0]])) if len(cells) else None
 
 
-def _venue_places(venue: Venue, ground: Ground) -> list[Place]:
+def _venue_places(venue: Venue, ground: Ground, stay_s: tuple[float, float]) -> list[Place]:
     """Entrances (as exits), shops, counters, and zones before stages of a venue."""
     found = find_places(venue, Demand(hourly=()), ground)
     names = {occupant.unit_id: occupant for occupant in venue.occupants}
@@ -228,7 +229,7 @@ def _venue_places(venue: Venue, ground: Ground) -> list[Place]:
             area = shape(venue.units[int(found.unit[k])].polygon)
         places.append(
             Place(
-                name, level, area, False, float(found.weight[k]), occupant.category if occupant else "stage", room=int(found.capacity[k]),
+                name, level, area, False, float(found.weight[k]), occupant.category if occupant else "stage", stay_s, int(found.capacity[k]),
                 known_as=occupant.name if occupant else "",
             )
         )  # fmt: skip

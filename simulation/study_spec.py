@@ -199,13 +199,15 @@ class AlarmSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class CrowdSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A scenario. starts: time of day at second 0. jam_s: see `simulation.walkers.Walkers`; 0: the shortest ways for ever. record_s: seconds between two frames of
-    the trajectories. venue: a venue document instead of ground, with its shops, entrances and connectors; a path relative to the file."""
+    the trajectories. venue: a venue document instead of ground, with its shops, entrances and connectors; a path relative to the file. stay_s: median and sigma of
+    the time in a venue's shops."""
 
     ground: list[GroundSpec] = []
     goals: list[GoalSpec] = []
     people: list[PeopleSpec] = []
     hops: list[HopSpec] = []
     venue: str = ""
+    stay_s: tuple[float, float] = (300.0, 0.7)
     starts: str = "00:00"
     lifts: list[LiftSpec] = []
     escalators: list[EscalatorSpec] = []

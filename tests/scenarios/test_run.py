@@ -14,8 +14,10 @@ from scenarios.report import RunReport, load_json
 from scenarios.report_html import page
 from scenarios.runner import Progress, run_scenario
 from scenarios.spec import VENUES, Scenario, parse_scenario
+from spatial.venue import Venue
 from spatial.venue_files import load_venue
 from tests.scenarios.house import house
+from tests.simulation.venues import arcade
 
 VENUE = load_venue(VENUES / "parkside_mall.json")
 
@@ -43,10 +45,10 @@ def scenario(**changes: object) -> Scenario:
     return parse_scenario(document | changes, where="test")
 
 
-async def run(folder: Path, **changes: object) -> RunReport:
+async def run(folder: Path, *, venue: Venue = VENUE, **changes: object) -> RunReport:
     seen: list[Progress] = []
     async with house() as h:
-        report = await run_scenario(scenario(**changes), venue=VENUE, services=h.services, out_dir=folder, run="run-test", progress=seen.append)
+        report = await run_scenario(scenario(**changes), venue=venue, services=h.services, out_dir=folder, run="run-test", progress=seen.append)
     assert {p.phase for p in seen} >= {"prepare", "judge"}
     assert not multiprocessing.active_children()
     return report
@@ -75,6 +77,20 @@ async def test_a_run_holds_and_the_same_seed_gives_the_same_hash_also_when_a_sha
     assert "It held." in html
     assert "A small run &lt;b&gt;" in html
     assert not [word for word in ("http://", "https://", "<script", "src=", "@import") if word in html]
+
+
+@pytest.mark.services
+async def test_a_crowd_of_walkers_drives_a_run_as_the_cheap_one_does(tmp_path: Path) -> None:
+    report = await run(
+        tmp_path / "run", venue=arcade(), crowd="walkers", speed=0.0, parking=None, clients={"people": 5, "processes": 1},
+        thresholds=[{"metric": m, "op": "==", "value": 0} for m in ("pushes_missing", "pushes_unexpected", "books_sum", "acked_payments_lost", "late_rows")],
+    )  # fmt: skip
+    assert report.held, (report.thresholds, report.warnings)
+    assert report.hash.void is None
+    assert report.oracle.expected == report.oracle.received > 20
+    assert report.metrics["payments"] == report.crowd["purchases"] > 0
+    assert report.metrics["websocket_people"] >= 5
+    assert report.crowd["max_overlap_m"] <= 0.01  # type: ignore[operator]
 
 
 @pytest.mark.services

@@ -67,6 +67,7 @@ def _with(path: str, value: object) -> dict[str, Any]:
         ("flash_sales.0.minute", 2, "flash sale at minute 2.0 is not before the end, duration_minutes = 2.0; move it or lengthen the run"),
         ("flash_sales.0.id", "near", "offer id 'near' is given twice"),
         ("clients.people", 1.5, "clients.people = 1.5"),
+        ("crowd", "lanes", "f.toml: crowd = 'lanes': input should be 'shoppers' or 'walkers'"),
         ("wallets.currency", "euro", "wallets.currency = 'euro'"),
         ("faults", [{"minute": 1, "kind": "flood"}], "faults.0.kind = 'flood': input should be 'kill_shard'"),
         ("thresholds.0.metric", "pushez", "thresholds.0.metric = 'pushez': no such metric; metrics are people_inside_max"),
@@ -111,6 +112,16 @@ def test_every_library_scenario_is_valid(name: str) -> None:
     scenario = load_scenario(find_scenario(name))
     assert scenario.ticks > 0
     assert scenario.thresholds
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"), [("hold_population", True, "leave out hold_population"), ("cap", 309, "10 inside with 300 arrivals")]
+)
+def test_what_walkers_cannot_do_is_told_before_a_run(key: str, value: object, said: str) -> None:
+    document = _with(f"arrivals.{key}", value)
+    assert parse_scenario(document, where="f").crowd == "shoppers"
+    with pytest.raises(InvalidInput, match=said):
+        parse_scenario(document | {"crowd": "walkers"}, where="f")
 
 
 def test_an_unknown_library_name_suggests_the_nearest() -> None:
