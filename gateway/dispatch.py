@@ -64,7 +64,7 @@ PUBLISHED_TIMES: Final = 4
 
 R = TypeVar("R")
 Rest = (
-    f.GetOffers | f.GetZone | f.GetClock | f.GetBalance | f.GetBooks | f.GetStatement | f.Pay | f.CreateOffer | f.EndOffer
+    f.GetOffers | f.GetDistances | f.GetZone | f.GetClock | f.GetBalance | f.GetBooks | f.GetStatement | f.Pay | f.CreateOffer | f.EndOffer
     | f.Search | f.ResolveAnchors | f.AnchorsNear | f.RemoveAnchors | f.TopUps | f.SetBays | f.CountGates | f.Localise
 )  # fmt: skip
 """Frames that may come by HTTP (`gateway.rest`)."""
@@ -167,7 +167,7 @@ class Dispatch:
                 self._request(peer, frame.seq, self._stores(peer, frame), started)
             case f.Search():
                 self._request(peer, frame.seq, self._search(peer, frame), started)
-            case f.GetRoute() | f.GetIsochrone():
+            case f.GetRoute() | f.GetIsochrone() | f.GetDistances():
                 self._request(peer, frame.seq, self._way(peer, frame), started)
             case f.GetAccess():
                 self._request(peer, frame.seq, self._access(peer, frame), started)
@@ -268,6 +268,8 @@ class Dispatch:
                 return await self._noted(caller, frame, self._change_offer(caller, frame))
             case f.Search():
                 return await self._search(caller, frame)
+            case f.GetDistances():
+                return await self._way(caller, frame)
             case f.ResolveAnchors() | f.AnchorsNear() | f.RemoveAnchors():
                 return await self._augmented(caller, frame)
             case f.TopUps():
@@ -515,15 +517,20 @@ class Dispatch:
             raise InvalidInput(f"search with level, x, y = {where}: give all three, or none")
         return f.Stores(seq=frame.seq, stores=(await self._ask(peer, facts.address, command, m.Stores)).stores)
 
-    async def _way(self, peer: Caller, frame: f.GetRoute | f.GetIsochrone) -> f.ServerFrame:
+    async def _way(self, peer: Caller, frame: f.GetRoute | f.GetIsochrone | f.GetDistances) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)
-        mine = peer.identity.subject if frame.start is None else None
-        now = await self._ask(peer, facts.address, m.GetAccess(subject=mine), m.Access)
+        mine = peer.identity.subject if not isinstance(frame, f.GetDistances) and frame.start is None else None
+        crowding = isinstance(frame, f.GetRoute) and frame.avoid_crowds
+        now = await self._ask(peer, facts.address, m.GetAccess(subject=mine, crowding=crowding), m.Access)
         here = None if now.spotted is None else At(now.spotted.level, now.spotted.x_m, now.spotted.y_m)
         closed = frozenset(now.closed)
-        if isinstance(frame, f.GetRoute):
-            return await self._ways.route(facts, frame, here, closed)
-        return await self._ways.isochrone(facts, frame, here, closed)
+        match frame:
+            case f.GetRoute():
+                return await self._ways.route(facts, frame, here, closed, now.crowding)
+            case f.GetIsochrone():
+                return await self._ways.isochrone(facts, frame, here, closed)
+            case _:
+                return await self._ways.distances(facts, frame, closed)
 
     async def _access(self, peer: Caller, frame: f.GetAccess | f.SetAccess) -> f.ServerFrame:
         facts = await self._venues.get(peer.identity.tenant, frame.venue)

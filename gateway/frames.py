@@ -14,6 +14,8 @@ import msgspec
 
 from actors.messages import BayChange, Currency, GateCount, Key, LiveEdit, Money, Refined, Store
 from ar.anchors import MAX_RADIUS_M, Anchor, AnchorId, Held, Metres, Observed, Tags
+from gateway.distance_frames import Distances as Distances
+from gateway.distance_frames import GetDistances as GetDistances
 from gateway.filters import Where
 from gateway.observe_frames import Gnss as Gnss
 from gateway.observe_frames import Located as Located
@@ -245,7 +247,7 @@ class Spot(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class GetRoute(_Frame, frozen=True, kw_only=True, tag="route"):
-    """A way from `start` (left out: where I was last seen) to `goal`, as walked by `profile`, with its rule for some `ways` replaced. Answered with Route or NoRoute."""
+    """A way from `start` (left out: where I was last seen) to `goal`, as walked by `profile`, with its rule for some `ways` replaced; `avoid_crowds`: by the seconds that it takes through who is there now. Answered with Route or NoRoute."""
 
     seq: Seq
     venue: Id
@@ -254,6 +256,7 @@ class GetRoute(_Frame, frozen=True, kw_only=True, tag="route"):
     profile: Id = "walking"
     ways: dict[Way, Rule] = {}
     by: By = "fastest"
+    avoid_crowds: bool = False
 
 
 class GetIsochrone(_Frame, frozen=True, kw_only=True, tag="isochrone"):
@@ -747,7 +750,7 @@ ClientFrame = (
     | Subscribe | Unsubscribe | Saw | Renew | GetOffers | FindStores | Search | GetRoute | GetIsochrone | GetAccess | SetAccess | DrawZone | EraseZone | GetZones | SetTraits | Explain
     | Measure | GetHeat | CountGates | CompareParking | Recount | EditVenue | UndoEdit | RedoEdit | GetEdits | GetZone | GetClock
     | HostAnchor | ResolveAnchors | AnchorsNear | ObserveAnchor | RemoveAnchors | CarryAnchors | GetAnchorGraph | RefineAnchors | SceneSync | SceneApply | ScenePresence
-    | GetMembers | Localise
+    | GetMembers | Localise | GetDistances
     | CreateOffer | EndOffer | SetBays | GetBooks | OpenSource | CloseSource | Columns | Watermark | TopUps | Payments
 )  # fmt: skip
 
@@ -1329,5 +1332,5 @@ class Bye(_Frame, frozen=True, kw_only=True, tag="bye"):
 ServerFrame = (
     Located | Welcome | Pong | Taken | Done | WalkedIn | Stores | Route | NoRoute | Isochrone | Access | Explained | Measures | Heat | ParkingCompared | Edited | ZoneList | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
     | Balance | Statement | Till | Item | Bought | Books | Subscribed | Dots | DotsView | Density | Zone | Stats | PaymentStats | OfferState | Parking
-    | AnchorsAre | AnchorGraph | AnchorsChanged | SceneDelta | SceneApplied | SceneEdits | PresenceIs | Members | MembersChanged | Skipped | Localised | NotLocalised | Error | Bye
+    | AnchorsAre | AnchorGraph | AnchorsChanged | SceneDelta | SceneApplied | SceneEdits | PresenceIs | Members | MembersChanged | Skipped | Localised | NotLocalised | Distances | Error | Bye
 )  # fmt: skip
