@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from actors.events import EventBody
-from actors.messages import Command, Explanation, Heat, Measures, Rejected, Reply, Spotted, ZoneState
+from actors.messages import Command, Crowded, Explanation, Heat, Measures, Rejected, Reply, Spotted, ZoneState
 from actors.reminders import DropReminder, Reminder
 from actors.topics import Body
 from actors.venue_book import VenueBook
@@ -43,6 +43,10 @@ class Crowd(Protocol):
 
     def spotted(self, subject: int) -> Spotted | None:
         """Where someone present was last seen."""
+        ...
+
+    def crowding(self) -> tuple[Crowded, ...]:
+        """Where people are, of each level with any."""
         ...
 
 

@@ -63,7 +63,7 @@ class LiveViews:
                     if state is not None:
                         made.append((topic, self._zone(which, state)))
                 else:
-                    made.append((topic, self._dots(tick, int(which), crowd) if kind == "dots" else self._density(tick, int(which), crowd)))
+                    made.append((topic, self._dots(tick, int(which), crowd) if kind == "dots" else self.density(tick, int(which), crowd)))
         return made
 
     def _zone(self, zone_id: str, state: ZoneState) -> ZoneCounts:
@@ -86,7 +86,8 @@ class LiveViews:
             venue=self._book.venue.id, level=level, tick=tick, pseudonym=name.tobytes(), x=crowd.x_m[row].tobytes(), y=crowd.y_m[row].tobytes()
         )  # fmt: skip
 
-    def _density(self, tick: int, level: int, crowd: CrowdState) -> Density:
+    def density(self, tick: int, level: int, crowd: CrowdState) -> Density:
+        """Where people are on a level, by cell."""
         points = np.array([point for polygon in self._book.venue.levels[level].outline for point in polygon[0]])
         (x0_m, y0_m), (x1_m, y1_m) = points.min(axis=0), points.max(axis=0)
         cell_m = max(CELL_M, (x1_m - x0_m) / 1000, (y1_m - y0_m) / 1000)

@@ -198,7 +198,8 @@ class Mall:
                 return Decision((), Zones(zones=found))
             case GetAccess():
                 spotted = context.crowd.spotted(command.subject) if context.crowd is not None and command.subject is not None else None
-                return Decision((), Access(closed=tuple(sorted(state.closed)), spotted=spotted))
+                crowding = context.crowd.crowding() if context.crowd is not None and command.crowding else ()
+                return Decision((), Access(closed=tuple(sorted(state.closed)), spotted=spotted, crowding=crowding))
             case _:
                 return not_understood(command, context)
 

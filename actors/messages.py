@@ -205,9 +205,10 @@ class GetEdits(_Tagged, frozen=True, kw_only=True, tag="get_edits"):
 
 
 class GetAccess(_Tagged, frozen=True, kw_only=True, tag="get_access"):
-    """Replies Access. `subject`: tell also where this one was last seen; None: nobody."""
+    """Replies Access. `subject`: tell also where this one was last seen; None: nobody. `crowding`: tell also where people are."""
 
     subject: int | None = None
+    crowding: bool = False
 
 
 # --- zone/<tenant>/<venue>:<zone> -------------------------------------------------------------------------------------
@@ -572,11 +573,24 @@ class Spotted(msgspec.Struct, frozen=True):
     y_m: float
 
 
+class Crowded(msgspec.Struct, frozen=True):
+    """How many people are in each cell of a level: count (rows, cols) u2, row 0 at the south; corner of the first cell, metres."""
+
+    level: int
+    x0_m: float
+    y0_m: float
+    cell_m: float
+    cols: int
+    rows: int
+    count: bytes
+
+
 class Access(_Tagged, frozen=True, kw_only=True, tag="access"):
-    """Ids closed now, ascending. `spotted`: of the subject asked for, if present."""
+    """Ids closed now, ascending. `spotted`: of the subject asked for, if present. `crowding`: of levels with people, where asked for."""
 
     closed: tuple[str, ...]
     spotted: Spotted | None = None
+    crowding: tuple[Crowded, ...] = ()
 
 
 class Explanation(_Tagged, frozen=True, kw_only=True, tag="explanation"):

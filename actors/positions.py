@@ -52,7 +52,7 @@ from actors.events import (
 )
 from actors.heat import Heat
 from actors.live_views import LiveViews
-from actors.messages import Explanation, Measures, Spotted, ZoneState
+from actors.messages import Crowded, Explanation, Measures, Spotted, ZoneState
 from actors.messages import Heat as HeatReply
 from actors.push_rules import Anchor, PushRules, SavedPushes
 from actors.system import VenueClock
@@ -655,6 +655,11 @@ class PositionHost:
         if row is None or not crowd.present[row] or not np.isfinite(crowd.x_m[row]):
             return None
         return Spotted(int(crowd.last[row]), int(crowd.level[row]), float(crowd.x_m[row]), float(crowd.y_m[row]))
+
+    def crowding(self) -> tuple[Crowded, ...]:
+        """Where people are, of each level with any, by cell."""
+        told = (self._views.density(self.buffer.closed, level, self.crowd) for level in range(len(self.book.venue.levels)))
+        return tuple(Crowded(one.level, one.x0_m, one.y0_m, one.cell_m, one.cols, one.rows, one.count) for one in told if any(one.count))
 
     def _publish(self, tick: int, step: Step) -> None:
         if tick % STATS_TICKS == 0:

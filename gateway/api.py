@@ -57,6 +57,7 @@ from gateway.partner_routes import Partners, partner_routes
 from gateway.permissions import ROLES, Resource, permits
 from gateway.rest import Desk, Refusal, routes, tagged
 from gateway.rest_users import SubjectKit, user_routes
+from gateway.rest_ways import way_routes
 from gateway.streams import Streams, stream_routes
 from gateway.tls import Certificate
 from gateway.token_routes import Doors, token_routes
@@ -347,6 +348,7 @@ def build_api(
         )
         desk = Desk(dispatch=dispatch, clock=clock, verify=credentials.verify)
         app.include_router(routes(desk))
+        app.include_router(way_routes(desk))
         app.include_router(user_routes(desk, subjects, audit))
         streams = Streams(desk=desk, hub=hub, venues=known, clock=clock, metrics=counts)
         app.include_router(stream_routes(streams, desk))

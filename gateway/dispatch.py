@@ -48,7 +48,7 @@ MAX_TASKS: Final = 50_000
 """Requests in flight in this process, beyond which watermarks (which no session counts) are refused."""
 
 Rest = (
-    f.GetOffers | f.GetZone | f.GetClock | f.GetBalance | f.GetBooks | f.GetStatement | f.Pay | f.CreateOffer | f.EndOffer
+    f.GetOffers | f.GetDistances | f.GetZone | f.GetClock | f.GetBalance | f.GetBooks | f.GetStatement | f.Pay | f.CreateOffer | f.EndOffer
     | f.Search | f.ResolveAnchors | f.AnchorsNear | f.RemoveAnchors | f.SceneSync | f.TopUps | f.SetBays | f.CountGates | f.Localise
 )  # fmt: skip
 """Frames that may come by HTTP (`gateway.rest`)."""
@@ -127,7 +127,7 @@ class Dispatch:
             case f.WalkIn():
                 self._request(peer, frame.seq, self._walk_in(peer, frame), started)
             case (
-                f.FindStores() | f.Search() | f.GetRoute() | f.GetIsochrone() | f.GetAccess() | f.Explain() | f.Measure() | f.GetHeat() | f.GetEdits()
+                f.FindStores() | f.Search() | f.GetRoute() | f.GetIsochrone() | f.GetDistances() | f.GetAccess() | f.Explain() | f.Measure() | f.GetHeat() | f.GetEdits()
                 | f.CompareParking() | f.GetZones()
             ):  # fmt: skip
                 self._request(peer, frame.seq, self._places.answer(peer, frame), started)
@@ -209,6 +209,8 @@ class Dispatch:
             case f.Localise():
                 return await self._ar.localise(caller, frame)
             case f.Search():
+                return await self._places.answer(caller, frame)
+            case f.GetDistances():
                 return await self._places.answer(caller, frame)
             case f.CreateOffer() | f.EndOffer() | f.SetBays() | f.CountGates():
                 return await self._noted(caller, frame, self._places.answer(caller, frame))

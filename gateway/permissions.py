@@ -103,6 +103,7 @@ NEEDS: Final[Mapping[type, frozenset[Permission]]] = {
     f.GetItem: frozenset({"venue.read"}),
     f.GetRoute: frozenset({"venue.read"}),
     f.GetIsochrone: frozenset({"venue.read"}),
+    f.GetDistances: frozenset({"venue.read"}),
     f.GetAccess: frozenset({"venue.read"}),
     f.ResolveAnchors: frozenset({"venue.read"}),
     f.AnchorsNear: frozenset({"venue.read"}),

@@ -22,7 +22,7 @@ PlaceAct = (
     f.SetAccess | f.DrawZone | f.EraseZone | f.SetTraits | f.EditVenue | f.UndoEdit | f.RedoEdit | f.CountGates | f.Recount | f.CreateOffer | f.EndOffer | f.SetBays
 )  # fmt: skip
 PlaceQuestion = (
-    f.FindStores | f.Search | f.GetRoute | f.GetIsochrone | f.GetAccess | f.Explain | f.Measure | f.GetHeat | f.GetEdits | f.CompareParking | f.GetZones
+    f.FindStores | f.Search | f.GetRoute | f.GetIsochrone | f.GetDistances | f.GetAccess | f.Explain | f.Measure | f.GetHeat | f.GetEdits | f.CompareParking | f.GetZones
 )  # fmt: skip
 
 
@@ -41,7 +41,7 @@ class PlaceDesk:
                 return await self._stores(caller, frame)
             case f.Search():
                 return await self._search(caller, frame)
-            case f.GetRoute() | f.GetIsochrone():
+            case f.GetRoute() | f.GetIsochrone() | f.GetDistances():
                 return await self._way(caller, frame)
             case f.GetAccess() | f.SetAccess():
                 return await self._access(caller, frame)
@@ -86,15 +86,22 @@ class PlaceDesk:
             raise InvalidInput(f"search with level, x, y = {where}: give all three, or none")
         return f.Stores(seq=frame.seq, stores=(await self._asker.ask(caller, facts.address, command, m.Stores)).stores)
 
-    async def _way(self, caller: Caller, frame: f.GetRoute | f.GetIsochrone) -> f.ServerFrame:
+    async def _way(self, caller: Caller, frame: f.GetRoute | f.GetIsochrone | f.GetDistances) -> f.ServerFrame:
         facts = await self._venues.get(caller.identity.tenant, frame.venue)
-        mine = caller.identity.subject if frame.start is None else None
-        now = await self._asker.ask(caller, facts.address, m.GetAccess(subject=mine), m.Access)
+        mine = caller.identity.subject if not isinstance(frame, f.GetDistances) and frame.start is None else None
+        crowding = isinstance(frame, f.GetRoute) and frame.avoid_crowds
+        now = await self._asker.ask(caller, facts.address, m.GetAccess(subject=mine, crowding=crowding), m.Access)
         here = None if now.spotted is None else At(now.spotted.level, now.spotted.x_m, now.spotted.y_m)
         closed = frozenset(now.closed)
-        if isinstance(frame, f.GetRoute):
-            return await self._ways.route(facts, frame, here, closed)
-        return await self._ways.isochrone(facts, frame, here, closed)
+        match frame:
+            case f.GetRoute():
+                return await self._ways.route(facts, frame, here, closed, now.crowding)
+            case f.GetIsochrone():
+                return await self._ways.isochrone(facts, frame, here, closed)
+            case f.GetDistances():
+                return await self._ways.distances(facts, frame, closed)
+            case _:
+                assert_never(frame)
 
     async def _access(self, caller: Caller, frame: f.GetAccess | f.SetAccess) -> f.ServerFrame:
         facts = await self._venues.get(caller.identity.tenant, frame.venue)

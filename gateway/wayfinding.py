@@ -3,26 +3,31 @@
 Owns the routers, by digest, and one worker thread that all their work is done in, so that no socket waits for a long answer. What is closed is asked of the
 venue's mall for every request: a lift that was closed before a request was sent is not in its answer. Computes no way itself (`spatial.routing` does).
 
-At MAX_WAITING requests (isochrones: MAX_SPREADING) the next is refused with `limit`.
+At MAX_WAITING requests (isochrones and distances: MAX_SPREADING) the next is refused with `limit`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
+from actors.messages import Crowded
 from esplanade.core.errors import InvalidInput, LimitExceeded, NotFound
 from gateway import frames as f
+from gateway.distances import check_count, distances_of
+from gateway.frames.distances import Distances, GetDistances
 from gateway.venues import VenueCache, VenueFacts
 from spatial.directions import Guide, english
-from spatial.live import live_of
+from spatial.live import Crowding, crowd_factor, live_of
 from spatial.profiles import PROFILES, Profile, Rule, Way
 from spatial.routes import At, NoRoute, Place, Route, Walk
 from spatial.routing import Router
@@ -49,6 +54,7 @@ class _Ways:
     guide: Guide
     categories: Mapping[str, Sequence[str]]
     under: OrderedDict[frozenset[str], Router] = field(default_factory=OrderedDict)
+    among: tuple[tuple[frozenset[str], tuple[Crowded, ...]], Router] | None = None
 
     def router(self, closed: frozenset[str]) -> Router:
         if not closed:
@@ -60,6 +66,20 @@ class _Ways:
                 self.under.popitem(last=False)
         self.under.move_to_end(closed)
         return found
+
+    def router_among(self, closed: frozenset[str], crowding: Sequence[Crowded]) -> Router:
+        """The router through a crowd, made anew where people are elsewhere now than at the last question: some 15 ms for a mall of four levels."""
+        asked = closed, tuple(crowding)
+        if self.among is None or self.among[0] != asked:
+            slow = {one.level: Crowding(one.x0_m, one.y0_m, one.cell_m, _factor(one)) for one in crowding if one.level < len(self.plain.venue.levels)}
+            self.among = asked, self.plain.with_live(replace(live_of(self.plain.venue, closed), crowding=slow))
+        return self.among[1]
+
+
+def _factor(crowded: Crowded) -> npt.NDArray[np.float64]:
+    """How much slower each cell is. (rows, columns)."""
+    people = np.frombuffer(crowded.count, "<u2").reshape(crowded.rows, crowded.cols)
+    return crowd_factor(people / crowded.cell_m**2)
 
 
 def categories_of(venue: Venue) -> dict[str, list[str]]:
@@ -87,21 +107,37 @@ class Wayfinder:
         """Give up what waits."""
         self._worker.shutdown(wait=False, cancel_futures=True)
 
-    async def route(self, facts: VenueFacts, frame: f.GetRoute, here: At | None, closed: frozenset[str]) -> f.Route | f.NoRoute:
-        """The answer to a request; `here`: where who asks was last seen. Raises NotFound, InvalidInput, LimitExceeded, Unavailable."""
+    async def route(
+        self, facts: VenueFacts, frame: f.GetRoute, here: At | None, closed: frozenset[str], crowding: Sequence[Crowded] = ()
+    ) -> f.Route | f.NoRoute:  # fmt: skip
+        """The answer to a request; `here`: where who asks was last seen; `crowding`: where people are now, for one that avoids them. Raises NotFound, InvalidInput, LimitExceeded, Unavailable."""
         profile = profile_of(frame.profile, frame.ways)
         ways = await self._of(facts)
-        return await self._work(partial(_route, ways, frame, profile, here, closed))
+        return await self._work(partial(_route, ways, frame, profile, here, closed, crowding))
+
+    async def distances(self, facts: VenueFacts, frame: GetDistances, closed: frozenset[str]) -> Distances:
+        """Likewise; at most MAX_SPREADING of them and of isochrones are under way."""
+        profile = profile_of(frame.profile, frame.ways)
+        check_count(frame)
+        with self._spread("distances"):
+            ways = await self._of(facts)
+            return await self._work(lambda: distances_of(ways.router(closed), frame, profile))
 
     async def isochrone(self, facts: VenueFacts, frame: f.GetIsochrone, here: At | None, closed: frozenset[str]) -> f.Isochrone | f.NoRoute:
         """Likewise."""
         profile = profile_of(frame.profile, frame.ways)
-        if self._spreading >= MAX_SPREADING:
-            raise LimitExceeded(f"{self._spreading} isochrones are under way; at most {MAX_SPREADING} in one gateway, ask again in a second")
-        self._spreading += 1
-        try:
+        with self._spread("isochrones"):
             ways = await self._of(facts)
             return await self._work(partial(_isochrone, ways, frame, profile, here, closed))
+
+    @contextmanager
+    def _spread(self, what: str) -> Iterator[None]:
+        """One of the requests that take long. Raises LimitExceeded."""
+        if self._spreading >= MAX_SPREADING:
+            raise LimitExceeded(f"{self._spreading} {what} or the like are under way; at most {MAX_SPREADING} in one gateway, ask again in a second")
+        self._spreading += 1
+        try:
+            yield
         finally:
             self._spreading -= 1
 
@@ -172,8 +208,10 @@ def _goal(ways: _Ways, router: Router, spot: f.Spot, start: Place, profile: Prof
     return found[int(cost.argmin())]
 
 
-def _route(ways: _Ways, frame: f.GetRoute, profile: Profile, here: At | None, closed: frozenset[str]) -> f.Route | f.NoRoute:
-    router = ways.router(closed)
+def _route(
+    ways: _Ways, frame: f.GetRoute, profile: Profile, here: At | None, closed: frozenset[str], crowding: Sequence[Crowded]
+) -> f.Route | f.NoRoute:  # fmt: skip
+    router = ways.router_among(closed, crowding) if crowding else ways.router(closed)
     start = _place(frame.start, here, "start")
     goal = _goal(ways, router, frame.goal, start, profile, frame.by, here)
     found = router.route(start, goal, profile=profile, by=frame.by)

@@ -19,7 +19,8 @@ from esplanade.core.errors import Conflict, InvalidInput
 from simulation import chance
 from simulation.demand import Demand
 from simulation.engine import GRAVITY_M, Purchases, TickResult
-from simulation.study import STAY, WALK, Study
+from simulation.study import Study
+from simulation.study_people import STAY, WALK
 from simulation.study_spec import CrowdSpec, OfferSpec, VisitorsSpec
 from spatial.columns import LEFT, PositionColumns
 from spatial.venue_files import load_venue

@@ -60,6 +60,8 @@ from gateway.frames.connection import Subscribed as Subscribed
 from gateway.frames.connection import Unsubscribe as Unsubscribe
 from gateway.frames.connection import View as View
 from gateway.frames.connection import Welcome as Welcome
+from gateway.frames.distances import Distances as Distances
+from gateway.frames.distances import GetDistances as GetDistances
 from gateway.frames.feed import ClockState as ClockState
 from gateway.frames.feed import Closed as Closed
 from gateway.frames.feed import CloseSource as CloseSource
@@ -166,11 +168,11 @@ ClientFrame = (
     | Subscribe | Unsubscribe | Saw | Renew | GetOffers | FindStores | Search | GetRoute | GetIsochrone | GetAccess | SetAccess | DrawZone | EraseZone | GetZones | SetTraits | Explain
     | Measure | GetHeat | CountGates | CompareParking | Recount | EditVenue | UndoEdit | RedoEdit | GetEdits | GetZone | GetClock
     | HostAnchor | ResolveAnchors | AnchorsNear | ObserveAnchor | RemoveAnchors | CarryAnchors | GetAnchorGraph | RefineAnchors | SceneSync | SceneApply | ScenePresence
-    | GetMembers | Localise
+    | GetMembers | Localise | GetDistances
     | CreateOffer | EndOffer | SetBays | GetBooks | OpenSource | CloseSource | Columns | Watermark | TopUps | Payments
 )  # fmt: skip
 ServerFrame = (
     Located | Welcome | Pong | Taken | Done | WalkedIn | Stores | Route | NoRoute | Isochrone | Access | Explained | Measures | Heat | ParkingCompared | Edited | ZoneList | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
     | Balance | Statement | Till | Item | Bought | Books | Subscribed | Dots | DotsView | Density | Zone | Stats | PaymentStats | OfferState | Parking
-    | AnchorsAre | AnchorGraph | AnchorsChanged | SceneDelta | SceneApplied | SceneEdits | PresenceIs | Members | MembersChanged | Skipped | Localised | NotLocalised | Error | Bye
+    | AnchorsAre | AnchorGraph | AnchorsChanged | SceneDelta | SceneApplied | SceneEdits | PresenceIs | Members | MembersChanged | Skipped | Localised | NotLocalised | Distances | Error | Bye
 )  # fmt: skip

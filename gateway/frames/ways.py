@@ -44,7 +44,7 @@ class Spot(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class GetRoute(Frame, frozen=True, kw_only=True, tag="route"):
-    """A way from `start` (left out: where I was last seen) to `goal`, as walked by `profile`, with its rule for some `ways` replaced. Answered with Route or NoRoute."""
+    """A way from `start` (left out: where I was last seen) to `goal`, as walked by `profile`, with its rule for some `ways` replaced; `avoid_crowds`: by the seconds that it takes through who is there now. Answered with Route or NoRoute."""
 
     seq: Seq
     venue: Id
@@ -53,6 +53,7 @@ class GetRoute(Frame, frozen=True, kw_only=True, tag="route"):
     profile: Id = "walking"
     ways: dict[Way, Rule] = msgspec.field(default_factory=dict)
     by: By = "fastest"
+    avoid_crowds: bool = False
 
 
 class GetIsochrone(Frame, frozen=True, kw_only=True, tag="isochrone"):

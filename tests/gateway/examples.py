@@ -8,6 +8,7 @@ from actors.messages import BayChange, GateCount, Refined, Store
 from ar.anchors import Anchor, Held, Observed
 from ar.scene_ops import CREATE, SET, Dot, Op, encode
 from gateway import frames as f
+from gateway.frames.distances import End
 from spatial.drawn_zones import DrawnZone, Open, Polygon
 from spatial.offers import Everyone, Offer, Within
 from spatial.venue_edits import CloseUnit, MoveUnit
@@ -119,6 +120,9 @@ CLIENT: tuple[f.ClientFrame, ...] = (
     f.ScenePresence(seq=38, venue="parkside", scene="hall", level=1, pose=POSE),
     f.GetMembers(seq=48, topic="venue/parkside/scene/hall", watch=True),
     f.Localise(seq=40, venue="parkside", level=1, points=b"\x0a\x00\x14\x00\xe8\x03", near=(12.5, 7.25, 1.5), within_m=0.5),
+    f.GetDistances(
+        seq=49, venue="parkside", sources=(End("north_entrance"), End(level=1, x=12.5, y=7.25)), targets=(End("u-12"),), profile="wheelchair"
+    ),
     f.CreateOffer(seq=13, venue="parkside", offer=OFFER),
     f.EndOffer(seq=14, venue="parkside", offer="coffee", tick=700),
     f.SetBays(seq=15, venue="parkside", bays=(BayChange(unit_id="bay-1", occupied=True),)),
@@ -227,6 +231,7 @@ SERVER: tuple[f.ServerFrame, ...] = (
         geopose={"position": {"lat": 52.52, "lon": 13.4, "h": 1.5}, "quaternion": {"x": 0.0, "y": 0.0, "z": 0.6, "w": 0.8}},
     ),
     f.NotLocalised(seq=40, venue="parkside", level=1, reason="too few features of the query answer to the map", chance=0.0, map="ab" * 32),
+    f.Distances(seq=49, sources=2, targets=1, cost=XS),
     f.Error(code="invalid", message="level 9: venue parkside has levels 0 to 2", seq=3),
     f.Bye(code="unavailable", message="this gateway is going away: reconnect", reconnect=True, retry_after_s=1.5),
 )  # fmt: skip

@@ -162,6 +162,7 @@ MATRIX = {  # frame -> roles that may; written out, so that a change of the tabl
     "search": "guest shopper feed operator engineer",
     "route": "guest shopper feed operator engineer",
     "isochrone": "guest shopper feed operator engineer",
+    "distances": "guest shopper feed operator engineer",
     "get_access": "guest shopper feed operator engineer",
     "set_access": "operator",
     "draw_zone": "operator",

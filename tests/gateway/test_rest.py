@@ -29,6 +29,7 @@ EVERY: list[tuple[str, str, type, dict[str, Any] | None]] = [
     ("POST", OFFERS, f.CreateOffer, OFFER),
     ("DELETE", f"{OFFERS}/books", f.EndOffer, None),
     ("GET", f"/v1/venues/demo/{VENUE}/zones/front", f.GetZone, None),
+    ("POST", f"/v1/venues/demo/{VENUE}/distances", f.GetDistances, {"sources": [{"place": TILL}], "targets": [{"place": TILL}]}),
     ("GET", f"/v1/venues/demo/{VENUE}/anchors?level=0&x=1&y=2", f.AnchorsNear, None),
     ("GET", f"/v1/venues/demo/{VENUE}/anchors/{ANCHOR}", f.ResolveAnchors, None),
     ("DELETE", f"/v1/venues/demo/{VENUE}/anchors/{ANCHOR}", f.RemoveAnchors, None),
@@ -190,3 +191,17 @@ async def test_every_path_is_listed_here_in_the_document_and_in_openapi(house: H
     described = (await house.client.get("/v1/openapi.json")).json()["paths"]
     ours = {path: methods for path, methods in described.items() if path.startswith("/v1/") and path not in elsewhere}
     assert {(method.upper(), path) for path, methods in ours.items() for method in methods} == listed
+
+
+async def test_distances_come_as_rows_with_null_where_there_is_no_way(house: House) -> None:
+    body = {
+        "sources": [{"place": TILL}],
+        "targets": [{"place": TILL}, {"level": 0, "x": -900.0, "y": -900.0}, {"place": "shop-01"}],
+        "by": "shortest",
+    }
+    told = await house.ask("POST", f"/v1/venues/demo/{VENUE}/distances", "guest", body=body)
+    [[same, nowhere, other]] = told.json()["cost"]
+    assert (told.status_code, same, nowhere) == (200, 0.0, None)
+    assert other > 1.0
+    wrong = await house.ask("POST", f"/v1/venues/demo/{VENUE}/distances", body=body | {"targets": []})
+    assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid")

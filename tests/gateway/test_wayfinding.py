@@ -11,10 +11,15 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from esplanade.core.errors import EsplanadeError, Forbidden, InvalidInput, NotFound
+from actors.messages import Access, Crowded, GetAccess
+from esplanade.core.errors import EsplanadeError, Forbidden, InvalidInput, LimitExceeded, NotFound
+from esplanade.core.ids import Address
 from gateway.client import Client
+from spatial.columns import PositionColumns
 from spatial.directions import Guide, english
-from spatial.routes import Route
+from spatial.live import Crowding, Live, crowd_factor
+from spatial.profiles import WHEELCHAIR
+from spatial.routes import At, Route
 from spatial.routing import Router
 from spatial.venue_files import load_venue
 from tests.gateway.mall import Mall, running_mall
@@ -161,3 +166,55 @@ async def test_closing_is_for_operators_and_for_what_is_there(mall: Mall, url: s
         await operator.request("set_access", venue=MALL, close=["lift-north-1", "lift-to-the-moon"])
     assert refused.value.code == "place_not_found"
     assert (await operator.request("get_access", venue=MALL))["closed"] == []
+
+
+async def test_distances_of_many_are_the_librarys_and_have_a_limit(mall: Mall, url: str) -> None:
+    client = await mall.client(url, 12)
+    router = Router.build(load_venue(DOCUMENT))
+    targets = ["L2-room-1", "L0-room-1", "north_entrance"]
+    told = await client.request(
+        "distances", venue=MALL, sources=[{"place": "north_entrance"}, {"level": 1, "x": 90.0, "y": 75.0}], targets=[{"place": one} for one in targets],
+        profile="wheelchair", timeout_s=120,
+    )  # fmt: skip
+    expected = router.matrix(["north_entrance", At(1, 90.0, 75.0)], targets, profile=WHEELCHAIR)
+    assert (told["op"], told["sources"], told["targets"]) == ("distances_are", 2, 3)
+    assert np.isfinite(expected).all()
+    np.testing.assert_allclose(np.frombuffer(told["cost"], "<f4").reshape(2, 3), expected, rtol=1e-6)
+    each = [{"place": "north_entrance"}]
+    with pytest.raises(LimitExceeded, match="at most 100000"):
+        await client.request("distances", venue=MALL, sources=each * 400, targets=each * 300)
+    with pytest.raises(InvalidInput, match="give one of a place"):
+        await client.request("distances", venue=MALL, sources=[{"place": "north_entrance", "level": 1}], targets=each)
+    with pytest.raises(NotFound, match="attic"):
+        await client.request("distances", venue=MALL, sources=each, targets=[{"place": "attic"}])
+
+
+async def test_a_route_that_avoids_crowds_goes_round_one_and_tells_what_the_way_through_it_takes(mall: Mall, url: str) -> None:
+    """Six hundred people stand on the way, four a square metre: who asks for it is led elsewhere, by the library's answer for that crowd; others are not."""
+    client = await mall.client(url, 13)
+    ends: dict[str, Any] = {"goal": {"level": 1, "x": 118.0, "y": 40.0}, "start": {"level": 1, "x": 20.0, "y": 40.0}}
+    plain = await route(client, **ends)
+    middle = xs(plain["legs"][0]).mean(axis=0)
+    router = Router.build(load_venue(DOCUMENT))
+    at = np.random.default_rng(1).uniform(middle - 6.0, middle + 6.0, (600, 2)).astype(np.float32)
+    columns = PositionColumns(np.arange(5000, 5600, dtype=np.uint32), np.full(600, 1, np.uint8), at[:, 0].copy(), at[:, 1].copy())
+    await mall.system.take("demo", MALL, columns, source=None, tick=None)
+    crowds: list[Crowded] = []
+    async with asyncio.timeout(60):
+        while not crowds:
+            await asyncio.sleep(0.02)
+            access = await mall.system.ask(Address("mall", "demo", MALL), GetAccess(crowding=True))
+            assert isinstance(access, Access)
+            crowds = [one for one in access.crowding if one.level == 1 and np.frombuffer(one.count, "<u2").sum() >= len(columns)]
+    around = await route(client, **ends, avoid_crowds=True)
+    again = await route(client, **ends)
+    assert again["seconds"] == pytest.approx(plain["seconds"])
+    assert around["seconds"] > plain["seconds"]
+    [crowd] = crowds
+    people = np.frombuffer(crowd.count, "<u2").reshape(crowd.rows, crowd.cols)
+    slow = Crowding(crowd.x0_m, crowd.y0_m, crowd.cell_m, crowd_factor(people / crowd.cell_m**2))
+    expected = router.with_live(Live(crowding={1: slow})).route(At(1, 20.0, 40.0), At(1, 118.0, 40.0))
+    assert isinstance(expected, Route)
+    assert around["seconds"] == pytest.approx(expected.seconds, rel=1e-3)
+    through = slow.factor[tuple(((middle - [crowd.x0_m, crowd.y0_m]) // crowd.cell_m).astype(int)[::-1])]
+    assert through > 2, "or the crowd would not have stood on the way"
