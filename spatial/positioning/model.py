@@ -37,7 +37,7 @@ class Tuning:
     turn_sd_rad: how far a walk's own turn strays. inside_rooms: weight of a cell in a room against one on the walkway. spread_causal, spread_smoothed: factor on the standard deviation that
     makes the 90 % region hold the truth 90 % of the time; floor_m: variance (as sd, m) added to every estimate."""
 
-    sharpness: float = 25.0
+    sharpness: float = 27.0
     blend: float = 0.2
     loudness: float = 0.06
     turn_rad: float = 0.0
@@ -124,10 +124,10 @@ def _learn_walkers(tuning: Tuning, used: list[tuple[Prepared, int, F8]], floors:
     flat = np.concatenate(ratios) if ratios else np.zeros(0, np.complex128)
     if len(flat) < 20:
         return tuning
-    turn = np.angle(flat)
-    middle = float(np.median(turn))
-    by_walk = [float(np.angle(np.sum(r))) for r in ratios if len(r)]
-    sd = float(np.clip(1.4826 * np.median(np.abs(np.array(by_walk) - middle)), 0.08, 0.35))
+    about = np.angle(np.sum(flat / np.abs(flat)))  # the median is taken around the mean direction: a plan may stand on its head
+    middle = float(about + np.median(np.angle(flat * np.exp(-1j * about))))
+    by_walk = np.array([np.sum(r) for r in ratios if len(r)])
+    sd = float(np.clip(1.4826 * np.median(np.abs(np.angle(by_walk * np.exp(-1j * middle)))), 0.08, 0.35))
     return replace(tuning, turn_rad=middle, stretch=float(np.clip(np.median(np.abs(flat)), 0.7, 1.4)), turn_sd_rad=sd)
 
 

@@ -33,11 +33,11 @@ BIN_M: Final = 1.5
 SPREAD_M: Final = 45.0
 """A transmitter whose loud readings lie further apart than this (root mean square from their middle) moves about: a hotspot in a pocket."""
 LOUD_DBM: Final = -70.0
-ROUGH: Final = (100.0, 5.0, 0.3)
+ROUGH: Final = (50.0, 5.0, 0.3)
 SMOOTH: Final = (100.0, 22.0, 0.7)
 """Variance dB2, length m, share of covariance that is left a floor away."""
-NOISE_DB2: Final = 36.0
-POWER: Final = 1.5
+NOISE_DB2: Final = 60.0
+POWER: Final = 1.0
 FULL: Final = 80.0
 U1 = npt.NDArray[np.uint8]
 

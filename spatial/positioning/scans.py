@@ -5,7 +5,8 @@ Owns the cutting of a walk's radio readings into scans and the names of transmit
 One scan an epoch: the phone's Wi-Fi scans give the epochs. Bluetooth readings make them where the first one does not come within WITHOUT_WIFI_S, and later where none comes for WIFI_GAP_S
 (a scan of Bluetooth alone resembles no place of a map that is mostly Wi-Fi: fitting on such scans drags the fields down, and steps bridge a gap better than they do). One access point announces
 several networks under neighbouring addresses; they are one transmitter (the last hexadecimal digit and the first byte are dropped) with the strongest of their readings, so that one antenna has
-one vote.
+one vote. A phone misses for seconds what it heard a moment ago (of transmitters at -60 dBm one in five from scan to scan on site2, one in eight on site1), so what the scan before held and this one does not
+is taken over from it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ WIFI_GAP_S: Final = 20.0
 FRESH_S: Final = 4.0
 """Wi-Fi readings older than this at delivery say where the walker was, not where they are."""
 SAME_EPOCH_S: Final = 0.3
+CARRIED_S: Final = 3.5
+"""What a scan misses is taken from the one before, where that is no older than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ def scans_of(walk: Walk) -> Scans:
     index = {name: i for i, name in enumerate(names)}
     of_source = np.array([index[transmitter_of(name)] for name in radio.names], np.int32)
     first, which, rssi, about = [0], [], [], []
+    before, before_s = np.full(len(names), -np.inf, np.float32), -np.inf
     for epoch in epochs:
         near = radio.told_s <= epoch + SAME_EPOCH_S
         a = np.flatnonzero(wifi & near & (radio.heard_s >= epoch - FRESH_S))
@@ -83,12 +87,14 @@ def scans_of(walk: Walk) -> Scans:
         best = np.full(len(names), -np.inf, np.float32)
         if at:
             np.maximum.at(best, np.concatenate(at), np.concatenate(value))
-        some = np.flatnonzero(np.isfinite(best))
-        which.append(some.astype(np.int32))
-        rssi.append(best[some])
-        first.append(first[-1] + len(some))
         both = np.r_[a, b] if len(a) == 0 else a
         about.append(float(radio.heard_s[both].mean()) if len(both) else epoch)
+        whole = np.where(np.isfinite(best) | (abs(about[-1] - before_s) > CARRIED_S), best, before)
+        before, before_s = best, about[-1]
+        some = np.flatnonzero(np.isfinite(whole))
+        which.append(some.astype(np.int32))
+        rssi.append(whole[some])
+        first.append(first[-1] + len(some))
     return Scans(
         epochs,
         np.minimum(np.array(about, np.float64), epochs),

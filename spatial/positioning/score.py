@@ -5,7 +5,7 @@ Owns the error measures. Waypoints and floors enter here, after the estimate is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,9 +18,9 @@ from spatial.positioning.observations import F8
 
 CHI2_90: Final = 4.605
 """The 90 % point of chi-square with two degrees of freedom."""
-LEARNING_WALKS: Final = 40
-"""So many left-out walks teach the regions' size, in at most MAX_ROUNDS rounds (a walk may be left out in several)."""
-MAX_ROUNDS: Final = 3
+LEARNING_WALKS: Final = 100
+"""So many left-out walks teach the regions' size, if the survey has them; each is left out once."""
+FOLDS: Final = 5
 UNKNOWN_M: Final = 100.0
 """The error of a waypoint for which there is no estimate."""
 
@@ -85,16 +85,28 @@ def split_by_walk(walks: Sequence[Surveyed], *, seed: int, share: float = 0.25) 
     return kept, [w for w in walks if f"{w[1]}/{w[0].name}" in out]
 
 
+def folds_by_walk(walks: Sequence[Surveyed], n: int, *, seed: int) -> Iterator[tuple[list[Surveyed], list[Surveyed]]]:
+    """n times (kept, left out): every walk is left out once, and of each floor an equal share each time, to a walk."""
+    rng = np.random.default_rng(seed)
+    fold: dict[tuple[str, str], int] = {}
+    for floor in sorted({f or "" for _, f, _ in walks}):
+        names = sorted(w.name for w, f, _ in walks if (f or "") == floor)
+        first = int(rng.integers(n))
+        fold |= {(floor, names[i]): (first + k) % n for k, i in enumerate(rng.permutation(len(names)))}
+    for k in range(n):
+        left_out = [fold[f or "", w.name] == k for w, f, _ in walks]
+        yield [w for w, out in zip(walks, left_out, strict=True) if not out], [w for w, out in zip(walks, left_out, strict=True) if out]
+
+
 def fit_calibrated(site: str, floors: tuple[Floor, ...], walks: Sequence[Surveyed], *, seed: int = 1) -> Model:
-    """Fit, with the size of the regions learned inside the survey: a fifth of the walks is left out and located, in as many rounds as give LEARNING_WALKS of them, at most MAX_ROUNDS, and the
-    spreads are set so that 90 % of the waypoints lie within. Then everything is fitted. Under ten walks the regions keep their default size."""
+    """Fit, with the size of the regions learned inside the survey: a fifth of the walks is left out and located, in as many rounds as give LEARNING_WALKS of them, at most one for each fifth, and
+    the spreads are set so that 90 % of the waypoints lie within. Then everything is fitted. Under ten walks the regions keep their default size."""
     tuning = Tuning()
     if len(walks) >= 10:
         forward, both = [], []
         n = 0
-        for turn in range(MAX_ROUNDS):
-            kept, held = split_by_walk(walks, seed=seed + turn, share=0.2)
-            pick = np.random.default_rng(seed + turn).permutation(len(held))[: LEARNING_WALKS - n]
+        for kept, held in folds_by_walk(walks, FOLDS, seed=seed):
+            pick = np.random.default_rng(seed).permutation(len(held))[: LEARNING_WALKS - n]
             _, causal, smoothed = score(fit(site, floors, kept, tuning=tuning), [held[i] for i in pick])
             forward.append(causal)
             both.append(smoothed)

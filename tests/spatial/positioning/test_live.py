@@ -20,7 +20,7 @@ from spatial.positioning.grid_filter import OPENING, Locator, answer_causal
 from spatial.positioning.live import BACK_S, LOST_S, SILENT_S, LiveFilter, LiveMap
 from spatial.positioning.model import Model, fit, load_model, save_model
 from spatial.positioning.observed import FAST, GONE, LEVEL, MAX_READINGS, Observed, State, rows_of, transmitter_key, wifi_keys
-from spatial.positioning.radio_map import SILENT_DBM
+from spatial.positioning.radio_map import POWER, SILENT_DBM
 from spatial.positioning.scans import transmitter_of
 from tests.spatial.positioning import synthetic
 from tests.spatial.positioning.test_locating import a_walk
@@ -222,7 +222,7 @@ def test_the_kernel_compares_a_scan_as_the_radio_map_does() -> None:
     at = maps().index_of(key)
     strength = np.zeros((1, len(radio.transmitters)), np.float32)
     strength[0, at] = rssi - np.float32(SILENT_DBM)
-    powered = strength**1.5
+    powered = strength**POWER
     length = float(np.sqrt((powered**2).sum()))
     q = (powered[0, at] * arrays.scale[at] / length).astype(np.float32)
     cosine = 1 - (powered / length) @ radio.field().T

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from spatial.positioning.grid_filter import Locator, answer_causal, answer_smoot
 from spatial.positioning.model import Model, Prepared, fit, load_model, prepare, save_model
 from spatial.positioning.observations import Radio, Walk
 from spatial.positioning.scans import scans_of, transmitter_of
-from spatial.positioning.score import CHI2_90, Marks, score, split_by_walk, spread_of
+from spatial.positioning.score import CHI2_90, Marks, folds_by_walk, score, split_by_walk, spread_of
 from spatial.positioning.walk_files import parse_walk
 from tests.spatial.positioning import synthetic
 
@@ -56,6 +57,26 @@ def test_estimates_are_on_free_ground_with_positive_definite_covariance_and_prob
         assert np.linalg.eigvalsh(answer.cov_m2).min() > 0
     for estimates in (forward, both):
         np.testing.assert_allclose(estimates.floors.sum(axis=1), 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("quarters", [1, 2])
+def test_estimates_turn_with_the_frame_of_the_venue(quarters: int) -> None:
+    def turned(xy: np.ndarray) -> np.ndarray:
+        for side in (synthetic.HIGH, synthetic.WIDE)[:quarters]:
+            xy = np.column_stack([side - xy[:, 1], xy[:, 0]])
+        return xy
+
+    floor = synthetic.floor()
+    free = np.ascontiguousarray(np.rot90(floor.free, -quarters))
+    ground = replace(floor, free=free, rooms=np.zeros_like(free))
+    walks = synthetic.survey()
+    first = Locator(fit("made", (floor,), walks))
+    second = Locator(fit("made", (ground,), [(w, f, np.column_stack([p[:, 0], turned(p[:, 1:])])) for w, f, p in walks]))
+    walk, _ = a_walk(turn_rad=0.1)
+    for mine, other in zip(first.locate(walk), second.locate(walk), strict=True):
+        off = np.hypot(*(turned(mine.xy_m) - other.xy_m).T)
+        assert off.max() < 1.0  # the bins of the survey begin at other corners
+        np.testing.assert_allclose(np.linalg.det(mine.cov_m2), np.linalg.det(other.cov_m2), rtol=0.5)
 
 
 def test_a_causal_estimate_does_not_change_when_later_readings_are_taken_away() -> None:
@@ -124,6 +145,15 @@ def test_bluetooth_alone_makes_scans_before_the_first_of_wifi_and_where_none_com
     assert scans.told_s.tolist() == sorted(wifi_s + alone_s)
 
 
+def test_what_one_scan_misses_is_taken_from_the_one_before_and_from_no_older_one() -> None:
+    at = np.array([1.0, 1.0, 3.0, 5.2, 7.4, 14.0])
+    source = np.array([0, 1, 0, 0, 0, 0], np.int32)
+    radio = Radio(at, at, source, np.array([-60, -70, -61, -62, -63, -64], np.float32), ("w:04:40:a9:a1:86:00", "w:04:40:a9:a1:87:00"))
+    scans = scans_of(Walk("w", None, 0, 11.0, radio=radio))
+    held = [sorted(scans.rssi_dbm[a:b].tolist()) for a, b in pairwise(scans.first.tolist())]
+    assert held == [[-70, -60], [-70, -60], [-70, -61], [-62], [-64]]
+
+
 def test_the_next_walk_is_within_its_regions_at_ninety_percent_though_the_survey_left_out_few() -> None:
     rng = np.random.default_rng(5)
 
@@ -165,6 +195,17 @@ def test_a_split_leaves_out_whole_walks_a_quarter_of_each_floor_and_repeats_for_
     assert sorted(f or "" for _, f, _ in held) == ["F1", "F1", "F2", "F2"]
     assert {w.name for w, _, _ in kept}.isdisjoint({w.name for w, _, _ in held})
     assert [w.name for w, _, _ in split_by_walk(walks[::-1], seed=3)[1]] == [w.name for w, _, _ in held][::-1]
+
+
+def test_every_walk_is_left_out_by_one_fold_and_every_floor_by_each() -> None:
+    walks = synthetic.survey(11, 0) + synthetic.survey(5, 1)
+    folds = list(folds_by_walk(walks, 5, seed=2))
+    assert sorted(w.name for _, held in folds for w, _, _ in held) == sorted(w.name for w, _, _ in walks)
+    for kept, held in folds:
+        assert len(kept) + len(held) == len(walks)
+        assert {w.name for w, _, _ in kept}.isdisjoint({w.name for w, _, _ in held})
+        assert sorted(f or "" for _, f, _ in held)[-1:] == ["F2"]
+        assert 2 <= sum(f == "F1" for _, f, _ in held) <= 3
 
 
 def test_coverage_names_the_corner_that_nobody_walked() -> None:
