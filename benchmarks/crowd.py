@@ -151,7 +151,7 @@ def crosscheck(python: str, rooms: int = 5) -> dict[str, object]:
         peer.close()
     a, b = statistics.mean(mine), statistics.mean(theirs)
     return {
-        "name": "crowd_crosscheck", "rooms": rooms, "ours_mean_s": round(a, 2), "peer_mean_s": round(b, 2), "off": round(a / b - 1.0, 4),
+        "name": "crowd_crosscheck", "rooms": rooms, "ours_mean_s": round(a, 2), "peer_mean_s": round(b, 2), "off": round(a / b - 1.0, 4), "off_either_way": round(abs(a / b - 1.0), 4),
         "ours_last_s": round(max(mine), 2), "peer_last_s": round(max(theirs), 2), "ours_left": len(mine), "peer_left": len(theirs),
     }  # fmt: skip
 
@@ -283,7 +283,7 @@ def bars(more: dict[str, dict[str, object]]) -> dict[str, dict[str, object]]:
         if least is not None:
             return {"figure": figure, "at_least": least, "met": figure >= least}
         assert most is not None
-        return {"figure": figure, "at_most": most, "met": abs(figure) <= most}
+        return {"figure": figure, "at_most": most, "met": figure <= most}
 
     found = {f"times_jupedsim_at_{density:g}_per_m2": bar(f"rooms_{density:g}", "ratio", least) for density, least in ROOMS.items()}
     found |= {
@@ -291,7 +291,7 @@ def bars(more: dict[str, dict[str, object]]) -> dict[str, dict[str, object]]:
         "million_peak_mib": bar("festival", "peak_mib", most=1024),
         "cost_growth_10k_to_1m": bar("growth", "ratio", most=1.5),
         "site2_real_time": bar("site2", "real_time", 1.0),
-        "mean_egress_off_jupedsim": bar("crosscheck", "off", most=0.05),
+        "mean_egress_off_jupedsim": bar("crosscheck", "off_either_way", most=0.05),
     }
     found |= {f"overlap_m_{part}": bar(part, "overlap_m", most=0.01) for part in ("rooms_4", "festival", "site2")}
     return {name: value for name, value in found.items() if value is not None}

@@ -28,7 +28,7 @@ I8 = npt.NDArray[np.int64]
 U1 = npt.NDArray[np.uint8]
 
 CHUNK = 256
-PAIRS = 1024
+PAIRS = 1024  # whom the bodies of a block see, at least: 16 bytes each, so that they stay in the nearest cache
 AHEAD = 12
 OVERLAP_M = 0.01  # bodies go into each other by this much at most, past the end of a thin wall too:
 WALL_OVERLAP_M = 0.005
