@@ -39,7 +39,7 @@ from simulation.study_people import (
 )  # fmt: skip
 from simulation.study_places import Place, Setting, polygon, set_up
 from simulation.study_spec import WHEELCHAIR_M, CrowdSpec, PeopleSpec, VisitorsSpec, seconds_after
-from simulation.study_start import expect, place_people
+from simulation.study_start import check_crowds, check_levels, expect, place_people
 from simulation.transport import Transport
 from simulation.waiting_lines import AT_M, WaitingLine
 from simulation.walkers import Goal, Walkers
@@ -71,7 +71,8 @@ _Plan = tuple[
 class Study:
     """A scenario under way. setting: its floor and places; walkers: the bodies; transport: the connectors; watch: how it stands at each of them.
 
-    came: visitors who have come in; outside: visitors whom no entrance has room for now; refused: visitors whom an offer would have pulled to a place that was full.
+    came: visitors who have come in; outside: visitors whom no entrance has room for now; refused: visitors whom an offer would have pulled to a place that was full;
+    cut_off: places that visitors never choose, no way leads from them to an exit.
     """
 
     def __init__(self, spec: CrowdSpec, setting: Setting, walkers: Walkers, transport: Transport) -> None:
@@ -82,6 +83,7 @@ class Study:
         self.watch = ConnectorWatch(walkers, transport)
         self.line_log: list[tuple[float, tuple[int, ...]]] = []
         self.came = self.refused = 0
+        self.cut_off: tuple[str, ...] = ()
         self.people: dict[str, npt.NDArray[Any]] = {name: np.zeros(1, dtype) for name, dtype in COLUMNS.items()}
         self._routes: list[tuple[int, ...]] = [()]
         self._members: list[list[int]] = []
@@ -626,6 +628,7 @@ class Study:
             raise InvalidInput(f"seconds = {spec.seconds}; must be above 0, at most a day")
         model = model_of(spec.model, spec.parameters, parameter_set=spec.parameter_set)
         spec = with_bodies(spec, model)
+        check_crowds(spec)
         setting = set_up(spec)
         crowds: list[PeopleSpec | VisitorsSpec] = [*spec.people, *spec.visitors]
         with_wheels = any(c.prams > 0 or c.wheelchairs > 0 for c in crowds)
@@ -642,6 +645,8 @@ class Study:
         study = cls(spec, setting, walkers, transport)
         for k, people in enumerate(spec.people):
             place_people(study, k, people)
+        if spec.visitors:
+            check_levels(study)
         for k, visitors in enumerate(spec.visitors):
             expect(study, k, visitors)
         return study
