@@ -20,6 +20,8 @@ from esplanade.core.errors import InvalidInput
 from simulation import chance, groups
 from simulation.connector_watch import ConnectorWatch
 from simulation.doors import Door, Doors
+from simulation.floor import BODY_M
+from simulation.ground_kernels import sees
 from simulation.hops import BOARD_M
 from simulation.models import model_of
 from simulation.study_people import (
@@ -50,9 +52,11 @@ I8 = npt.NDArray[np.int64]
 MAX_SECONDS: Final = 24 * 3600.0
 DECIDE_S: Final = 0.2
 """Every so often people decide; they steer every step."""
-SETTLE_S: Final = 12.0
+SETTLE_S: Final = 40.0
 """In a place people walk on to a spot of their own for so long at most."""
-SETTLE_M: Final = 10.0
+SETTLE_M: Final = 40.0
+SETTLE_TRIES: Final = 8
+"""The spot is in sight and so far off at most; of so many cells drawn the first that is. Nearer ones alone would plug a large shop's door at a sale."""
 CLOSE_M: Final = 3.0
 HELD_UP_S: Final = 5.0
 """Who is this close to a place and has not got on for so long has arrived: others stand in it."""
@@ -317,14 +321,25 @@ class Study:
             else:
                 p["phase"][who], p["until"][who] = STAY, NEVER
             return
-        cells = self._cells[place]
-        floor, r = self.walkers.floor, self.walkers.rows
-        near = cells[np.hypot(floor.x[cells] - r["x"][row], floor.y[cells] - r["y"][row]) <= SETTLE_M]
-        if len(near):
-            cell = int(near[min(len(near) - 1, int(self._draw(who) * len(near)))])
+        cell = self._spot_in_sight(who, row, place)
+        if cell >= 0:
+            floor, r = self.walkers.floor, self.walkers.rows
             p["spot_x"][who], p["spot_y"][who], p["moves"][who] = floor.x[cell], floor.y[cell], True
             r["goal"][row] = TO_SPOT
         p["phase"][who], p["until"][who] = SETTLE, self.walkers.step_number + round(SETTLE_S / self.walkers.step_s)
+
+    def _spot_in_sight(self, who: int, row: int, place: int) -> int:
+        """A cell of a place that somebody who has come there sees, drawn; -1 where none of those drawn is."""
+        floor, r = self.walkers.floor, self.walkers.rows
+        if r["level"][row] != self.places[place].level:
+            return -1
+        cells = self._cells[place]
+        near = cells[np.hypot(floor.x[cells] - r["x"][row], floor.y[cells] - r["y"][row]) <= SETTLE_M]
+        for _ in range(SETTLE_TRIES if len(near) else 0):
+            cell = int(near[min(len(near) - 1, int(self._draw(who) * len(near)))])
+            if sees(int(r["cell"][row]), cell, floor.raster, floor.cid, floor.links, floor.clearance, floor.spare, floor.nx, BODY_M):
+                return cell
+        return -1
 
     def _stay(self, who: int, row: int) -> None:
         p, now = self.people, self.walkers.step_number

@@ -264,6 +264,20 @@ def test_a_sale_pulls_people_up_the_escalator_and_on_the_ground_floor_it_does_no
     assert above[1] > below[1]
 
 
+def test_those_who_come_to_a_sale_spread_over_the_shop_and_leave_its_door_free() -> None:
+    outline = [[0, 0], [10, 0], [10, 8.2], [10.2, 8.2], [10.2, 0], [40, 0], [40, 20], [10.2, 20], [10.2, 11], [10, 11], [10, 20], [0, 20]]
+    shop = {"name": "shop", "area": rectangle(10.4, 0, 40, 20), "leave": False, "stay_s": [3000.0, 0.1]}
+    people = [{"count": 60, "area": rectangle(2, 1, 9.5, 19), "goal": "out", "via": ["shop"]}]
+    goals = [shop, {"name": "out", "area": rectangle(0, 8, 1.2, 12)}]
+    run = study({"ground": [{"outline": outline}], "goals": goals, "people": people, "seed": 3, "step_s": 0.1})
+    for _ in range(1200):
+        run.step()
+    r = run.walkers.rows
+    assert (r["x"] > 10.2).all()
+    assert np.median(r["x"]) > 20.0
+    assert np.count_nonzero(np.hypot(r["x"] - 10.2, r["y"] - 9.6) < 3.0) <= 6
+
+
 def test_an_act_draws_its_share_and_lets_it_go_when_it_ends() -> None:
     stage = {"name": "stage", "area": rectangle(20, 4, 29, 16), "leave": False}
     bar = {"name": "bar", "area": rectangle(3, 13, 18, 19), "leave": False, "popularity": 1.0, "stay_s": [30.0, 0.2]}
