@@ -60,6 +60,17 @@ def run_crowd(spec: CrowdSpec, *, threads: int | None = None, at_first: Callable
     return CrowdOutcome(recorder.recording(), report_of(study), np.array(left), walkers.digest(), max(0.0, deepest), study, _services(study))
 
 
+def egress_curve(outcome: CrowdOutcome, *, points: int = 100) -> list[tuple[float, int]]:
+    """(seconds, people who have left by then), at so many equal times from the first to the last who left; empty where nobody did."""
+    left_s = outcome.left_s
+    if not len(left_s):
+        return []
+    times = np.linspace(float(left_s[0]), float(left_s[-1]), points)
+    return [
+        (round(time, 2), int(count)) for time, count in zip(times.tolist(), np.searchsorted(left_s, times + 1e-9, side="right").tolist(), strict=True)
+    ]
+
+
 def report_of(study: Study) -> WalkersReport:
     """The walkers' report, with those who took a step-free way to a goal counted under its name."""
     report = study.walkers.report()

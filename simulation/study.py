@@ -20,6 +20,8 @@ from esplanade.core.errors import InvalidInput
 from simulation import chance, groups
 from simulation.connector_watch import ConnectorWatch
 from simulation.doors import Door, Doors
+from simulation.floor import BODY_M
+from simulation.ground_kernels import sees
 from simulation.hops import BOARD_M
 from simulation.models import model_of
 from simulation.study_people import (
@@ -39,7 +41,7 @@ from simulation.study_people import (
 )  # fmt: skip
 from simulation.study_places import Place, Setting, polygon, set_up
 from simulation.study_spec import WHEELCHAIR_M, CrowdSpec, PeopleSpec, VisitorsSpec, seconds_after
-from simulation.study_start import expect, place_people
+from simulation.study_start import check_crowds, check_levels, expect, place_people
 from simulation.transport import Transport
 from simulation.waiting_lines import AT_M, WaitingLine
 from simulation.walkers import Goal, Walkers
@@ -50,9 +52,11 @@ I8 = npt.NDArray[np.int64]
 MAX_SECONDS: Final = 24 * 3600.0
 DECIDE_S: Final = 0.2
 """Every so often people decide; they steer every step."""
-SETTLE_S: Final = 12.0
+SETTLE_S: Final = 40.0
 """In a place people walk on to a spot of their own for so long at most."""
-SETTLE_M: Final = 10.0
+SETTLE_M: Final = 40.0
+SETTLE_TRIES: Final = 8
+"""The spot is in sight and so far off at most; of so many cells drawn the first that is. Nearer ones alone would plug a large shop's door at a sale."""
 CLOSE_M: Final = 3.0
 HELD_UP_S: Final = 5.0
 """Who is this close to a place and has not got on for so long has arrived: others stand in it."""
@@ -71,7 +75,8 @@ _Plan = tuple[
 class Study:
     """A scenario under way. setting: its floor and places; walkers: the bodies; transport: the connectors; watch: how it stands at each of them.
 
-    came: visitors who have come in; outside: visitors whom no entrance has room for now; refused: visitors whom an offer would have pulled to a place that was full.
+    came: visitors who have come in; outside: visitors whom no entrance has room for now; refused: visitors whom an offer would have pulled to a place that was full;
+    cut_off: places that visitors never choose, no way leads from them to an exit.
     """
 
     def __init__(self, spec: CrowdSpec, setting: Setting, walkers: Walkers, transport: Transport) -> None:
@@ -82,6 +87,7 @@ class Study:
         self.watch = ConnectorWatch(walkers, transport)
         self.line_log: list[tuple[float, tuple[int, ...]]] = []
         self.came = self.refused = 0
+        self.cut_off: tuple[str, ...] = ()
         self.people: dict[str, npt.NDArray[Any]] = {name: np.zeros(1, dtype) for name, dtype in COLUMNS.items()}
         self._routes: list[tuple[int, ...]] = [()]
         self._members: list[list[int]] = []
@@ -315,14 +321,25 @@ class Study:
             else:
                 p["phase"][who], p["until"][who] = STAY, NEVER
             return
-        cells = self._cells[place]
-        floor, r = self.walkers.floor, self.walkers.rows
-        near = cells[np.hypot(floor.x[cells] - r["x"][row], floor.y[cells] - r["y"][row]) <= SETTLE_M]
-        if len(near):
-            cell = int(near[min(len(near) - 1, int(self._draw(who) * len(near)))])
+        cell = self._spot_in_sight(who, row, place)
+        if cell >= 0:
+            floor, r = self.walkers.floor, self.walkers.rows
             p["spot_x"][who], p["spot_y"][who], p["moves"][who] = floor.x[cell], floor.y[cell], True
             r["goal"][row] = TO_SPOT
         p["phase"][who], p["until"][who] = SETTLE, self.walkers.step_number + round(SETTLE_S / self.walkers.step_s)
+
+    def _spot_in_sight(self, who: int, row: int, place: int) -> int:
+        """A cell of a place that somebody who has come there sees, drawn; -1 where none of those drawn is."""
+        floor, r = self.walkers.floor, self.walkers.rows
+        if r["level"][row] != self.places[place].level:
+            return -1
+        cells = self._cells[place]
+        near = cells[np.hypot(floor.x[cells] - r["x"][row], floor.y[cells] - r["y"][row]) <= SETTLE_M]
+        for _ in range(SETTLE_TRIES if len(near) else 0):
+            cell = int(near[min(len(near) - 1, int(self._draw(who) * len(near)))])
+            if sees(int(r["cell"][row]), cell, floor.raster, floor.cid, floor.links, floor.clearance, floor.spare, floor.nx, BODY_M):
+                return cell
+        return -1
 
     def _stay(self, who: int, row: int) -> None:
         p, now = self.people, self.walkers.step_number
@@ -626,6 +643,7 @@ class Study:
             raise InvalidInput(f"seconds = {spec.seconds}; must be above 0, at most a day")
         model = model_of(spec.model, spec.parameters, parameter_set=spec.parameter_set)
         spec = with_bodies(spec, model)
+        check_crowds(spec)
         setting = set_up(spec)
         crowds: list[PeopleSpec | VisitorsSpec] = [*spec.people, *spec.visitors]
         with_wheels = any(c.prams > 0 or c.wheelchairs > 0 for c in crowds)
@@ -642,6 +660,8 @@ class Study:
         study = cls(spec, setting, walkers, transport)
         for k, people in enumerate(spec.people):
             place_people(study, k, people)
+        if spec.visitors:
+            check_levels(study)
         for k, visitors in enumerate(spec.visitors):
             expect(study, k, visitors)
         return study

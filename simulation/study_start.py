@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,14 +20,57 @@ from simulation.hops import BOARD_M
 from simulation.placing import spread, walking_speeds
 from simulation.study_people import STANDING, bodies_of, families, group_size
 from simulation.study_places import Place, polygon
-from simulation.study_spec import PRAM_M, PRAM_MPS, WHEELCHAIR_M, WHEELCHAIR_MPS, PeopleSpec, VisitorsSpec, seconds_after
+from simulation.study_spec import PRAM_M, PRAM_MPS, WHEELCHAIR_M, WHEELCHAIR_MPS, CrowdSpec, PeopleSpec, VisitorsSpec, seconds_after
 from simulation.transport import Transport
 from simulation.walker_kernels import WALL_OVERLAP_M
+from simulation.walkers import RADIUS_M, SPEED_MPS
 
 if TYPE_CHECKING:
     from simulation.study import Study
 
 F8 = npt.NDArray[np.float64]
+
+DAY_S: Final = 86_400.0
+
+
+def check_crowds(spec: CrowdSpec) -> None:
+    """Raises InvalidInput that names the first entry of people or visitors whose numbers cannot be."""
+    crowds: list[tuple[str, PeopleSpec | VisitorsSpec]] = [(f"people {k}", people) for k, people in enumerate(spec.people)]
+    crowds += [(f"visitors {k}", visitors) for k, visitors in enumerate(spec.visitors)]
+    for what, crowd in crowds:
+        mean, sd = crowd.speed_mps
+        if not (SPEED_MPS[0] <= mean <= SPEED_MPS[1] and 0.0 <= sd <= 1.0):
+            raise InvalidInput(f"{what}: speed_mps = [{mean}, {sd}]; mean {SPEED_MPS[0]} to {SPEED_MPS[1]} m/s, deviation 0 to 1 m/s")
+        if not RADIUS_M[0] <= crowd.radius_m <= RADIUS_M[1]:
+            raise InvalidInput(
+                f"{what}: radius_m = {crowd.radius_m}; must be {RADIUS_M[0]} to {RADIUS_M[1]} m, or 0 for what goes with the parameters"
+            )
+    for k, people in enumerate(spec.people):
+        if people.count < 1:
+            raise InvalidInput(f"people {k}: count = {people.count}; must be 1 or more, else leave the entry out")
+        first, last = people.start_s
+        if not 0.0 <= first <= last <= DAY_S or not (0.0 <= people.premovement_s[0] <= DAY_S and 0.0 <= people.premovement_s[1] <= 3.0):
+            raise InvalidInput(
+                f"people {k}: start_s = {list(people.start_s)}, premovement_s = {list(people.premovement_s)}; start_s from 0 s on, ascending; a median up to a day, "
+                "sigma 0 to 3"
+            )
+
+
+def check_levels(study: Study) -> None:
+    """Raises InvalidInput that names a level from whose places no way leads to an exit, and takes down in `study.cut_off` other places that none leads from."""
+    exits = study.setting.exits
+    if not exits:
+        return
+    out = study.walkers.leads_to(exits)
+    cut_off = [k for k, place in enumerate(study.places) if not place.leave and not out[study._cells[k]].any()]
+    for level in sorted({study.places[k].level for k in cut_off}):
+        here = [k for k, place in enumerate(study.places) if place.level == level and not place.leave]
+        if set(here) <= set(cut_off):
+            names = ", ".join(study.places[k].name for k in here[:5])
+            raise InvalidInput(
+                f"level {level}: no way leads from it to an exit, {names} cannot be visited; join it by a lift, an escalator or stairs"
+            )
+    study.cut_off = tuple(study.places[k].name for k in cut_off)
 
 
 def place_people(study: Study, k: int, people: PeopleSpec) -> None:
@@ -62,7 +105,10 @@ def place_people(study: Study, k: int, people: PeopleSpec) -> None:
     goal = route[0] + len(study.places) * wheels
     for shift in {0, len(study.places)} if wheels.any() else {0}:
         _check_route(study, k, route, shift)
-    ids = study.walkers.add(place[:, 0], place[:, 1], goal=goal, level=people.level, speed_mps=speed, radius_m=radius, start_s=start)
+    try:
+        ids = study.walkers.add(place[:, 0], place[:, 1], goal=goal, level=people.level, speed_mps=speed, radius_m=radius, start_s=start)
+    except InvalidInput as error:
+        raise InvalidInput(f"people {k}: {error.message}") from None
     study._enlist(ids)
     p = study.people
     p["place"][ids], p["wheels"][ids], p["base"][ids] = route[0], wheels, speed
@@ -160,6 +206,10 @@ def _check_doors(k: int, people: PeopleSpec, place: F8, ground: BaseGeometry, go
     parts = shapely.get_parts(ground.buffer(-people.radius_m + WALL_OVERLAP_M, join_style="mitre"))
     floor = transport._floor
     starts = floor.hop_start[floor.level_of(floor.hop_start) == people.level] if len(floor.hop_start) else np.zeros(0, np.int32)
+    if not len(starts) and all(q.level != people.level for q in route):
+        raise InvalidInput(
+            f"people {k}: level {people.level} has no connector, no way leads to goal {goal.name}; join it by a lift, an escalator or stairs"
+        )
     ways_on: list[BaseGeometry] = [shapely.Point(floor.x[cell], floor.y[cell]).buffer(BOARD_M) for cell in starts]
     ways_on += [q.area for q in route if q.level == people.level]
     leads = np.array([any(part.intersects(way) for way in ways_on) for part in parts], np.bool_)

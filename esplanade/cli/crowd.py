@@ -77,7 +77,7 @@ def run(
     """Walk a scenario until all have left or its time is over."""
     import psutil
 
-    from simulation.crowd_run import connector_figures, run_crowd
+    from simulation.crowd_run import connector_figures, egress_curve, run_crowd
     from simulation.trajectories import save
 
     with _one_line_errors():
@@ -118,10 +118,12 @@ def run(
     half = float(outcome.left_s[len(outcome.left_s) // 2]) if len(outcome.left_s) else None
     figures = {
         "added": report.added, "left": report.left, "still_there": report.bodies + report.riding, "time_s": round(report.time_s, 2), "half_left_s": half,
+        "egress": egress_curve(outcome),
         "stuck": list(report.stuck), "ever_stuck": report.ever_stuck, "lost": list(report.lost), "max_overlap_m": round(outcome.overlap_m, 4),
         "ready_s": round(ready[0], 2), "ready_cpu_s": round(ready[1], 2), "real_time": round(report.time_s / took_s, 1), "digest": outcome.digest, "came": outcome.study.came, "outside": outcome.study.outside,
         "refused": outcome.study.refused, "services": [asdict(line) for line in outcome.services],
         "connectors": [asdict(figures) for figures in connector_figures(outcome)], "unlinked": list(outcome.study.setting.unlinked),
+        "cut_off": list(outcome.study.cut_off),
     }  # fmt: skip
     _err.print(
         f"{report.added} people, {sum(report.left.values())} left in {report.time_s:.1f} s; {len(report.stuck)} stuck, {len(report.lost)} lost; {took_s:.1f} s"

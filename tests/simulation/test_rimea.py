@@ -13,7 +13,7 @@ from shapely.geometry import box
 
 from esplanade.core.errors import InvalidInput, NotFound
 from simulation.crowd_drawing import draw_run
-from simulation.crowd_run import run_crowd
+from simulation.crowd_run import egress_curve, run_crowd
 from simulation.models import CALIBRATED, PUBLISHED, AnticipationVelocity, SocialForce, check_model, model_of
 from simulation.placing import spread
 from simulation.realism import PARTS, bottlenecks, corridor_speeds, laboratory_points, speed_at_density
@@ -60,6 +60,9 @@ def test_the_documented_scenario_runs_and_is_drawn_and_its_trajectories_are_kept
     assert outcome.report.bodies == outcome.report.riding == 0
     assert outcome.overlap_m <= 0.01 + 1e-9
     assert len(outcome.left_s) == outcome.report.added == sum(people.count for people in spec.people)
+    curve = egress_curve(outcome, points=5)
+    assert curve[-1] == (round(float(outcome.left_s[-1]), 2), len(outcome.left_s))
+    assert [count for _, count in curve] == [int((outcome.left_s <= time + 0.005).sum()) for time, _ in curve]
     assert run_crowd(spec, threads=2).digest == outcome.digest
     for name in ("paths.parquet", "paths.txt"):
         save(outcome.recording, tmp_path / name)

@@ -264,6 +264,20 @@ def test_a_sale_pulls_people_up_the_escalator_and_on_the_ground_floor_it_does_no
     assert above[1] > below[1]
 
 
+def test_those_who_come_to_a_sale_spread_over_the_shop_and_leave_its_door_free() -> None:
+    outline = [[0, 0], [10, 0], [10, 8.2], [10.2, 8.2], [10.2, 0], [40, 0], [40, 20], [10.2, 20], [10.2, 11], [10, 11], [10, 20], [0, 20]]
+    shop = {"name": "shop", "area": rectangle(10.4, 0, 40, 20), "leave": False, "stay_s": [3000.0, 0.1]}
+    people = [{"count": 60, "area": rectangle(2, 1, 9.5, 19), "goal": "out", "via": ["shop"]}]
+    goals = [shop, {"name": "out", "area": rectangle(0, 8, 1.2, 12)}]
+    run = study({"ground": [{"outline": outline}], "goals": goals, "people": people, "seed": 3, "step_s": 0.1})
+    for _ in range(1200):
+        run.step()
+    r = run.walkers.rows
+    assert (r["x"] > 10.2).all()
+    assert np.median(r["x"]) > 20.0
+    assert np.count_nonzero(np.hypot(r["x"] - 10.2, r["y"] - 9.6) < 3.0) <= 6
+
+
 def test_an_act_draws_its_share_and_lets_it_go_when_it_ends() -> None:
     stage = {"name": "stage", "area": rectangle(20, 4, 29, 16), "leave": False}
     bar = {"name": "bar", "area": rectangle(3, 13, 18, 19), "leave": False, "popularity": 1.0, "stay_s": [30.0, 0.2]}
@@ -369,6 +383,19 @@ def test_a_study_goes_on_from_a_checkpoint_to_the_same_bits() -> None:
         ({"services": [{"name": "till", "counters": [[40, 4]], "line": [[21, 6], [21, 9]]}]}, "service till.*is off the walkable ground"),
         ({"escalators": [{"id": "up", "from": [0, 12, 5], "to": [2, 16, 5]}]}, "connector up: a stop on level 2"),
         ({"starts": "noon"}, "starts = 'noon'"),
+        ({"people": [{"count": 3, "area": rectangle(4, 4, 9, 9), "goal": "door", "speed_mps": [-1.0, 0.2]}]}, r"people 0: speed_mps = \[-1.0"),
+        ({"visitors": [{"inside": 3, "speed_mps": [1.3, -0.2]}]}, r"visitors 0: speed_mps = \[1.3, -0.2"),
+        ({"people": [{"count": 3, "area": rectangle(4, 4, 9, 9), "goal": "door", "radius_m": -0.2}]}, "people 0: radius_m = -0.2"),
+        ({"people": [{"count": 0, "area": rectangle(4, 4, 9, 9), "goal": "door"}]}, "people 0: count = 0"),
+        ({"people": [{"count": 3, "area": rectangle(4, 4, 9, 9), "goal": "door", "start_s": [9.0, 1.0]}]}, "people 0: start_s"),
+        ({"people": [{"count": 900, "area": rectangle(4, 4, 9, 9), "goal": "door"}]}, "900 bodies"),
+        ({"escalators": [], "lifts": []}, "level 1: no way leads from it to an exit, above cannot be visited"),
+        (
+            {"people": [{"count": 3, "area": rectangle(4, 4, 9, 9), "level": 1, "goal": "door"}], "escalators": [], "lifts": [], "visitors": []},
+            "people 0: level 1 has no connector, no way leads to goal door",
+        ),
+        ({"step_s": 0.3}, "a step of 0.3 s"),
+        ({"step_s": 0.2}, "a step of 0.2 s with a time gap of 0.2 s"),
         ({"venue": "mall.json"}, "ground and venue; give one"),
     ],
 )
@@ -461,15 +488,56 @@ def test_compare_says_what_differs_at_an_escalator(tmp_path: Path) -> None:
 def test_run_writes_trajectories_fields_and_a_page(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
     path.write_text(COMPARED, encoding="utf-8")
-    files = {"--out": "paths.parquet", "--fields": "fields.parquet", "--animate": "run.html"}
+    files = {"--out": "paths.parquet", "--fields": "fields.parquet", "--animate": "run.html", "--first": "first.svg"}
     ask = [part for option, name in files.items() for part in (option, str(tmp_path / name))]
     answer = CliRunner().invoke(app, ["run", str(path), *ask, "--set", "seconds=10", "--set", "parameters.time_gap_s=0.5", "--json"])
     assert answer.exit_code == 0, answer.output
-    assert json.loads(answer.stdout.strip().splitlines()[-1])["connectors"][0]["id"] == "escalator-3"
+    figures = json.loads(answer.stdout.strip().splitlines()[-1])
+    assert figures["connectors"][0]["id"] == "escalator-3"
+    assert figures["ready_s"] > 0.0
+    assert figures["cut_off"] == []
+    assert (tmp_path / "first.svg").read_text(encoding="utf-8").count("<circle") == figures["added"]
     for name in files.values():
         assert (tmp_path / name).stat().st_size > 1000
-    for bad in (["--fields", "x.csv"], ["--animate", "x.gif"], ["--set", "parameters.gap=3"]):
+    for bad in (["--fields", "x.csv"], ["--animate", "x.gif"], ["--first", "x.png"], ["--set", "parameters.gap=3"]):
         assert CliRunner().invoke(app, ["run", str(path), *bad]).exit_code == 2
+
+
+def small(name: str, **over: Any) -> CrowdSpec:
+    """One of our own studies with few people and for a short time."""
+    return read_spec(Path(__file__).parents[2] / "scenarios" / "studies" / f"{name}.toml", [f"{key}={value}" for key, value in over.items()])
+
+
+def test_a_festival_lets_its_people_go_when_the_last_act_has_ended() -> None:
+    spec = small(
+        "festival_evening",
+        **{
+            "starts": '"22:40"', "seconds": 900.0, "acts.2.until": '"22:41:30"', "visitors.0.closes": '"22:42"', "visitors.0.egress_s": [20.0, 0.4],
+            "visitors.0.inside": 40, "visitors.0.hourly": [],
+        },
+    )  # fmt: skip
+    run = Study.of(spec, threads=1)
+    stage = run.setting.number("main stage", "test")
+    before_stage: list[tuple[float, int]] = []
+    while run.busy and run.walkers.time_s < spec.seconds:
+        run.step()
+        before_stage.append((run.walkers.time_s, int(np.count_nonzero(run.people["here"] & (run.people["place"] == stage)))))
+    assert max(n for t, n in before_stage if t < 120) >= 20  # four in five go
+    left = run.walkers.report().left
+    assert left["south gate"] + left["north gate"] == 40
+    assert min(left["south gate"], left["north gate"]) > 0
+    assert run.walkers.time_s > 120.0  # nobody is sent home before all close
+
+
+def test_a_mall_is_evacuated_by_its_stairs_after_pre_movement_times() -> None:
+    outcome = run_crowd(small("mall_evacuation", **{"visitors.0.inside": 40, "seconds": 600.0, "jam_s": 0.0}), threads=1)
+    assert outcome.report.bodies == outcome.report.riding == 0
+    assert len(outcome.left_s) == 40
+    assert outcome.left_s.min() > 15.0  # the alarm at 10 s, nobody sets out at once
+    study = outcome.study
+    by = {study.transport.connectors[which].id for step, which, _ in study.transport.boarded if step * study.walkers.step_s > 60.0}
+    assert by
+    assert all(name.startswith("stairs") for name in by)
 
 
 @pytest.mark.parametrize("name", ["black_friday_upstairs", "site2_sale"])
