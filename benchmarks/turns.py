@@ -1,7 +1,7 @@
 """Journalled turns a second of a plain actor through Ray, the whole runtime on, 1,024 commands a call; the peer writes a row an event into PostgreSQL.
 
 Ours: keyed commands to 20,000 entities over all partitions of a service's two shard processes (lease and fence, dedupe by client and sequence, journal, profile), eight
-calls in flight, each answered when durable. Every command makes an event, which carries its remembered answer. The peer keeps the same promise in the usual way: the same
+calls in flight to each, answered when durable; a call goes to one shard, as a gateway gathers what goes to one. Every command makes an event, which carries its remembered answer. The peer keeps the same promise in the usual way: the same
 commands in batches of 1,024 over four connections, each batch one transaction that inserts a row an event (`unnest`, one statement) under a unique
 (entity, version), and one that updates the entities' versions. Same PostgreSQL, same settings, one after the other.
 """
@@ -9,6 +9,7 @@ commands in batches of 1,024 over four connections, each batch one transaction t
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import shutil
 import statistics
@@ -21,7 +22,7 @@ import psutil
 import psycopg
 
 from actors.behaviour import Context, Decision, not_understood
-from actors.directory import Directory, decode_leases, partitions_of, shard_name
+from actors.directory import Directory, decode_leases, partitions_of, shard_name, shard_of
 from actors.events import EventBody, QrScanned
 from actors.messages import Command, Done, Rejected, ScanQr
 from actors.partition_log import BEHAVIOURS
@@ -29,7 +30,7 @@ from actors.ray_system import ProcessHandle, RaySystem, spawn, start_ray
 from actors.requests import Ask, Replied
 from actors.system import Key
 from esplanade.core.errors import Fault
-from esplanade.core.ids import Address
+from esplanade.core.ids import Address, partition_of
 from esplanade.processes import GC_YOUNG_DOOR, ServiceConfig, ShardProcess, settle_collector
 from esplanade.storage.embedded import start_postgres, start_redis
 from esplanade.storage.postgres_migrate import migrate
@@ -75,13 +76,18 @@ def shard(config: ServiceConfig, index: int) -> ShardProcess:
     return ShardProcess(config, index, behaviours={**BEHAVIOURS, "counter": Counter()})
 
 
+@functools.cache
+def _entities(shard: int) -> list[Address]:
+    """Of those in partitions of this shard."""
+    addresses = [Address("counter", TENANT, str(i)) for i in range(ENTITIES)]
+    return [address for address in addresses if shard_of(partition_of(address), SHARDS) == shard]
+
+
 def _asks(sequence: int) -> list[Ask]:
-    """A call: each entity at most once, so that a client has one command under way to each."""
-    start = (sequence * CALL) % ENTITIES
+    """A call to one shard: each of its entities at most once, so that a client has one command under way to each."""
+    entities, begin = _entities(sequence % SHARDS), sequence // SHARDS * CALL
     command = ScanQr(venue="venue", location="entrance")
-    return [
-        Ask(Address("counter", TENANT, str((start + i) % ENTITIES)), command, Key("client", 1 + (sequence * CALL + i) // ENTITIES)) for i in range(CALL)
-    ]  # fmt: skip
+    return [Ask(entities[i % len(entities)], command, Key("client", 1 + i // len(entities))) for i in range(begin, begin + CALL)]
 
 
 async def _ours(system: RaySystem, calls: list[list[Ask]]) -> float:
@@ -94,7 +100,7 @@ async def _ours(system: RaySystem, calls: list[list[Ask]]) -> float:
                     raise AssertionError(f"{answer}")
 
     began = time.perf_counter()
-    await asyncio.gather(*(caller() for _ in range(IN_FLIGHT)))
+    await asyncio.gather(*(caller() for _ in range(IN_FLIGHT * SHARDS)))
     return len(calls) * CALL / (time.perf_counter() - began)
 
 

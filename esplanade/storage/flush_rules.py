@@ -14,7 +14,7 @@ import msgspec
 from esplanade.core.errors import InvalidInput, LimitExceeded
 from esplanade.core.ids import PARTITIONS
 from esplanade.storage.journal import Append, Event, OutboxEntry, Snapshot, StoredReply, size_of
-from esplanade.storage.segment_codec import EntityVersions, index_of
+from esplanade.storage.segment_codec import EntityVersions, indexes_of
 
 MAX_FLUSH_BYTES: Final = 64 * 2**20
 """Bodies of one flush together: events, outbox entries and replies."""
@@ -36,7 +36,26 @@ def check_flush(appends: Sequence[Append], outbox: Sequence[OutboxEntry], keys: 
             f"a flush with {len(outbox)} outbox entries and {len(keys)} keys has no append, so nothing checks the owner's epoch; "
             "add an append of the partition (without events, if there are none)"
         )
-    logs: set[tuple[str, int]] = set()
+    _check_places(appends)
+    if len({(reply.tenant, reply.key) for reply in keys}) != len(keys):
+        raise InvalidInput("an idempotency key occurs twice in one flush; answer the second from the first")
+    size = sum([size_of(append.events) if append.size < 0 else append.size for append in appends])
+    size += sum(len(entry.body) for entry in outbox) + sum(len(reply.reply) for reply in keys)
+    if size > MAX_FLUSH_BYTES:
+        raise LimitExceeded(f"flush of {size} bytes; at most {MAX_FLUSH_BYTES} go into one: flush less at a time")
+    return indexes_of([append.events for append in appends])
+
+
+def _check_places(appends: Sequence[Append]) -> None:
+    partitions = {append.partition for append in appends}
+    if (
+        len({(append.tenant, append.partition) for append in appends}) == len(appends)
+        and len({(append.partition, append.epoch) for append in appends}) == len(partitions)
+        and min([append.position for append in appends], default=1) >= 1
+        and all(0 <= partition < PARTITIONS for partition in partitions)
+    ):
+        return
+    logs: set[tuple[str, int]] = set()  # which of them it is, and which rule it breaks
     epochs: dict[int, int] = {}
     for append in appends:
         check_partition(append.partition)
@@ -47,13 +66,6 @@ def check_flush(appends: Sequence[Append], outbox: Sequence[OutboxEntry], keys: 
         logs.add((append.tenant, append.partition))
         if epochs.setdefault(append.partition, append.epoch) != append.epoch:
             raise InvalidInput(f"appends to partition {append.partition} carry different epochs; a flush has one epoch a partition")
-    if len({(reply.tenant, reply.key) for reply in keys}) != len(keys):
-        raise InvalidInput("an idempotency key occurs twice in one flush; answer the second from the first")
-    size = sum([size_of(append.events) if append.size < 0 else append.size for append in appends])
-    size += sum(len(entry.body) for entry in outbox) + sum(len(reply.reply) for reply in keys)
-    if size > MAX_FLUSH_BYTES:
-        raise LimitExceeded(f"flush of {size} bytes; at most {MAX_FLUSH_BYTES} go into one: flush less at a time")
-    return [index_of(append.events) for append in appends]
 
 
 def check_snapshot(snapshot: Snapshot) -> None:

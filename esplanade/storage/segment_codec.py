@@ -58,12 +58,28 @@ def index_of(events: Sequence[Event]) -> EntityVersions:
     return EntityVersions(entities, first, list(last.values()))
 
 
+def indexes_of(segments: Sequence[Sequence[Event]]) -> list[EntityVersions]:
+    """`index_of` each segment of a flush; at once where no entity has two events."""
+    entities = [event.entity for events in segments for event in events]
+    if len({*entities}) != len(entities):
+        return [index_of(events) for events in segments]
+    versions = [event.version for events in segments for event in events]
+    check_entities(entities, versions)
+    indexes, at = [], 0
+    for events in segments:
+        until = at + len(events)
+        first = versions[at:until]
+        indexes.append(EntityVersions(entities[at:until], first, first))
+        at = until
+    return indexes
+
+
 def check_entities(entities: Sequence[str], first: Sequence[int]) -> None:
     if first and min(first) < 1:
         entity, version = min(zip(entities, first, strict=True), key=lambda found: found[1])
         raise InvalidInput(f"{entity}: version {version}; versions count an entity's events from 1")
     names = SEPARATOR.join(entities)
-    if entities and (not names or names.count(SEPARATOR) != len(entities) - 1):
+    if entities and ("" in entities or names.count(SEPARATOR) != len(entities) - 1):
         raise InvalidInput(f"entities {list(entities)[:5]}: each must have a name, without a line end, by which the index of a segment parts names")
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from esplanade.core.errors import Fault, InvalidInput
 from esplanade.storage.journal import Event
-from esplanade.storage.segment_codec import checksum, decode_events, encode_events, index_of
+from esplanade.storage.segment_codec import checksum, decode_events, encode_events, index_of, indexes_of
 
 sequences = st.integers(0, 2**63 - 1)
 events = st.lists(
@@ -80,7 +80,10 @@ def test_format_1_is_still_read() -> None:
 def test_the_index_has_an_entitys_first_and_last_version(
     versions: list[tuple[str, int]], entities: list[str], first: list[int], last: list[int]
 ) -> None:
-    assert index_of([Event(entity, version, "tested.v1", b"") for entity, version in versions]) == (entities, first, last)
+    events = [Event(entity, version, "tested.v1", b"") for entity, version in versions]
+    assert index_of(events) == (entities, first, last)
+    other = [Event("z", 5, "tested.v1", b"")]
+    assert indexes_of([events, other, []]) == [(entities, first, last), (["z"], [5], [5]), ([], [], [])]
 
 
 @pytest.mark.parametrize(
@@ -95,5 +98,8 @@ def test_the_index_has_an_entitys_first_and_last_version(
     ],
 )
 def test_events_that_cannot_be_indexed_are_refused(versions: list[tuple[str, int]], said: str) -> None:
+    events = [Event(entity, version, "tested.v1", b"") for entity, version in versions]
     with pytest.raises(InvalidInput, match=said):
-        index_of([Event(entity, version, "tested.v1", b"") for entity, version in versions])
+        index_of(events)
+    with pytest.raises(InvalidInput, match=said):
+        indexes_of([[Event("z", 5, "tested.v1", b"")], events])
