@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -46,20 +46,28 @@ class _Place(NamedTuple):
     tenant: str
     venue: str
     currency: str
-    tick: int
+    tick: int | None
     ledger: int
 
 
-class PaymentLane:
-    """Payments to the ledgers of a system, one batch a ledger and tick under way. A payment is safe to repeat under its key. `told`: called for each batch."""
+TickOf = Callable[[str, str], Awaitable[int]]
+"""The last closed tick of a tenant's venue. Raises what `System.clock` raises."""
 
-    def __init__(self, system: System, *, told: Callable[[], None] = lambda: None) -> None:
+
+class PaymentLane:
+    """Payments to the ledgers of a system, one batch a ledger and tick under way. A payment is safe to repeat under its key. `told`: called for each batch.
+
+    Payments without a tick are of the venue's own clock when their batch goes: one question for all of it, to `tick_of` (the system, where that is not said).
+    """
+
+    def __init__(self, system: System, *, told: Callable[[], None] = lambda: None, tick_of: TickOf | None = None) -> None:
         self._system = system
+        self._tick_of = tick_of or self._asked_tick
         self._told = told
         self._waiting: dict[_Place, list[tuple[Payment, Settled]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def pay(self, tenant: str, venue: str, currency: str, tick: int, payment: Payment) -> Outcome:
+    async def pay(self, tenant: str, venue: str, currency: str, tick: int | None, payment: Payment) -> Outcome:
         """Settle a payment; answers once durable. Raises what `System.ask` raises, LimitExceeded where too many wait."""
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
@@ -74,7 +82,7 @@ class PaymentLane:
         self.pay_soon(tenant, venue, currency, tick, payment, settled)
         return await future
 
-    def pay_soon(self, tenant: str, venue: str, currency: str, tick: int, payment: Payment, settled: Settled) -> None:
+    def pay_soon(self, tenant: str, venue: str, currency: str, tick: int | None, payment: Payment, settled: Settled) -> None:
         """As `pay`, without a task for each: `settled` is called with what `pay` would return or raise. Raises LimitExceeded."""
         place = _Place(tenant, venue, currency, tick, payment.subject % LEDGERS)
         waiting = self._waiting.get(place)
@@ -111,9 +119,10 @@ class PaymentLane:
 
     async def _settle(self, place: _Place, payments: list[Payment]) -> list[Outcome]:
         self._told()
+        tick = await self._tick_of(place.tenant, place.venue) if place.tick is None else place.tick
         keys, subjects, units, amounts = zip(*payments, strict=True)
         command = Payments(
-            tick=place.tick, venue=place.venue, currency=place.currency, key=b"".join(keys), subject=np.array(subjects, "<u4").tobytes(),
+            tick=tick, venue=place.venue, currency=place.currency, key=b"".join(keys), subject=np.array(subjects, "<u4").tobytes(),
             unit=np.array(units, "<u2").tobytes(), amount=np.array(amounts, "<u4").tobytes(),
         )  # fmt: skip
         address = Address("ledger", place.tenant, str(place.ledger))
@@ -124,6 +133,9 @@ class PaymentLane:
             raise Fault(f"{address} answered {type(reply).__name__} to {len(payments)} payments")
         balances = np.frombuffer(reply.balance, "<i8").tolist()
         return [Outcome(reply.codes[code - 1] if code else None, balance) for code, balance in zip(reply.result, balances, strict=True)]
+
+    async def _asked_tick(self, tenant: str, venue: str) -> int:
+        return (await self._system.clock(tenant, venue)).tick
 
     async def stop(self, timeout_s: float) -> None:
         """Let what waits go, for a while; then give up."""

@@ -22,7 +22,7 @@ import msgpack
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 from actors import topics as t
-from benchmarks.gateway_host import SEED, TENANT, GatewayHost
+from benchmarks.gateway_host import SEED, TENANT, GatewayHost, run_as_served
 from benchmarks.socket_readers import Readers, now_us, stamped
 from gateway.auth import Signer
 
@@ -85,7 +85,7 @@ def _serve(kind: str, pipe: Connection) -> None:
             await asyncio.sleep(0.5)
             pipe.send((time.process_time() - cpu, time.monotonic() - began - 0.5))
 
-    asyncio.run(main())
+    run_as_served(main()) if kind == "ours" else asyncio.run(main())
 
 
 def _read(ports: tuple[int, int], n: int, pipe: Connection) -> None:

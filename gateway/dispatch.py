@@ -78,7 +78,7 @@ class Dispatch:
         self._metrics = metrics
         self._tee = tee
         self._moves = MoveBatcher(system, metrics, tee)
-        self._pays = PaymentLane(system, told=partial(metrics.count, "esplanade_gateway_payment_batches_total"))
+        self._pays = PaymentLane(system, told=partial(metrics.count, "esplanade_gateway_payment_batches_total"), tick_of=self._tick)
         self._observes = ObserveDesk(system, metrics, tee)
         self._money = MoneyDesk(system=system, venues=venues, journal=journal, clock=clock)
         self._items = ItemDesk(system=system, venues=venues, clock=clock)
@@ -398,13 +398,12 @@ class Dispatch:
         """A payment, where all that it needs beside the ledger is at hand: no task for it."""
         identity = peer.identity
         facts = None if tracing.on() else self._venues.cached(identity.tenant, frame.venue)
-        tick = frame.tick if facts is None or frame.tick is not None else self._tick_at_hand(facts)
-        if facts is None or tick is None:
+        if facts is None:
             self._request(peer, frame.seq, self._pay(peer, frame), started)
             return
         answering = self._answer_soon(peer, frame, started, _paid)
         try:
-            self._pays.pay_soon(identity.tenant, frame.venue, frame.currency, tick, _payment(identity, facts, frame), answering)
+            self._pays.pay_soon(identity.tenant, frame.venue, frame.currency, frame.tick, _payment(identity, facts, frame), answering)
         except EsplanadeError as error:
             answering(error)
 
@@ -421,8 +420,7 @@ class Dispatch:
     async def _pay(self, peer: Caller, frame: f.Pay) -> f.ServerFrame:
         identity = peer.identity
         payment = _payment(identity, await self._venues.get(identity.tenant, frame.venue), frame)
-        tick = frame.tick if frame.tick is not None else await self._tick(identity.tenant, frame.venue)
-        return _paid(frame, await self._pays.pay(identity.tenant, frame.venue, frame.currency, tick, payment))
+        return _paid(frame, await self._pays.pay(identity.tenant, frame.venue, frame.currency, frame.tick, payment))
 
     async def _tick(self, tenant: str, venue: str) -> int:
         tick = self._hub.tick(tenant, venue)

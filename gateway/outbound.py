@@ -48,8 +48,12 @@ def wire_of(frames: Sequence[bytes], codec: Codec) -> Wire:
     return Wire(b"".join(parts), len(frames), len(parts) // 2, payload_bytes)
 
 
+_SHORT: Final = {text: tuple(bytes([first, n]) for n in range(126)) for text, first in ((True, _TEXT), (False, _BINARY))}
+"""Heads of payloads below 126 bytes."""
+
+
 def _head(text: bool, n: int) -> bytes:
-    first = _TEXT if text else _BINARY
     if n < 126:
-        return struct.pack(">BB", first, n)
+        return _SHORT[text][n]
+    first = _TEXT if text else _BINARY
     return struct.pack(">BBH", first, 126, n) if n < 2**16 else struct.pack(">BBQ", first, 127, n)

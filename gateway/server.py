@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import http
 import logging
+import os
 import socket
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
@@ -190,7 +191,7 @@ class DirectConnection(ServerConnection):
 class Connection:
     """A WebSocket with its session; the `Peer` of hub and dispatch."""
 
-    __slots__ = ("_abandoned_seen", "_resent_seen", "_server", "_ws", "allowance", "queued", "queued_bytes", "session")
+    __slots__ = ("_abandoned_seen", "_fd", "_resent_seen", "_server", "_ws", "allowance", "queued", "queued_bytes", "session")
 
     def __init__(self, server: GatewayServer, ws: DirectConnection, session: Session) -> None:
         self.session = session
@@ -199,6 +200,12 @@ class Connection:
         self.queued_bytes = 0
         self._server = server
         self._ws = ws
+        self._fd = -1
+        sock = ws.transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if ws.transport.get_extra_info("sslcontext") is None:
+                self._fd = sock.fileno()
         self._abandoned_seen = 0
         self._resent_seen = 0
 
@@ -237,8 +244,31 @@ class Connection:
         if not frames:
             return
         self.queued, self.queued_bytes = [], 0
-        if not self.is_behind():
-            self._server.count_out(self.transmit(self._server.joined(frames, self.session.codec)))
+        wire = self._server.joined(frames, self.session.codec)
+        if self.transmit(wire.data):
+            self._server.count_out(wire)
+
+    def transmit(self, data: bytes) -> bool:
+        """Whether whole messages went out, or into the transport's buffer behind what is there. A reader that is too far behind is disconnected.
+
+        Past the library, whose own way costs more than the system call: under its conditions, an open connection and no message half sent. Where nothing is buffered and nothing is
+        to be encrypted the transport's own way is spared too; it gets what the socket does not take, and whatever is wrong.
+        """
+        ws = self._ws
+        transport = ws.transport
+        behind = transport.get_write_buffer_size()
+        if (behind and self.is_behind()) or ws.protocol.state is not State.OPEN or ws.send_in_progress is not None or transport.is_closing():
+            return False
+        if behind or self._fd < 0:
+            transport.write(data)
+            return True
+        try:
+            sent = os.write(self._fd, data)  # open, as the transport is not closing: nobody else can have got its number
+        except OSError:
+            sent = 0
+        if sent < len(data):
+            transport.write(data[sent:])
+        return True
 
     def is_behind(self) -> bool:
         """Whether more bytes are unsent than its role may have; the session is ended then."""
@@ -249,13 +279,6 @@ class Connection:
         message = f"{behind} bytes unsent, at most {limit}: read faster, or ask for lower rates"
         self.perform(self.session.end(CloseCode.SLOW, message, code="limit"))
         return True
-
-    def transmit(self, wire: Wire) -> Wire:
-        """Past the library, whose own way costs more than the system call: under its conditions, an open connection and no message half sent."""
-        ws = self._ws
-        if ws.protocol.state is State.OPEN and ws.send_in_progress is None:
-            ws.transport.write(wire.data)
-        return wire
 
     # --- what the session says ---
 
@@ -586,16 +609,24 @@ class GatewayServer:
     def _to_all(self, peers: Collection[HubPeer], frames: list[bytes], codec: Codec) -> None:
         """The hub's `ToAll`. The system call is most of the cost, so nothing else may be: what is queued for a connection goes first, with these behind it."""
         wire = wire_of(frames, codec)
-        data, written = wire.data, 0
+        data, size, written = wire.data, len(wire.data), 0
         for connection in cast("Collection[Connection]", peers):  # the hub knows no others here
-            ws = connection._ws
+            ws, fd = connection._ws, connection._fd
+            transport = ws.transport
             if connection.queued:
                 for frame in frames:
                     connection.write(frame)
-            elif ws.transport.get_write_buffer_size() and connection.is_behind():
-                continue
-            elif ws.protocol.state is State.OPEN and ws.send_in_progress is None:
-                ws.transport.write(data)
+            elif fd < 0 or transport.get_write_buffer_size():
+                written += connection.transmit(data)
+            elif (
+                ws.protocol.state is State.OPEN and ws.send_in_progress is None and not transport.is_closing()
+            ):  # `transmit`, without a call for each
+                try:
+                    sent = os.write(fd, data)
+                except OSError:
+                    sent = 0
+                if sent < size:
+                    transport.write(data[sent:])
                 written += 1
         self.count_out(wire, written)
 
@@ -646,9 +677,6 @@ class GatewayServer:
     async def _connected(self, ws: ServerConnection) -> None:
         assert isinstance(ws, DirectConnection)
         self._sessions += 1
-        sock = ws.transport.get_extra_info("socket")
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         session = Session(f"{self.settings.process}-{self._sessions}", FORMATS[str(ws.subprotocol)], self.clock.monotonic_s())
         connection = Connection(self, ws, session)
         self._connections.add(connection)

@@ -15,7 +15,7 @@ from esplanade.core.errors import InvalidInput, Unauthenticated
 from gateway import auth
 from gateway import frames as f
 from gateway.auth import Signer, TopicName, Verifier
-from gateway.permissions import GRANTED, NEEDS, RESOURCE_NEEDS, ROLES, TOPIC_NEEDS, Permission, Resource, Topic, matrix, permits
+from gateway.permissions import GRANTED, NEEDS, RESOURCE_NEEDS, ROLES, TOPIC_NEEDS, Permission, Resource, Topic, frames_of, matrix, permits
 
 NOW = 1_700_000_000.0
 SIGNER = Signer(b"k" * 32)
@@ -210,7 +210,7 @@ MATRIX = {  # frame -> roles that may; written out, so that a change of the tabl
 @pytest.mark.parametrize("role", ROLES)
 def test_each_role_may_send_exactly_its_frames(role: Any, frame: type) -> None:
     tag = frame.__struct_config__.tag  # type: ignore[attr-defined]
-    assert permits(role, frame) == (role in MATRIX[tag].split())
+    assert permits(role, frame) == (frame in frames_of(role)) == (role in MATRIX[tag].split())
 
 
 def test_the_table_names_no_frame_that_is_not() -> None:

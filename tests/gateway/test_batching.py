@@ -161,6 +161,23 @@ async def test_payments_of_another_tick_currency_venue_or_tenant_go_apart() -> N
     assert len(calls.asks) == 5
 
 
+async def test_payments_without_a_tick_ask_for_it_once_a_batch_and_hear_if_it_cannot_be_told() -> None:
+    calls, asked = Calls(), []
+
+    async def tick_of(tenant: str, venue: str) -> int:
+        asked.append((tenant, venue))
+        if venue == "away":
+            raise Unavailable("away")
+        return 7
+
+    pays = PaymentLane(cast(System, calls), tick_of=tick_of)
+    results = await asyncio.gather(*(pays.pay("demo", "v", "EUR", None, payment(8, i)) for i in range(10)))
+    assert results == [(None, 100 - i) for i in range(10)]
+    assert ([command.tick for command in calls.asks], asked) == ([7], [("demo", "v")])
+    results = await asyncio.gather(*(pays.pay("demo", "away", "EUR", None, payment(8, i)) for i in range(3)), return_exceptions=True)
+    assert [type(result) for result in results] == [Unavailable] * 3
+
+
 async def test_more_payments_than_fit_go_in_several_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(payment_lane, "MAX_ROWS", 4)
     calls = Calls()
