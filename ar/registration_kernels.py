@@ -249,9 +249,7 @@ def _beyond(x: float, i: int, cell: float) -> float:
 
 
 @njit(cache=True)
-def _nearest_in(
-    name: int, x: float, y: float, z: float, best: float, at: int, points: F4, cubes: I8, first: I4, rows: I4
-) -> tuple[float, int]:
+def _nearest_in(name: int, x: float, y: float, z: float, best: float, at: int, points: F4, cubes: I8, first: I4, rows: I4) -> tuple[float, int]:
     """(squared distance, row) as `best`, `at`, or of a nearer point of one cube."""
     mask = len(cubes) - 1
     slot = _slot(name, mask)
