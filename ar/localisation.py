@@ -26,6 +26,10 @@ CONFIDENT: Final = 0.8
 """Of 7-Scenes frames in maps of other frames, the poses off by over 5 cm came to 0.73 at most, those within 4.5 cm to 0.87 at least (docs/ar.md)."""
 CLOUD_CONFIDENT: Final = 0.3
 """The same for clouds without a camera, where less is known: of the poses wrong by over 0.25 m none came above 0.14."""
+NEARLY: Final = 0.8
+"""Another pose whose coarse score comes so near to the best's is refined and compared."""
+TIED: Final = 0.97
+"""Another pose that fits so well by the best's makes the answer "not known": of two that differ by symmetry, noise decides which is the better one."""
 MIN_STIFFNESS: Final = 0.004
 """Below this the pose slides along what is seen (a wall, a corridor): see `Evidence`."""
 TRIES: Final = 60_000
@@ -67,7 +71,7 @@ class Prior:
 class Evidence:
     """What was measured of a pose. `overlap`: share of the query's points on the map with agreeing normals; `met`, `through`: shares of the map's
     points in view that the camera met, and saw through (for clouds without a camera `met` is `overlap` and `through` is 0); `rmse_m` of
-    the points on the map; `stiffness`: the least constrained direction of the pose, 0 (slides) to 1; `rival`: votes of the best other pose by the best's."""
+    the points on the map; `stiffness`: the least constrained direction of the pose, 0 (slides) to 1; `rival`: how well the best other pose fits by this one's fit."""
 
     overlap: float
     met: float
@@ -77,8 +81,8 @@ class Evidence:
     rival: float
 
     def chance(self, voxel_m: float, *, camera: bool) -> float:
-        """The chance that the pose is right (5 cm and 2 degrees with a camera, 10 cm and 3 degrees without); 0 where the pose may slide."""
-        if self.stiffness < MIN_STIFFNESS or not math.isfinite(self.rmse_m):
+        """The chance that the pose is right (5 cm and 2 degrees with a camera, 10 cm and 3 degrees without); 0 where the pose may slide, or another fits as well."""
+        if self.stiffness < MIN_STIFFNESS or self.rival > TIED or not math.isfinite(self.rmse_m):
             return 0.0
         error = self.rmse_m / voxel_m
         seen = (1.0, self.overlap, self.met, self.through, error) if camera else (1.0, self.overlap, error)
@@ -256,20 +260,70 @@ def _search(
     step = max(1, -(-len(query.points) // ICP_POINTS))
     points, normals = query.points[::step].astype(np.float64), query.normals[::step].astype(np.float64)
     few, few_normals = points[::5], normals[::5]
-    ranked = []
-    for pose in poses:
-        refined = _refine(ground, few, few_normals, pose, (7 * voxel, 5 * voxel, 5 * voxel, 4 * voxel, 4 * voxel))
-        ranked.append((_overlap(ground, few, few_normals, refined, 3 * voxel)[0] - _seen(ground, refined, view, voxel, reach_m, 8)[1], refined))
+    ranked = [_roughly(ground, few, few_normals, pose, view, voxel, reach_m) for pose in poses]
+    if view is None:
+        best = max(ranked, key=lambda one: one[0])[1]
+        twins = _twins(best, _middle(best, points), _middle(_NOWHERE, ground.cloud.points))
+        ranked += [_roughly(ground, few, few_normals, twin, view, voxel, reach_m) for twin in twins]
     ranked.sort(key=lambda entry: -entry[0])
-    pose = _refine(ground, points, normals, ranked[0][1], (3 * voxel, 2 * voxel, 2 * voxel))
+    pose, rival = _best_and_rival(ground, points, normals, ranked, view, voxel, reach_m)
     pose = _fit(ground.surfaces, query, pose, voxel)
     overlap, rmse = _overlap(ground, points, normals, pose, 2.5 * voxel)
     met, through = _seen(ground, pose, view, voxel, reach_m, 2) if view else (overlap, 0.0)
-    far = [score for score, other in ranked[1:] if _differ(ranked[0][1], other, 10 * voxel)]
-    evidence = Evidence(
-        overlap, met, through, rmse, _stiffness(ground, points, normals, pose, voxel), max(far, default=0.0) / max(ranked[0][0], 1e-9)
-    )
+    evidence = Evidence(overlap, met, through, rmse, _stiffness(ground, points, normals, pose, voxel), rival)
     return evidence.chance(voxel, camera=view is not None), pose, evidence
+
+
+_NOWHERE: Final[F8] = np.eye(3, 4)
+
+
+def _roughly(ground: _Ground, few: F8, few_normals: F8, pose: F8, view: _View | None, voxel: float, reach_m: float) -> tuple[float, F8]:
+    """(score, pose) of a pose refined by few points."""
+    refined = _refine(ground, few, few_normals, pose, (7 * voxel, 5 * voxel, 5 * voxel, 4 * voxel, 4 * voxel))
+    return _overlap(ground, few, few_normals, refined, 3 * voxel)[0] - _seen(ground, refined, view, voxel, reach_m, 8)[1], refined
+
+
+def _middle(pose: F8, points: npt.NDArray[np.floating]) -> F8:
+    """The middle of what moved points span, (3,)."""
+    moved = points @ pose[:, :3].T + pose[:, 3]
+    low, high = np.percentile(moved, (1, 99), axis=0)
+    return np.asarray((low + high) / 2, np.float64)
+
+
+def _twins(pose: F8, here: F8, there: F8) -> list[F8]:
+    """Poses that a room of four walls may be taken for: turned about the upright by quarters, through what the query spans (`here`, moved), through what the map spans
+    (`there`), and brought from the one to the other."""
+    found = []
+    for c, s in ((1, 0), (0, 1), (-1, 0), (0, -1)):
+        turn = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+        ends = [there] if c == 1 else [here, there]
+        found += [np.concatenate([turn @ pose[:, :3], (turn @ (pose[:, 3] - here) + end)[:, None]], axis=1) for end in ends]
+        if c != 1:
+            found.append(np.concatenate([turn @ pose[:, :3], (turn @ (pose[:, 3] - there) + there)[:, None]], axis=1))
+    return found
+
+
+def _best_and_rival(
+    ground: _Ground, points: F8, normals: F8, ranked: list[tuple[float, F8]], view: _View | None, voxel: float, reach_m: float
+) -> tuple[F8, float]:
+    """The best of the ranked poses, refined, and how well the best that is another fits by it: 1 where a room looks the same from both.
+
+    Scores of coarse poses are coarse: another is refined too where it comes near, and may turn out to be the better one.
+    """
+    reaches = (3 * voxel, 2 * voxel, 2 * voxel)
+    best = _refine(ground, points, normals, ranked[0][1], reaches)
+    other = next(((score, pose) for score, pose in ranked[1:] if _differ(ranked[0][1], pose, 10 * voxel)), None)
+    if other is None:
+        return best, 0.0
+    if other[0] < NEARLY * ranked[0][0]:
+        return best, max(0.0, other[0] / max(ranked[0][0], 1e-9))
+    second = _refine(ground, points, normals, other[1], reaches)
+    if not _differ(best, second, 5 * voxel):
+        return best, 0.0
+    scores = [_overlap(ground, points, normals, p, 1.5 * voxel)[0] - _seen(ground, p, view, voxel, reach_m, 4)[1] for p in (best, second)]
+    if scores[1] > scores[0]:
+        best, scores = second, scores[::-1]
+    return best, max(0.0, scores[1] / max(scores[0], 1e-9))
 
 
 def _differ(a: F8, b: F8, metres: float) -> bool:
@@ -385,6 +439,8 @@ def _judged(found: tuple[float, F8, Evidence] | None, enough: float) -> Located 
         return Located(pose, chance, evidence)
     if evidence.stiffness < MIN_STIFFNESS:
         return NotLocated("the query is too plain: it could slide along what it shows", pose, chance, evidence)
+    if evidence.rival > TIED:
+        return NotLocated("another pose fits as well: the place looks alike from both", pose, chance, evidence)
     reason = f"the best pose has {evidence.overlap:.0%} of the query on the map, {evidence.met:.0%} of the map in view met, {evidence.through:.0%} seen through"
     return NotLocated(reason, pose, chance, evidence)
 

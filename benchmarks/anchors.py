@@ -3,10 +3,14 @@
 Four levels of 500 by 500 m, anchors spread evenly. Batches are 2,000 questions. The peer is `rtree` (libspatialindex, packed in bulk, its vectorised
 `nearest_v`) with the level as a third coordinate far apart, asked for the 20 nearest; ours also filters by who asks, by expiry and by radius. Both must find the
 same distances. The single questions and resolves are timed in process, as the shard's turn does them, answers made; between them 1 in 10 changes an anchor.
+
+`gateway`: as many anchors at the same density, hosted in a shard; a client asks over its WebSocket what is near, one question after another, 1 in 10 of them after it has hosted an anchor anew. Client, gateway and shard are
+one process on one core, and the journal is in memory: what the code takes, without a network or a disk.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import Any, Final
@@ -15,9 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import rtree.index
 
+from actors.messages import HostAnchors
 from ar.anchors import EVERYTHING, Anchor, AnchorBook, Seeker
 from benchmarks.harness import compare
+from esplanade.core.ids import Address
 from spatial.index import Hits
+from tests.gateway.mall import VENUE, running_mall
 
 LEVELS: Final = 4
 SIDE_M: Final = 500.0
@@ -29,6 +36,11 @@ RESOLVES: Final = 1_000
 RESOLVED: Final = 200
 APART_M: Final = 1e6
 NOW_MS: Final = 1_700_000_000_000
+HOSTED_LEVELS: Final = 2
+"""Of the venue that the gateway serves."""
+HOSTED_AT_ONCE: Final = 1_000
+GATEWAY_QUESTIONS: Final = 2_000
+GATEWAY_WARM: Final = 200
 
 
 def _percentiles(seconds: list[float]) -> dict[str, float]:
@@ -109,4 +121,36 @@ def run(*, n: int = 1_000_000, repeats: int = 5) -> None:
         "near_one": _percentiles(one), "change": _percentiles(changes), "resolve_200": _percentiles(resolved),
         "hosted_a_s": round(n / hosted_s), "save_s": round(saved_s, 2), "load_s": round(loaded_s, 2), "saved_mb": round(len(data) / 1e6, 1),
     }  # fmt: skip
-    print(json.dumps(result | more))
+    print(json.dumps(result | more | {"gateway": asyncio.run(_through_a_gateway(n, rng))}))
+
+
+async def _through_a_gateway(n: int, rng: np.random.Generator) -> dict[str, object]:
+    """Milliseconds from a client's question to its answer, by what it asked."""
+    side_m = float(np.sqrt(n / HOSTED_LEVELS * LEVELS * SIDE_M**2 / 1_000_000))
+    level, xy = rng.integers(0, HOSTED_LEVELS, n), rng.uniform(0, side_m, (n, 2))
+    asked: list[float] = []
+    changed: list[float] = []
+    async with running_mall(shards=1) as mall:
+        _, url = await mall.gateway()
+        client = await mall.client(url, 1, "operator")
+        now_ms = mall.clock.unix_ms()
+        for first in range(0, n, HOSTED_AT_ONCE):
+            rows = range(first, min(n, first + HOSTED_AT_ONCE))
+            anchors = tuple(Anchor(i.to_bytes(16, "big"), int(level[i]), (float(xy[i, 0]), float(xy[i, 1]), 1.5)) for i in rows)
+            await mall.system.ask(Address("anchors", "demo", VENUE), HostAnchors(anchors=anchors, owner=1, now_ms=now_ms))
+        for i in range(GATEWAY_QUESTIONS + GATEWAY_WARM):
+            if i % 10 == 0:
+                row = int(rng.integers(n))
+                began = time.perf_counter()
+                await client.host_anchor(
+                    VENUE, {"id": row.to_bytes(16, "big"), "level": int(level[row]), "position_m": [*rng.uniform(0, side_m, 2).tolist(), 1.5]}
+                )
+                changed.append(time.perf_counter() - began)
+            x, y = rng.uniform(RADIUS_M, side_m - RADIUS_M, 2).tolist()
+            began = time.perf_counter()
+            found = await client.anchors_near(VENUE, int(rng.integers(HOSTED_LEVELS)), x, y, radius_m=RADIUS_M, k=NEAREST)
+            if i >= GATEWAY_WARM:
+                asked.append(time.perf_counter() - began)
+            if len(found) != NEAREST:
+                raise AssertionError(f"{len(found)} anchors near ({x:.1f}, {y:.1f}) through the gateway; there are some 1,250 within {RADIUS_M:g} m")
+    return {"n": n, "near": _percentiles(asked), "host": _percentiles(changed)}
