@@ -240,7 +240,7 @@ export function OperatorView({ view, index, onView, onEdited }: Props) {
             </Side>
           ) : view.tool === "surge" ? (
             <Side label={s.surge.title} above={tools}>
-              <Surge tenant={view.tenant} venue={index.doc.id} kind={index.doc.kind} />
+              <Surge tenant={view.tenant} venue={index.doc.id} kind={index.doc.kind} live={live} />
             </Side>
           ) : selected ? (
             <Selection

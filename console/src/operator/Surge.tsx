@@ -10,7 +10,7 @@ import { Fault, useAct } from "./shell";
 const EVERY_MS = 1_000;
 const IDLE_MS = 5_000;
 
-export function Surge({ tenant, venue, kind }: { tenant: string; venue: string; kind: string }) {
+export function Surge({ tenant, venue, kind, live }: { tenant: string; venue: string; kind: string; live: boolean }) {
   const [library, setLibrary] = useState<ScenarioLine[]>();
   const [runs, setRuns] = useState<Rehearsal[]>([]);
   const [now, setNow] = useState<Rehearsal>();
@@ -18,6 +18,7 @@ export function Surge({ tenant, venue, kind }: { tenant: string; venue: string; 
   const [failure, setFailure] = useState<string>();
   const { busy, fault, act } = useAct();
   useEffect(() => {
+    if (!live) return; // before the first welcome there may be no token
     let gone = false;
     scenarios(tenant)
       .then((found) => !gone && setLibrary(found))
@@ -25,8 +26,9 @@ export function Surge({ tenant, venue, kind }: { tenant: string; venue: string; 
     return () => {
       gone = true;
     };
-  }, [tenant]);
+  }, [tenant, live]);
   useEffect(() => {
+    if (!live) return;
     let gone = false;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const ask = async () => {
@@ -50,7 +52,7 @@ export function Surge({ tenant, venue, kind }: { tenant: string; venue: string; 
       gone = true;
       clearTimeout(timer);
     };
-  }, [tenant, busy]);
+  }, [tenant, live, busy]);
   const save = (run: string) =>
     act(async () => {
       const link = document.createElement("a");
