@@ -141,6 +141,7 @@ class Cluster:
             if settings.tls_certificate is None
             else (str(settings.tls_certificate.resolve()), str(settings.tls_key and settings.tls_key.resolve())),
             blobs=str(settings.blobs),
+            data_dir=str(settings.data_dir.expanduser().resolve()),
         )
         self._config = config
         say(f"starting {settings.shards} shards, the gateway and the API")

@@ -31,6 +31,7 @@ from actors.shard import Shard, ShardSettings
 from actors.subject_export import held_about
 from actors.system import System
 from actors.warm_up import warm_up
+from esplanade.control import Do, order
 from esplanade.core import tracing
 from esplanade.core.clock import RealClock
 from esplanade.core.errors import Conflict, InvalidInput
@@ -105,6 +106,8 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Files of certificate chain and key."""
     webhooks_to_private_addresses: bool = False
     blobs: str = ""
+    data_dir: str = ""
+    """Of the service, for those of its processes that stand beside it; empty where rehearsals cannot be asked for."""
 
     @property
     def ws_url(self) -> str:
@@ -508,6 +511,7 @@ class ApiProcess:
                 private=config.webhooks_to_private_addresses,
             ),
             scenarios=rehearsals,
+            rehearsing=RehearsalDesk(Path(config.data_dir)) if config.data_dir else None,
             subjects=SubjectKit(export, erase),
             localiser=_localiser(config, self._work),
             blobs=BlobStore(Path(config.blobs)) if config.blobs else None,
@@ -549,6 +553,39 @@ def rehearsals() -> list[dict[str, str]]:
 
     held = [load_scenario(find_scenario(name)) for name in library()]
     return [{"name": one.name, "title": one.title, "venue": one.venue or ""} for one in held]
+
+
+class RehearsalDesk:
+    """Rehearsals of the service whose data directory this is, asked for over its control socket; what they wrote lies beside it."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+
+    async def start(self, tenant: str, scenario: str, *, venue: str | None, faults: bool) -> dict[str, Any]:
+        return await self._one("rehearse", tenant=tenant, scenario=scenario, venue=venue, faults=faults)
+
+    async def stop(self, tenant: str, run: str) -> dict[str, Any]:
+        return await self._one("stop", tenant=tenant, run=run)
+
+    async def run(self, tenant: str, run: str) -> dict[str, Any]:
+        return await self._one("run", tenant=tenant, run=run)
+
+    async def runs(self, tenant: str) -> list[dict[str, Any]]:
+        return list((await order(self._data_dir, "runs", tenant=tenant)).runs)
+
+    def describe(self, scenario: str) -> object:
+        from scenarios.rehearsals import described
+
+        return described(scenario)
+
+    def folder(self, run: str) -> Path:
+        """Of a run that `run` has found."""
+        return self._data_dir / "runs" / run
+
+    async def _one(self, do: Do, **more: Any) -> dict[str, Any]:
+        [held] = (await order(self._data_dir, do, **more)).runs
+        told: dict[str, Any] = held
+        return told
 
 
 def settle_collector(young: int) -> None:

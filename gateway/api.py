@@ -55,6 +55,7 @@ from gateway.outward import Outward
 from gateway.packs import pack_routes
 from gateway.partner_routes import Partners, partner_routes
 from gateway.permissions import ROLES, Resource, permits
+from gateway.rehearsals import Rehearsing, rehearsal_routes
 from gateway.rest import Desk, Refusal, routes, tagged
 from gateway.rest_users import SubjectKit, user_routes
 from gateway.rest_ways import way_routes
@@ -131,6 +132,7 @@ def build_api(
     meters: TenantMeters | None = None,
     partners: PartnerKit | None = None,
     scenarios: Callable[[], Sequence[dict[str, Any]]] = list,
+    rehearsing: Rehearsing | None = None,
     subjects: SubjectKit | None = None,
     localiser: Localiser | None = None,
     blobs: BlobStore | None = None,
@@ -140,7 +142,7 @@ def build_api(
     `audit`: tokens issued and refused, and what operators do, are noted there; it counts in `own_metrics`, told at /metrics as process `api`.
     `doors`: sign-in and tokens (`gateway.token_routes`), and credentials other than tokens of `signer`; without them there are these alone. `meters`: what tenants' plans allow.
     `system` and `journal`, together: REST for what frames can do (`gateway.rest`); without them there is none. `partners`: webhooks too. `blobs`: assets, likewise. `scenarios`: name, title
-    and venue of those that can be run.
+    and venue of those that can be run; `rehearsing`: where they are run from here.
     `app.state.background` (`Background`) is what works beside the requests: start it in the loop that serves, stop it when that ends.
     """
     app = FastAPI(title="Esplanade", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
@@ -359,6 +361,8 @@ def build_api(
             desk.check(desk.caller(request), "GET /v1/scenarios")
             return tagged(request, {"scenarios": list(scenarios())})
 
+        if rehearsing is not None:
+            app.include_router(rehearsal_routes(desk, rehearsing, audit))
         app.include_router(graph_routes(desk=desk, venues=known, list_venues=venue_ids, scenarios=scenarios))
         courier: WebhookCourier | None = None
         outward: Outward | None = None

@@ -49,6 +49,9 @@ BATCH: Final = 256
 ACK_S: Final = 0.1
 """Pushes of so long are acked in one frame; a server that sends a thousand at once need not read an ack between any two."""
 BACKOFF_S: Final = (0.1, 5.0)
+PATIENCE_S: Final = (10.0, 60.0)
+"""How long a reconnecting client waits for welcome, doubling with each attempt in a row: where thousands come back to a gateway that needs longer, attempts that all end
+just before their answer would keep it busy for ever."""
 
 _TOPIC_OF: Final = {"offer_state": "offers", "parking": "parking"}
 """Frames of durable topics, which say their place."""
@@ -533,15 +536,16 @@ class Client:
             return None
         wait_s = max(BACKOFF_S[0], float(bye.get("retry_after_s", 0.0)) if bye else 0.0)
         failure: EsplanadeError = Unavailable(f"{self.url}: connection lost" if bye is None else str(bye["message"]))
+        patience_s = PATIENCE_S[0]
         for _ in range(self._reconnects):
             await asyncio.sleep(wait_s * self._rng.uniform(0.5, 1.0))
             try:
-                ws = await self._open(10.0)
+                ws = await self._open(patience_s)
             except EsplanadeError as error:
                 failure = error
                 if not error.retryable:
                     break
-                wait_s = min(2 * wait_s, BACKOFF_S[1])
+                wait_s, patience_s = min(2 * wait_s, BACKOFF_S[1]), min(2 * patience_s, PATIENCE_S[1])
                 continue
             again: list[Frame] = [
                 {"op": "subscribe", "seq": self.next_seq(), **fields, **({"resume": self._places[topic]} if topic in self._places else {})}

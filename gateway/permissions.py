@@ -56,6 +56,7 @@ Resource = Literal[
     "/v1/webhooks",
     "/v1/users",
     "GET /v1/scenarios",
+    "/v1/runs",
     "GET /v1/assets/{sha256}",
     "PUT /v1/assets/{sha256}",
     "GET /v1/venues/{tenant}/{venue}/packs/{place}",
@@ -183,6 +184,7 @@ RESOURCE_NEEDS: Final[Mapping[Resource, Permission]] = {
     "/v1/webhooks": "venue.write",  # and all below it, and /v1/sources
     "/v1/users": "wallets.read",  # of others; everyone has their own
     "GET /v1/scenarios": "profile.read",
+    "/v1/runs": "venue.write",  # and to begin one
     "GET /v1/assets/{sha256}": "venue.read",
     "PUT /v1/assets/{sha256}": "venue.write",
     "GET /v1/venues/{tenant}/{venue}/packs/{place}": "venue.read",

@@ -5,11 +5,12 @@ import { completeVenue, type VenueDocument } from "./venue";
 export type VenueLine = { tenant: string; id: string; name: string; kind: "mall" | "festival" };
 export type ConsoleInfo = { ws_url: string; local_sign_in: boolean; venues: VenueLine[] };
 
-async function getJson<T>(path: string, init?: RequestInit): Promise<T> {
+/** The answer of a path, read by `read`. Rejects with RequestError. */
+export async function getJson<T>(path: string, init?: RequestInit, read: (response: Response) => Promise<unknown> = (r) => r.json()): Promise<T> {
   let response: Response;
   try {
     response = await fetch(path, { ...init, signal: AbortSignal.timeout(15_000) });
-    if (response.ok) return (await response.json()) as T; // a body that does not come in time is no answer either
+    if (response.ok) return (await read(response)) as T; // a body that does not come in time is no answer either
   } catch {
     throw new RequestError("unavailable", "The server does not answer.", true);
   }
@@ -21,6 +22,13 @@ async function getJson<T>(path: string, init?: RequestInit): Promise<T> {
     body.message ?? detail ?? `${response.status} ${response.statusText}`,
     response.status >= 500 || response.status === 429,
   );
+}
+
+/** A request under the operator's token of this tab. */
+export function authorised(tenant: string, method = "GET", body?: object): RequestInit {
+  const headers: Record<string, string> = { authorization: `Bearer ${memory.get(`operator.${tenant}.token`) ?? ""}` };
+  if (body !== undefined) headers["content-type"] = "application/json";
+  return { method, headers, ...(body === undefined ? {} : { body: JSON.stringify(body) }) };
 }
 
 export const consoleInfo = (): Promise<ConsoleInfo> => getJson("v1/console");

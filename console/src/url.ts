@@ -6,8 +6,8 @@ export const LAYERS: readonly Layer[] = ["people", "density", "heat", "offers", 
 export const DEFAULT_LAYERS: readonly Layer[] = ["people", "offers", "labels"];
 
 /** What the right panel is for, where it is not the run or what is selected. */
-export type Tool = "ways" | "zones" | "parking" | "edits";
-export const TOOLS: readonly Tool[] = ["ways", "zones", "parking", "edits"];
+export type Tool = "ways" | "zones" | "parking" | "edits" | "surge";
+export const TOOLS: readonly Tool[] = ["ways", "zones", "parking", "edits", "surge"];
 
 export type Camera = { x: number; y: number; zoom: number };
 

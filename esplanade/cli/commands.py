@@ -19,10 +19,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from esplanade.cluster import Cluster
 from esplanade.control import controlled
+from esplanade.core.clock import RealClock
 from esplanade.core.ids import check_name
 from esplanade.processes import ServiceConfig
 from esplanade.settings import Settings
 from scenarios import runner
+from scenarios.rehearsals import Rehearsals
 from scenarios.report import RunReport
 from scenarios.spec import find_scenario, load_scenario, parse_scenario, venue_path
 from spatial.venue import Venue
@@ -89,10 +91,14 @@ async def serve_until_stopped(settings: Settings, *, tenant: str, venue_files: l
         async with _running(settings, console) as (cluster, _):
             for venue in venues:
                 await cluster.put_venue(tenant, dump_venue(venue))
-            async with controlled(cluster, settings.data_dir):
-                console.print("Ctrl-C stops it.")
-                exit_code = 0
-                await cluster.watch(_telling(console))
+            rehearsals = Rehearsals(cluster.services, settings.data_dir.expanduser().resolve() / "runs", RealClock())
+            try:
+                async with controlled(cluster, settings.data_dir, rehearsals):
+                    console.print("Ctrl-C stops it.")
+                    exit_code = 0
+                    await cluster.watch(_telling(console))
+            finally:
+                await rehearsals.close()
 
     await _interruptible(work())
     return exit_code

@@ -65,7 +65,7 @@ def open_page(browser: Any, base_url: str) -> Iterator[Callable[..., Any]]:
         context = browser.new_context(viewport=viewport, locale="en-GB", **context_args)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(120_000)  # a limit that only a page that stays broken reaches: software-drawn maps take long on a busy machine
 
         def said(message: Any) -> None:
             if message.type == "error" and not any(part in message.text for part in expected):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,21 +13,21 @@ from gateway.client import Client
 pytestmark = [pytest.mark.services]
 VIEW = "#/operator/demo/parkside?level=1"
 GROUND = 1
+_numbers = itertools.count(1)
 BUILT_MS = 120_000
 """The first way of a venue builds its graph, and compiles what was not compiled: a limit for a busy machine."""
 
 
 def ask(house: Any, op: str, **body: Any) -> Any:
     """As another operator, beside the browser."""
+    name = f"beside-{next(_numbers)}"  # never the same twice: one name and `seq` have one effect
 
     async def once() -> Any:
         url = f"ws://127.0.0.1:{house._back_port}/v1/ws"
-        async with await Client.connect(url, client=f"beside-{op}-{house.tick()}", token=house.operator_token(), venue=house.venue.id) as client:
-            return await client.request(op, venue=house.venue.id, **body)
+        async with await Client.connect(url, client=name, token=house.operator_token(), venue=house.venue.id, timeout_s=60.0) as client:
+            return await client.request(op, venue=house.venue.id, timeout_s=60.0, **body)
 
-    import asyncio
-
-    return asyncio.run_coroutine_threadsafe(once(), house._loop).result(30)
+    return house.run(once(), 120.0)
 
 
 def shops(house: Any, level: int) -> list[Any]:

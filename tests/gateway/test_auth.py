@@ -237,6 +237,7 @@ def test_what_no_table_knows_nobody_may() -> None:
     ("/v1/webhooks", "operator"),
     ("/v1/users", "operator"),
     ("GET /v1/scenarios", "operator engineer"),
+    ("/v1/runs", "operator"),
 ])  # fmt: skip
 def test_each_role_may_ask_for_exactly_its_resources(resource: Any, roles: str) -> None:
     assert [role for role in ROLES if permits(role, resource)] == roles.split()

@@ -33,7 +33,7 @@ from tests.services.stack import environment
 from tests.services_fixtures import open_folder
 
 KINDS: Final = ("gateway", "second gateway", "Redis", "shard")
-HEAL_S: Final = 240.0
+HEAL_S: Final = 600.0
 """A limit that only a service that stays broken reaches; a busy machine takes long to let thousands back in."""
 CONNECTING: Final = 64
 """Phones that come for the first time at once."""
@@ -137,10 +137,12 @@ class Storm:
         heals: list[dict[str, object]] = []
         try:
             heals.append(await self._healed("nothing"))
+            say(**heals[-1])
             for _ in range(rounds):
                 for what in self._chance.sample(KINDS, len(KINDS)):
                     await asyncio.sleep(self._chance.uniform(*PAUSE_S))
                     self._strike(what, urls)
+                    say(killing=what)
                     await asyncio.sleep(self._chance.uniform(*PAUSE_S))
                     heals.append(await self._healed(what))
                     say(**heals[-1])
@@ -235,7 +237,9 @@ class Storm:
 
     def _behind(self, last: tuple[int, int]) -> str:
         late = [(phone.name, phone.at, phone.client and (phone.client.connected, phone.client.connects)) for phone in self._phones if phone.at < last]
-        gone = [phone.name for phone in self._phones if phone.client and not phone.client.connected]
+        gone = [
+            (phone.name, phone.client.connects, repr(phone.client._failure)) for phone in self._phones if phone.client and not phone.client.connected
+        ]
         return f"the outbox ends at {last}; behind: {len(late)} {late[:3]}; not connected: {len(gone)} {gone[:3]}\n{self._second.said}\n{self._house.stack.text[-3000:]}"
 
     def _outbox(self) -> tuple[int, int]:

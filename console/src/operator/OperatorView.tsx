@@ -21,6 +21,7 @@ import { OperatorModel, phaseOf } from "./model";
 import { Rail, RunPanel } from "./Panels";
 import { Search } from "./Search";
 import { Selection } from "./Selection";
+import { Surge } from "./Surge";
 import { blocked, firstLevel, Side, TopBar, useKeys, useOperator } from "./shell";
 
 type Props = { view: Extract<View, { screen: "operator" }>; index: VenueIndex; onView: (view: View) => void; onEdited: () => void };
@@ -236,6 +237,10 @@ export function OperatorView({ view, index, onView, onEdited }: Props) {
           ) : view.tool === "edits" ? (
             <Side label={s.edits.title} above={tools}>
               <Edits index={index} model={space} live={live} chosen={selected} onChoose={choose} onEdited={onEdited} />
+            </Side>
+          ) : view.tool === "surge" ? (
+            <Side label={s.surge.title} above={tools}>
+              <Surge tenant={view.tenant} venue={index.doc.id} kind={index.doc.kind} live={live} />
             </Side>
           ) : selected ? (
             <Selection
