@@ -13,8 +13,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
 
 from esplanade.core.errors import NotFound
+from gateway.acts import who_is
 from gateway.audit_trail import AuditTrail
-from gateway.dispatch import who_is
 from gateway.openapi import body_of, says, wants
 from gateway.rest import Caller, Desk, answer, tagged
 
