@@ -16,7 +16,7 @@ from simulation.crowd_drawing import draw_run
 from simulation.crowd_run import egress_curve, run_crowd
 from simulation.models import CALIBRATED, PUBLISHED, AnticipationVelocity, SocialForce, check_model, model_of
 from simulation.placing import spread
-from simulation.realism import PARTS, bottlenecks, corridor_speeds, laboratory_points, speed_at_density
+from simulation.realism import PARTS, bottlenecks, corridor_speeds, laboratory_speeds, speed_at_density
 from simulation.rimea import QUICK, TESTS
 from simulation.study import Study
 from simulation.study_spec import CrowdSpec, GoalSpec, GroundSpec, PeopleSpec, read_spec
@@ -153,5 +153,5 @@ def test_by_default_a_door_and_a_crowd_are_as_in_the_laboratory() -> None:
     density, speed = speed_at_density(CALIBRATED, 2.5)
     low, high = np.percentile(points[np.abs(points[:, 0] - density) <= 0.25, 1], [5, 95])
     assert low <= speed <= high
-    halves = [laboratory_points(Path(root), part) for part in PARTS]
-    assert sum(len(half) for half in halves) == len(laboratory_points(Path(root)))
+    halves = [laboratory_speeds(Path(root), part) for part in PARTS]
+    assert sum(len(half) for half in halves) == len(laboratory_speeds(Path(root)))
