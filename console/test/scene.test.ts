@@ -35,11 +35,14 @@ describe("a scene read in the page", () => {
     for (const batch of batches) expect(scene.take(decodeOps(bytes(batch)))).toBe(true);
     expect(shown(scene)).toEqual(expected);
   });
-  it.each(cases.filter((one) => one.snapshot !== undefined))("$name is read from it, and goes on from there", ({ snapshot, batches, name: _, ...expected }) => {
-    const scene = SceneReplica.of(bytes(snapshot!));
-    for (const batch of batches) expect(scene.take(decodeOps(bytes(batch)))).toBe(true);
-    expect(shown(scene)).toEqual(expected);
-  });
+  it.each(cases.filter((one) => one.snapshot !== undefined))(
+    "$name is read from it, and goes on from there",
+    ({ snapshot, batches, name: _, ...expected }) => {
+      const scene = SceneReplica.of(bytes(snapshot!));
+      for (const batch of batches) expect(scene.take(decodeOps(bytes(batch)))).toBe(true);
+      expect(shown(scene)).toEqual(expected);
+    },
+  );
   it("is the same whatever comes twice", () => {
     const { name: _, batches, ...expected } = cases[0]!;
     const scene = new SceneReplica();

@@ -64,7 +64,8 @@ export class SceneReplica {
   /** A replica from the bytes of `Scene.snapshot`. Throws RangeError for what is none. */
   static of(bytes: Uint8Array): SceneReplica {
     const body = unpack(bytes, { useBigInt64: true }) as { seen: Record<string, number | bigint>; stable: number | bigint; gone: [string, number | bigint, unknown][]; ops: Uint8Array }; // biome-ignore format: one line
-    if (typeof body !== "object" || body === null || !(body.ops instanceof Uint8Array)) throw new RangeError(`scene snapshot of ${bytes.length} bytes: is none`);
+    if (typeof body !== "object" || body === null || !(body.ops instanceof Uint8Array))
+      throw new RangeError(`scene snapshot of ${bytes.length} bytes: is none`);
     const scene = new SceneReplica();
     scene.#stable = BigInt(body.stable);
     for (const [client, seq] of body.gone) scene.#gone.add(dotOf(client, Number(seq)));
@@ -106,6 +107,7 @@ export class SceneReplica {
     const stable = op.value as bigint;
     this.#base = fold(this.#base, this.#moves.filter((one) => one.stamp <= stable).sort(compareRank));
     this.#moves = this.#moves.filter((one) => one.stamp > stable);
+    // biome-ignore lint/complexity/useMathMinMax: Math.max knows no BigInt
     this.#stable = stable > this.#stable ? stable : this.#stable;
     for (const node of op.nodes) {
       this.#gone.add(node);
