@@ -22,8 +22,8 @@ from spatial.positioning.observations import F4, F8, I4
 
 SILENT_DBM: Final = -104.0
 NOT_HEARD: Final = 100.0
-STRONGEST: Final = 24
-CANDIDATES: Final = 48
+STRONGEST: Final = 16
+CANDIDATES: Final = 32
 """A scan is compared with so many fingerprints, those most alike over its so many strongest transmitters."""
 
 

@@ -47,7 +47,7 @@ def locate_by_lists(asked: F4, lists: Lists, strongest: int, candidates: int, k:
     near, alike = np.zeros((n, k), np.int32), np.zeros((n, k), np.float32)
     dot, heard = np.zeros(known, np.float32), np.zeros(n_transmitters, np.uint32)
     best, best_dot = np.zeros(candidates, np.uint32), np.zeros(candidates, np.float32)
-    loud, weight = np.zeros(LOUDEST_DB, np.int32), np.zeros(k)
+    loud, weight, storey = np.zeros(LOUDEST_DB, np.int32), np.zeros(k), np.zeros(k, np.int32)
     for i in range(n):
         dot[:] = 0
         loud[:] = 0
@@ -102,20 +102,22 @@ def locate_by_lists(asked: F4, lists: Lists, strongest: int, candidates: int, k:
                 near[i, q], alike[i, q] = near[i, q - 1], alike[i, q - 1]
                 q -= 1
             near[i, q], alike[i, q] = m, like
+        one_floor = True
         for c in range(k):
             weight[c] = np.exp(sharpness * (alike[i, c] - alike[i, 0]))
+            storey[c] = lists.floor[near[i, c]]
+            one_floor &= storey[c] == storey[0]
         most = -1.0
-        for c in range(k):
-            mine = lists.floor[near[i, c]]
+        for c in range(1 if one_floor else k):
             votes = 0.0
             for b in range(k):
-                if lists.floor[near[i, b]] == mine:
+                if storey[b] == storey[c]:
                     votes += weight[b]
             if votes > most:
-                most, floor[i] = votes, mine
+                most, floor[i] = votes, storey[c]
         for c in range(k):
             m = near[i, c]
-            if lists.floor[m] == floor[i]:
+            if storey[c] == floor[i]:
                 xy[i, 0] += weight[c] * lists.xy_m[m, 0] / most
                 xy[i, 1] += weight[c] * lists.xy_m[m, 1] / most
     return xy, floor, near, alike
