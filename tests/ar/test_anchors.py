@@ -295,3 +295,16 @@ def test_anchors_are_refined_from_what_was_seen_and_a_host_whom_others_contradic
     with pytest.raises(InvalidInput, match="not among the 1"):
         refine_anchors(anchors[:1], seen)
     assert refine_anchors([], []).moved == []
+
+
+def test_an_anchor_adopted_from_elsewhere_keeps_its_version_its_observations_and_where_its_carrier_was() -> None:
+    here, there = AnchorBook(), AnchorBook()
+    here.carry("float", 1, (3.0, 4.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+    for x in (1.0, 2.0):
+        here.put(Anchor(b"a" * 16, 0, (x, 0.0, 1.5), carrier="float"), 7)
+    here.observe(Observed(b"a" * 16, (5.0, 4.0, 1.5)), True)
+    there.adopt(here.held(b"a" * 16))
+    held = there.held(b"a" * 16)
+    assert (held.version, held.agreed, held.owner) == (2, 1, 7)
+    assert (held.anchor.level, held.anchor.position_m, held.anchor.carrier) == (1, (5.0, 4.0, 1.5), "")
+    assert held.quality == here.held(b"a" * 16).quality
