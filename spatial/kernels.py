@@ -218,6 +218,42 @@ def split_into_slabs(ring_edge: F8, y0: float, cell: float, rows: int) -> Any:
 
 
 @njit(cache=True)
+def _covering(
+    c: int,
+    row: int,
+    px: float,
+    py: float,
+    cell_first: I4,
+    entry: I4,
+    part_fence: I4,
+    part_slab: I8,
+    part_row: I8,
+    capsule: F8,
+    slab_first: I8,
+    edge: F8,
+    out: I4,
+) -> None:
+    """Fill `out` with the fences that cover a point of cell c, which is in this row of cells; ascending. What is behind them stays as it is."""
+    found = 0
+    for e in range(cell_first[c], cell_first[c + 1]):
+        part = entry[e] >> 1
+        if entry[e] & 1:
+            slab = part_slab[part]
+            if slab < 0:
+                r = capsule[part, 4]
+                if segment_squared(capsule[part, 0], capsule[part, 1], capsule[part, 2], capsule[part, 3], px, py) > r * r:
+                    continue
+            else:
+                s = slab + row - part_row[part]
+                if not covers(edge, slab_first[s], slab_first[s + 1], px, py):
+                    continue
+        fence = part_fence[part]
+        if found == 0 or out[found - 1] != fence:
+            out[found] = fence
+            found += 1
+
+
+@njit(cache=True)
 def locate(
     level: U1,
     x_m: npt.NDArray[np.float32],
@@ -259,23 +295,7 @@ def locate(
             continue
         row = int(gy)
         c = shape[here, 2] + row * columns + int(gx)
-        found = 0
-        for e in range(cell_first[c], cell_first[c + 1]):
-            part = entry[e] >> 1
-            if entry[e] & 1:
-                slab = part_slab[part]
-                if slab < 0:
-                    r = capsule[part, 4]
-                    if segment_squared(capsule[part, 0], capsule[part, 1], capsule[part, 2], capsule[part, 3], px, py) > r * r:
-                        continue
-                else:
-                    s = slab + row - part_row[part]
-                    if not covers(edge, slab_first[s], slab_first[s + 1], px, py):
-                        continue
-            fence = part_fence[part]
-            if found == 0 or out[n, found - 1] != fence:
-                out[n, found] = fence
-                found += 1
+        _covering(c, row, px, py, cell_first, entry, part_fence, part_slab, part_row, capsule, slab_first, edge, out[n])
     return -1
 
 
@@ -341,23 +361,7 @@ def relocate(
                 if ring[c] > 0:
                     side = min(min(gx - column, 1.0 - (gx - column)), min(gy - at, 1.0 - (gy - at)))
                     clear = (ring[c] - 1 + max(0.0, side)) * cell
-                found = 0
-                for e in range(cell_first[c], cell_first[c + 1]):
-                    part = entry[e] >> 1
-                    if entry[e] & 1:
-                        slab = part_slab[part]
-                        if slab < 0:
-                            reach = capsule[part, 4]
-                            if segment_squared(capsule[part, 0], capsule[part, 1], capsule[part, 2], capsule[part, 3], px, py) > reach * reach:
-                                continue
-                        else:
-                            s = slab + at - part_row[part]
-                            if not covers(edge, slab_first[s], slab_first[s + 1], px, py):
-                                continue
-                    fence = part_fence[part]
-                    if found == 0 or out[k, found - 1] != fence:
-                        out[k, found] = fence
-                        found += 1
+                _covering(c, at, px, py, cell_first, entry, part_fence, part_slab, part_row, capsule, slab_first, edge, out[k])
             elif rows > 0:
                 clear = max(max(-gx, gx - columns), max(-gy, gy - rows)) * cell
             else:
