@@ -85,10 +85,8 @@ class EditedMaps:
 
     async def _bring_up(self, log: PartitionLog, venue: str, edits: EditBook) -> None:
         for _ in range(TIMES):
-            durable: asyncio.Future[EsplanadeError | None] = asyncio.get_running_loop().create_future()
             digest, document = edits.digests[-1], edits.document
-            self._flusher.when_durable(log, lambda error, durable=durable: None if durable.done() else durable.set_result(error))  # type: ignore[misc]
-            if await durable is not None or log.given_up:
+            if await self._flusher.settled(log) is not None or log.given_up:
                 return
             found = next((entry.digest for entry in await self._catalogue.venues(log.tenant) if entry.venue == venue), None)
             if found == digest or found not in edits.digests:

@@ -199,6 +199,17 @@ class Flusher:
         else:
             batch.waiting.append((log, release))
 
+    def settled(self, log: Log) -> asyncio.Future[EsplanadeError | None]:
+        """Done once everything that turns of this log have gathered so far is durable: None; or lost, with the reason."""
+        done: asyncio.Future[EsplanadeError | None] = asyncio.get_running_loop().create_future()
+
+        def settle(error: EsplanadeError | None) -> None:
+            if not done.done():
+                done.set_result(error)
+
+        self.when_durable(log, settle)
+        return done
+
     def when_all_durable(self, logs: Sequence[Log], indices: list[int], release: ReleaseMany) -> None:
         """The same for many answers of a frame: `indices[i]` has seen `logs[i]`. Those that have to wait for the same flush are released by one call."""
         of = self._last

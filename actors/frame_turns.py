@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
-from actors.behaviour import Context, Decision
+from actors.behaviour import Context
 from actors.entity import BARE_REPLIES, TRIM_AT, WINDOW, Entity, Turn, encode_reply
 from actors.events import PERSONAL_KINDS, encode_event
 from actors.flusher import Flusher, Gathered
 from actors.frame import Frame
-from actors.messages import Command, Done
+from actors.messages import Command, Done, Rejected
 from actors.meter import Stopwatch
 from actors.partition_log import HostedPositions, PartitionLog
 from actors.requests import Answer, Replied, refusal
@@ -87,9 +87,9 @@ def run_rows(rows: Iterable[Row], frame: Frame, flusher: Flusher, calls: Calls, 
                         turn = entity.turn(command, Key(client, sequence), context)
                     else:
                         decision = behaviour.decide(entity.state, command, context)
-                        if type(decision) is not Decision:
+                        if isinstance(decision, Rejected):
                             turn = None
-                            answers[index] = Replied(decision)  # type: ignore[arg-type]
+                            answers[index] = Replied(decision)
                         elif len(decision.events) == 1 and not decision.outbox and not decision.reminders:
                             [body] = decision.events
                             type_name, data = encode_event(body)

@@ -218,7 +218,7 @@ class Shard:
         self._tenure.leaving.update(leaving)
         moves = Unavailable(f"shard {self.name} hands this partition over; ask again, the directory finds the new owner")
         logs = [log for log in self._logs.values() if log.partition in leaving]
-        await asyncio.gather(*(self._settled(log) for log in logs))
+        await asyncio.gather(*(self._flusher.settled(log) for log in logs))
         snapshots = []
         for log in logs:
             if not log.given_up:
@@ -229,16 +229,6 @@ class Shard:
                 with contextlib.suppress(EsplanadeError):
                     await self._journal.put_snapshot(snapshot)
         self._tenure.let_go(leaving)
-
-    def _settled(self, log: PartitionLog) -> asyncio.Future[None]:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def settle(_: EsplanadeError | None) -> None:
-            if not done.done():
-                done.set_result(None)
-
-        self._flusher.when_durable(log, settle)
-        return done
 
     async def stop(self) -> None:
         """Flush what was gathered, then stop. Later requests are refused."""

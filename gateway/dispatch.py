@@ -309,12 +309,12 @@ class Dispatch:
 
     def _read_soon(self, peer: Peer, frame: ReadFrame, started: float) -> None:
         """A read of one entity, of which all else is at hand: no task for it."""
-        identity, facts, tick, kind = peer.identity, None, None, type(frame)
+        identity, facts, tick = peer.identity, None, None
         at_hand = not tracing.on()
-        if kind is not f.GetBalance and at_hand:
-            facts = self._venues.cached(identity.tenant, frame.venue)  # type: ignore[union-attr]
-            tick = None if facts is None or kind is f.GetZone else self._tick_at_hand(facts)
-            at_hand = facts is not None and (kind is f.GetZone or tick is not None)
+        if at_hand and not isinstance(frame, f.GetBalance):
+            facts = self._venues.cached(identity.tenant, frame.venue)
+            tick = None if facts is None or isinstance(frame, f.GetZone) else self._tick_at_hand(facts)
+            at_hand = facts is not None and (isinstance(frame, f.GetZone) or tick is not None)
         if not at_hand:
             self._request(peer, frame.seq, self._read_frame(peer, frame), started)
             return
