@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import http
 import logging
-import os
 import socket
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
@@ -191,7 +190,7 @@ class DirectConnection(ServerConnection):
 class Connection:
     """A WebSocket with its session; the `Peer` of hub and dispatch."""
 
-    __slots__ = ("_abandoned_seen", "_fd", "_resent_seen", "_server", "_ws", "allowance", "queued", "queued_bytes", "session")
+    __slots__ = ("_abandoned_seen", "_resent_seen", "_server", "_ws", "allowance", "queued", "queued_bytes", "session")
 
     def __init__(self, server: GatewayServer, ws: DirectConnection, session: Session) -> None:
         self.session = session
@@ -200,12 +199,9 @@ class Connection:
         self.queued_bytes = 0
         self._server = server
         self._ws = ws
-        self._fd = -1
         sock = ws.transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if ws.transport.get_extra_info("sslcontext") is None:
-                self._fd = sock.fileno()
         self._abandoned_seen = 0
         self._resent_seen = 0
 
@@ -251,23 +247,14 @@ class Connection:
     def transmit(self, data: bytes) -> bool:
         """Whether whole messages went out, or into the transport's buffer behind what is there. A reader that is too far behind is disconnected.
 
-        Past the library, whose own way costs more than the system call: under its conditions, an open connection and no message half sent. Where nothing is buffered and nothing is
-        to be encrypted the transport's own way is spared too; it gets what the socket does not take, and whatever is wrong.
+        Past the library, whose own way costs more than the system call: under its conditions, an open connection and no message half sent.
         """
         ws = self._ws
         transport = ws.transport
         behind = transport.get_write_buffer_size()
         if (behind and self.is_behind()) or ws.protocol.state is not State.OPEN or ws.send_in_progress is not None or transport.is_closing():
             return False
-        if behind or self._fd < 0:
-            transport.write(data)
-            return True
-        try:
-            sent = os.write(self._fd, data)  # open, as the transport is not closing: nobody else can have got its number
-        except OSError:
-            sent = 0
-        if sent < len(data):
-            transport.write(data[sent:])
+        transport.write(data)
         return True
 
     def is_behind(self) -> bool:
@@ -609,25 +596,13 @@ class GatewayServer:
     def _to_all(self, peers: Collection[HubPeer], frames: list[bytes], codec: Codec) -> None:
         """The hub's `ToAll`. The system call is most of the cost, so nothing else may be: what is queued for a connection goes first, with these behind it."""
         wire = wire_of(frames, codec)
-        data, size, written = wire.data, len(wire.data), 0
+        data, written = wire.data, 0
         for connection in cast("Collection[Connection]", peers):  # the hub knows no others here
-            ws, fd = connection._ws, connection._fd
-            transport = ws.transport
             if connection.queued:
                 for frame in frames:
                     connection.write(frame)
-            elif fd < 0 or transport.get_write_buffer_size():
+            else:
                 written += connection.transmit(data)
-            elif (
-                ws.protocol.state is State.OPEN and ws.send_in_progress is None and not transport.is_closing()
-            ):  # `transmit`, without a call for each
-                try:
-                    sent = os.write(fd, data)
-                except OSError:
-                    sent = 0
-                if sent < size:
-                    transport.write(data[sent:])
-                written += 1
         self.count_out(wire, written)
 
     def count_out(self, wire: Wire, times: int = 1) -> None:
