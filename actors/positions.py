@@ -28,6 +28,7 @@ from typing import Final, Protocol
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import shapely
 from shapely.geometry.base import BaseGeometry
 
@@ -54,6 +55,7 @@ from actors.heat import Heat
 from actors.live_views import LiveViews
 from actors.messages import Crowded, Explanation, Measures, Spotted, ZoneState
 from actors.messages import Heat as HeatReply
+from actors.plausible import HOLD_S, Plausible
 from actors.push_rules import Anchor, PushRules, SavedPushes
 from actors.system import VenueClock
 from actors.tick_buffer import TickBuffer
@@ -90,6 +92,8 @@ class HostSettings:
     silence_s: float = 60.0
     """A source that says nothing for so long is closed by the host."""
     dwell_ticks: int = DWELL_TICKS
+    speed_m_s: float = 0.0
+    """What nobody outruns: phones that do get no offers for a while (`actors.plausible`). 0: anybody may be anywhere. Rows of sources are believed."""
 
 
 class Standing(Protocol):
@@ -162,6 +166,7 @@ class PositionHost:
         self._settled = Settled(book.fences())
         self._anchors = _anchors(book)
         self._views = LiveViews(book, pseudonym_key)
+        self.plausible = Plausible(book.venue, self.settings.speed_m_s)
         self._digest: str | None = None
         self._numbering = ""
         self._durable = -1  # newest tick that an event tells of
@@ -433,7 +438,7 @@ class PositionHost:
         if tick <= self._silent_until:
             self._close_silently(tick, columns)
         else:
-            self._close(tick, columns, step)
+            self._close(tick, columns, step, now_s)
         step.publish.append(
             (f"venue/{self._venue}/clock", TickClosed(venue=self._venue, tick=tick, epoch=self.epoch, late_rows=self.late_rows))
         )  # fmt: skip
@@ -450,7 +455,7 @@ class PositionHost:
         if tick == self._silent_until:
             self._settle()
 
-    def _close(self, tick: int, columns: PositionColumns, step: Step) -> None:
+    def _close(self, tick: int, columns: PositionColumns, step: Step, now_s: float) -> None:
         crowd, rules = self.crowd, self.rules
         if (self.late_rows, self.late_ticks) != self._told_late:
             rows, ticks = self.late_rows - self._told_late[0], self.late_ticks - self._told_late[1]
@@ -476,6 +481,8 @@ class PositionHost:
             fences = np.concatenate([fences, np.full((len(gone), fences.shape[1]), -1, np.int32)])
         was_inside = crowd.inside_venue(row)
         circles_before = rules.circles_of(crowd, row)
+        coming = self._freed(now_s, observed, columns)
+        first_seen[coming], was_inside[coming], circles_before[coming] = 1, 0, -1
 
         self._cross(tick, may_cross, fences, step)
         self._dwell(tick, step)
@@ -492,7 +499,16 @@ class PositionHost:
             rules.move(crowd, observed, gone, columns)
         circles_now = rules.circles_of(crowd, row)
         pushed = rules.push(
-            tick, crowd, row, first_seen, was_inside, crowd.inside_venue(row), circles_before, circles_now, self._audiences.pushes(tick, crowd, rules)
+            tick,
+            crowd,
+            row,
+            first_seen,
+            was_inside,
+            crowd.inside_venue(row),
+            circles_before,
+            circles_now,
+            self._audiences.pushes(tick, crowd, rules),
+            self.plausible.held,
         )
         rules.turn_on(tick)
         if pushed is not None:
@@ -504,6 +520,14 @@ class PositionHost:
             self._emit_checkpoint(tick, step)
         self._heat.sample(tick, crowd)
         self._publish(tick, step)
+
+    def _freed(self, now_s: float, row: Rows, columns: PositionColumns) -> npt.NDArray[np.intp]:
+        """Hold the phones of a tick against where they were; (k,) which of the rows were held back until now."""
+        phones = self.buffer.unsourced
+        if not len(phones):
+            return np.zeros(0, np.intp)
+        own = np.flatnonzero(np.isin(columns.subject, phones))
+        return own[self.plausible.look(now_s, row[own], columns.level[own], columns.x_m[own], columns.y_m[own])]
 
     def _adopt(self, tick: int, step: Step) -> bool:
         revision, offers = self._offers()
@@ -645,6 +669,10 @@ class PositionHost:
         slot = self.rules.slot.get(offer_id)
         if slot is None:
             return None
+        row = self.crowd.row_of(subject)
+        if row is not None and self.plausible.held(np.array([row], np.int32))[0]:
+            said = f"{offer_id} to {subject}: not pushed: moved faster than anybody can within the last {HOLD_S:g} s"
+            return Explanation(outcome="implausible", message=said, pushes=0, tick=-1)
         told = self._audiences.explain(self.buffer.closed, self.crowd, self.rules, self.rules.offers[slot], subject)
         return Explanation(outcome=told.outcome, message=told.message, pushes=told.pushes, tick=told.tick)
 

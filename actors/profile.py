@@ -49,6 +49,7 @@ class ShardProfile(msgspec.Struct, kw_only=True):
     leases_lost: int
     passivations: int  # logs that left memory because nobody asked for them, or to make room
     reminders: int = 0  # fired
+    impossible_moves: int = 0  # places of phones that nobody can have got to
     phones: int = 0  # that the live filters here hold
     observations: int = 0  # of phones, that they answered
     locating_s: float = 0.0  # which took so long, in threads beside the turns

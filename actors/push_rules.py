@@ -6,7 +6,7 @@ pushes a tick makes; journals and publishes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -136,12 +136,14 @@ class PushRules:
     def push(
         self, tick: int, crowd: CrowdState, row: Rows, first_seen: npt.NDArray[np.uint8], was_inside: npt.NDArray[np.uint8],
         is_inside: npt.NDArray[np.uint8], circles_before: npt.NDArray[np.int32], circles_now: npt.NDArray[np.int32],
-        more: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]],
+        more: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]], held: Callable[[Rows], npt.NDArray[np.bool_]],
     ) -> Pushed | None:  # fmt: skip
         """The pushes of the close of `tick`, after the crowd and the circles have moved. `row`: those observed or gone; the columns are theirs, (n,). `more`: (slot, row) of pushes of
-        offers with terms."""
+        offers with terms. `held`: which of some rows get nothing."""
         offer, whose, dropped = self._by_coming(tick, crowd, row, first_seen, was_inside, is_inside, circles_before, circles_now)
         offer, whose = np.concatenate([offer, more[0]]), np.concatenate([whose, more[1]])
+        free = ~held(whose)
+        offer, whose = offer[free], whose[free]
         if not len(offer):
             return None
         self.dropped += dropped

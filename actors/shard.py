@@ -767,6 +767,7 @@ class Shard:
             snapshots=counts.snapshots, mailbox=self._mailbox, gated=self._flusher.gated,
             phones=self._positioning.phones, observations=self._positioning.observations, locating_s=self._positioning.locating_s,
             late_rows=sum(host.late_rows for host in hosts), pushes_dropped=sum(host.rules.dropped for host in hosts),
+            impossible_moves=sum(host.plausible.impossible for host in hosts),
             publications=self._publisher.sent, publications_dropped=self._publisher.dropped,
             oldest_s=max((now_s - log.queue[0].came_s for log in self._logs.values() if log.queue), default=0.0),
             kinds=meter.kinds, hot=hot, hot_span_s=hot_span_s, answer_time=meter.answer_s, mailbox_time=meter.mailbox_s, replay_time=meter.replay_s,

@@ -35,12 +35,14 @@ class _Source:
 
 
 class TickBuffer:
-    """`closed`: last tick taken out. `floor`: rows of ticks up to it cannot be told from rows sent again, and count as such."""
+    """`closed`: last tick taken out. `floor`: rows of ticks up to it cannot be told from rows sent again, and count as such. `unsourced`: whose rows of that tick came
+    from no source, from phones that is; in no order, and somebody may be there twice."""
 
     def __init__(self) -> None:
         self.closed = -1
         self.floor = -1
         self.waiting_rows = 0
+        self.unsourced: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)
         self._sources: dict[str, _Source] = {}
         self._parts: dict[int, dict[str, list[PositionColumns]]] = {}
         self._recent: dict[int, npt.NDArray[np.uint32]] = {}
@@ -142,6 +144,7 @@ class TickBuffer:
         """Close the next tick: its rows by subject, each subject's newest (the last sent, of the last source by name)."""
         tick = self.closed + 1
         by_source = self._parts.pop(tick, {})
+        self.unsourced = np.concatenate([np.zeros(0, np.uint32), *(part.subject for part in by_source.get("", []))])
         columns = PositionColumns.concat([part for name in sorted(by_source) for part in by_source[name]])
         self.waiting_rows -= len(columns)
         self.closed = tick

@@ -127,6 +127,7 @@ class Cluster:
             max_connections=settings.max_connections,
             lease_ttl_s=settings.lease_ttl_s,
             tick_deadline_s=settings.tick_deadline_s,
+            max_speed_m_s=settings.max_speed_m_s,
             outbox_keep_s=settings.outbox_keep_s,
             shard_memory_mib=settings.shard_memory_mib or 0,
             master_key=settings.master_key_bytes,

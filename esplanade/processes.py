@@ -90,6 +90,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_connections: int
     lease_ttl_s: float
     tick_deadline_s: float
+    max_speed_m_s: float = 0.0
     outbox_keep_s: float = 86_400.0
     master_key: bytes | None = None
     public_venues: bool = False
@@ -175,7 +176,7 @@ class ShardProcess:
             settings=ShardSettings(
                 lease_ttl_ms=round(config.lease_ttl_s * 1000),
                 max_memory_bytes=config.shard_memory_mib * 2**20,
-                host=HostSettings(deadline_s=config.tick_deadline_s),
+                host=HostSettings(deadline_s=config.tick_deadline_s, speed_m_s=config.max_speed_m_s),
             ),
             pid=os.getpid(),
             node=socket.gethostname(),

@@ -82,6 +82,10 @@ class Settings(BaseSettings):
     tick_deadline_s: Annotated[float, Field(ge=0.2, le=600)] = Field(
         30.0, description="How long a driven tick waits for a late source before it closes without it (which voids the run's hash)."
     )
+    max_speed_m_s: Annotated[float, Field(ge=0, le=100)] = Field(
+        8.0,
+        description="What nobody outruns in a venue: a phone that says so gets no offers for 30 s; 0 believes every phone. Feeds that drive the ticks are believed.",
+    )
     outbox_keep_s: Annotated[float, Field(ge=60, le=30 * 86_400)] = Field(
         86_400.0, description="How long publications are kept for clients that reconnect; one that was away for longer is told that it missed some."
     )
