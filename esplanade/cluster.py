@@ -37,7 +37,7 @@ from esplanade.storage.postgres_audit import PostgresAudit
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.redis import RedisBroker
 from esplanade.whereabouts import Whereabouts, announce, withdraw
-from scenarios.recording import Manifest
+from scenarios.recording import Manifest, join_recorders, recorders
 from scenarios.runner import Services
 
 READY_S: Final = 90.0
@@ -71,7 +71,7 @@ class Cluster:
         self._node = Node(settings, RealClock())
         self._ray: RayNode | None = None
         self._shards: list[ProcessHandle] = []
-        self._gateway: ProcessHandle | None = None
+        self._gateways: list[ProcessHandle] = []
         self._api: ProcessHandle | None = None
         self._system: RaySystem | None = None
         self._stores: tuple[PostgresJournal, PostgresCatalogue] | None = None
@@ -98,7 +98,9 @@ class Cluster:
         await self._node.open()
         say("starting PostgreSQL, Redis and Ray")
         stores = asyncio.ensure_future(self._node.start())
-        ray_node = asyncio.ensure_future(asyncio.to_thread(start_ray, settings.ray_address, processes=settings.shards + settings.spares + 2))
+        ray_node = asyncio.ensure_future(
+            asyncio.to_thread(start_ray, settings.ray_address, processes=settings.shards + settings.spares + settings.gateways + 1)
+        )
         try:
             await asyncio.gather(asyncio.shield(stores), asyncio.shield(ray_node))
         except BaseException:
@@ -118,6 +120,7 @@ class Cluster:
             spares=settings.spares,
             host=settings.host,
             gateway_port=settings.gateway_port or free_port(settings.host),
+            gateways=settings.gateways,
             api_port=settings.api_port or free_port(settings.host),
             local_sign_in=at_home if settings.local_sign_in is None else settings.local_sign_in,
             public_venues=at_home if settings.public_venues is None else settings.public_venues,
@@ -145,12 +148,12 @@ class Cluster:
             data_dir=str(settings.data_dir.expanduser().resolve()),
         )
         self._config = config
-        say(f"starting {settings.shards} shards, the gateway and the API")
+        say(f"starting {settings.shards} shards, {'the gateway' if settings.gateways == 1 else f'{settings.gateways} gateways'} and the API")
         self._shards = [
             spawn("esplanade.cluster:shard_process", shard_name(i), config, i, yields=settings.spares > 0, nth=i)
             for i in range(settings.shards + settings.spares)
         ]
-        self._gateway = spawn("esplanade.cluster:gateway_process", "gateway-0", config, 0, here=True)
+        self._gateways = [self._new_gateway(config, i) for i in range(settings.gateways)]
         self._api = spawn("esplanade.cluster:api_process", "api", config, here=True)
         self._stores = (await PostgresJournal.open(config.postgres_url), await PostgresCatalogue.open(config.postgres_url))
         self._broker = await RedisBroker.open(config.redis_url)
@@ -162,13 +165,36 @@ class Cluster:
         )  # fmt: skip
         try:
             async with asyncio.timeout(READY_S):
-                await asyncio.gather(*(process.started() for process in (*self._shards, self._gateway, self._api)))
+                await asyncio.gather(*(process.started() for process in (*self._shards, *self._gateways, self._api)))
                 await self._supervisor.start()
                 await self._system.follow(self._stores[0], self._broker)
         except TimeoutError as error:
             raise Unavailable(f"the processes did not start within {READY_S:.0f} s; `esplanade doctor` says what this machine lacks") from error
         announce(settings.data_dir, Whereabouts(config.api_url, config.ws_url, os.getpid()))
         return config
+
+    # --- gateways give way ---------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _new_gateway(config: ServiceConfig, index: int) -> ProcessHandle:
+        return spawn("esplanade.cluster:gateway_process", f"gateway-{index}", config, index, here=True)
+
+    async def restart_gateways(self) -> list[str]:
+        """Put a new process in the place of each gateway, one after the other: it listens on the port before the old one tells its clients to reconnect, at moments spread over
+        seconds, and ends. Returns the new ones' names. Raises Unavailable where one does not start; those before it are replaced, it and the rest go on as they are."""
+        self._supervised()
+        config = self._config
+        assert config is not None
+        names = []
+        async with self._changing:
+            for old in list(self._gateways):
+                new = self._new_gateway(config, max(int(one.name.rpartition("-")[2]) for one in self._gateways) + 1)
+                await _come_up(new)
+                self._gateways[self._gateways.index(old)] = new
+                self._changed.set()
+                await old.stop()
+                names.append(new.name)
+        return names
 
     # --- shards come and go -------------------------------------------------------------------------------------------
 
@@ -181,16 +207,7 @@ class Cluster:
                 raise LimitExceeded(f"{len(self._shards)} shards: at most {MAX_SHARDS}, one a partition; take more machines with more cores instead")
             index = max(int(shard.name.rpartition("-")[2]) for shard in self._shards) + 1
             shard = spawn("esplanade.cluster:shard_process", shard_name(index), self._config, index, yields=self._settings.spares > 0, nth=index)
-            try:
-                async with asyncio.timeout(READY_S):
-                    await shard.started()
-            except BaseException as error:
-                await shard.stop()
-                if isinstance(error, TimeoutError):
-                    raise Unavailable(
-                        f"{shard.name} did not start within {READY_S:.0f} s; `esplanade doctor` says what this machine lacks"
-                    ) from error
-                raise
+            await _come_up(shard)
             self._shards.append(shard)
             self._changed.set()
             supervisor.settings.wanted += 1
@@ -267,15 +284,19 @@ class Cluster:
         """What a scenario's runner needs of this service."""
         journal, catalogue = self._open()
         assert self._config is not None
-        assert self._gateway is not None
         assert self._system is not None
-        gateway, system, postgres_url = self._gateway, self._system, self._config.postgres_url
+        gateways, system, postgres_url = list(self._gateways), self._system, self._config.postgres_url
+
+        folders: dict[tuple[str, str], Path] = {}
 
         async def start_recording(tenant: str, venue: str, folder: Path) -> None:
-            await gateway.call("start_recording", tenant, venue, str(folder))
+            parts = zip(gateways, recorders(folder, len(gateways)), strict=True)
+            await asyncio.gather(*(one.call("start_recording", tenant, venue, str(part)) for one, part in parts))
+            folders[tenant, venue] = folder
 
         async def finish_recording(tenant: str, venue: str) -> Manifest:
-            return msgspec.msgpack.decode(await gateway.call("finish_recording", tenant, venue), type=Manifest)
+            told = await asyncio.gather(*(one.call("finish_recording", tenant, venue) for one in gateways))
+            return join_recorders(folders.pop((tenant, venue)), [msgspec.msgpack.decode(one, type=Manifest) for one in told])
 
         async def kill_shard(address: Address) -> str:
             owner = system.directory.owner_of(partition_of(address))
@@ -311,16 +332,15 @@ class Cluster:
     async def watch(self, say: Say) -> None:
         """Mind the processes of this machine for as long as the service runs: an embedded server that dies is started again, `say` hears of it and of processes that
         Ray starts again. Raises Unavailable where the service cannot go on: Ray's node broke, or a server dies again and again."""
-        assert self._gateway is not None
         assert self._api is not None
-        gateway, api = self._gateway, self._api
+        api = self._api
         here = self._settings.ray_address is None
         minded: dict[ProcessHandle, asyncio.Future[None]] = {}
         node = asyncio.ensure_future(self._mind_node(say))
         try:
             while True:
                 self._changed.clear()
-                ours = {*self._shards, gateway, api} if here else set()
+                ours = {*self._shards, *self._gateways, api} if here else set()
                 for gone in minded.keys() - ours:
                     minded.pop(gone).cancel()
                 minded |= {process: asyncio.ensure_future(_mind(process, say)) for process in ours - minded.keys()}
@@ -350,14 +370,14 @@ class Cluster:
         if self._config is not None:
             withdraw(self._settings.data_dir)
         try:
-            doors = [process for process in (self._gateway, self._api) if process is not None]
+            doors = [*self._gateways, *([] if self._api is None else [self._api])]
             supervisor, self._supervisor = self._supervisor, None
             system, self._system = self._system, None
             for watcher in (supervisor, system):
                 if watcher is not None:
                     await watcher.stop()
             shards, self._shards = self._shards, []
-            self._gateway = self._api = None
+            self._gateways, self._api = [], None
             if self._ray is None or self._ray.broken() is None:  # a broken node cannot be asked; its processes are ended below
                 await asyncio.gather(*(process.stop() for process in doors))
                 await asyncio.gather(*(shard.stop() for shard in shards))
@@ -374,6 +394,18 @@ class Cluster:
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+
+
+async def _come_up(process: ProcessHandle) -> None:
+    """Wait until a process has started; where it does not, nothing of it stays. Raises Unavailable, and what its start raised."""
+    try:
+        async with asyncio.timeout(READY_S):
+            await process.started()
+    except BaseException as error:
+        await process.stop()
+        if isinstance(error, TimeoutError):
+            raise Unavailable(f"{process.name} did not start within {READY_S:.0f} s; `esplanade doctor` says what this machine lacks") from error
+        raise
 
 
 def _take_back_signals() -> None:

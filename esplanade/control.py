@@ -20,7 +20,7 @@ from esplanade.storage.embedded import socket_folder
 SOCKET: Final = "esplanade.sock"
 MAX_LINE_BYTES: Final = 256 * 1024
 
-Do = Literal["list", "add", "drain", "remove", "rehearse", "run", "runs", "stop"]
+Do = Literal["list", "add", "drain", "remove", "restart_gateways", "rehearse", "run", "runs", "stop"]
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -54,6 +54,8 @@ class Shards(Protocol):
     async def drain(self, name: str) -> None: ...
 
     async def remove_shard(self, name: str) -> None: ...
+
+    async def restart_gateways(self) -> list[str]: ...
 
     def shards_now(self) -> dict[str, str]: ...
 
@@ -139,6 +141,8 @@ async def _do(shards: Shards, order: Order) -> str:
         case "remove":
             await shards.remove_shard(order.shard)
             return f"{order.shard} is gone"
+        case "restart_gateways":
+            return f"{', '.join(await shards.restart_gateways())} listen in their place"
         case "rehearse" | "run" | "runs" | "stop":
             raise InvalidInput(f"{order.do}: is about rehearsals, not shards")
         case _:

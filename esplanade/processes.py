@@ -83,6 +83,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     spares: int
     host: str
     gateway_port: int
+    gateways: int = 1
     api_port: int
     local_sign_in: bool
     allowed_origins: tuple[str, ...]
@@ -399,7 +400,7 @@ class ApiProcess:
 
     async def start(self) -> int:
         """Listen; returns the port."""
-        from gateway.api import ApiSettings, PartnerKit, build_api, serve_api
+        from gateway.api import ApiSettings, PartnerKit, build_api, gateways_check, serve_api
         from gateway.audit_trail import AuditTrail
         from gateway.metrics import GatewayMetrics
         from gateway.rest_users import SubjectKit
@@ -440,7 +441,7 @@ class ApiProcess:
             writer.close()
             await writer.wait_closed()
             del reader
-            return None
+            return await gateways_check(broker, config.gateways)() if config.gateways > 1 else None
 
         store, vault, clock = identities.store, identities.vault, RealClock()
         await identities.credentials.start()

@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     ray_address: str | None = Field(None, description="Ray cluster to join instead of starting a local node, e.g. host:6379.")
     host: str = Field("127.0.0.1", description="Address on which the gateway and the API listen.")
     gateway_port: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="Port of the WebSocket gateway; 0 takes a free one.")
+    gateways: Annotated[int, Field(ge=1, le=16)] = Field(
+        1, description="Gateway processes, all on the one port: the system spreads connections over them. On macOS it does not, and one is enough."
+    )
     api_port: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="Port of the HTTP API and the console; 0 takes a free one.")
     shards: Annotated[int, Field(ge=1, le=64)] = Field(2, description="Shard processes that host the actors.")
     spares: Annotated[int, Field(ge=0, le=8)] = Field(1, description="Shard processes that stand by, warm, to take over from one that dies or hangs.")

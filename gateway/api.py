@@ -428,7 +428,7 @@ def gateways_check(broker: Broker, expected: int) -> Check:
     """A readiness check: at least `expected` gateway processes reported within the last ten seconds."""
 
     async def check() -> str | None:
-        names = [key.removeprefix(METRICS_PREFIX) for key in await broker.keys(METRICS_PREFIX)]
+        names = [key.removeprefix(METRICS_PREFIX) for key in await broker.keys(f"{METRICS_PREFIX}gateway")]
         return None if len(names) >= expected else f"{len(names)} of {expected} report ({', '.join(names) or 'none'})"
 
     return check

@@ -484,7 +484,7 @@ class GatewayServer:
     # --- life ---
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
-        """Listen; returns the port (a free one, where 0 was asked)."""
+        """Listen; returns the port (a free one, where 0 was asked). Other gateways of the same user may listen on it too, and take over what comes while this one goes."""
         self._loopback = host in LOCAL_NAMES
         await self.credentials.start()
         if self._meters is not None:
@@ -504,6 +504,7 @@ class GatewayServer:
             ping_interval=None,
             server_header=None,
             backlog=BACKLOG,
+            reuse_port=hasattr(socket, "SO_REUSEPORT"),
             create_connection=DirectConnection,
             ssl=None if self._certificate is None else self._certificate.context,
         )
@@ -535,8 +536,10 @@ class GatewayServer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def drain(self) -> None:
-        """Take no more connections; tell every client to come back elsewhere, at moments spread over `drain_spread_s`; wait until they are closed."""
+        """Listen no more; tell every client to come back elsewhere, at moments spread over `drain_spread_s`; wait until they are closed."""
         self._draining = True
+        if self._server is not None:
+            self._server.server.close()  # the listening socket alone: what comes from now on goes to others on the port
         connections = list(self._connections)
         for i, connection in enumerate(connections):
             retry = self.settings.drain_spread_s * (i + 1) / len(connections)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -121,9 +121,7 @@ class RecordingWriter:
                 complete=self._dropped == 0 and self._error is None,
                 error=self._error,
             )
-            partial = self.folder / f"{MANIFEST}.partial"
-            partial.write_bytes(msgspec.json.format(msgspec.json.encode(self._manifest)))
-            partial.rename(self.folder / MANIFEST)
+            _write_manifest(self.folder, self._manifest)
         return self._manifest
 
     # --- the background thread ----------------------------------------------------------------------------------------
@@ -227,6 +225,30 @@ class RecordingTee:
             self.finish(tenant, venue)
 
 
+def recorders(folder: Path, gateways: int) -> list[Path]:
+    """Where each gateway records, for a recording of several."""
+    return [folder] if gateways == 1 else [folder / f"gateway-{i}" for i in range(gateways)]
+
+
+def join_recorders(folder: Path, told: Sequence[Manifest]) -> Manifest:
+    """What the recordings of all gateways are together, written into `folder`; their parts stay where they are."""
+    if len(told) == 1:
+        return told[0]
+    errors = [one.error for one in told if one.error is not None]
+    whole = msgspec.structs.replace(
+        told[0], rows=sum(one.rows for one in told), rows_dropped=sum(one.rows_dropped for one in told), parts=sum(one.parts for one in told),
+        complete=all(one.complete for one in told), error="; ".join(errors) or None,
+    )  # fmt: skip
+    _write_manifest(folder, whole)
+    return whole
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    partial = folder / f"{MANIFEST}.partial"
+    partial.write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+    partial.rename(folder / MANIFEST)
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
@@ -254,7 +276,7 @@ class Recording:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        parts = sorted(folder.glob("part-*.parquet"))
+        parts = sorted(folder.rglob("part-*.parquet"))
         if not parts:
             raise NotFound(f"recording {folder}: holds no part-*.parquet; give the folder that a run wrote")
         manifest = folder / MANIFEST

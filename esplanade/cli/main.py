@@ -23,6 +23,7 @@ from esplanade.cli.ar import app as ar_app
 from esplanade.cli.audit import audit
 from esplanade.cli.backup import backup, restore
 from esplanade.cli.crowd import app as crowd_app
+from esplanade.cli.gateways import app as gateways_app
 from esplanade.cli.identities import keys_app, operators_app, revoke
 from esplanade.cli.journal import app as journal_app
 from esplanade.cli.login import login
@@ -37,6 +38,7 @@ from esplanade.settings import Settings, load_settings
 _cli = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
 _cli.add_typer(venue_app, name="venue", help="Import, draw and check venue plans.")
 _cli.add_typer(shards_app, name="shards", help="Say what the shards of a running service do; add, drain and remove them, live.")
+_cli.add_typer(gateways_app, name="gateways", help="Put new gateway processes in the place of those that run, live.")
 _cli.add_typer(positioning_app, name="positioning", help="Fit radio maps from surveyed walks, and score them.")
 _cli.add_typer(crowd_app, name="crowd", help="Walk crowds, draw them, hold them against reality.")
 _cli.add_typer(journal_app, name="journal", help="Check the journal, and archive what is old.")

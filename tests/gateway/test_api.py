@@ -88,10 +88,12 @@ async def test_readiness_names_what_is_not_ready(api: Both) -> None:
 
 async def test_readiness_of_gateways_is_their_reporting(api: Both) -> None:
     made, _ = api
-    check = gateways_check(made.broker, 1)
+    check, both = gateways_check(made.broker, 1), gateways_check(made.broker, 2)
     assert await check() == "0 of 1 report (none)"
-    await made.broker.put(f"{METRICS_PREFIX}g1", GatewayMetrics().snapshot("g1"), ttl_s=10)
+    for name in ("gateway-1", "api"):
+        await made.broker.put(f"{METRICS_PREFIX}{name}", GatewayMetrics().snapshot(name), ttl_s=10)
     assert await check() is None
+    assert await both() == "1 of 2 report (gateway-1)"
     made.clock.advance(11)
     assert await check() is not None
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from esplanade.core.errors import Conflict, InvalidInput, NotFound
-from scenarios.recording import Recording, RecordingTee, RecordingWriter
+from scenarios.recording import Recording, RecordingTee, RecordingWriter, join_recorders, recorders
 from spatial.columns import LEFT, PositionColumns
 
 
@@ -34,6 +34,19 @@ def test_frames_of_several_sources_come_back_in_tick_and_subject_order(tmp_path:
     manifest = tee.finish("run", "v")
     assert (manifest.rows, manifest.rows_dropped, manifest.complete) == (120, 0, True)
     assert read(tmp_path) == [(t, [2, 5, 7, 9], [float(s * 10 + t) for s in (2, 5, 7, 9)]) for t in range(30)]
+
+
+def test_what_several_gateways_recorded_is_read_as_one(tmp_path: Path) -> None:
+    tees = [RecordingTee() for _ in range(2)]
+    for tee, folder in zip(tees, recorders(tmp_path, 2), strict=True):
+        tee.start("run", "v", folder)
+    for tick in range(30):
+        tees[0].rows("run", "v", "crowd", tick, frame(tick, [2, 9]))
+        tees[1].rows("run", "v", "clients-0", tick, frame(tick, [7]))
+    manifest = join_recorders(tmp_path, [tee.finish("run", "v") for tee in tees])
+    assert (manifest.rows, manifest.parts, manifest.complete) == (90, 2, True)
+    assert Recording(tmp_path).manifest == manifest
+    assert read(tmp_path) == [(t, [2, 7, 9], [float(s * 10 + t) for s in (2, 7, 9)]) for t in range(30)]
 
 
 def test_rows_sent_again_after_a_rewind_appear_once_and_in_their_place(tmp_path: Path) -> None:
