@@ -1,7 +1,7 @@
 """Acknowledged requests a second, socket to shard and back: 1,000 connections with one request a message, one and DEPTH of them under way, and with 16 a message; the peer is an
 echo by bare `websockets`.
 
-The gateway runs with every check on, its shard is a Ray process on the embedded PostgreSQL; clients, gateway and shard share the machine's cores. Requests are `get_zone` of operators (a
+The gateways run as `esplanade serve` has them, with every check on, on one port; their shard is a Ray process on the embedded PostgreSQL; clients, gateways and shard share the machine's cores. Requests are `get_zone` of operators (a
 turn each, nothing journalled), and `pay` of 2,000 shoppers (journalled before it is answered; more of them, since a shopper may send 20 frames a second). The peer answers as many
 bytes for as many, from no state at all: what the sockets alone allow.
 """
@@ -34,19 +34,17 @@ from websockets.exceptions import ConnectionClosed
 from actors import messages as m
 from actors.directory import Directory, decode_leases
 from actors.ray_system import RaySystem, spawn, start_ray
-from benchmarks.gateway_host import SEED, TENANT, run_as_served
+from benchmarks.gateway_host import TENANT, run_as_served
 from benchmarks.socket_readers import Readers, masked
-from esplanade.core.clock import RealClock
 from esplanade.core.ids import PARTITIONS, Address
-from esplanade.processes import GC_YOUNG_DOOR, ServiceConfig, settle_collector
+from esplanade.processes import ServiceConfig, free_port, signing_seed
 from esplanade.storage.embedded import start_postgres, start_redis
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.postgres_migrate import migrate
 from esplanade.storage.redis import RedisBroker
-from gateway.auth import Signer, Verifier
+from gateway.auth import Signer
 from gateway.permissions import Role
-from gateway.server import GatewayServer, GatewaySettings
 from tests.actors.parkside import document
 
 VENUE: Final = "parkside"
@@ -64,8 +62,8 @@ ANSWER: Final = b"\xa3seq"
 class _Load:
     """Connections that have `depth` messages of `batch` requests each under way: where all answers to one have come, the next is sent."""
 
-    def __init__(self, port: int, n: int, *, role: Role, frame: dict[str, Any], batch: int, depth: int, ours: bool) -> None:
-        signer, now = Signer(SEED), time.time()
+    def __init__(self, port: int, n: int, seed: bytes, *, role: Role, frame: dict[str, Any], batch: int, depth: int, ours: bool) -> None:
+        signer, now = Signer(seed), time.time()
 
         def hello(i: int) -> bytes:
             return bytes(
@@ -146,14 +144,14 @@ _ZONE: Final = {"op": "get_zone", "seq": 0xCAFEBABE, "venue": VENUE, "zone": "fr
 _PAY: Final = {"op": "pay", "seq": 0xCAFEBABE, "venue": VENUE, "key": KEY, "unit": "shop-00", "amount": 1, "currency": "EUR"}
 
 
-def _generate(ports: dict[str, int], n: int, pipe: Connection) -> None:
+def _generate(ports: dict[str, int], n: int, seed: bytes, pipe: Connection) -> None:
     gc.disable()
     while (order := pipe.recv()) is not None:
         kind, batch, depth = order
         if kind == "pay":
-            load = _Load(ports["ours"], PAYERS, role="shopper", frame=_PAY, batch=batch, depth=depth, ours=True)
+            load = _Load(ports["ours"], PAYERS, seed, role="shopper", frame=_PAY, batch=batch, depth=depth, ours=True)
         else:
-            load = _Load(ports[kind], n, role="operator", frame=_ZONE, batch=batch, depth=depth, ours=kind == "ours")
+            load = _Load(ports[kind], n, seed, role="operator", frame=_ZONE, batch=batch, depth=depth, ours=kind == "ours")
         load.run(0.5)
         time.sleep(3.0)  # buckets of the roles' limits are full again
         pipe.send(None)
@@ -177,7 +175,7 @@ def _echo(pipe: Connection) -> None:
 
 
 class _Figures(NamedTuple):
-    """`cpu_us`: processor time an answer, of the gateway (or echo), the shard and the load."""
+    """`cpu_us`: processor time an answer, of the gateways (or echo), the shard and the load."""
 
     per_s: float
     answered_after_ms: float
@@ -185,23 +183,26 @@ class _Figures(NamedTuple):
     cpu_us: tuple[float, ...]
 
 
-async def _ask(pipe: Connection, order: tuple[str, int, int], measured: list[psutil.Process]) -> _Figures:
+async def _ask(pipe: Connection, order: tuple[str, int, int], measured: list[list[psutil.Process]]) -> _Figures:
     pipe.send(order)
     await asyncio.to_thread(pipe.recv)
-    before = [sum(one.cpu_times()[:2]) for one in measured]
+    before = [_cpu_s(one) for one in measured]
     answers, took_s, delay_ms, errors = await asyncio.to_thread(pipe.recv)
-    cpu_us = tuple(1e6 * (sum(one.cpu_times()[:2]) - since) / answers for one, since in zip(measured, before, strict=True))
+    cpu_us = tuple(1e6 * (_cpu_s(one) - since) / answers for one, since in zip(measured, before, strict=True))
     if errors:
         print(f"{order}: {errors} errors", flush=True)
     return _Figures(answers / took_s, delay_ms, errors, cpu_us)
 
 
-async def _measure(urls: tuple[str, str], n: int, repeats: int, depth: int) -> dict[str, object]:
+def _cpu_s(processes: list[psutil.Process]) -> float:
+    return sum(sum(one.cpu_times()[:2]) for one in processes)
+
+
+async def _measure(urls: tuple[str, str], n: int, repeats: int, depth: int, gateways: int) -> dict[str, object]:
     config = ServiceConfig(
-        postgres_url=urls[0], redis_url=urls[1], shards=1, spares=0, host="127.0.0.1", gateway_port=0, api_port=0, local_sign_in=False,
-        allowed_origins=(), console=None, max_connections=1, lease_ttl_s=60.0, tick_deadline_s=10.0,
+        postgres_url=urls[0], redis_url=urls[1], shards=1, spares=0, host="127.0.0.1", gateway_port=free_port("127.0.0.1"), gateways=gateways, api_port=0,
+        local_sign_in=False, allowed_origins=(), console=None, max_connections=20_000, lease_ttl_s=60.0, tick_deadline_s=10.0,
     )  # fmt: skip
-    clock = RealClock()
     journal, catalogue = await PostgresJournal.open(urls[0]), await PostgresCatalogue.open(urls[0])
     broker = await RedisBroker.open(urls[1])
     await catalogue.add_tenant(TENANT, "Bench")
@@ -216,22 +217,22 @@ async def _measure(urls: tuple[str, str], n: int, repeats: int, depth: int) -> d
         keys = b"".join(struct.pack("<QQ", 2**63 + ledger, int(one)) for one in subject)
         top_up = m.TopUps(tick=0, key=keys, subject=subject.tobytes(), amount=np.full(len(subject), FUNDS, "<u4").tobytes(), currency="EUR")
         await system.ask(Address("ledger", TENANT, str(ledger)), top_up, deadline_s=120)
-    signer = Signer(SEED)
-    server = GatewayServer(
-        system, journal, broker, catalogue, Verifier(signer.public_key), signer, clock, GatewaySettings(max_connections=20_000)
-    )  # fmt: skip
-    ports = {"ours": await server.start()}
+    doors = [spawn("esplanade.cluster:gateway_process", f"gateway-{i}", config, i, here=True) for i in range(gateways)]
+    await asyncio.gather(*(door.started() for door in doors))
+    ports = {"ours": config.gateway_port}
     context = mp.get_context("spawn")
     echo, theirs = context.Pipe()
     processes = [context.Process(target=_echo, args=(theirs,), daemon=True)]
     processes[0].start()
     ports["peer"] = await asyncio.to_thread(echo.recv)
     pipe, theirs = context.Pipe()
-    processes.append(context.Process(target=_generate, args=(ports, n, theirs), daemon=True))
+    processes.append(context.Process(target=_generate, args=(ports, n, await signing_seed(catalogue, urls[0], None), theirs), daemon=True))
     processes[1].start()
     theirs.close()
-    settle_collector(GC_YOUNG_DOOR)  # as the product's own gateway process
-    gateway, shard, echo_process, generator = (psutil.Process(pid) for pid in (os.getpid(), await process.pid(), processes[0].pid, processes[1].pid))
+    at_doors, shard, echo_process, generator = (
+        [psutil.Process(pid) for pid in pids]
+        for pids in ([await door.pid() for door in doors], [await process.pid()], [processes[0].pid], [processes[1].pid])
+    )
     figures: dict[str, list[_Figures]] = {}
     try:
         for i in range(repeats):
@@ -245,19 +246,19 @@ async def _measure(urls: tuple[str, str], n: int, repeats: int, depth: int) -> d
                 ("pay", ("pay", 1, 1)),
             ):
                 figures.setdefault(name, []).append(
-                    await _ask(pipe, order, [echo_process, generator] if order[0] == "peer" else [gateway, shard, generator])
+                    await _ask(pipe, order, [echo_process, generator] if order[0] == "peer" else [at_doors, shard, generator])
                 )
             print(f"requests {i + 1}/{repeats}: " + ", ".join(f"{name} {figures[name][-1].per_s:,.0f}/s" for name in figures), flush=True)
     finally:
         for one in processes:
             one.kill()
-        await server.stop()
-        await process.stop()
+        for handle in (*doors, process):
+            await handle.stop()
         for store in (broker, catalogue, journal):
             await store.close()
     rate = {name: statistics.median(one.per_s for one in series) for name, series in figures.items()}
     return {
-        "name": "requests", "n": n, "ours": round(rate["x1"]), "peer": round(rate["peer_x1"]), "unit": "requests/s", "ratio": round(rate["x1"] / rate["peer_x1"], 3),
+        "name": "requests", "n": n, "ours": round(rate["x1"]), "peer": round(rate["peer_x1"]), "unit": "requests/s", "ratio": round(rate["x1"] / rate["peer_x1"], 3), "gateways": gateways,
         "depth": depth, "at_depth": round(rate["deep"]), "peer_at_depth": round(rate["peer_deep"]), "sixteen_a_message": round(rate["x16"]), "peer_sixteen": round(rate["peer_x16"]), "payments": round(rate["pay"]), "payers": PAYERS,
         "errors": sum(one.errors for series in figures.values() for one in series),
         "answered_after_ms": {name: round(statistics.median(one.answered_after_ms for one in series), 1) for name, series in figures.items()},
@@ -265,16 +266,16 @@ async def _measure(urls: tuple[str, str], n: int, repeats: int, depth: int) -> d
     }  # fmt: skip
 
 
-def run(*, n: int = 1_000, repeats: int = 5, depth: int = DEPTH) -> None:
+def run(*, n: int = 1_000, repeats: int = 5, depth: int = DEPTH, gateways: int = 2) -> None:
     folder = Path(tempfile.mkdtemp(prefix="esplanade-bench-", dir="/var/tmp"))
     folder.chmod(0o755)
     servers: list[Any] = []
     try:
         servers += [start_postgres(folder), start_redis(folder)]
         migrate(servers[0].url)
-        node = start_ray(processes=1)
+        node = start_ray(processes=1 + gateways)
         try:
-            result = run_as_served(_measure((servers[0].url, servers[1].url), n, repeats, depth))
+            result = run_as_served(_measure((servers[0].url, servers[1].url), n, repeats, depth, gateways))
         finally:
             node.stop()
     finally:
