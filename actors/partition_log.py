@@ -263,9 +263,11 @@ class PartitionLog:
         held = self.hosts[address.id] = HostedPositions(address, self._make_host(book))
         return held
 
-    def snapshot_due(self, events: int, size: int, now_s: float) -> bytes | None:
-        """By cost of the replay, by segments and by age, never so often that snapshots cost more than a few times what the journal does."""
+    def grow(self, events: int, size: int) -> None:
         self._since += _cost(events, size)
+
+    def snapshot_due(self, now_s: float) -> bytes | None:
+        """By cost of the replay, by segments and by age, never so often that snapshots cost more than a few times what the journal does."""
         before = self._snapshot_bytes
         due = (
             self._since >= max(SNAPSHOT_COST, before)
