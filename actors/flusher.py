@@ -22,6 +22,12 @@ from esplanade.storage.journal import Append, Event, Journal, OutboxEntry, Snaps
 MAX_GATHERED_BYTES: Final = 24 * 2**20
 """Bodies and replies that may gather for the next flush; the shard takes no more work until the one under way has landed."""
 
+SNAPSHOTS_AT_ONCE: Final = 2
+"""On their way to the journal together: fewer than its connections, so that replays find one."""
+MAX_SNAPSHOT_BYTES_AT_ONCE: Final = 4 * 2**20
+"""On their way, beyond which no other is made: the disk that takes them is the one that flushes wait for. A larger one goes alone. (Eight ledgers, each at its mark in the
+same second, had half a gigabyte lie before a flush.)"""
+
 Release = Callable[[EsplanadeError | None], None]
 """Called when what an answer saw is durable (None), or never will be known to be (the error)."""
 
@@ -37,8 +43,12 @@ class Log(Protocol):
     epoch: int
     position: int
 
-    def snapshot_due(self, events: int, size: int, now_s: float) -> bytes | None:
-        """The state to keep with the position that the flush now cut, of so many events and bytes, will have; None where none is due."""
+    def grow(self, events: int, size: int) -> None:
+        """The flush now cut has so many of its events and bytes."""
+        ...
+
+    def snapshot_due(self, now_s: float) -> bytes | None:
+        """The state to keep with the position that the flush now cut will have; None where none is due."""
         ...
 
 
@@ -130,6 +140,8 @@ class Flusher:
         self._idle = asyncio.Event()
         self._idle.set()
         self._snapshots: set[asyncio.Task[None]] = set()
+        self._snapshot_bytes = 0  # on their way
+        self._keeping = asyncio.Semaphore(SNAPSHOTS_AT_ONCE)
 
     @property
     def full(self) -> bool:
@@ -271,11 +283,14 @@ class Flusher:
     async def _flush(self, batch: Batch) -> None:
         began_s = self._monotonic_s()
         appends, snapshots = [], []
+        room = MAX_SNAPSHOT_BYTES_AT_ONCE - self._snapshot_bytes
         for log, gathered in batch.appends.items():
             position = log.position + 1
             appends.append(Append(log.tenant, log.partition, log.epoch, position, gathered.events, gathered.bytes))
-            body = log.snapshot_due(len(gathered.events), gathered.bytes, began_s)
+            log.grow(len(gathered.events), gathered.bytes)
+            body = log.snapshot_due(began_s) if room > 0 else None
             if body is not None:
+                room -= len(body)
                 snapshots.append(Snapshot(log.tenant, log.partition, position, body))
         commits = [Part("commit", part, segments=len(appends), bytes=batch.bytes) for part in batch.traced]
         try:
@@ -312,16 +327,20 @@ class Flusher:
 
     def keep(self, snapshot: Snapshot) -> None:
         """Store a snapshot of what is durable, beside all else."""
+        self._snapshot_bytes += len(snapshot.body)
         task = asyncio.get_running_loop().create_task(self._keep(snapshot))
         self._snapshots.add(task)
         task.add_done_callback(self._snapshots.discard)
 
     async def _keep(self, snapshot: Snapshot) -> None:
         try:
-            await self._journal.put_snapshot(snapshot)
+            async with self._keeping:
+                await self._journal.put_snapshot(snapshot)
             self.counts.snapshots += 1
         except EsplanadeError:
             self.counts.failures += 1  # the log is whole without it; the next one is due in its turn
+        finally:
+            self._snapshot_bytes -= len(snapshot.body)
 
     def _fail(self, batch: Batch, error: Exception) -> None:
         unknown = Unavailable(f"the flush of this turn failed ({error}), so it is not known whether it is durable; ask again with the same key")

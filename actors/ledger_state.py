@@ -103,7 +103,9 @@ class _Saved1(msgspec.Struct, array_like=True):
     volume: dict[str, int]
 
 
-FORMAT: Final = 2
+FORMAT: Final = 3
+FORMAT_2: Final = 2
+"""All words of accounts and keys as they are. Read, no longer written."""
 
 
 def save(state: LedgerState) -> bytes:
@@ -119,14 +121,15 @@ def save(state: LedgerState) -> bytes:
 def load(data: bytes, tables: Tables) -> LedgerState:
     """Read into fresh tables."""
     # An array of fewer than 16 elements is one byte, then its first element: a number since format 2, bytes before.
-    if data[1:2] != bytes((FORMAT,)):
+    if data[1:2] not in (bytes((FORMAT,)), bytes((FORMAT_2,))):
         return _load_1(msgspec.msgpack.decode(data, type=_Saved1), tables)
     saved = msgspec.msgpack.decode(data, type=_Saved)
     state = LedgerState(
         tables=tables, currencies=saved.currencies, venues=saved.venues, clocks=saved.clocks, transit=Transit.load(saved.transit), payments=saved.payments,
         top_ups=saved.top_ups, rows=saved.rows, day=saved.day, closing=saved.closing, volume=saved.volume,
     )  # fmt: skip
-    state.tables.load(saved.accounts, saved.keys, saved.forgotten_ms)
+    load = state.tables.load if saved.format == FORMAT else state.tables.load_words
+    load(saved.accounts, saved.keys, saved.forgotten_ms)
     for row in state.tables.held_rows().tolist():
         if row[kernels.K_REF_HIGH]:
             clock = state.clocks[(row[kernels.K_META] >> 16) & 0xFFFF]
@@ -155,7 +158,7 @@ def _load_1(saved: _Saved1, tables: Tables) -> LedgerState:
     keys[:, kernels.K_META] = c.OP_MOVE
     keys[:, kernels.K_AMOUNT] = keys[:, kernels.K_REST] = amount
     keys[:, kernels.K_TOLD] = told
-    state.tables.load(accounts.tobytes(), keys.tobytes(), -1)
+    state.tables.load_words(accounts.tobytes(), keys.tobytes(), -1)
     return state
 
 

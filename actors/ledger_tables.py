@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actors import ledger_kernels as kernels
+from actors.squeezed_words import rows_of, squeeze, widen
 
 I8 = npt.NDArray[np.int64]
 
@@ -63,24 +64,26 @@ class Tables:
             self.account_slots = np.full(1 << (accounts * 4 - 1).bit_length(), -1, np.int32)
             kernels.rehash_accounts(self.account_slots, self.accounts, self.account_count)
         if keys > len(self.keys):
-            kept = self._keys_in_order()
-            self._take_keys(kept, _power(keys))
+            parts, count = self._key_parts(), self.key_count
+            self.keys = np.empty((_power(keys), kernels.KEY_WORDS), np.int64)
+            np.concatenate(parts, out=self.keys[:count])
+            self._rehash_keys(count)
         if rows * kernels.LOG_A_ROW > len(self.log):
             self.log = np.empty((1 << (rows * kernels.LOG_A_ROW - 1).bit_length(), kernels.LOG_WORDS), np.int64)
 
-    def _keys_in_order(self) -> I8:
+    def _key_parts(self) -> list[I8]:
+        """The keys remembered, oldest first, in one or two parts of the ring."""
         first, last = int(self.counts[kernels.N_FIRST]), int(self.counts[kernels.N_KEYS])
         size = len(self.keys)
         start, end = first % size, last % size
         if start + (last - first) <= size:
-            return self.keys[start : start + last - first]
-        return np.concatenate([self.keys[start:], self.keys[:end]])
+            return [self.keys[start : start + last - first]]
+        return [self.keys[start:], self.keys[:end]]
 
-    def _take_keys(self, kept: I8, size: int) -> None:
-        bigger = np.empty((size, kernels.KEY_WORDS), np.int64)
-        bigger[: len(kept)] = kept
-        self.keys, self.key_slots = bigger, np.zeros(2 * size, np.int64)
-        self.counts[kernels.N_FIRST], self.counts[kernels.N_KEYS] = 0, len(kept)
+    def _rehash_keys(self, count: int) -> None:
+        """The first rows of `keys` are what is remembered."""
+        self.key_slots = np.zeros(2 * len(self.keys), np.int64)
+        self.counts[kernels.N_FIRST], self.counts[kernels.N_KEYS] = 0, count
         kernels.rehash_keys(self.key_slots, self.keys, self.counts)
 
     def forget_old(self) -> None:
@@ -105,20 +108,36 @@ class Tables:
 
     def held_rows(self) -> I8:
         """Words of the open holds, (h, KEY_WORDS), oldest first."""
-        keys = self._keys_in_order()
-        held: I8 = keys[(keys[:, kernels.K_META] >> 8) & 7 == kernels.S_OPEN]
+        held: I8 = np.concatenate([part[(part[:, kernels.K_META] >> 8) & 7 == kernels.S_OPEN] for part in self._key_parts()])
         return held
 
     def save(self) -> tuple[bytes, bytes, int]:
-        return self.accounts[: self.account_count].tobytes(), self._keys_in_order().tobytes(), self.forgotten_ms
+        """Accounts, keys (`squeezed_words`), and forgotten_ms."""
+        return squeeze([self.accounts[: self.account_count]]), squeeze(self._key_parts()), self.forgotten_ms
 
     def load(self, accounts: bytes, keys: bytes, forgotten_ms: int) -> None:
+        """What `save` gave, into fresh tables."""
+        self._make_room(rows_of(accounts), rows_of(keys))
+        widen(accounts, self.accounts)
+        widen(keys, self.keys)
+        self._loaded(rows_of(accounts), rows_of(keys), forgotten_ms)
+
+    def load_words(self, accounts: bytes, keys: bytes, forgotten_ms: int) -> None:
+        """The same of all words as they are, as they were kept until format 2."""
         read_accounts = np.frombuffer(accounts, "<i8").reshape(-1, kernels.ACCOUNT_WORDS)
         read_keys = np.frombuffer(keys, "<i8").reshape(-1, kernels.KEY_WORDS)
-        self.room(len(read_accounts))
+        self._make_room(len(read_accounts), len(read_keys))
         self.accounts[: len(read_accounts)] = read_accounts
-        self.counts[kernels.N_ACCOUNTS] = len(read_accounts)
-        kernels.rehash_accounts(self.account_slots, self.accounts, len(read_accounts))
-        self._take_keys(read_keys, max(_power(len(read_keys)), len(self.keys)))
+        self.keys[: len(read_keys)] = read_keys
+        self._loaded(len(read_accounts), len(read_keys), forgotten_ms)
+
+    def _make_room(self, accounts: int, keys: int) -> None:
+        self.room(accounts)
+        self.keys = np.empty((max(_power(keys), len(self.keys)), kernels.KEY_WORDS), np.int64)
+
+    def _loaded(self, accounts: int, keys: int, forgotten_ms: int) -> None:
+        self.counts[kernels.N_ACCOUNTS] = accounts
+        kernels.rehash_accounts(self.account_slots, self.accounts, accounts)
+        self._rehash_keys(keys)
         self.counts[kernels.N_HOLDS] = len(self.held_rows())
         self.forgotten_ms = forgotten_ms

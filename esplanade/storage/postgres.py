@@ -30,7 +30,7 @@ from esplanade.storage.journal import Append, Lease, OutboxEntry, Published, Seg
 from esplanade.storage.postgres_arrays import bigint_array, integer_array
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.postgres_migrate import migrate
-from esplanade.storage.postgres_pool import Pool, keeping, open_pool, reading, values, writing
+from esplanade.storage.postgres_pool import Pool, keeping, open_lane, open_pool, reading, values, writing
 from esplanade.storage.segment_codec import SEPARATOR, check_body, checksum, decode_events, encode_events
 
 __all__ = ["PostgresCatalogue", "PostgresJournal", "migrate"]
@@ -38,6 +38,9 @@ __all__ = ["PostgresCatalogue", "PostgresJournal", "migrate"]
 READ_SEGMENTS: Final = 256
 READ_BYTES: Final = 8 * 2**20
 """A replay fetches segments until either is reached (always at least one), so that a long log never lies in memory as a whole."""
+
+FLUSH_CONNECTIONS: Final = 2
+"""Of their own, so that no flush waits behind snapshots and replays; a writer uses one."""
 
 _FLUSH: Final = (
     "SELECT topic_epoch, topic_offset FROM journal_flush(%b::text[], %b::integer[], %b::bigint[], %b::bigint[], %b::integer[], %b::bytea[], "
@@ -69,13 +72,14 @@ _HEADS: Final = """
 class PostgresJournal:
     """A journal in a migrated database. Open with `await PostgresJournal.open(url)` in the event loop that will use it."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, flushes: Pool) -> None:
         self._pool = pool
+        self._flushes = flushes
 
     @classmethod
     async def open(cls, url: str, *, connections: int = 4) -> Self:
         """Connect. Raises Unavailable where the database cannot be reached, Conflict where it is not migrated to this code's schema."""
-        return cls(await open_pool(url, connections=connections))
+        return cls(await open_pool(url, connections=connections), await open_lane(url, connections=FLUSH_CONNECTIONS))
 
     async def acquire(self, partitions: Sequence[int], owner: str, *, ttl_ms: int) -> list[Lease]:
         check_lease(partitions, ttl_ms)
@@ -139,7 +143,7 @@ class PostgresJournal:
             [reply.reply for reply in keys],
             [reply.expires_unix_ms for reply in keys],
         )
-        async with writing(self._pool) as connection:
+        async with writing(self._flushes) as connection:
             try:
                 cursor = await connection.execute(_FLUSH, parameters, prepare=True, binary=True)
                 places = await cursor.fetchall()
@@ -288,6 +292,7 @@ class PostgresJournal:
             return cursor.rowcount
 
     async def close(self) -> None:
+        await self._flushes.close()
         await self._pool.close()
 
 

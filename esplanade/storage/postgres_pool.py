@@ -40,6 +40,12 @@ async def open_pool(url: str, *, connections: int) -> Pool:
         probe = await psycopg.AsyncConnection.connect(url, connect_timeout=int(WAIT_S))
         async with probe:
             await _check_schema(probe)
+    return await open_lane(url, connections=connections, ready=1)
+
+
+async def open_lane(url: str, *, connections: int, ready: int = 0) -> Pool:
+    """A pool of its own beside one that `open_pool` has opened, for what must not wait behind the rest. Connects at its first use, except `ready` of them."""
+    with translated():
         pool: Pool = AsyncConnectionPool(
             url,
             connection_class=psycopg.AsyncConnection[TupleRow],
@@ -50,7 +56,7 @@ async def open_pool(url: str, *, connections: int) -> Pool:
                 "keepalives_idle": 5,
                 "application_name": "esplanade",
             },
-            min_size=1,
+            min_size=ready,
             max_size=connections,
             timeout=WAIT_S,
             max_waiting=MAX_WAITING,

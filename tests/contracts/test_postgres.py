@@ -270,14 +270,27 @@ async def test_killing_postgres_in_the_middle_loses_nothing_acknowledged() -> No
         shutil.rmtree(folder)
 
 
+async def test_a_flush_does_not_wait_behind_snapshots_and_replays(journal: PostgresJournal) -> None:
+    """Eight snapshots of 68 MB each once kept all connections for longer than a flush waits."""
+    await journal.acquire([7], "a", ttl_ms=60_000)
+    async with contextlib.AsyncExitStack() as busy:
+        for _ in range(journal._pool.max_size):
+            await busy.enter_async_context(journal._pool.connection())
+        await journal.flush([append(1)])
+    assert await journal.heads(7) == {"demo": 1}
+
+
 async def test_a_lost_connection_is_unavailable_and_the_next_call_gets_another(journal: PostgresJournal, admin: psycopg.Connection) -> None:
     await journal.acquire([7], "a", ttl_ms=60_000)
+    await journal.flush([append(1)])
     query = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     assert admin.execute(query).fetchone() != (0,)
     with pytest.raises(Unavailable):
-        await journal.flush([append(1)])
-    await journal.flush([append(1)])
-    assert await journal.heads(7) == {"demo": 1}
+        await journal.flush([append(2)])
+    with pytest.raises(Unavailable):
+        await journal.heads(7)  # on a connection that is not for flushes
+    await journal.flush([append(2)])
+    assert await journal.heads(7) == {"demo": 2}
 
 
 async def test_a_database_that_is_not_there_is_unavailable(postgres_server_url: str) -> None:
