@@ -34,8 +34,9 @@ def run_as_served(main: Coroutine[Any, Any, T]) -> T:
 
 
 class GatewayHost:
-    def __init__(self, venue: str) -> None:
+    def __init__(self, venue: str, settings: GatewaySettings | None = None) -> None:
         self._venue = venue
+        self._settings = settings or GatewaySettings(max_connections=20_000)
 
     async def start(self) -> int:
         """Listen; returns the port."""
@@ -54,7 +55,7 @@ class GatewayHost:
         self._epoch = lease.epoch
         signer = Signer(SEED)
         self.server = GatewayServer(
-            LocalSystem([]), self._journal, self._broker, catalogue, Verifier(signer.public_key), signer, clock, GatewaySettings(max_connections=20_000)
+            LocalSystem([]), self._journal, self._broker, catalogue, Verifier(signer.public_key), signer, clock, self._settings
         )  # fmt: skip
         return await self.server.start()
 

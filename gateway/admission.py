@@ -29,6 +29,9 @@ MAX_ADDRESSES: Final = 50_000
 """Addresses remembered; beyond, the one longest unseen is forgotten."""
 PERSON_FACTOR: Final = 3.0
 """What all connections of one person to a gateway may do, in rates of their role: three devices at full speed."""
+SOONEST_S: Final = 0.5
+LONGEST_S: Final = 30.0
+"""Bounds of the time after which somebody is told to come again."""
 LEASE_S: Final = 0.25
 """Between two leases of a tenant that does not run out meanwhile."""
 LEASE_SOONEST_S: Final = 0.01
@@ -69,6 +72,22 @@ class AddressMeter:
     def _left(self, network: str, now: float) -> float:
         left, at = self._held.get(network, (self._burst, now))
         return min(self._burst, left + (now - at) * self._rate)
+
+
+class Returns:
+    """When those come back who cannot be served now: `per_s` of them within a second, from SOONEST_S to LONGEST_S from now; beyond, the same moments are given out again."""
+
+    def __init__(self, per_s: float) -> None:
+        self._apart_s = 1.0 / per_s
+        self._last = 0.0
+
+    def later(self, now: float) -> float:
+        """Seconds from now for one more."""
+        soonest = now + SOONEST_S
+        self._last = max(self._last + self._apart_s, soonest)
+        if self._last > now + LONGEST_S:
+            self._last = soonest
+        return self._last - now
 
 
 def network_of(address: str) -> str:

@@ -132,7 +132,8 @@ class Channels:
         try:
             for channel in used:
                 assert channel.opened is not None
-                await asyncio.shield(channel.opened)
+                if not channel.opened.done() or channel.opened.exception() is not None:
+                    await asyncio.shield(channel.opened)
         except BaseException:
             self.unuse(used)
             raise

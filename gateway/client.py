@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 import msgpack
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as ws_connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
 from ar.scene import Lost, Scene
@@ -52,6 +52,9 @@ BACKOFF_S: Final = (0.1, 5.0)
 PATIENCE_S: Final = (10.0, 60.0)
 """How long a reconnecting client waits for welcome, doubling with each attempt in a row: where thousands come back to a gateway that needs longer, attempts that all end
 just before their answer would keep it busy for ever."""
+
+SPREAD_S: Final = 1.0
+"""Who is told when to come again comes within so long after it: HTTP tells whole seconds."""
 
 _TOPIC_OF: Final = {"offer_state": "offers", "parking": "parking"}
 """Frames of durable topics, which say their place."""
@@ -110,6 +113,8 @@ class Client:
         self._rng = random.Random(str(hello["client"]))  # spreads reconnects of many clients, and repeats for each
         self._closed = False
         self._failure: EsplanadeError | None = None
+        self._told_s = 0.0
+        """Not to come again before, as the last refusal said."""
         self._task: asyncio.Task[None] | None = None
         self._acks: list[str] = []
         self._acking: asyncio.Task[None] | None = None
@@ -452,6 +457,7 @@ class Client:
     # --- the connection ---
 
     async def _open(self, timeout_s: float) -> ClientConnection:
+        self._told_s = 0.0
         try:
             async with asyncio.timeout(timeout_s):
                 ws = await ws_connect(
@@ -478,10 +484,14 @@ class Client:
             raise Unavailable(f"{self.url}: closed before welcome ({error}); try again later") from error
         except InvalidURI as error:
             raise InvalidInput(f"{self.url}: no WebSocket address ({error}); it begins with ws:// or wss://") from error
+        except InvalidStatus as error:
+            self._told_s = _seconds(error.response.headers.get("Retry-After"))
+            raise Unavailable(f"{self.url}: cannot connect ({error}); try again later") from error
         except (OSError, InvalidHandshake) as error:
             raise Unavailable(f"{self.url}: cannot connect ({error}); is the gateway running?") from error
         first = frames[0]
         if first["op"] != "welcome":
+            self._told_s = float(first.get("retry_after_s", 0.0))
             await ws.close()
             failure = error_for(str(first.get("code", "fault")), str(first.get("message", first)))
             if first.get("reconnect") and not failure.retryable:
@@ -534,17 +544,19 @@ class Client:
         if bye is not None and (not bye.get("reconnect") or bye["code"] == "unauthenticated"):
             self._fail(error_for(str(bye["code"]), str(bye["message"])))
             return None
-        wait_s = max(BACKOFF_S[0], float(bye.get("retry_after_s", 0.0)) if bye else 0.0)
+        told_s = float(bye.get("retry_after_s", 0.0)) if bye else 0.0
+        wait_s = BACKOFF_S[0]
         failure: EsplanadeError = Unavailable(f"{self.url}: connection lost" if bye is None else str(bye["message"]))
         patience_s = PATIENCE_S[0]
         for _ in range(self._reconnects):
-            await asyncio.sleep(wait_s * self._rng.uniform(0.5, 1.0))
+            await asyncio.sleep(max(told_s + min(told_s, SPREAD_S) * self._rng.random(), wait_s * self._rng.uniform(0.5, 1.0)))
             try:
                 ws = await self._open(patience_s)
             except EsplanadeError as error:
                 failure = error
                 if not error.retryable:
                     break
+                told_s = self._told_s
                 wait_s, patience_s = min(2 * wait_s, BACKOFF_S[1]), min(2 * patience_s, PATIENCE_S[1])
                 continue
             again: list[Frame] = [
@@ -641,6 +653,11 @@ class Client:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def _seconds(text: str | None) -> float:
+    """Of a header Retry-After; a date, which nobody here sends, is no seconds."""
+    return float(text) if text is not None and text.isascii() and text.isdigit() else 0.0
 
 
 def _frames(message: str | bytes) -> list[Frame]:

@@ -10,20 +10,15 @@ import asyncio
 import contextlib
 import http
 import logging
-import socket
+import math
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, assert_never, cast
 from urllib.parse import urlsplit
 
-from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode as WsClose
-from websockets.frames import Frame, Opcode
-from websockets.http11 import Request as HttpRequest
-from websockets.http11 import Response as HttpResponse
 from websockets.protocol import State
-from websockets.typing import Subprotocol
 
 from actors.localiser import Localiser
 from actors.system import System
@@ -35,7 +30,7 @@ from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.journal import Journal
 from gateway import frames as f
 from gateway.acts import who_is
-from gateway.admission import PER_ADDRESS_MIN, AddressMeter, Allowance, PersonMeters, TenantMeters
+from gateway.admission import PER_ADDRESS_MIN, AddressMeter, Allowance, PersonMeters, Returns, TenantMeters
 from gateway.audit_trail import AuditTrail
 from gateway.auth import Identity, Issuer, Verifier
 from gateway.batching import Tee
@@ -43,6 +38,8 @@ from gateway.codec import FORMATS, Codec
 from gateway.codes import CloseCode
 from gateway.credentials import Credentials
 from gateway.dispatch import Dispatch, error_frame
+from gateway.door import SOCKET_SLACK, DirectConnection, Door
+from gateway.handshake import Asked, Refusal
 from gateway.hub import Hub
 from gateway.hub import Peer as HubPeer
 from gateway.limits import TokenBucket
@@ -53,24 +50,16 @@ from gateway.session import Action, Authenticate, Close, Join, Looked, Part, Pro
 from gateway.tls import Certificate
 from gateway.venues import VenueCache
 
-try:
-    from websockets.speedups import apply_mask
-except ImportError:
-    from websockets.utils import apply_mask
-
 _log = logging.getLogger("esplanade.gateway.server")
 
 POLL_S: Final = 1.0
-SOCKET_SLACK: Final = 2
-"""A message above its limit gets Bye and a code; above this many times the limit the socket is closed (1009) without being read."""
-BACKLOG: Final = 4096
-"""Connections that wait to be accepted. With asyncio's 100 the kernel dropped the others of a reconnect storm, each for a second or more."""
+STALL_S: Final = 0.1
+"""A look at the deadlines that comes so much late says that nobody was listened to meanwhile."""
+MAX_JOINING: Final = 256
+"""Hellos that wait for their answer at once. Beyond, nobody is let in: with a journal that answers slowly all would be late, and come again."""
+JOINS_PER_S: Final = 250.0
+"""How many of those who must come again are told to come within a second: a part of what a core can take (docs/performance.md)."""
 LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-WHOLE_TEXT: Final = 0x81
-WHOLE: Final = (WHOLE_TEXT, 0x82)
-"""First byte of a message in one frame, text or binary."""
-SHORT_HEAD: Final = 6
-"""Bytes of a client's frame before the payload, where that is below 126 bytes: two, and the mask."""
 PATHS: Final = frozenset({"/", "/v1/ws"})
 REFUSALS: Final = frozenset({Forbidden.code, SecondFactorNeeded.code})
 PEOPLE: Final = frozenset({"guest", "shopper"})
@@ -91,100 +80,10 @@ class GatewaySettings:
     per_address_min: int = PER_ADDRESS_MIN
     guest_ttl_s: float = 24 * 3600.0
     allowed_origins: tuple[str, ...] = ()
-    open_timeout_s: float = 5.0
+    open_timeout_s: float = 10.0
     close_timeout_s: float = 2.0
     drain_spread_s: float = 5.0
     known_tenants_s: float = 30.0
-
-
-class DirectConnection(ServerConnection):
-    """Hands a message over in the turn of the loop that reads it. The library's queue, and the task that waits on it, cost more than the rest of a small request.
-
-    Whole messages in one frame, which is what clients send, are cut out of the stream here; everything else (fragments, pings, closing, whatever breaks the protocol) is
-    given to the library, whole frames at a time, so that it judges it as ever. What comes before there is somebody to take it is kept, MAX_BATCH messages at most.
-    """
-
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self._take: Callable[[bytes, bool], None] | None = None
-        self._early: list[tuple[bytes, bool]] = []
-        self._partial: bytearray | None = None
-        self._text = False
-        self._cutting: bool | None = None  # None: until the HTTP request is whole
-        self._rest = bytearray()  # of a frame whose end has not come yet
-
-    def data_received(self, data: bytes) -> None:
-        if self._cutting:
-            self._cut(data)
-            return
-        super().data_received(data)
-        if self._cutting is None and self.request is not None:
-            self._cutting = data.endswith(b"\r\n\r\n")  # a client that did not wait for the answer is the library's altogether
-
-    def _cut(self, data: bytes) -> None:
-        """Frames, RFC 6455 section 5.2."""
-        rest = self._rest
-        if rest:
-            rest += data
-        stream: bytes | bytearray = rest or data
-        at, size = 0, len(stream)
-        while size - at >= SHORT_HEAD:
-            first, length, head = stream[at], stream[at + 1] & 0x7F, SHORT_HEAD
-            if length >= 126:
-                head = SHORT_HEAD + (2 if length == 126 else 8)
-                if size - at < head:
-                    break
-                length = int.from_bytes(stream[at + 2 : at + head - 4], "big")
-            limit = self.protocol.max_message_size
-            if first & 0x70 or not stream[at + 1] & 0x80 or self.protocol.state is not State.OPEN or (limit is not None and length > limit):
-                self._cutting = False
-                break
-            end = at + head + length
-            if end > size:
-                break
-            if first in WHOLE and self._partial is None:
-                self._got(apply_mask(stream[at + head : end], stream[at + head - 4 : at + head]), first == WHOLE_TEXT)
-            else:
-                super().data_received(bytes(stream[at:end]))
-            at = end
-        if not self._cutting:
-            left = bytes(stream[at:])
-            rest.clear()
-            super().data_received(left)
-        elif rest:
-            del rest[:at]
-        else:
-            rest += memoryview(data)[at:]
-
-    def hand_to(self, take: Callable[[bytes, bool], None]) -> None:
-        """From now on `take(data, is_text)` gets every message, first those that are here."""
-        early, self._early = self._early, []
-        self._take = take
-        for data, text in early:
-            take(data, text)
-
-    def process_event(self, event: Any) -> None:
-        if self.request is None or not isinstance(event, Frame) or event.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-            super().process_event(event)
-            return
-        if event.opcode is not Opcode.CONT:
-            self._text = event.opcode is Opcode.TEXT
-            self._partial = None if event.fin else bytearray()
-        data = bytes(event.data)
-        if self._partial is not None:
-            self._partial += data
-            if not event.fin:
-                return
-            data, self._partial = bytes(self._partial), None
-        self._got(data, self._text)
-
-    def _got(self, data: bytes, text: bool) -> None:
-        if self._take is not None:
-            self._take(data, text)
-        elif len(self._early) < f.MAX_BATCH:
-            self._early.append((data, text))
-        else:
-            self.transport.abort()  # no client says so much before it is heard
 
 
 class Connection:
@@ -199,9 +98,7 @@ class Connection:
         self.queued_bytes = 0
         self._server = server
         self._ws = ws
-        sock = ws.transport.get_extra_info("socket")
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        ws.take, ws.gone = self._take, self._gone
         self._abandoned_seen = 0
         self._resent_seen = 0
 
@@ -213,8 +110,7 @@ class Connection:
     @property
     def origin(self) -> str:
         """The address that the socket's other end has."""
-        address = self._ws.remote_address
-        return str(address[0]) if isinstance(address, tuple) and address else ""
+        return self._ws.address
 
     # --- out ---
 
@@ -292,7 +188,7 @@ class Connection:
                     self._server.hub.drop(self)
                     self._server.spawn(self._close(action))
                 case Authenticate():
-                    self._server.spawn(self._server.admit(self, action.hello))
+                    self._server.join(self, action.hello)
                 case _:
                     assert_never(action)
 
@@ -362,21 +258,19 @@ class Connection:
 
     # --- in ---
 
-    async def run(self) -> None:
+    def _gone(self) -> None:
+        """The socket is closed."""
         server, session = self._server, self.session
-        try:
-            self._ws.hand_to(self._take)
-            await self._ws.wait_closed()
-        finally:
-            if session.identity is None:
-                server.addresses.charge(self.origin, server.clock.monotonic_s())
-            if session.state != "closed":
-                server.metrics.count("esplanade_gateway_disconnects_total", label=str(self._ws.close_code or 1006))
-            session.lost()
-            server.hub.drop(self)
-            if self.allowance is not None:
-                self.allowance.connections -= 1
-                self.allowance = None
+        if session.identity is None and session.state != "joining":  # whom we owe an answer has done nothing in vain
+            server.addresses.charge(self.origin, server.clock.monotonic_s())
+        if session.state != "closed":
+            server.metrics.count("esplanade_gateway_disconnects_total", label=str(self._ws.close_code or 1006))
+        session.lost()
+        server.hub.drop(self)
+        if self.allowance is not None:
+            self.allowance.connections -= 1
+            self.allowance = None
+        server.left(self)
 
     def _take(self, data: bytes, text: bool) -> None:
         if self.session.state == "closed":
@@ -397,15 +291,20 @@ class Connection:
             _log.exception("message_failed")
             self.perform(self.session.end(CloseCode.FAULT, "a message failed inside the server; it is logged", code="fault", retry_after_s=1.0))
 
-    def poll(self, now: float, unix_s: float) -> None:
+    def poll(self, now: float, unix_s: float, stalled_s: float) -> None:
         session = self.session
-        self.perform(session.poll(now, unix_s))
+        self.perform(session.poll(now, unix_s, stalled_s=stalled_s, later=self._server.returns.later))
         if session.resent != self._resent_seen:
             self._server.metrics.count("esplanade_gateway_pushes_resent_total", session.resent - self._resent_seen)
             self._resent_seen = session.resent
         if session.abandoned != self._abandoned_seen:
             self._server.metrics.count("esplanade_gateway_pushes_abandoned_total", session.abandoned - self._abandoned_seen)
             self._abandoned_seen = session.abandoned
+
+    async def close(self, code: int) -> None:
+        """Close the WebSocket; returns when the socket is."""
+        with contextlib.suppress(ConnectionClosed):
+            await self._ws.close(code)
 
     def raise_message_limit(self) -> None:
         """Before welcome a message may be as large as a guest's; afterwards as the role's."""
@@ -469,7 +368,10 @@ class GatewayServer:
         self._woken: list[Connection] = []
         self._joined: tuple[list[bytes], Codec, Wire] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server: Server | None = None
+        self._door: Door | None = None
+        self._joining = 0
+        self.returns = Returns(JOINS_PER_S)
+        self._guest_returns = Returns(self.settings.guests_per_s)
         self._sessions = 0
         self._draining = False
         self._empty = asyncio.Event()
@@ -491,36 +393,28 @@ class GatewayServer:
             self._meters.start()
         if self._certificate is not None:
             self._certificate.watch()
-        self._server = await serve(
-            self._connected,
-            host,
-            port,
-            subprotocols=[Subprotocol(name) for name in f.SUBPROTOCOLS],
-            compression=None,
-            process_request=self._checked,
-            max_size=SOCKET_SLACK * f.MAX_GUEST_MESSAGE_BYTES,
-            open_timeout=self.settings.open_timeout_s,
-            close_timeout=self.settings.close_timeout_s,
-            ping_interval=None,
-            server_header=None,
-            backlog=BACKLOG,
-            reuse_port=hasattr(socket, "SO_REUSEPORT"),
-            create_connection=DirectConnection,
-            ssl=None if self._certificate is None else self._certificate.context,
+        self._door = Door(
+            self,
+            self.returns,
+            now=self.clock.monotonic_s,
+            open_timeout_s=self.settings.open_timeout_s,
+            close_timeout_s=self.settings.close_timeout_s,
+            context=None if self._certificate is None else self._certificate.context,
         )
+        at = await self._door.start(host, port)
         await self.hub.start()
         if self.audit is not None:
             self.audit.start()
-        self.spawn(self._poll())
+        self.spawn(self._poll(self._door))
         self.spawn(self._report())
-        return int(next(iter(self._server.sockets)).getsockname()[1])
+        return at
 
     async def stop(self) -> None:
         """Drain, close every connection, and leave nothing running."""
         await self.drain()
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
+        if self._door is not None:
+            await self._door.stop()
+        await asyncio.gather(*(connection.close(WsClose.GOING_AWAY) for connection in list(self._connections)))
         await self.dispatch.stop()
         if self.audit is not None:
             await self.audit.stop()
@@ -538,8 +432,8 @@ class GatewayServer:
     async def drain(self) -> None:
         """Listen no more; tell every client to come back elsewhere, at moments spread over `drain_spread_s`; wait until they are closed."""
         self._draining = True
-        if self._server is not None:
-            self._server.server.close()  # the listening socket alone: what comes from now on goes to others on the port
+        if self._door is not None:
+            self._door.shut()
         connections = list(self._connections)
         for i, connection in enumerate(connections):
             retry = self.settings.drain_spread_s * (i + 1) / len(connections)
@@ -615,33 +509,37 @@ class GatewayServer:
 
     # --- connections ---
 
-    def _checked(self, ws: ServerConnection, request: HttpRequest) -> HttpResponse | None:
+    def check(self, asked: Asked, address: str) -> Refusal | None:
         """Refuse a handshake before it costs anything."""
-        if request.path.partition("?")[0] not in PATHS:
-            return self._refuse(ws, http.HTTPStatus.NOT_FOUND, "path", "no WebSocket here; connect to /v1/ws\n")
-        origin = request.headers.get("Origin")
-        if origin is not None and not self._origin_allowed(origin, request.headers.get("Host", "")):
-            return self._refuse(ws, http.HTTPStatus.FORBIDDEN, "origin", f"origin {origin[:200]} is not allowed; add it to allowed_origins\n")
-        address = ws.remote_address
-        if isinstance(address, tuple) and address and not self.addresses.open(str(address[0]), self.clock.monotonic_s()):
+        refusal = self._refusal(asked, address)
+        if refusal is not None:
+            self.turned_away(refusal.reason)
+        return refusal
+
+    def _refusal(self, asked: Asked, address: str) -> Refusal | None:
+        if asked.path.partition("?")[0] not in PATHS:
+            return Refusal(http.HTTPStatus.NOT_FOUND, "path", "no WebSocket here; connect to /v1/ws\n")
+        origin = asked.origin
+        if origin is not None and not self._origin_allowed(origin, asked.host):
+            return Refusal(http.HTTPStatus.FORBIDDEN, "origin", f"origin {origin[:200]} is not allowed; add it to allowed_origins\n")
+        now = self.clock.monotonic_s()
+        if address and not self.addresses.open(address, now):
             self.metrics.count("esplanade_gateway_quota_refusals_total", label="address")
             text = f"more than {self.settings.per_address_min} attempts a minute from this address; come back later\n"
-            return self._refuse(ws, http.HTTPStatus.TOO_MANY_REQUESTS, "address", text)
+            return Refusal(http.HTTPStatus.TOO_MANY_REQUESTS, "address", text, 60)
         if self._draining:
-            return self._refuse(ws, http.HTTPStatus.SERVICE_UNAVAILABLE, "draining", "this gateway is going away; reconnect\n")
+            text = "this gateway is going away; reconnect\n"
+            return Refusal(http.HTTPStatus.SERVICE_UNAVAILABLE, "draining", text, math.ceil(self.returns.later(now)))
         if len(self._connections) >= self.settings.max_connections:
             text = f"{len(self._connections)} connections, at most {self.settings.max_connections}; reconnect later\n"
-            return self._refuse(ws, http.HTTPStatus.SERVICE_UNAVAILABLE, "full", text)
+            return Refusal(http.HTTPStatus.SERVICE_UNAVAILABLE, "full", text, math.ceil(self.returns.later(now)))
         return None
 
-    def _refuse(self, ws: ServerConnection, status: http.HTTPStatus, reason: str, text: str) -> HttpResponse:
+    def turned_away(self, reason: str) -> None:
         self.metrics.count("esplanade_gateway_refused_connections_total", label=reason)
-        response = ws.respond(status, text)
-        if status is http.HTTPStatus.SERVICE_UNAVAILABLE:
-            response.headers["Retry-After"] = "2"
-        elif status is http.HTTPStatus.TOO_MANY_REQUESTS:
-            response.headers["Retry-After"] = "60"
-        return response
+
+    def has_room(self) -> bool:
+        return self._joining < MAX_JOINING
 
     def _origin_allowed(self, origin: str, host: str) -> bool:
         """Our own host, or a configured one. On loopback only local names: a foreign name that resolves here is DNS rebinding."""
@@ -652,23 +550,32 @@ class GatewayServer:
             return self._loopback
         return not self._loopback and name is not None and name == urlsplit(f"//{host}").hostname
 
-    async def _connected(self, ws: ServerConnection) -> None:
-        assert isinstance(ws, DirectConnection)
+    def enter(self, ws: DirectConnection) -> None:
+        """A handshake is done; the session begins."""
         self._sessions += 1
         session = Session(f"{self.settings.process}-{self._sessions}", FORMATS[str(ws.subprotocol)], self.clock.monotonic_s())
-        connection = Connection(self, ws, session)
-        self._connections.add(connection)
+        self._connections.add(Connection(self, ws, session))
         self._empty.clear()
-        try:
-            if self._draining:
-                connection.perform(session.end(CloseCode.DRAINING, "this gateway is going away: reconnect", code="unavailable", retry_after_s=1.0))
-            await connection.run()
-        finally:
-            self._connections.discard(connection)
-            if not self._connections:
-                self._empty.set()
 
-    async def admit(self, connection: Connection, hello: f.Hello) -> None:
+    def left(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._empty.set()
+
+    def join(self, connection: Connection, hello: f.Hello) -> None:
+        """Answer a hello."""
+        self._joining += 1
+        self.spawn(self._join(connection, hello))
+
+    async def _join(self, connection: Connection, hello: f.Hello) -> None:
+        try:
+            await self._admit(connection, hello)
+        finally:
+            self._joining -= 1
+            if self._door is not None and self.has_room():
+                self._door.open_again()
+
+    async def _admit(self, connection: Connection, hello: f.Hello) -> None:
         """Check the hello; answer Welcome (and the pushes missed), or close."""
         session = connection.session
         token: str | None = None
@@ -699,7 +606,9 @@ class GatewayServer:
         except EsplanadeError as error:
             if isinstance(error, Unauthenticated | Forbidden):
                 self.note_refusal(hello.guest_of or NO_TENANT, "unknown", "hello", connection.origin, error.code, error.message)
-            connection.perform(session.end(_close_code(error), error.message, code=error.code, retry_after_s=1.0 if error.retryable else 0.0))
+            returns = self.returns if hello.token is not None else self._guest_returns
+            later_s = returns.later(self.clock.monotonic_s()) if error.retryable else 0.0
+            connection.perform(session.end(_close_code(error), error.message, code=error.code, retry_after_s=later_s))
             self.hub.drop(connection)
             return
         except Exception:
@@ -756,12 +665,17 @@ class GatewayServer:
 
     # --- regular work ---
 
-    async def _poll(self) -> None:
+    async def _poll(self, door: Door) -> None:
+        """Deadlines count the time of those who must meet them: while the server did nothing but catch up, nobody was late."""
+        last = self.clock.monotonic_s()
         while True:
             await asyncio.sleep(POLL_S)
             now, unix_s = self.clock.monotonic_s(), self.clock.unix_ms() / 1000
+            stalled_s = now - last - POLL_S if now - last - POLL_S > STALL_S else 0.0
+            last = now
+            door.poll(stalled_s)
             for i, connection in enumerate(list(self._connections)):
-                connection.poll(now, unix_s)
+                connection.poll(now, unix_s, stalled_s)
                 if i % 1000 == 999:
                     await asyncio.sleep(0)
 

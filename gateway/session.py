@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
 
@@ -30,7 +31,7 @@ from gateway.viewport import check_view
 
 HEARTBEAT_S: Final = 30.0
 """After this silence the server probes (a WebSocket ping); after twice this silence it disconnects."""
-HELLO_S: Final = 5.0
+HELLO_S: Final = 10.0
 """Time to say hello."""
 JOIN_S: Final = 10.0
 """Time for the server to answer it."""
@@ -315,19 +316,24 @@ class Session:
 
     # --- time ---
 
-    def poll(self, now: float, unix_s: float) -> list[Action]:
-        """What time alone calls for: deadlines of hello, silence and token, redelivery. Call about once a second."""
+    def poll(self, now: float, unix_s: float, *, stalled_s: float = 0.0, later: Callable[[float], float] = lambda now: 1.0) -> list[Action]:
+        """What time alone calls for: deadlines of hello, silence and token, redelivery. Call about once a second.
+
+        `stalled_s`: of the time since the last call, how long nobody was listened to: what was said meanwhile waits to be read, so that it counts for no deadline.
+        `later`: seconds from `now` after which one more may come again.
+        """
         if self.state == "closed":
             return []
+        self._opened_at += stalled_s
+        self._heard_at += stalled_s
         if self.state == "new":
             if now - self._opened_at > HELLO_S:
                 return self.end(CloseCode.SILENT, f"no hello within {HELLO_S:g} s: say it first, at once after connecting", code="limit")
             return []
         if self.state == "joining":
             if now - self._opened_at > HELLO_S + JOIN_S:
-                return self.end(
-                    CloseCode.FAULT, f"the server could not answer hello within {JOIN_S:g} s: reconnect", code="unavailable", retry_after_s=1.0
-                )
+                message = f"the server could not answer hello within {JOIN_S:g} s: reconnect"
+                return self.end(CloseCode.FAULT, message, code="unavailable", retry_after_s=later(now))
             return []
         assert self.identity is not None
         if unix_s >= self.identity.expires_unix_s:

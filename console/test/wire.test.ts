@@ -1,6 +1,6 @@
 import { decode, encode } from "@msgpack/msgpack";
 import { describe, expect, it } from "vitest";
-import { backoff, FIRST_S, LAST_S, verdictOf } from "../src/client/backoff";
+import { asTold, backoff, FIRST_S, LAST_S, patience, verdictOf } from "../src/client/backoff";
 import { Seen } from "../src/client/seen";
 import { MAX_PENDING, type Options, REQUEST_S, type RequestError, type SocketLike, Wire, type WireState } from "../src/client/wire";
 
@@ -213,11 +213,11 @@ describe("a lost connection", () => {
     expect(world.sockets[0]?.closed).toBe(true);
     expect(wire.state.kind).not.toBe("live");
   });
-  it("waits as long as Bye asks", async () => {
+  it("waits as long as Bye asks, and a little by chance", async () => {
     const { world } = await live();
     world.socket.say({ op: "bye", code: "unavailable", message: "going away", reconnect: true, retry_after_s: 9 });
     world.socket.lose(4100);
-    await world.advance(8_900);
+    await world.advance(9_400);
     expect(world.sockets).toHaveLength(1);
     await world.advance(200);
     expect(world.sockets).toHaveLength(2);
@@ -302,6 +302,13 @@ describe("back-off", () => {
     expect(backoff(0, () => 1)).toBe(FIRST_S);
     expect(backoff(3, () => 0)).toBe((FIRST_S * 8) / 2);
     expect(backoff(50, () => 1)).toBe(LAST_S);
+  });
+  it("is never shorter than told, and at most a second longer", () => {
+    expect([0, 0.2, 9].map((told) => asTold(told, () => 0))).toEqual([0, 0.2, 9]);
+    expect([0, 0.2, 9].map((told) => asTold(told, () => 1))).toEqual([0, 0.4, 10]);
+  });
+  it("has more patience with each attempt in a row", () => {
+    expect([0, 1, 2, 3, 99].map(patience)).toEqual([10, 20, 40, 60, 60]);
   });
   it.each([
     [1006, "reconnect"], [4100, "reconnect"], [4106, "reconnect"], [4000, "give_up"], [4004, "give_up"], [1009, "give_up"], [4003, "new_token"], [4200, "new_token"],

@@ -10,7 +10,7 @@ import pytest
 from esplanade.core.clock import ManualClock, RealClock
 from esplanade.storage.quota import MemoryQuota
 from gateway import admission
-from gateway.admission import AddressMeter, Allowance, PersonMeters, Plan, Plans, TenantMeters, network_of
+from gateway.admission import AddressMeter, Allowance, PersonMeters, Plan, Plans, Returns, TenantMeters, network_of
 from gateway.metrics import GatewayMetrics
 from tests.gateway.mall import until
 
@@ -38,6 +38,16 @@ def test_one_customer_has_many_ipv6_addresses_and_one_limit() -> None:
     assert network_of("::ffff:192.0.2.1") == "192.0.2.1"
     assert network_of("fe80::1%eth0") == network_of("fe80::2")
     assert network_of("no:address") == "no:address"
+
+
+def test_those_who_must_come_again_come_one_after_another_within_bounds() -> None:
+    returns = Returns(10.0)
+    moments = [returns.later(100.0) for _ in range(1000)]
+    assert moments[:3] == pytest.approx([0.5, 0.6, 0.7])
+    assert (min(moments), max(moments)) == (pytest.approx(0.5), pytest.approx(30.0, abs=0.11))
+    seconds = [sum(s <= moment < s + 1 for moment in moments) for s in range(1, 29)]
+    assert max(seconds) <= 44, "a thousand within half a minute, as evenly as may be"
+    assert returns.later(200.0) == pytest.approx(0.5), "nobody comes any more"
 
 
 def test_addresses_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

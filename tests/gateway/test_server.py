@@ -670,6 +670,21 @@ async def test_draining_says_bye_with_a_time_to_come_back(mall: Mall) -> None:
     assert server.connections == 0
 
 
+async def test_a_client_that_is_refused_comes_again_when_it_is_told_to(mall: Mall) -> None:
+    server, url = await mall.gateway()
+    seven = await mall.client(url, 7)
+    server._draining = True
+    [connection] = server._connections
+    connection._ws.transport.abort()
+    refused_at = []
+    for n in (1, 2):
+        await until(lambda n=n: server.metrics.value("esplanade_gateway_refused_connections_total", "draining") >= n)  # type: ignore[misc]
+        refused_at.append(mall.clock.monotonic_s())
+    assert refused_at[1] - refused_at[0] > 0.9, "told to come after a second; its own back-off is a fifth of that"
+    server._draining = False
+    assert (await seven.event("_reconnected"))["op"] == "_reconnected"
+
+
 async def test_a_client_that_is_given_up_says_why(mall: Mall) -> None:
     server, url = await mall.gateway()
     seven = await mall.client(url, 7)

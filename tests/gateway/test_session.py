@@ -70,11 +70,24 @@ def test_no_hello_in_time_ends_the_session() -> None:
     assert closing(session.poll(s.HELLO_S + 0.1, 0.0)) == CloseCode.SILENT, "a page busy with drawing came late, and was told to give up"
 
 
+def test_while_the_server_did_not_listen_nobody_was_late() -> None:
+    session = s.Session("s-1", "msgpack", 0.0)
+    assert session.poll(s.HELLO_S + 100.0, 0.0, stalled_s=100.0) == []
+    assert closing(session.poll(s.HELLO_S + 100.1, 0.0)) == CloseCode.SILENT
+    session = opened()
+    assert session.poll(2 * s.HEARTBEAT_S + 100.0, 0.0, stalled_s=100.0) == [s.Probe()]
+    assert closing(session.poll(2 * s.HEARTBEAT_S + 100.1, 0.0)) == CloseCode.SILENT
+
+
 def test_a_server_that_cannot_answer_hello_asks_the_client_to_come_back() -> None:
     session = s.Session("s-1", "msgpack", 0.0)
     session.receive(pack(HELLO), 0.0)
     assert session.poll(s.HELLO_S + s.JOIN_S, 0.0) == []
-    assert closing(session.poll(s.HELLO_S + s.JOIN_S + 0.1, 0.0)) == CloseCode.FAULT
+    actions = session.poll(s.HELLO_S + s.JOIN_S + 0.1, 0.0, later=lambda now: 7.5)
+    assert closing(actions) == CloseCode.FAULT
+    assert isinstance(actions[0], s.Send)
+    assert isinstance(actions[0].frame, f.Bye)
+    assert actions[0].frame.retry_after_s == 7.5
 
 
 def test_a_second_hello_ends_the_session() -> None:

@@ -5,7 +5,7 @@
  * (the server gives the pair (client, seq) one effect), de-duplication of pushes by id, acknowledgements. Knows nothing of the views, the DOM or storage.
  * Limits: MAX_PENDING requests unanswered (more are refused), REQUEST_S seconds for an answer unless more are given, 2048 push ids remembered.
  */
-import { backoff, verdictOf } from "./backoff";
+import { asTold, backoff, patience, verdictOf } from "./backoff";
 import { decodeMessage, encodeFrame } from "./codec";
 import {
   type Answer,
@@ -27,7 +27,6 @@ import { Seen } from "./seen";
 
 export const MAX_PENDING = 64;
 export const REQUEST_S = 15;
-const CONNECT_S = 10;
 
 /** The part of WebSocket that the wire uses, so that tests can stand in for it. */
 export type SocketLike = {
@@ -242,7 +241,7 @@ export class Wire {
     socket.binaryType = "arraybuffer";
     const hurry = this.#s.later(() => {
       if (this.#socket === socket && this.#state.kind !== "live") this.#drop(socket, 4100, "no welcome in time");
-    }, CONNECT_S * 1000);
+    }, patience(this.#attempt) * 1000);
     socket.onopen = () => {
       const hello: Hello = { op: "hello", client: this.#o.client, venue: this.#o.venue };
       if (token !== undefined) hello.token = token;
@@ -288,8 +287,8 @@ export class Wire {
     this.#again(why, said?.retry_after_s);
   }
 
-  #again(reason: string, floorS = 0): void {
-    const wait = Math.max(floorS, backoff(this.#attempt, this.#s.random)) * 1000;
+  #again(reason: string, toldS = 0): void {
+    const wait = Math.max(asTold(toldS, this.#s.random), backoff(this.#attempt, this.#s.random)) * 1000;
     this.#attempt += 1;
     if (this.#state.kind !== "lost") this.#lostSince = this.#s.now();
     this.#become({ kind: "lost", since: this.#lostSince, retryAt: this.#s.now() + wait, reason });
