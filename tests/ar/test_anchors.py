@@ -124,7 +124,7 @@ def test_many_hosted_at_once_are_held_as_each_hosted_by_itself() -> None:
                 i, chance.uniform(0, 50), chance.uniform(0, 50), level=chance.randrange(3), access=chance.choice(ACCESS), quality=chance.random(),
                 rotation=(0.0, 0.0, -math.sin(0.2), -math.cos(0.2)), tags=tuple(chance.sample(["art", "sale", "game"], chance.randrange(4))),
                 expires_ms=chance.choice([0, NOW + step]), fragment=chance.choice([b"", bytes([step]) * 32]), payload=chance.choice([b"", b"scene"]),
-                covariance=chance.choice([(), tuple(np.eye(6)[np.triu_indices(6)] * 1e-4)]), carrier="lift" if step % 8 == 7 else "",
+                covariance=chance.choice([(), tuple((np.eye(6)[np.triu_indices(6)] * 1e-4).tolist())]), carrier="lift" if step % 8 == 7 else "",
             )
             for i in ids
         ]  # fmt: skip
