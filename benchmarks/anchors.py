@@ -55,8 +55,8 @@ def run(*, n: int = 1_000_000, repeats: int = 5) -> None:
     began = time.perf_counter()
     book = AnchorBook()
     rows = list(zip(range(n), level.tolist(), xy.tolist(), strict=True))
-    for first in range(0, n, HOSTED_AT_ONCE):
-        book.put_all([Anchor(i.to_bytes(16, "big"), at, (x, y, 1.5)) for i, at, (x, y) in rows[first : first + HOSTED_AT_ONCE]], first % 5000)
+    for begin in range(0, n, HOSTED_AT_ONCE):
+        book.put_all([Anchor(i.to_bytes(16, "big"), at, (x, y, 1.5)) for i, at, (x, y) in rows[begin : begin + HOSTED_AT_ONCE]], begin % 5000)
     hosted_s = time.perf_counter() - began
     began = time.perf_counter()
     data = book.save()
