@@ -31,7 +31,7 @@ from actors.messages import (
     Anchors as AnchorsReply,
 )
 from actors.topics import AnchorsChanged, Body
-from ar.anchors import ID_BYTES, AnchorBook, Seeker, check_anchor
+from ar.anchors import ID_BYTES, AnchorBook, Seeker, check_anchors
 from ar.pose import Poses
 from esplanade.core.errors import Fault, InvalidInput, LimitExceeded, NotFound
 from esplanade.core.ids import Address
@@ -86,8 +86,7 @@ class Anchors:
     def apply(self, state: AnchorBook, event: EventBody) -> AnchorBook:
         match event:
             case AnchorsHosted():
-                for anchor in event.anchors:
-                    state.put(anchor, event.owner)
+                state.put_all(event.anchors, event.owner)
             case AnchorsRemoved():
                 for identity in _ids(event.ids):
                     state.remove(identity)
@@ -138,10 +137,9 @@ def _near(state: AnchorBook, command: NearAnchors) -> Decision | Rejected:
 def _host(state: AnchorBook, command: HostAnchors, context: Context) -> Decision | Rejected:
     if context.venue is None:
         raise Fault(f"{context.address}: an anchor is hosted without the venue's document; the shard loads it before the turn")
-    levels = len(context.venue.venue.levels)
-    new: list[bytes] = []
+    check_anchors(command.anchors, len(context.venue.venue.levels))
+    new: set[bytes] = set()
     for anchor in command.anchors:
-        check_anchor(anchor, levels)
         if 0 < anchor.expires_ms <= command.now_ms:
             raise InvalidInput(f"anchor {anchor.id.hex()}: expires at {anchor.expires_ms}, now is {command.now_ms}; give a later time, or 0 for none")
         state.room(anchor, more=len(new))
@@ -150,17 +148,18 @@ def _host(state: AnchorBook, command: HostAnchors, context: Context) -> Decision
                 return Rejected(
                     code="anchor_not_yours", message=f"anchor {anchor.id.hex()}: another has hosted it; host yours under an id of its own"
                 )
-        elif anchor.id not in new:
-            new.append(anchor.id)
-    if len({anchor.id for anchor in command.anchors}) < len(command.anchors):
+        else:
+            new.add(anchor.id)
+    hosted_ids = {anchor.id for anchor in command.anchors}
+    if len(hosted_ids) < len(command.anchors):
         raise InvalidInput("anchors: an id stands twice in one command; give each once")
-    gone = [identity for identity in state.expired(command.now_ms, EXPIRED_AT_ONCE) if all(identity != anchor.id for anchor in command.anchors)]
+    gone = [identity for identity in state.expired(command.now_ms, EXPIRED_AT_ONCE) if identity not in hosted_ids]
     by_owner: dict[int, list[int]] = {}
     for at, anchor in enumerate(command.anchors):  # staff changes an anchor and leaves it its owner's
         by_owner.setdefault(state.owner(anchor.id) if anchor.id in state else command.owner, []).append(at)
     events: list[EventBody] = [AnchorsRemoved(b"".join(gone), True)] if gone else []
     events += [AnchorsHosted(owner, tuple(command.anchors[at] for at in rows)) for owner, rows in by_owner.items()]
-    held = tuple(state.preview(anchor, command.owner) for anchor in command.anchors)
+    held = tuple(state.previews(command.anchors, command.owner))
     venue = context.address.id
     hosted = AnchorsChanged(venue=venue, what="hosted", ids=b"".join(anchor.id for anchor in command.anchors))
     outbox = _told(context, AnchorsChanged(venue=venue, what="expired", ids=b"".join(gone))) + _told(context, hosted)

@@ -9,7 +9,6 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Awaitable
-from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
@@ -18,7 +17,7 @@ import numpy as np
 from actors.map_shelf import newest_map, open_map
 from ar.maps import SpatialMap
 from esplanade.core.errors import InvalidInput, LimitExceeded, Unavailable
-from esplanade.storage.blobs import BlobStore
+from esplanade.storage.blobs import Blobs, open_blobs
 
 AT_ONCE: Final = 2
 """Queries of one gateway worked on at once: each is a core for up to a second."""
@@ -75,9 +74,9 @@ class Work(Protocol):
 
 
 class Localiser:
-    """The queue before the workers. `blobs`: folder of the blob store, which the workers see too. Belongs to one event loop."""
+    """The queue before the workers. `blobs`: where the blob store is, which the workers see too (`open_blobs`). Belongs to one event loop."""
 
-    def __init__(self, work: Work, blobs: Path) -> None:
+    def __init__(self, work: Work, blobs: str) -> None:
         self._work = work
         self._blobs = blobs
         self._turns = asyncio.Semaphore(AT_ONCE)
@@ -99,7 +98,7 @@ class Localiser:
             self._waiting -= 1
         try:
             left = max(0.1, ends - asyncio.get_running_loop().time())
-            found = await self._work("actors.localiser:locate", msgspec.msgpack.encode(Job(str(self._blobs), query)), deadline_s=left)
+            found = await self._work("actors.localiser:locate", msgspec.msgpack.encode(Job(self._blobs, query)), deadline_s=left)
         finally:
             self._turns.release()
         return msgspec.msgpack.decode(found, type=Answer)
@@ -127,8 +126,8 @@ _holding = threading.Lock()
 """Tests work in threads; a worker has one at a time."""
 
 
-def _map(blobs: BlobStore, version: str) -> SpatialMap:
-    key = (str(blobs.folder), version)
+def _map(blobs: Blobs, version: str) -> SpatialMap:
+    key = (blobs.where, version)
     if key not in _held:
         _held[key] = open_map(blobs, version)
         if len(_held) > MAX_HELD:
@@ -143,7 +142,7 @@ def locate(data: bytes) -> bytes:
     from ar.localisation import Located, Prior, localise_cloud, localise_frame
 
     job = msgspec.msgpack.decode(data, type=Job)
-    query, blobs = job.query, BlobStore(Path(job.blobs))
+    query, blobs = job.query, open_blobs(job.blobs)
     version = newest_map(blobs, query.tenant, query.venue, query.level)
     open3d()
     prior = None if query.near_m is None else Prior(query.near_m, query.within_m)

@@ -11,7 +11,7 @@ import msgspec
 
 from ar.maps import SpatialMap, Tile, TileKey
 from esplanade.core.errors import InvalidInput, NotFound
-from esplanade.storage.blobs import BlobStore
+from esplanade.storage.blobs import Blobs
 
 MAX_TILES: Final = 100_000
 
@@ -36,7 +36,7 @@ def head_of(tenant: str, venue: str, level: int) -> str:
     return f"maps/{tenant}/{venue}/{level}"
 
 
-def store_map(blobs: BlobStore, tenant: str, venue: str, level: int, built: SpatialMap, *, made_ms: int) -> str:
+def store_map(blobs: Blobs, tenant: str, venue: str, level: int, built: SpatialMap, *, made_ms: int) -> str:
     """Keep a map as the newest of a venue's level; returns its version, the SHA-256 of its list. Tiles that have not changed are not written again."""
     if len(built.keys) > MAX_TILES:
         raise InvalidInput(f"map of {len(built.keys)} tiles: at most {MAX_TILES}; build it with larger tiles")
@@ -46,7 +46,7 @@ def store_map(blobs: BlobStore, tenant: str, venue: str, level: int, built: Spat
     return version
 
 
-def newest_map(blobs: BlobStore, tenant: str, venue: str, level: int) -> str:
+def newest_map(blobs: Blobs, tenant: str, venue: str, level: int) -> str:
     """The version that counts now. Raises NotFound."""
     try:
         return blobs.head(head_of(tenant, venue, level))
@@ -56,7 +56,7 @@ def newest_map(blobs: BlobStore, tenant: str, venue: str, level: int) -> str:
         ) from None
 
 
-def open_map(blobs: BlobStore, version: str) -> SpatialMap:
+def open_map(blobs: Blobs, version: str) -> SpatialMap:
     """A version of a map, its tiles loaded when they are wanted. Raises NotFound, InvalidInput where the list or a tile is not what it was."""
     try:
         listed = msgspec.msgpack.decode(blobs.get(version), type=MapList)

@@ -53,9 +53,8 @@ class SceneActor:
                         code="invalid_edit", message=f"version vector of {len(command.seen)} clients: at most {MAX_SEEN}; load the scene anew"
                     )
                 if command.snapshot:
-                    data = state.snapshot()
-                    upto = command.at + PAGE_BYTES
-                    return Decision((), SceneDelta(ops=data[command.at : upto], whole=upto >= len(data)))
+                    ops, whole = state.snapshot_page(command.client, command.at, PAGE_BYTES)
+                    return Decision((), SceneDelta(ops=ops, whole=whole))
                 try:
                     ops, whole = state.page(command.seen, PAGE_BYTES)
                 except Conflict as error:

@@ -146,6 +146,20 @@ def check_anchor(anchor: Anchor, levels: int) -> None:
     Poses.of(anchor.position_m, anchor.rotation, full_covariance(anchor.covariance) if anchor.covariance else None)
 
 
+def check_anchors(anchors: Sequence[Anchor], levels: int) -> None:
+    """`check_anchor` of each; the poses of all at once, which is some times quicker. Raises InvalidInput naming the first that is wrong."""
+    plain = [a for a in anchors if a.level < levels and not a.covariance and len(a.fragment) in (0, HASH_BYTES) and len(set(a.tags)) == len(a.tags)]
+    if len(plain) == len(anchors) > 1:
+        try:
+            Poses.of([a.position_m for a in anchors], [a.rotation for a in anchors])
+        except InvalidInput:
+            pass  # found again below, with its name
+        else:
+            return
+    for anchor in anchors:
+        check_anchor(anchor, levels)
+
+
 def full_covariance(triangle: Sequence[float]) -> F8:
     """(6, 6) of its upper triangle, row by row."""
     out = np.zeros((6, 6))
@@ -356,6 +370,34 @@ class AnchorBook:
         if moved:
             self._touched(row)
 
+    def put_all(self, anchors: Sequence[Anchor], owner: int) -> None:
+        """As `put` of each, in order; the columns at once where all are new and stand still, which is twenty times quicker."""
+        ids = [anchor.id for anchor in anchors]
+        if len(ids) < 2 or len(set(ids)) < len(ids) or any(a.carrier or a.id in self._row for a in anchors):
+            for anchor in anchors:
+                self.put(anchor, owner)
+            return
+        first, self._n = self._n, self._n + len(ids)
+        while self._n > len(self._columns.level):
+            self._columns, self._tier = _grown(self._columns), np.concatenate([self._tier, np.zeros(len(self._tier), np.uint8)])
+        c, rows = self._columns, slice(first, self._n)
+        poses = Poses.of([a.position_m for a in anchors], [a.rotation for a in anchors])
+        c.id[rows] = np.frombuffer(b"".join(ids), np.uint8).reshape(-1, ID_BYTES)
+        c.level[rows], c.position_m[rows], c.rotation[rows] = [a.level for a in anchors], poses.translation_m, poses.rotation
+        c.quality[rows], c.owner[rows], c.expires_ms[rows] = [a.quality for a in anchors], owner, [a.expires_ms for a in anchors]
+        c.version[rows], c.agreed[rows], c.disputed[rows], c.carrier[rows] = 1, 0, 0, -1
+        c.access[rows], c.tags[rows] = [ACCESS.index(a.access) for a in anchors], [self._tags_of(a.tags) for a in anchors]
+        marks = b"".join(a.fragment.ljust(HASH_BYTES, b"\0") for a in anchors)
+        c.fragment[rows] = np.frombuffer(marks, np.uint8).reshape(-1, HASH_BYTES)
+        self._row.update(zip(ids, range(first, self._n), strict=True))
+        self._covariance.update((a.id, a.covariance) for a in anchors if a.covariance)
+        self._payload.update((a.id, a.payload) for a in anchors if a.payload)
+        for anchor in anchors:
+            if anchor.expires_ms:
+                heapq.heappush(self._expiring, (anchor.expires_ms, anchor.id))
+        self._tier[rows] = _PENDING
+        self._pending.update(dict.fromkeys(range(first, self._n)))
+
     def adopt(self, held: Held) -> None:
         """An anchor as it is held elsewhere, with its version and the counts of its observations; where it stood on a carrier, at the place where that was."""
         anchor = msgspec.structs.replace(held.anchor, carrier="")
@@ -488,6 +530,20 @@ class AnchorBook:
             level, pose = self._carriers[at].level, Poses.of(self._carriers[at].position_m, self._carriers[at].rotation) @ pose
         held = Held(msgspec.structs.replace(anchor, level=level, tags=tuple(sorted(anchor.tags))), owner, version - 1, 0.0, agreed, disputed)
         return held.at(pose).after(0, 0)
+
+    def previews(self, anchors: Sequence[Anchor], owner: int) -> list[Held]:
+        """`preview` of each; where all are new and stand still, their poses at once."""
+        if len(anchors) < 2 or any(a.carrier or a.id in self._row for a in anchors):
+            return [self.preview(anchor, owner) for anchor in anchors]
+        poses = Poses.of([a.position_m for a in anchors], [a.rotation for a in anchors])
+        found = []
+        for a, (x, y, z), (qx, qy, qz, qw) in zip(anchors, poses.translation_m.tolist(), poses.rotation.tolist(), strict=True):
+            tags = tuple(sorted(a.tags)) if len(a.tags) > 1 else a.tags
+            put = Anchor(
+                a.id, a.level, (x, y, z), (qx, qy, qz, qw), a.covariance, a.quality, tags, a.expires_ms, a.access, a.fragment, payload=a.payload
+            )
+            found.append(Held(put, owner, 1, _rated(a.quality, 0, 0)))
+        return found
 
     # --- bytes --------------------------------------------------------------------------------------------------------
 

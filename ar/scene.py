@@ -1,9 +1,7 @@
 """A scene: a tree of nodes with properties that several clients edit at once, apart and offline, and that comes out the same everywhere.
 
 Owns what an operation does. Knows no wire, journal or clock: bytes come from `ar.scene_ops`, wall time is an argument. An operation-based CRDT:
-- the tree by the move algorithm of Kleppmann et al., A highly-available move operation for replicated trees (2021): moves in one total order, undone and
-  done again where an earlier one comes late; a move that would close a cycle has no effect; deleting is moving to the trash;
-- what a concurrent move put into a deleted subtree is not lost with it: it shows where the deleted node was;
+- the tree by moves in one total order (`ar.scene_tree`): deleting is moving to the trash;
 - a property keeps every value that no later writer had seen: the greatest stamp wins, the others are visible conflicts until somebody writes again;
 - children are ordered by fractional keys; deltas by version vector; an operation waits until what its author had seen is there.
 """
@@ -11,11 +9,9 @@ Owns what an operation does. Knows no wire, journal or clock: bytes come from `a
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from operator import attrgetter
 from types import MappingProxyType
 from typing import Final
 
@@ -41,6 +37,8 @@ from ar.scene_ops import (
     decode_runs,
     encode,
 )
+from ar.scene_pages import SnapshotPages
+from ar.scene_tree import SceneTree
 from esplanade.core.errors import Conflict, Forbidden, InvalidInput, LimitExceeded, NotFound
 
 MAX_NODES: Final = 1_000_000
@@ -114,9 +112,8 @@ class Scene:
         self._stamps: dict[str, int] = {}
         self._history: dict[str, list[Op]] = {}
         self._arrived: list[Op] = []
-        self._tree: dict[Dot, Op] = {}
-        self._log: list[Op] = []
-        self._before: list[Op | bool | None] = []
+        self._tree = SceneTree()
+        self._pages = SnapshotPages()
         self._values: dict[Dot, dict[str, list[Op]]] = {}
         self._waiting: dict[Dot, Op] = {}
         self._gone: dict[Dot, int] = {}
@@ -126,8 +123,6 @@ class Scene:
         self._context: Context = _NOTHING
         self._undo: list[tuple[Op, Op | Value]] = []
         self._redo: list[tuple[Op, Op | Value]] = []
-        self._shown: dict[Dot, list[Dot]] | None = None
-        self._shown_parent: dict[Dot, Dot] = {}
         self._salt = int.from_bytes(hashlib.sha256(client.encode()).digest()[:1], "big")
 
     # Reading -------------------------------------------------------------------------------------------------------------------------
@@ -135,26 +130,25 @@ class Scene:
     def children(self, node: Dot = ROOT) -> list[Dot]:
         """Children in order. Raises NotFound for a node that is not shown."""
         self._require(node)
-        return list(self._show().get(node, ()))
+        return list(self._tree.children().get(node, ()))
 
     def parent(self, node: Dot) -> Dot:
         """Raises NotFound for the root or a node that is not shown."""
-        self._show()
-        if node not in self._shown_parent:
+        parent = self._tree.parents().get(node)
+        if parent is None:
             raise NotFound(f"node {node}: not in the scene (deleted, or never seen)")
-        return self._shown_parent[node]
+        return parent
 
     def nodes(self) -> Iterator[Dot]:
         """Every node shown, parents first."""
-        stack = list(reversed(self._show().get(ROOT, ())))
+        stack = list(reversed(self._tree.children().get(ROOT, ())))
         while stack:
             node = stack.pop()
             yield node
-            stack.extend(reversed(self._show().get(node, ())))
+            stack.extend(reversed(self._tree.children().get(node, ())))
 
     def __contains__(self, node: Dot) -> bool:
-        self._show()
-        return node == ROOT or node in self._shown_parent
+        return node == ROOT or node in self._tree.parents()
 
     def within(self, node: Dot, ancestor: Dot) -> bool:
         """Whether a node is `ancestor` or below it: for permissions by subtree."""
@@ -182,7 +176,7 @@ class Scene:
         """The node, what it stands in, and so on up to the root; of what was deleted: where it was before. The root alone for a node that is not known."""
         here, seen = node, {node}
         while here != ROOT:
-            place = self._tree.get(here)
+            place = self._tree.places.get(here)
             if place is None:
                 break
             yield here
@@ -198,7 +192,7 @@ class Scene:
         """What lost against concurrent writers and has not been settled since; of one node, or of all."""
         lost: list[Lost] = []
         for at, keys in self._values.items() if node is None else [(node, self._values.get(node, {}))]:
-            place = self._tree.get(at)
+            place = self._tree.places.get(at)
             if place is None and at != ROOT:
                 continue
             for key, ops in keys.items():
@@ -206,8 +200,8 @@ class Scene:
                 lost += [Lost(at, key, op.dot.client, op.stamp, op.value) for op in ranked[:-1] if op.value != ranked[-1].value]
                 if place is not None and place.parent == TRASH and not place.saw(ranked[-1].dot):
                     lost.append(Lost(at, "deleted", ranked[-1].dot.client, ranked[-1].stamp, {key: ranked[-1].value}))
-        for op in self._log:
-            winner = self._tree.get(op.node)
+        for op in self._tree.log:
+            winner = self._tree.places.get(op.node)
             if (
                 (node is None or op.node == node)
                 and winner is not None
@@ -225,7 +219,7 @@ class Scene:
         for at in (ROOT, *self.nodes()):
             ops = self._values.get(at, {})
             kept = [(key, sorted((op.stamp, op.dot.client, op.value) for op in _heads(ops[key]))) for key in sorted(ops)]
-            parts.append((at, self._show().get(at, []), kept))
+            parts.append((at, self._tree.children().get(at, []), kept))
         return hashlib.sha256(msgspec.msgpack.encode(parts)).hexdigest()
 
     # Editing -------------------------------------------------------------------------------------------------------------------------
@@ -246,7 +240,7 @@ class Scene:
         self._require(parent)
         if node == ROOT or self.within(parent, node):
             raise InvalidInput(f"move of {node} under {parent}: a node cannot go below itself, and the root stays")
-        before = self._tree[node]
+        before = self._tree.places[node]
         self._remember(self._author(MOVE, now_ms, node=node, parent=parent, order=self._order(parent, after, last, node)), before)
 
     def delete(self, node: Dot, *, now_ms: int) -> None:
@@ -254,7 +248,7 @@ class Scene:
         self._require(node)
         if node == ROOT:
             raise InvalidInput("the root of a scene cannot be deleted; delete its children")
-        before = self._tree[node]
+        before = self._tree.places[node]
         home = msgspec.msgpack.encode(self.parent(node))
         self._remember(self._author(MOVE, now_ms, node=node, parent=TRASH, order=home), before)
 
@@ -284,7 +278,7 @@ class Scene:
         if not take:
             return None
         op, before = take.pop()
-        if op.node != ROOT and op.node not in self._tree:
+        if op.node != ROOT and op.node not in self._tree.places:
             raise Conflict(f"node {op.node}: was deleted for good since; its change cannot be taken back")
         if op.kind == SET:
             holders = _heads(self._values.get(op.node, {}).get(op.key, []))
@@ -293,7 +287,7 @@ class Scene:
             again = self._author(SET, now_ms, node=op.node, key=op.key, value=before)
             give.append((again, op.value))
             return op.node
-        here = self._tree[op.node]
+        here = self._tree.places[op.node]
         if here.dot != op.dot:
             raise Conflict(f"node {op.node}: somebody has moved it since; move it anew instead")
         if isinstance(before, Op):
@@ -312,7 +306,7 @@ class Scene:
         self._redo.clear()
 
     def _order(self, parent: Dot, after: Dot | None, last: bool, moving: Dot) -> bytes:
-        whole = self._show().get(parent, [])
+        whole = self._tree.children().get(parent, [])
         if after is None and last:  # behind all others, which may be thousands: no need to look at them
             row = whole[-2:] if whole[-1:] == [moving] else whole[-1:]
             row = [n for n in row if n != moving]
@@ -321,8 +315,8 @@ class Scene:
         if after is not None and after not in row:
             raise NotFound(f"sibling {after}: not a child of {parent}")
         at = row.index(after) + 1 if after is not None else len(row) if last else 0
-        low = self._tree[row[at - 1]].order if at else b""
-        high = next((key for n in row[at:] if (key := self._tree[n].order) > low), None)
+        low = self._tree.places[row[at - 1]].order if at else b""
+        high = next((key for n in row[at:] if (key := self._tree.places[n].order) > low), None)
         return between(low, high, (self._salt + self._seen.get(self.client, 0)) & 255)
 
     def _author(
@@ -519,150 +513,11 @@ class Scene:
                         _heads(others)
             elif kind != COLLECT:
                 moves.append(op)
-        self._place(moves)
-
-    def _place(self, moves: list[Op]) -> None:
-        """Enter moves into the log at their rank: undo what comes later, do all again."""
-        if not moves:
-            return
-        moves = _by_rank(moves)
-        log, before = self._log, self._before
-        at = bisect_left(log, moves[0].rank(), key=Op.rank)
-        later = log[at:]
-        if later:
-            self._take_back(at)
-            moves = _by_rank(later + moves)
-            del log[at:], before[at:]
-        before += self._do(moves)
-        log += moves
-        if len(moves) > 1 or later or not self._reshow(moves[0], before[-1]):
-            self._shown = None
-
-    def _take_back(self, at: int) -> None:
-        """Undo the log from `at` on, the last first."""
-        tree, log, before = self._tree, self._log, self._before
-        for i in range(len(log) - 1, at - 1, -1):
-            was = before[i]
-            if was is None:
-                del tree[log[i].node]
-            elif was is not False:
-                tree[log[i].node] = was  # type: ignore[assignment]
-
-    def _do(self, ops: list[Op]) -> list[Op | bool | None]:
-        """Of each the move before, None for none, False where it has no effect: it would close a cycle, or what it needs is forgotten.
-
-        What is forgotten is not in the tree: what moves it, or puts something below it, finds nothing there; all else ranks behind the creation of what it is about.
-        """
-        tree = self._tree
-        place = tree.get
-        done: list[Op | bool | None] = []
-        for op in ops:
-            node, here = op.node, op.parent
-            above = place(here)
-            if (above is None and here != ROOT and here != TRASH) or (op.kind == MOVE and node not in tree):
-                done.append(False)
-                continue
-            while above is not None and here != node:
-                here = above.parent
-                above = place(here)
-            if here == node:
-                done.append(False)
-                continue
-            done.append(place(node))
-            tree[node] = op
-        return done
-
-    # What shows ----------------------------------------------------------------------------------------------------------------------
+        self._tree.place(moves)
 
     def _require(self, node: Dot) -> None:
         if node not in self:
             raise NotFound(f"node {node}: not in the scene (deleted, or never seen)")
-
-    def _show(self) -> dict[Dot, list[Dot]]:
-        """Children of each node shown, in order, with what was rescued from deleted subtrees in its place."""
-        if self._shown is not None:
-            return self._shown
-        raw: dict[Dot, list[Dot]] = {}
-        for node, place in self._tree.items():
-            raw.setdefault(place.parent, []).append(node)
-        parents: dict[Dot, Dot] = {}
-        stack = [ROOT]
-        while stack:
-            here = stack.pop()
-            for child in raw.get(here, ()):
-                parents[child] = here
-                stack.append(child)
-        alive = set(parents) | {ROOT}
-        for node in sorted(self._rescued(raw)):
-            home = self._home(node, alive)
-            parents[node] = home
-            raw.setdefault(home, []).append(node)
-            below = [node]
-            while below:
-                here = below.pop()
-                for child in raw.get(here, ()):
-                    if child not in parents:
-                        parents[child] = here
-                        below.append(child)
-        shown: dict[Dot, list[Dot]] = {}
-        for node, parent in parents.items():
-            shown.setdefault(parent, []).append(node)
-        for row in shown.values():
-            row.sort(key=lambda n: (self._tree[n].order, n))
-        self._shown, self._shown_parent = shown, parents
-        return shown
-
-    def _reshow(self, op: Op, before: Op | bool | None) -> bool:
-        """Bring what shows up to date after the newest of all moves, one that goes from nowhere or a living place to a living place. False where it is another."""
-        if self._shown is None or before is False:
-            return self._shown is not None
-        if not self._alive(op.parent) or (isinstance(before, Op) and not self._alive(before.parent)):
-            return False
-        shown, node = self._shown, op.node
-        if isinstance(before, Op):
-            row = shown[before.parent]
-            at = bisect_left(row, (before.order, node), key=lambda n: (before.order if n == node else self._tree[n].order, n))
-            del row[at]
-        insort(shown.setdefault(op.parent, []), node, key=lambda n: (self._tree[n].order, n))
-        self._shown_parent[node] = op.parent
-        return True
-
-    def _alive(self, node: Dot) -> bool:
-        """Whether a node stands in the tree itself, below the root: not in the trash, nor shown only because it was rescued from there."""
-        while node != ROOT:
-            place = self._tree.get(node)
-            if place is None:
-                return False
-            node = place.parent
-        return True
-
-    def _rescued(self, raw: dict[Dot, list[Dot]]) -> list[Dot]:
-        """Topmost nodes below a deleted one which its deleter had not seen there."""
-        found = []
-        for deleted in raw.get(TRASH, ()):
-            deletion = self._tree[deleted]
-            stack = list(raw.get(deleted, ()))
-            while stack:
-                node = stack.pop()
-                if deletion.saw(self._tree[node].dot):
-                    stack.extend(raw.get(node, ()))
-                else:
-                    found.append(node)
-        return found
-
-    def _home(self, node: Dot, alive: AbstractSet[Dot]) -> Dot:
-        """Where a rescued node shows: the nearest living former parent of what was deleted above it, else the root."""
-        tried: list[Dot] = []
-        here = node
-        while True:
-            while (place := self._tree.get(here)) is not None and place.parent != TRASH:
-                here = place.parent
-            if place is None or here in tried:
-                return ROOT
-            tried.append(here)
-            here = Dot(*msgspec.msgpack.decode(place.order, type=tuple[str, int])) if place.order else ROOT
-            if here in alive:
-                return here
 
     # Forgetting ----------------------------------------------------------------------------------------------------------------------
 
@@ -691,7 +546,7 @@ class Scene:
         if now_ms < self._looked_ms + max(every_ms, an_op_ms * len(self._arrived)):
             return []
         self._looked_ms = now_ms
-        if self.client != self._authority or not any(place.parent == TRASH for place in self._tree.values()):
+        if self.client != self._authority or not any(place.parent == TRASH for place in self._tree.places.values()):
             return []
         return self._settle(now_ms) or self._forgetting(self._known(now_ms - known_ms), now_ms, only_dead=True)
 
@@ -726,9 +581,10 @@ class Scene:
         if self.client != self._authority:
             raise Forbidden(f"client {self.client!r}: only {self._authority!r} may have the deleted forgotten")
         clock, seq = HybridClock(self._clock.last), self._seen.get(self.client, 0)
-        rescued = [n for n in self.nodes() if self._tree[n].parent != self._shown_parent[n]]
+        shown = self._tree.parents()
+        rescued = [n for n in self.nodes() if self._tree.places[n].parent != shown[n]]
         return [
-            Op(Dot(self.client, seq + i), clock.tick(now_ms), self._context, MOVE, node, self._shown_parent[node], self._tree[node].order)
+            Op(Dot(self.client, seq + i), clock.tick(now_ms), self._context, MOVE, node, shown[node], self._tree.places[node].order)
             for i, node in enumerate(rescued, 1)
         ]
 
@@ -742,45 +598,23 @@ class Scene:
         for op in self._arrived:
             if op.stamp <= stable and op.dot.seq > common[op.dot.client]:
                 stable = op.stamp - 1
-        dead = self._dead(stable)
+        dead = self._tree.dead(stable)
         if stable <= self._stable or (only_dead and not dead):
             return []
         dot = Dot(self.client, self._seen.get(self.client, 0) + 1)
         return [Op(dot, HybridClock(self._clock.last).tick(now_ms), self._context, COLLECT, value=stable, nodes=tuple(sorted(dead)))]
 
-    def _dead(self, stable: int) -> list[Dot]:
-        """Nodes of the trash put there, with all below them, by the stable stamp."""
-        raw: dict[Dot, list[Dot]] = {}
-        for node, place in self._tree.items():
-            raw.setdefault(place.parent, []).append(node)
-        dead: list[Dot] = []
-        for top in raw.get(TRASH, ()):
-            whole, stack = [], [top]
-            while stack:
-                node = stack.pop()
-                whole.append(node)
-                stack.extend(raw.get(node, ()))
-            if all(self._tree[n].stamp <= stable for n in whole):
-                dead += whole
-        return dead
-
     def _forget(self, op: Op) -> None:
         stable = int(op.value)
-        at = bisect_left(self._log, (stable + 1, ""), key=Op.rank)
-        later = self._log[at:]
-        self._take_back(at)
+        kept = self._tree.forget(stable, op.nodes)
         self._gone = {node: stamp for node, stamp in self._gone.items() if stamp > stable}
         for node in op.nodes:
             self._gone[node] = op.stamp
-            self._tree.pop(node, None)
             self._values.pop(node, None)
-        self._log, self._before = [], []
         self._stable = max(self._stable, stable)
-        keep = {place.dot for place in self._tree.values()}
+        keep = {place.dot for place in kept}
         keep |= {o.dot for keys in self._values.values() for ops in keys.values() for o in _heads(ops)}
         self._arrived = [o for o in self._arrived if o.stamp > stable or o.dot in keep]
-        self._shown = None  # before the rest is placed again: what shows is of another tree
-        self._place(later)
 
     # Snapshots -----------------------------------------------------------------------------------------------------------------------
 
@@ -800,8 +634,8 @@ class Scene:
         fresh._clock.see(self._clock.last)
         lost: list[Lost] = []
         for op in ours:
-            known = op.kind == CREATE or op.node == ROOT or op.node in fresh._tree
-            astray = op.kind != SET and op.parent not in (ROOT, TRASH) and op.parent not in fresh._tree
+            known = op.kind == CREATE or op.node == ROOT or op.node in fresh._tree.places
+            astray = op.kind != SET and op.parent not in (ROOT, TRASH) and op.parent not in fresh._tree.places
             if astray or (not known and op.parent != TRASH):
                 what = op.key if op.kind == SET else "move"
                 lost.append(Lost(op.node, what, self.client, op.stamp, op.value if op.kind == SET else tuple(op.parent)))
@@ -816,6 +650,10 @@ class Scene:
         ops = encode(self._arrived)
         body = _Snapshot(self._seen, self._clock.last, self._stable, gone, self._stamps, ops, hashlib.sha256(ops).digest())
         return msgspec.msgpack.encode(body)
+
+    def snapshot_page(self, reader: str, at: int, most_bytes: int) -> tuple[bytes, bool]:
+        """Bytes of the snapshot from `at` on, and whether it ends with them. A reader goes on in the snapshot that it began with (`ar.scene_pages`)."""
+        return self._pages.page(reader, at, most_bytes, sum(self._seen.values()), self.snapshot)
 
     @classmethod
     def load(cls, client: str, data: bytes, *, now_ms: int | None = None, authority: str = AUTHORITY) -> Scene:
@@ -832,18 +670,13 @@ class Scene:
         scene._gone = {Dot(c, s): stamp for c, s, stamp in body.gone}
         ops = decode(body.ops)
         # What is stable stands where it stands: each node's place was kept, and not how it came there.
-        scene._tree = {op.node: op for op in ops if op.kind <= MOVE and op.stamp <= body.stable}
+        scene._tree = SceneTree(op for op in ops if op.kind <= MOVE and op.stamp <= body.stable)
         scene._apply([op for op in ops if op.kind == SET or (op.kind <= MOVE and op.stamp > body.stable)])
         scene._arrived = ops
         scene._seen, scene._stamps, scene._stable = dict(body.seen), dict(body.stamps), body.stable
         scene._clock.see(body.clock)
         scene._context = MappingProxyType({c: n for c, n in scene._seen.items() if c != client})
         return scene
-
-
-def _by_rank(ops: list[Op]) -> list[Op]:
-    """As `sorted(ops, key=Op.rank)`, without a tuple made for each."""
-    return sorted(sorted(ops, key=attrgetter("dot")), key=attrgetter("stamp"))
 
 
 def _heads(ops: list[Op]) -> list[Op]:

@@ -144,7 +144,7 @@ class Cluster:
             tls=None
             if settings.tls_certificate is None
             else (str(settings.tls_certificate.resolve()), str(settings.tls_key and settings.tls_key.resolve())),
-            blobs=str(settings.blobs),
+            blobs=settings.blobs,
             data_dir=str(settings.data_dir.expanduser().resolve()),
         )
         self._config = config

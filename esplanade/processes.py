@@ -37,7 +37,7 @@ from esplanade.core.clock import RealClock
 from esplanade.core.errors import Conflict, InvalidInput
 from esplanade.core.ids import PARTITIONS
 from esplanade.housekeeping import Housekeeper
-from esplanade.storage.blobs import BlobStore
+from esplanade.storage.blobs import open_blobs
 from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.journal import Journal
@@ -311,7 +311,7 @@ async def signing_seed(catalogue: PostgresCatalogue, postgres_url: str, master_k
 
 
 def _localiser(config: ServiceConfig, work: Work | None) -> Localiser | None:
-    return None if work is None or not config.blobs else Localiser(work, Path(config.blobs))
+    return None if work is None or not config.blobs else Localiser(work, config.blobs)
 
 
 class GatewayProcess:
@@ -516,7 +516,7 @@ class ApiProcess:
             rehearsing=RehearsalDesk(Path(config.data_dir)) if config.data_dir else None,
             subjects=SubjectKit(export, erase),
             localiser=_localiser(config, self._work),
-            blobs=BlobStore(Path(config.blobs)) if config.blobs else None,
+            blobs=open_blobs(config.blobs) if config.blobs else None,
         )
         self._background: Background = app.state.background
         await self._background.start()

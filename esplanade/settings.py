@@ -129,6 +129,10 @@ class Settings(BaseSettings):
     blob_dir: Path | None = Field(
         None, description="Folder of map tiles and assets, seen by every machine of the service; by default blobs in the data directory."
     )
+    blob_url: str | None = Field(
+        None,
+        description="S3-compatible storage of map tiles and assets instead of a folder: s3://bucket/prefix?endpoint=https://...&region=...&cache=FOLDER.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log event that is written.")
 
     @classmethod
@@ -147,6 +151,8 @@ class Settings(BaseSettings):
     def _belongs_together(self) -> Settings:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key: give both or neither")
+        if self.blob_url is not None and (self.blob_dir is not None or not self.blob_url.startswith("s3://")):
+            raise ValueError("blob_url: must begin with s3://, and blob_dir be left out beside it")
         unknown = sorted({*self.tenant_plans.values(), *([self.default_plan] if self.default_plan is not None else [])} - set(self.plans))
         if unknown:
             raise ValueError(f"plans {', '.join(unknown)}: not among `plans`; describe them there")
@@ -157,9 +163,9 @@ class Settings(BaseSettings):
         return None if self.master_key is None else bytes.fromhex(self.master_key)
 
     @property
-    def blobs(self) -> Path:
-        """The folder of map tiles and assets."""
-        return self.blob_dir or self.data_dir.expanduser().absolute() / "blobs"
+    def blobs(self) -> str:
+        """Where map tiles and assets are, for `open_blobs`: a URL, or a folder."""
+        return self.blob_url or str(self.blob_dir or self.data_dir.expanduser().absolute() / "blobs")
 
     @property
     def embedded(self) -> bool:

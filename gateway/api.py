@@ -35,7 +35,7 @@ from actors.system import System
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import EsplanadeError, Forbidden, LimitExceeded, NotFound, Unauthenticated
 from esplanade.storage.audit import NO_TENANT
-from esplanade.storage.blobs import BlobStore
+from esplanade.storage.blobs import Blobs
 from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.journal import Journal
@@ -135,7 +135,7 @@ def build_api(
     rehearsing: Rehearsing | None = None,
     subjects: SubjectKit | None = None,
     localiser: Localiser | None = None,
-    blobs: BlobStore | None = None,
+    blobs: Blobs | None = None,
 ) -> FastAPI:
     """The application. `checks`: by the name that /readyz says (postgres, redis, shards, gateways). `profile`: `System.profile`, for /metrics.
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
 
 from esplanade.core.errors import LimitExceeded, NotFound, Unauthenticated
-from esplanade.storage.blobs import BlobStore
+from esplanade.storage.blobs import Blobs, check_digest
 from gateway.auth import Identity
 from gateway.permissions import Resource
 from gateway.rest import body_of
@@ -29,7 +30,7 @@ _INERT: Final = {"Content-Security-Policy": "default-src 'none'; sandbox", "Cont
 Asking = Callable[[Request, Resource], Identity | None]
 
 
-def asset_routes(blobs: BlobStore, asking: Asking) -> APIRouter:
+def asset_routes(blobs: Blobs, asking: Asking) -> APIRouter:
     """The paths. `asking`: whose token a request bears, where its role may have the resource; None without a token."""
     router = APIRouter(prefix="/v1/assets", tags=["assets"])
     uploads = asyncio.Semaphore(AT_ONCE)
@@ -44,7 +45,7 @@ def asset_routes(blobs: BlobStore, asking: Asking) -> APIRouter:
     async def put(sha256: str, request: Request) -> Response:
         """Keep the body, whose SHA-256 the address must be. Put again, it is the same."""
         tenant = tenant_of(request, "PUT /v1/assets/{sha256}")
-        blobs.check(sha256)
+        check_digest(sha256)
         if uploads.locked():
             raise LimitExceeded(f"{AT_ONCE} assets are being uploaded: send it again in a moment")
         async with uploads:
@@ -57,9 +58,7 @@ def asset_routes(blobs: BlobStore, asking: Asking) -> APIRouter:
         """The bytes, whole or a range of them (RFC 9110, section 14); they never change."""
         tenant = tenant_of(request, "GET /v1/assets/{sha256}")
         headers = {"ETag": f'"{sha256}"', "Cache-Control": FOR_GOOD, **_INERT}
-        path = blobs.check(sha256)
-        if not await asyncio.to_thread(holds_asset, blobs, tenant, sha256):
-            raise NotFound(f"asset {sha256}: there is none; put it there first")
+        path = await asyncio.to_thread(_file, blobs, tenant, sha256)
         if f'"{sha256}"' in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         return FileResponse(path, media_type="application/octet-stream", headers=headers)
@@ -67,16 +66,25 @@ def asset_routes(blobs: BlobStore, asking: Asking) -> APIRouter:
     return router
 
 
-def _keep(blobs: BlobStore, tenant: str, sha256: str, data: bytes) -> None:
+def _keep(blobs: Blobs, tenant: str, sha256: str, data: bytes) -> None:
     blobs.put(data, expected=sha256)
     blobs.point(_head(tenant, sha256), sha256)
 
 
-def holds_asset(blobs: BlobStore, tenant: str, sha256: str) -> bool:
-    """Whether a tenant has put an asset there. Blocking. Raises InvalidInput for what is no SHA-256."""
+def _file(blobs: Blobs, tenant: str, sha256: str) -> Path:
+    """The file of an asset that a tenant has put there. Blocking. Raises NotFound, InvalidInput for what is no SHA-256."""
+    check_digest(sha256)
     try:
         blobs.head(_head(tenant, sha256))
-        blobs.path(sha256)
+        return blobs.path(sha256)
+    except NotFound:
+        raise NotFound(f"asset {sha256}: there is none; put it there first") from None
+
+
+def holds_asset(blobs: Blobs, tenant: str, sha256: str) -> bool:
+    """Whether a tenant has put an asset there. Blocking. Raises InvalidInput for what is no SHA-256."""
+    try:
+        _file(blobs, tenant, sha256)
     except NotFound:
         return False
     return True

@@ -26,7 +26,7 @@ from ar.maps import SpatialMap
 from ar.pack import write_pack
 from ar.scene import Scene
 from esplanade.core.errors import Fault, InvalidInput, LimitExceeded, NotFound
-from esplanade.storage.blobs import BlobStore
+from esplanade.storage.blobs import Blobs
 from gateway import frames as f
 from gateway.assets import holds_asset
 from gateway.rest import SEQ, Caller, Desk
@@ -65,7 +65,7 @@ class Place:
         return place
 
 
-def pack_routes(desk: Desk, blobs: BlobStore) -> APIRouter:
+def pack_routes(desk: Desk, blobs: Blobs) -> APIRouter:
     """The path."""
     router = APIRouter(prefix="/v1/venues", tags=["assets"])
     making = asyncio.Semaphore(AT_ONCE)
@@ -116,7 +116,7 @@ async def _scene(desk: Desk, caller: Caller, venue: str, name: str) -> bytes:
     return bytes(data)
 
 
-def _made(blobs: BlobStore, tenant: str, venue: str, place: Place, held: list[Held], snapshots: list[tuple[str, bytes]]) -> Path:
+def _made(blobs: Blobs, tenant: str, venue: str, place: Place, held: list[Held], snapshots: list[tuple[str, bytes]]) -> Path:
     """The file of a pack of all this, its map and its assets. Blocking."""
     book = AnchorBook()
     for one in held:

@@ -51,14 +51,14 @@ def build(
     """Build a level's map from posed depth frames or clouds, and keep it as the newest version."""
     from actors.map_shelf import store_map
     from ar.maps import MapBuilder
-    from esplanade.storage.blobs import BlobStore
+    from esplanade.storage.blobs import open_blobs
 
     try:
         settings = load_settings(config=config, data_dir=data_dir)
         builder = MapBuilder(voxel_m=voxel_m, tile_m=tile_m)
         added, of = add_folder(builder, source, camera=camera, viewpoint=viewpoint)
         built = builder.build()
-        version = store_map(BlobStore(settings.blobs), tenant, venue, level, built, made_ms=time.time_ns() // 1_000_000)
+        version = store_map(open_blobs(settings.blobs), tenant, venue, level, built, made_ms=time.time_ns() // 1_000_000)
     except EsplanadeError as error:
         _err.print(f"[bold red]{error.code}[/] {escape(error.message)}", soft_wrap=True)
         raise typer.Exit(2) from None
@@ -69,10 +69,10 @@ def build(
 def show(venue: Venue, level: Level = 0, tenant: Tenant = "demo", data_dir: DataDir = None, config: Config = None) -> None:
     """The version of a level's map that counts now, and its tiles."""
     from actors.map_shelf import newest_map, open_map
-    from esplanade.storage.blobs import BlobStore
+    from esplanade.storage.blobs import open_blobs
 
     try:
-        blobs = BlobStore(load_settings(config=config, data_dir=data_dir).blobs)
+        blobs = open_blobs(load_settings(config=config, data_dir=data_dir).blobs)
         version = newest_map(blobs, tenant, venue, level)
         held = open_map(blobs, version)
         lines = [

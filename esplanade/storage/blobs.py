@@ -1,6 +1,7 @@
-"""Content-addressed bytes on disk: assets, map tiles. A blob is named by the SHA-256 of what it holds and never changes; a head is a name that points to the newest version of something.
+"""Content-addressed bytes: assets, map tiles. A blob is named by the SHA-256 of what it holds and never changes; a head is a name that points to the newest version of something.
 
-Owns the folder `blobs` of the data directory: `<first two digits>/<sha256>` and `heads/<name>`. Writers and readers may be several processes: a file is there whole or not at all.
+Owns the port (`Blobs`) and the folder `blobs` of the data directory (`BlobStore`): `<first two digits>/<sha256>` and `heads/<name>`. Writers and readers may be several
+processes: a file is there whole or not at all. On S3-compatible storage: `esplanade.storage.s3_blobs`, with the same layout below its prefix.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import re
 import secrets
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from esplanade.core.errors import Conflict, InvalidInput, LimitExceeded, NotFound
 
@@ -19,63 +20,116 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _HEAD: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}(/[A-Za-z0-9_.:-]{1,128}){0,5}")
 
 
-class BlobStore:
-    """Blocking; call it in a thread. `folder` is made when the first blob is put."""
+class Blobs(Protocol):
+    """Blocking; call it in a thread. `where`: what `open_blobs` opens it by again, in another process too; `folder`: of this machine, for files that are made of blobs.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Raises InvalidInput for what is no name, Unavailable where the storage does not answer.
+    """
+
+    where: str
+    folder: Path
 
     def put(self, data: bytes, *, expected: str | None = None) -> str:
         """Keep bytes; returns their SHA-256. Idempotent. Raises Conflict where they differ from the `expected` hash, LimitExceeded above MAX_BLOB_BYTES."""
-        if len(data) > MAX_BLOB_BYTES:
-            raise LimitExceeded(f"blob of {len(data)} bytes: at most {MAX_BLOB_BYTES}; cut it into parts")
-        digest = hashlib.sha256(data).hexdigest()
-        if expected is not None and expected != digest:
-            raise Conflict(f"blob {expected}: what came has the SHA-256 {digest}; send it again")
-        path = self.check(digest)
+        ...
+
+    def path(self, digest: str) -> Path:
+        """A file of this machine that holds the blob. Raises NotFound."""
+        ...
+
+    def get(self, digest: str) -> bytes:
+        """The bytes. Raises NotFound; InvalidInput where they are not what was put."""
+        ...
+
+    def point(self, head: str, digest: str) -> None:
+        """From now on `head` means this blob. Raises NotFound where it is not here."""
+        ...
+
+    def head(self, head: str) -> str:
+        """What a head points to. Raises NotFound."""
+        ...
+
+
+def open_blobs(where: str) -> Blobs:
+    """The store at a folder, or at a URL s3://bucket/prefix?endpoint=... Raises InvalidInput for a URL that is none, Unavailable without the package that it needs."""
+    if not where.startswith("s3://"):
+        return BlobStore(Path(where))
+    from esplanade.storage.s3_blobs import S3Blobs  # its package is an extra
+
+    return S3Blobs(where)
+
+
+class BlobStore:
+    """Blobs in a folder, made when the first is put."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.where = str(folder)
+
+    def put(self, data: bytes, *, expected: str | None = None) -> str:
+        digest = checked_data(data, expected)
+        path = self._file(digest)
         if not path.is_file():
-            _write_whole(path, data)
+            write_whole(path, data)
         return digest
 
     def path(self, digest: str) -> Path:
-        """The file of a blob. Raises NotFound, InvalidInput for what is no SHA-256 in lower-case hexadecimal digits."""
-        path = self.check(digest)
+        path = self._file(digest)
         if not path.is_file():
             raise NotFound(f"blob {digest}: there is none; put it first")
         return path
 
     def get(self, digest: str) -> bytes:
-        """The bytes. Raises NotFound; InvalidInput where the file has changed since it was written."""
         data = self.path(digest).read_bytes()
         if hashlib.sha256(data).hexdigest() != digest:
             raise InvalidInput(f"blob {digest}: its file differs from its name; the disk has changed it, put it again")
         return data
 
     def point(self, head: str, digest: str) -> None:
-        """From now on `head` means this blob. Raises NotFound where it is not here, InvalidInput for a name that is none."""
         self.path(digest)
-        _write_whole(self._head(head), digest.encode())
+        write_whole(self.folder / head_key(head), digest.encode())
 
     def head(self, head: str) -> str:
-        """What a head points to. Raises NotFound."""
         try:
-            return self._head(head).read_text()
+            return (self.folder / head_key(head)).read_text()
         except FileNotFoundError:
             raise NotFound(f"{head}: nothing has been stored under this name") from None
 
-    def check(self, digest: str) -> Path:
-        """Where a blob of this name lies, if it is here. Raises InvalidInput for what is no SHA-256 in lower-case hexadecimal digits."""
-        if not _DIGEST.fullmatch(digest):
-            raise InvalidInput(f"blob {digest[:80]!r}: must be a SHA-256, 64 hexadecimal digits in lower case")
-        return self.folder / digest[:2] / digest
-
-    def _head(self, head: str) -> Path:
-        if not _HEAD.fullmatch(head) or ".." in head:
-            raise InvalidInput(f"head {head[:80]!r}: must be names of letters, digits and _.:- with / between them")
-        return self.folder / "heads" / head
+    def _file(self, digest: str) -> Path:
+        return self.folder / blob_key(digest)
 
 
-def _write_whole(path: Path, data: bytes) -> None:
+def checked_data(data: bytes, expected: str | None) -> str:
+    """The SHA-256 of bytes that may be put. Raises Conflict where it is not the `expected` one, LimitExceeded above MAX_BLOB_BYTES."""
+    if len(data) > MAX_BLOB_BYTES:
+        raise LimitExceeded(f"blob of {len(data)} bytes: at most {MAX_BLOB_BYTES}; cut it into parts")
+    digest = hashlib.sha256(data).hexdigest()
+    if expected is not None and expected != digest:
+        raise Conflict(f"blob {expected}: what came has the SHA-256 {digest}; send it again")
+    return digest
+
+
+def check_digest(digest: str) -> None:
+    """Raises InvalidInput for what is no SHA-256 in lower-case hexadecimal digits."""
+    if not _DIGEST.fullmatch(digest):
+        raise InvalidInput(f"blob {digest[:80]!r}: must be a SHA-256, 64 hexadecimal digits in lower case")
+
+
+def blob_key(digest: str) -> str:
+    """Where a blob lies, below the store. Raises InvalidInput as `check_digest`."""
+    check_digest(digest)
+    return f"{digest[:2]}/{digest}"
+
+
+def head_key(head: str) -> str:
+    """Where a head lies, below the store. Raises InvalidInput for a name that is none."""
+    if not _HEAD.fullmatch(head) or ".." in head:
+        raise InvalidInput(f"head {head[:80]!r}: must be names of letters, digits and _.:- with / between them")
+    return f"heads/{head}"
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """A file that others see whole, and durable, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:

@@ -299,6 +299,42 @@ def test_the_deleted_is_forgotten_at_a_sync_once_every_writer_of_the_week_has_se
     assert refused(state, SyncScene(seen={}, client="9:phone", now_ms=at)) == "scene_too_old"
 
 
+def test_who_reads_a_snapshot_reads_on_in_the_one_they_began_with_and_each_version_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.scene.PAGE_BYTES", 64)
+    state, staff, node = opened()
+    for at in range(40):
+        staff.set(node, f"p{at}", at, now_ms=NOW + at)
+    actor = SceneActor()
+    actor.apply(state, SceneEdited("1:desk", NOW + 100, staff.delta(state.ack().seen)))
+    encoded: list[str] = []
+    whole = Scene.snapshot
+
+    def counted(scene: Scene) -> bytes:
+        encoded.append(scene.digest())
+        return whole(scene)
+
+    monkeypatch.setattr(Scene, "snapshot", counted)
+    read: dict[str, bytes] = {"1:a": b"", "2:b": b"", "3:late": b""}
+
+    def page(reader: str) -> bool:
+        decision = actor.decide(state, SyncScene(seen={}, client=reader, snapshot=True, at=len(read[reader])), CONTEXT)
+        assert isinstance(decision, Decision)
+        assert isinstance(decision.reply, SceneDelta)
+        read[reader] += decision.reply.ops
+        return decision.reply.whole
+
+    for reader in ("1:a", "2:b"):
+        assert not page(reader)
+    before, first = state.digest(), len(encoded)
+    staff.set(node, "late", 1, now_ms=NOW + 200)
+    actor.apply(state, SceneEdited("1:desk", NOW + 200, staff.delta(state.ack().seen)))
+    for reader in read:
+        while not page(reader):
+            pass
+    assert (first, len(encoded)) == (1, 2)
+    assert [Scene.load("x", data).digest() for data in read.values()] == [before, before, state.digest()]
+
+
 def test_who_was_away_for_longer_takes_a_snapshot_and_loses_nothing_that_was_not_sent() -> None:
     state, staff, node = opened()
     kept = staff.create(now_ms=NOW)

@@ -11,7 +11,20 @@ import numpy as np
 import pytest
 
 from ar.anchor_refinement import refine_anchors
-from ar.anchors import ACCESS, EVERYTHING, MAX_KEPT, TIER_ROWS, Anchor, AnchorBook, Held, Observed, Seeker, check_anchor, full_covariance
+from ar.anchors import (
+    ACCESS,
+    EVERYTHING,
+    MAX_KEPT,
+    TIER_ROWS,
+    Anchor,
+    AnchorBook,
+    Held,
+    Observed,
+    Seeker,
+    check_anchor,
+    check_anchors,
+    full_covariance,
+)
 from ar.pose import Poses
 from esplanade.core.errors import InvalidInput, LimitExceeded, NotFound
 
@@ -98,6 +111,46 @@ def test_what_is_near_is_what_a_look_at_all_of_them_finds_whatever_changed_befor
     assert loaded.save() == book.save()
     for level in (0, 1):
         assert loaded.near_one(level, 60, 60, 30, 50, EVERYTHING, NOW) == book.near_one(level, 60, 60, 30, 50, EVERYTHING, NOW)
+
+
+def test_many_hosted_at_once_are_held_as_each_hosted_by_itself() -> None:
+    chance = random.Random(5)
+    together, alone = AnchorBook(), AnchorBook()
+    for step in range(40):
+        again = step % 4 == 3
+        ids = [chance.randrange(900) for _ in range(30)] if again else range(1000 * step, 1000 * step + 30)
+        many = [
+            anchor(
+                i, chance.uniform(0, 50), chance.uniform(0, 50), level=chance.randrange(3), access=chance.choice(ACCESS), quality=chance.random(),
+                rotation=(0.0, 0.0, -math.sin(0.2), -math.cos(0.2)), tags=tuple(chance.sample(["art", "sale", "game"], chance.randrange(4))),
+                expires_ms=chance.choice([0, NOW + step]), fragment=chance.choice([b"", bytes([step]) * 32]), payload=chance.choice([b"", b"scene"]),
+                covariance=chance.choice([(), tuple((np.eye(6)[np.triu_indices(6)] * 1e-4).tolist())]), carrier="lift" if step % 8 == 7 else "",
+            )
+            for i in ids
+        ]  # fmt: skip
+        assert together.previews(many, step) == [alone.preview(one, step) for one in many]
+        together.put_all(many, step)
+        for one in many:
+            alone.put(one, step)
+        for book in (together, alone):
+            for i in list(ids)[:5]:
+                if name(i) in book:
+                    book.remove(name(i))
+    assert together.save() == alone.save()
+    assert together.expired(NOW + 99, 10_000) == alone.expired(NOW + 99, 10_000)
+    assert together.near_one(1, 25, 25, 60, 500, EVERYTHING, NOW) == alone.near_one(1, 25, 25, 60, 500, EVERYTHING, NOW)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"level": 9}, {"rotation": (0.0, 0.0, 0.0, 2.0)}, {"tags": ("a", "a")}, {"fragment": b"short"}, {"covariance": (1.0,)}]
+)
+def test_of_many_hosted_at_once_the_one_that_is_wrong_is_named(wrong: dict[str, Any]) -> None:
+    check_anchors([anchor(i) for i in range(9)], 3)
+    with pytest.raises(InvalidInput) as caught:
+        check_anchors([anchor(i, **(wrong if i == 7 else {})) for i in range(9)], 3)
+    with pytest.raises(InvalidInput) as alone:
+        check_anchor(anchor(7, **wrong), 3)
+    assert caught.value.message == alone.value.message
 
 
 def test_many_questions_in_one_call_answer_as_each_alone() -> None:

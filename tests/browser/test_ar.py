@@ -198,7 +198,7 @@ def mapped(house: Any, tmp_path: Path) -> Iterator[None]:
         builder.add_frame(depth_of(pose), CAMERA, pose)
     store_map(BlobStore(tmp_path), "demo", house.venue.id, LEVEL, builder.build(), made_ms=1)
     house.stop_gateway()
-    house.localiser = Localiser(in_a_thread, tmp_path)
+    house.localiser = Localiser(in_a_thread, str(tmp_path))
     house.start_gateway()
     some = np.rint(seen_points()[::40] * 1000).astype("<i2").tobytes()  # a first time, which may have to compile
     house.run(house.localiser.locate(Query(tenant="demo", venue=house.venue.id, level=LEVEL, points_mm=some), deadline_s=100), timeout_s=110)

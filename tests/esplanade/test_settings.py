@@ -75,6 +75,8 @@ def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         ({"tenant_plans": {"demo": "large"}, "plans": {"small": {"requests_per_s": 5}}}, "large"),
         ({"plans": {"small": {"requests_per_s": 0}}}, "requests_per_s"),
         ({"issuers": [{"issuer": "https://id.example", "audience": "a", "colour": "red"}]}, "colour"),
+        ({"blob_url": "https://storage.example/malls"}, "blob_url"),
+        ({"blob_url": "s3://malls", "blob_dir": "blobs"}, "blob_url"),
     ],
 )
 def test_what_does_not_belong_together_is_said(settings: dict[str, Any], named: str) -> None:

@@ -52,7 +52,7 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> BlobStore:
 @pytest.fixture
 async def mall(blobs: BlobStore) -> AsyncIterator[Mall]:
     async with running_mall() as running:
-        running.localiser = Localiser(in_a_thread, blobs.folder)
+        running.localiser = Localiser(in_a_thread, blobs.where)
         yield running
 
 
@@ -154,7 +154,7 @@ async def test_the_queue_has_a_limit_and_a_deadline(blobs: BlobStore) -> None:
         raise Unavailable("the worker died")
 
     work: Work = slow
-    localiser = Localiser(work, blobs.folder)
+    localiser = Localiser(work, blobs.where)
     running = [asyncio.ensure_future(localiser.locate(points_of(600), deadline_s=60)) for _ in range(AT_ONCE)]
     while began < AT_ONCE:
         await asyncio.sleep(0)
