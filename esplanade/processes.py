@@ -50,6 +50,7 @@ from esplanade.storage.postgres_webhooks import PostgresWebhooks
 from esplanade.storage.quota import RedisQuota
 from esplanade.storage.redis import RedisBroker
 from esplanade.storage.sealing import Keyring, SubjectKeys, Vault
+from gateway.answers import Answer, Answers
 
 if TYPE_CHECKING:
     from gateway.admission import TenantMeters
@@ -101,6 +102,10 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     plans: dict[str, dict[str, Any]] = {}
     tenant_plans: dict[str, str] = {}
     default_plan: str | None = None
+    tenants: dict[str, dict[str, Any]] = {}
+    """What tenants have answered about their people."""
+    at_home: bool = True
+    """Whether all is embedded and on loopback, where tenants need not have answered."""
     per_address_min: int = 1_000
     tls: tuple[str, str] | None = None
     """Files of certificate chain and key."""
@@ -108,6 +113,10 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     blobs: str = ""
     data_dir: str = ""
     """Of the service, for those of its processes that stand beside it; empty where rehearsals cannot be asked for."""
+
+    @property
+    def answers(self) -> Answers:
+        return Answers({name: msgspec.convert(one, Answer) for name, one in self.tenants.items()}, at_home=self.at_home)
 
     @property
     def ws_url(self) -> str:
@@ -364,6 +373,7 @@ class GatewayProcess:
             meters=identities.meters,
             certificate=identities.certificate,
             localiser=_localiser(config, self._work),
+            answers=config.answers,
         )
         with taking_port("gateway", "ESPLANADE_GATEWAY_PORT", config.host, config.gateway_port):
             port = await self._server.start(config.host, config.gateway_port)

@@ -91,6 +91,8 @@ async def serve_until_stopped(settings: Settings, *, tenant: str, venue_files: l
         async with _running(settings, console) as (cluster, _):
             for venue in venues:
                 await cluster.put_venue(tenant, dump_venue(venue))
+            for lacking in settings.answers.lacking(await cluster.tenants()):
+                console.print(f"[yellow]note[/] {escape(lacking)}", highlight=False, soft_wrap=True)
             rehearsals = Rehearsals(cluster.services, settings.data_dir.expanduser().resolve() / "runs", RealClock())
             try:
                 async with controlled(cluster, settings.data_dir, rehearsals):
