@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from functools import partial
-from typing import Any, Final, assert_never
+from typing import Any, assert_never
 from weakref import WeakValueDictionary
 
 from actors import messages as m
@@ -32,16 +32,9 @@ from gateway.read_plans import expect
 from gateway.session import Standing
 from spatial.columns import LEFT
 
-PEOPLE: Final = frozenset({"guest", "shopper"})
-
 ConsentFrame = f.GetConsent | f.GiveConsent | f.WithdrawConsent
 
 _log = logging.getLogger("esplanade.gateway.consent")
-
-
-def is_person(identity: Identity) -> bool:
-    """Whether somebody speaks for themself alone."""
-    return identity.role in PEOPLE and identity.source is None and not identity.key
 
 
 class ConsentDesk:
@@ -63,7 +56,7 @@ class ConsentDesk:
 
     async def standing(self, identity: Identity) -> Standing | None:
         """How a person stands, who has just connected; None where they are not asked. Raises Unavailable where that cannot be known now."""
-        if not is_person(identity) or not self._answers.asks(identity.tenant):
+        if not identity.is_person or not self._answers.asks(identity.tenant):
             return None
         await self._hub.listen_consents(identity.tenant)  # before the look: what changes after it is heard
         key = (identity.tenant, identity.subject)
@@ -80,7 +73,7 @@ class ConsentDesk:
         address = Address("session", identity.tenant, str(identity.subject))
         match frame:
             case f.GetConsent():
-                if not is_person(identity):
+                if not identity.is_person:
                     return f.Consent(seq=frame.seq, asked=False, given=False)
                 told = await self._asker.ask(peer, address, m.GetConsent(), m.Consent)
             case f.GiveConsent():
