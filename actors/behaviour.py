@@ -7,7 +7,7 @@ and returns it. Folding the journal through `apply` gives the state of the live 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -20,6 +20,9 @@ from esplanade.core.ids import Address
 from esplanade.storage.sealing import SubjectSeal
 
 S = TypeVar("S")
+
+KEY_ALONE: Final = ""
+"""From `venue_of`: the turn needs no venue, but the key of the person that its entity is about."""
 
 
 class Crowd(Protocol):
@@ -74,7 +77,7 @@ class Behaviour(Protocol, Generic[S]):
     def initial(self) -> S: ...
 
     def venue_of(self, address: Address, command: Command) -> str | None:
-        """The venue whose document the turn needs in its context, or None."""
+        """The venue whose document the turn needs in its context, or None, or KEY_ALONE."""
         ...
 
     def decide(self, state: S, command: Command, context: Context) -> Decision | Rejected: ...

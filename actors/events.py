@@ -146,6 +146,13 @@ class QrScanned(_Body, frozen=True):
     location: Annotated[str, PERSONAL]
 
 
+class ConsentChanged(_Body, frozen=True):
+    """The person agreed that it is known where they are, having been shown `text` (its version), or took that back."""
+
+    given: bool
+    text: Annotated[str, PERSONAL]
+
+
 # --- ledger -----------------------------------------------------------------------------------------------------------
 
 
@@ -459,7 +466,7 @@ class SceneEdited(_Body, frozen=True):
 
 
 EventBody = (
-    Answered | ReminderSet | ReminderDropped | ReminderFired | OfferCreated | OfferEnded | BaysChanged | AccessChanged | ZoneDrawn | ZoneErased | TraitsSet | GatesCounted | CarsRecounted | VenueEdited | QrScanned | ToppedUp | Paid
+    Answered | ReminderSet | ReminderDropped | ReminderFired | OfferCreated | OfferEnded | BaysChanged | AccessChanged | ZoneDrawn | ZoneErased | TraitsSet | GatesCounted | CarsRecounted | VenueEdited | QrScanned | ConsentChanged | ToppedUp | Paid
     | Transferred | HoldsExpired | TransfersSent | TransfersReceived | TransfersFinished | AccountsSet | DayClosed
     | AnchorsHosted | AnchorsRemoved | AnchorsObserved | AnchorsCarried | AnchorsRefined | SceneEdited
     | VenueBound | SourceOpened | SourceClosed | TraitsAdopted | ZonesAdopted | ZonesCrossed | ZonesPending | OffersAdopted | Transitions | Dwelt | Pushed | Seen | Late
@@ -482,6 +489,7 @@ TYPES: Final[dict[str, type[EventBody]]] = {
     "gates_counted.v1": GatesCounted,
     "cars_recounted.v1": CarsRecounted,
     "scan_qr.v1": QrScanned,
+    "consent_changed.v1": ConsentChanged,
     "topped_up.v1": ToppedUp,
     "paid.v1": Paid,
     "transferred.v1": Transferred,

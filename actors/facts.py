@@ -28,6 +28,7 @@ from actors.events import (
     Answered,
     BaysChanged,
     CarsRecounted,
+    ConsentChanged,
     DayClosed,
     Dwelt,
     EventBody,
@@ -175,6 +176,8 @@ def facts_of(event: Event) -> list[Fact]:
             return [Fact(NO_TICK, entity, event.type, hashlib.blake2b(event.body, digest_size=16).hexdigest())]
         case QrScanned():
             return [Fact(NO_TICK, entity, event.type, f"{body.venue} {body.location}")]
+        case ConsentChanged():  # its text is sealed, differently each time
+            return [Fact(NO_TICK, entity, event.type, f"{body.given}")]
         case OfferCreated():
             offer = body.offer
             terms = f"{offer.id} {offer.unit_id} {offer.audience} {offer.starts_tick} {offer.ends_tick} {offer.cooldown_ticks} {offer.cap}"

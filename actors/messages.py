@@ -47,6 +47,17 @@ class ScanQr(_Tagged, frozen=True, kw_only=True, tag="scan_qr"):
     location: str
 
 
+class SetConsent(_Tagged, frozen=True, kw_only=True, tag="set_consent"):
+    """The person agrees that it is known where they are, having been shown `text` (its version), or takes that back ("" then). Journals what is new; replies Consent."""
+
+    given: bool
+    text: str = ""
+
+
+class GetConsent(_Tagged, frozen=True, kw_only=True, tag="get_consent"):
+    """Replies Consent."""
+
+
 # --- mall/<tenant>/<venue>, festival/<tenant>/<venue> -----------------------------------------------------------------
 
 
@@ -514,7 +525,7 @@ class SyncScene(_Tagged, frozen=True, kw_only=True, tag="sync_scene"):
 
 
 Command = (
-    ScanQr | CreateOffer | EndOffer | GetOffers | SetBays | GetParking | FindStores | SearchStores | SetAccess | GetAccess | DrawZone | EraseZone | GetZones | SetTraits | Explain
+    ScanQr | SetConsent | GetConsent | CreateOffer | EndOffer | GetOffers | SetBays | GetParking | FindStores | SearchStores | SetAccess | GetAccess | DrawZone | EraseZone | GetZones | SetTraits | Explain
     | EditVenue | UndoEdit | RedoEdit | GetEdits
     | Measure | GetHeat | CountGates | Recount | CompareParking | GetZone
     | TopUps | Payments | GetBalance | GetBooks
@@ -562,6 +573,14 @@ class WalkedIn(_Tagged, frozen=True, kw_only=True, tag="walked_in"):
     x_m: float
     y_m: float
     stores: tuple[Store, ...]
+
+
+class Consent(_Tagged, frozen=True, kw_only=True, tag="consent"):
+    """`given` for `text`, its version (""  where it is not given). `changes`: how many times it was given or taken back; the higher is the newer."""
+
+    given: bool
+    text: str
+    changes: int
 
 
 class Spotted(msgspec.Struct, frozen=True):
@@ -825,7 +844,7 @@ class SceneDelta(_Tagged, frozen=True, kw_only=True, tag="scene_delta"):
 
 
 Reply = (
-    Done | Rejected | Stores | WalkedIn | Access | Zones | Explanation | Measures | Heat | ParkingCompared | Edited | Offers | Parking | ZoneState | Settled | Balance | Books
+    Done | Rejected | Stores | WalkedIn | Consent | Access | Zones | Explanation | Measures | Heat | ParkingCompared | Edited | Offers | Parking | ZoneState | Settled | Balance | Books
     | UnderWay | Received | Accounts | DayClosing
     | Taken | Decided | OpenTakes | AllotmentState
     | Anchors | AnchorGraph | SceneEdits | SceneDelta

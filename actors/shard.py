@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from actors.behaviour import Context
+from actors.behaviour import KEY_ALONE, Context
 from actors.directory import DIRECTORY_CHANNEL, encode_leases
 from actors.edited_maps import EditedMaps
 from actors.entity import Entity, Turn
@@ -421,7 +421,7 @@ class Shard:
         return log
 
     def _missing(self, log: PartitionLog, request: Request, now_s: float) -> str | None:
-        """The venue whose document (or host) must be fetched before the request can run."""
+        """The venue whose document (or host) must be fetched before the request can run; KEY_ALONE where only a person's key must."""
         if not isinstance(request, Ask):
             return None if request.venue in log.hosts else request.venue
         address = request.address
@@ -431,7 +431,7 @@ class Shard:
         venue = behaviour.venue_of(address, request.command)
         if venue is not None and self._unsealed(log, address, now_s):
             return venue
-        if venue is None or venue in log.hosts:
+        if not venue or venue in log.hosts:
             return None
         if address.kind == "zone":
             return venue
@@ -495,9 +495,11 @@ class Shard:
 
     async def _fetch(self, log: PartitionLog, venue: str, request: Request) -> None:
         now_s = self._clock.monotonic_s()
-        book = await self._shelf.fetch(log.tenant, venue, now_s)
+        book = None if venue == KEY_ALONE else await self._shelf.fetch(log.tenant, venue, now_s)
         if self._keyring is not None and isinstance(request, Ask) and request.address.kind in PERSONAL_KINDS:
             await self._keyring.fetch(log.tenant, request.address.id, now_s)
+        if book is None:
+            return
         pinned = not isinstance(request, Ask) or request.address.kind == "zone"
         if pinned and venue in log.orphans:
             self._give_up(log, Unavailable(f"venue {venue} is in the catalogue again; its log is replayed, ask again"))
@@ -555,8 +557,8 @@ class Shard:
         self._entities += len(log.entities) - before
         behaviour = self._behaviours[address.kind]
         venue = behaviour.venue_of(address, ask.command)
-        host = log.host(venue) if venue is not None and address.kind in VENUE_KINDS else None
-        book = host.book if host is not None else self._shelf.at_hand(log.tenant, venue, now_s) if venue is not None else None
+        host = log.host(venue) if venue and address.kind in VENUE_KINDS else None
+        book = host.book if host is not None else self._shelf.at_hand(log.tenant, venue, now_s) if venue else None
         seal = None
         if self._keyring is not None and address.kind in PERSONAL_KINDS:
             seal = self._keyring.at_hand(log.tenant, address.id, now_s)

@@ -18,6 +18,7 @@ from actors.events import (
     AnchorsRefined,
     AnchorsRemoved,
     Answered,
+    ConsentChanged,
     Dwelt,
     Pushed,
     QrScanned,
@@ -69,7 +70,7 @@ def _at(segment: Segment) -> str:
 
 
 async def _sessions(journal: SegmentReader, tenant: str, subject: int, seal: SubjectSeal) -> list[dict[str, Any]]:
-    """Where the subject scanned in, and what its phones were answered."""
+    """Where the subject scanned in, what it agreed to, and what its phones were answered."""
     address = Address("session", tenant, str(subject))
     found: list[dict[str, Any]] = []
     async for segment in journal.read(tenant, partition_of(address)):
@@ -81,6 +82,8 @@ async def _sessions(journal: SegmentReader, tenant: str, subject: int, seal: Sub
             match body:
                 case QrScanned():
                     told |= {"venue": body.venue, "location": body.location}
+                case ConsentChanged():
+                    told |= {"given": body.given, "text": body.text}
                 case Answered():
                     told |= {"client": body.client, "sequence": body.sequence}
                     told["reply"] = ERASED_TEXT if body.reply == ERASED_BYTES else msgspec.to_builtins(_REPLY.decode(body.reply))

@@ -15,6 +15,7 @@ venue/<venue>/dots/<level>  ephemeral  Dots, at the rate asked for by `System.wa
 venue/<venue>/density/<level>  ephemeral  Density, likewise
 venue/<venue>/zone/<zone>   ephemeral  ZoneCounts, likewise, of a zone (drawn or of the document) or unit
 payments                    ephemeral  PaymentStats, 1 Hz and shard
+consents                    durable    ConsentTold: somebody gave or took back their consent (gateways alone read it)
 members                     ephemeral  Roll and RollCall, between gateways: who reads a topic (`gateway.presence`)
 """
 
@@ -160,6 +161,14 @@ class Presence(_Body, frozen=True, kw_only=True, tag="presence"):
     pose: bytes
 
 
+class ConsentTold(_Body, frozen=True, kw_only=True, tag="consent"):
+    """`changes`: of this person's consent; the higher is the newer."""
+
+    subject: int
+    given: bool
+    changes: int
+
+
 class RollCall(_Body, frozen=True, kw_only=True, tag="roll_call"):
     """`gateway` wants to know who reads `topic`, wherever they are connected."""
 
@@ -195,6 +204,7 @@ Body = (
     | AnchorsChanged
     | SceneChanged
     | Presence
+    | ConsentTold
     | RollCall
     | Roll
 )

@@ -112,7 +112,6 @@ class Cluster:
         self._ray = ray_node.result()
         _take_back_signals()
         console = console_dir(settings)
-        at_home = settings.embedded and settings.host in ("127.0.0.1", "::1", "localhost")
         config = ServiceConfig(
             postgres_url=self._node.postgres_url,
             redis_url=self._node.redis_url,
@@ -122,8 +121,8 @@ class Cluster:
             gateway_port=settings.gateway_port or free_port(settings.host),
             gateways=settings.gateways,
             api_port=settings.api_port or free_port(settings.host),
-            local_sign_in=at_home if settings.local_sign_in is None else settings.local_sign_in,
-            public_venues=at_home if settings.public_venues is None else settings.public_venues,
+            local_sign_in=settings.at_home if settings.local_sign_in is None else settings.local_sign_in,
+            public_venues=settings.at_home if settings.public_venues is None else settings.public_venues,
             webhooks_to_private_addresses=settings.webhooks_to_private_addresses,
             allowed_origins=settings.allowed_origins,
             console=str(console) if (console / "index.html").is_file() else None,
@@ -140,6 +139,8 @@ class Cluster:
             plans={name: plan.model_dump() for name, plan in settings.plans.items()},
             tenant_plans=settings.tenant_plans,
             default_plan=settings.default_plan,
+            tenants={name: tenant.model_dump() for name, tenant in settings.tenants.items()},
+            at_home=settings.at_home,
             per_address_min=settings.per_address_min,
             tls=None
             if settings.tls_certificate is None
@@ -268,6 +269,9 @@ class Cluster:
         if self._supervisor is None:
             raise Fault("the service is not running: call start() first")
         return self._supervisor
+
+    async def tenants(self) -> list[str]:
+        return await self._open()[1].tenants()
 
     async def put_venue(self, tenant: str, document: bytes) -> None:
         """Add a tenant, if it is new, and a venue (a validated document) to the catalogue."""

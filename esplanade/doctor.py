@@ -52,6 +52,21 @@ def console_dir(settings: Settings) -> Path:
     return settings.console_dir or Path(__file__).parent.parent / "console" / "dist"
 
 
+def _people(settings: Settings) -> Check:
+    """Whether every tenant that the settings name has answered how it treats its people; `serve` looks at those of the database too."""
+    named = {*settings.tenants, *settings.tenant_plans, *(issuer.tenant for issuer in settings.issuers if issuer.tenant is not None)}
+    lacking = settings.answers.lacking(named)
+    if lacking:
+        return Check("people", "warning", "; ".join(lacking), 'set consent = "asked" or "assumed" and retention_days there (docs/security.md)')
+    if not settings.tenants and not settings.at_home:
+        return Check(
+            "people", "warning", "no tenant has answered: the strict answers are in force for all",
+            'give each tenant [tenants.NAME] with consent = "asked" or "assumed" and retention_days (docs/security.md)',
+        )  # fmt: skip
+    answered = ", ".join(sorted(settings.tenants))
+    return Check("people", "ok", f"answered: {answered}" if answered else "all embedded, on loopback: nobody is asked, nobody is erased")
+
+
 def examine(settings: Settings) -> Iterator[Check]:
     """All checks, in the order of what to mend first."""
     version = ".".join(map(str, sys.version_info[:3]))
@@ -83,6 +98,8 @@ def examine(settings: Settings) -> Iterator[Check]:
     else:
         yield Check("redis", "ok", "ESPLANADE_REDIS_URL")
     yield Check("ray", "ok", "local node" if settings.ray_address is None else f"cluster at {settings.ray_address}")
+
+    yield _people(settings)
 
     directory = settings.data_dir
     parent = next(p for p in (directory, *directory.absolute().parents) if p.exists())

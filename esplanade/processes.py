@@ -36,7 +36,9 @@ from esplanade.core import tracing
 from esplanade.core.clock import RealClock
 from esplanade.core.errors import Conflict, InvalidInput
 from esplanade.core.ids import PARTITIONS
+from esplanade.erasure import Eraser
 from esplanade.housekeeping import Housekeeper
+from esplanade.retention import Retention
 from esplanade.storage.blobs import open_blobs
 from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
@@ -46,10 +48,12 @@ from esplanade.storage.postgres_audit import PostgresAudit
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.postgres_identity import PostgresIdentity
 from esplanade.storage.postgres_keys import PostgresSubjectKeys, forget_destroyed_keys
+from esplanade.storage.postgres_people import PostgresPeople
 from esplanade.storage.postgres_webhooks import PostgresWebhooks
 from esplanade.storage.quota import RedisQuota
 from esplanade.storage.redis import RedisBroker
 from esplanade.storage.sealing import Keyring, SubjectKeys, Vault
+from gateway.answers import Answer, Answers
 
 if TYPE_CHECKING:
     from gateway.admission import TenantMeters
@@ -70,6 +74,8 @@ LASTING_PORTS: Final = range(20_000, 32_000)
 """Above those of Ray's workers, below those that Linux and macOS give to outgoing connections."""
 PORT_TRIES: Final = 64
 
+RUNS: Final = "runs"
+"""Folder of the service's runs in its data directory."""
 PSEUDONYM_KEY: Final = "pseudonym-key"
 MASTER_KEY: Final = "master-key"
 
@@ -103,6 +109,10 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     plans: dict[str, dict[str, Any]] = {}
     tenant_plans: dict[str, str] = {}
     default_plan: str | None = None
+    tenants: dict[str, dict[str, Any]] = {}
+    """What tenants have answered about their people."""
+    at_home: bool = True
+    """Whether all is embedded and on loopback, where tenants need not have answered."""
     per_address_min: int = 1_000
     tls: tuple[str, str] | None = None
     """Files of certificate chain and key."""
@@ -110,6 +120,10 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     blobs: str = ""
     data_dir: str = ""
     """Of the service, for those of its processes that stand beside it; empty where rehearsals cannot be asked for."""
+
+    @property
+    def answers(self) -> Answers:
+        return Answers({name: msgspec.convert(one, Answer) for name, one in self.tenants.items()}, at_home=self.at_home)
 
     @property
     def ws_url(self) -> str:
@@ -253,7 +267,9 @@ class Identities:
         quota: RedisQuota,
         meters: TenantMeters | None,
         certificate: Certificate | None,
+        people: PostgresPeople,
     ) -> None:
+        self.people = people
         self.store = store
         self.vault = vault
         self.keys = keys
@@ -268,6 +284,7 @@ class Identities:
         from gateway.admission import Plan, Plans, TenantMeters
         from gateway.auth import Verifier
         from gateway.credentials import Credentials
+        from gateway.heard import Heard
         from gateway.issuers import Issuers, TrustedIssuer
         from gateway.signing_keys import SigningKeys
         from gateway.tls import Certificate
@@ -283,17 +300,20 @@ class Identities:
         vault = await open_vault(catalogue, config.master_key)
         keys = SigningKeys(store, vault, clock)
         await keys.load()
+        people = await PostgresPeople.open(config.postgres_url)
         credentials = Credentials(
-            Verifier(keys.verifying()), clock, metrics, store=store, catalogue=catalogue, vault=vault, keys=keys, issuers=issuers, plans=plans
+            Verifier(keys.verifying()), clock, metrics, store=store, catalogue=catalogue, vault=vault, keys=keys, issuers=issuers, plans=plans,
+            heard=Heard(people, clock, metrics),
         )  # fmt: skip
         quota = await RedisQuota.open(config.redis_url)
         meters = None
         if config.plans:
             meters = TenantMeters(quota, clock, metrics, plans)
-        return cls(store, vault, keys, credentials, quota, meters, certificate)
+        return cls(store, vault, keys, credentials, quota, meters, certificate, people)
 
     async def close(self) -> None:
         await self.quota.close()
+        await self.people.close()
         await self.store.close()
 
 
@@ -366,6 +386,7 @@ class GatewayProcess:
             meters=identities.meters,
             certificate=identities.certificate,
             localiser=_localiser(config, self._work),
+            answers=config.answers,
         )
         with taking_port("gateway", "ESPLANADE_GATEWAY_PORT", config.host, config.gateway_port):
             port = await self._server.start(config.host, config.gateway_port)
@@ -420,7 +441,16 @@ class ApiProcess:
         self._closers = [broker, identities, catalogue, journal, audit, webhooks, keys]
         self._audit = AuditTrail(audit, RealClock(), metrics, run=os.urandom(8))
         self._audit.start()
-        self._housekeeper = Housekeeper(journal, outbox_keep_s=config.outbox_keep_s, also=self._keep_identities)
+        eraser = Eraser(keys, identities.store, RealClock())
+
+        async def forget_keys() -> None:
+            await asyncio.to_thread(forget_destroyed_keys, config.postgres_url)
+
+        self._retention = Retention(
+            answers=config.answers, catalogue=catalogue, people=identities.people, audit=audit, clock=RealClock(), erase=eraser.erase,
+            forget_keys=forget_keys, runs=Path(config.data_dir) / RUNS if config.data_dir else None,
+        )  # fmt: skip
+        self._housekeeper = Housekeeper(journal, outbox_keep_s=config.outbox_keep_s, also=self._keep_house)
         self._housekeeper.start()
         await self._system.follow(journal, broker)
 
@@ -481,8 +511,8 @@ class ApiProcess:
             return held | {"erased": await keys.erased(tenant, str(subject))}
 
         async def erase(tenant: str, subject: int) -> bool:
-            held = await keys.erase(tenant, str(subject))
-            await asyncio.to_thread(forget_destroyed_keys, config.postgres_url)
+            held = await eraser.erase(tenant, subject)
+            await forget_keys()
             return held
 
         app = build_api(
@@ -525,13 +555,14 @@ class ApiProcess:
         settle_collector(GC_YOUNG_DOOR)
         return self._server.port
 
-    async def _keep_identities(self) -> None:
-        """Drop what has run out; replace the key that signs when it is old."""
+    async def _keep_house(self) -> None:
+        """Drop what has run out; replace the key that signs when it is old; erase who was silent for too long."""
         identities = self._identities
         await identities.store.drop_expired(RealClock().unix_ms())
         kid = await identities.keys.rotate_if_old()
         if kid is not None:
             self._audit.note(tenant="-", who="esplanade", what="signing_key.rotate", target=kid, origin="housekeeping")
+        await self._retention.one_pass()
 
     async def stop(self) -> None:
         await self._housekeeper.stop()
@@ -582,7 +613,7 @@ class RehearsalDesk:
 
     def folder(self, run: str) -> Path:
         """Of a run that `run` has found."""
-        return self._data_dir / "runs" / run
+        return self._data_dir / RUNS / run
 
     async def _one(self, do: Do, **more: Any) -> dict[str, Any]:
         [held] = (await order(self._data_dir, do, **more)).runs

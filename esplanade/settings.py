@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from esplanade.core.errors import InvalidInput, NotFound
+from esplanade.core.ids import check_name
+from gateway.answers import Answer, Answers
 
 CONFIG_VARIABLE = "ESPLANADE_CONFIG"
 """Names the TOML file; without it, `esplanade.toml` in the current directory is read if it is there."""
@@ -58,6 +60,15 @@ class PlanSettings(BaseModel):
     requests_per_s: Annotated[int, Field(ge=1, le=10_000_000)]
     connections: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000_000
     without: tuple[str, ...] = ()
+
+
+class TenantSettings(BaseModel):
+    """What a tenant answers about its people; docs/security.md says what is in force until it has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    consent: Literal["asked", "assumed"] | None = None
+    retention_days: Annotated[int, Field(ge=1, le=3_660)] | None = None
 
 
 class Settings(BaseSettings):
@@ -117,6 +128,9 @@ class Settings(BaseSettings):
     plans: dict[str, PlanSettings] = Field({}, description="Plans: what all of a tenant's clients may do together.")
     tenant_plans: dict[str, str] = Field({}, description="Tenant by tenant, the name of its plan.")
     default_plan: str | None = Field(None, description="Plan of tenants that have none of their own; without one they are not limited as a whole.")
+    tenants: dict[str, TenantSettings] = Field(
+        {}, description="Tenant by tenant, whether its people are asked for consent and after how many days of silence they are erased."
+    )
     per_address_min: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
         1_000, description="Attempts a minute, from one address, of people who are not known yet; who presents a good token is not counted."
     )
@@ -156,6 +170,8 @@ class Settings(BaseSettings):
         unknown = sorted({*self.tenant_plans.values(), *([self.default_plan] if self.default_plan is not None else [])} - set(self.plans))
         if unknown:
             raise ValueError(f"plans {', '.join(unknown)}: not among `plans`; describe them there")
+        for tenant in self.tenants:
+            check_name(tenant, "tenant")
         return self
 
     @property
@@ -171,6 +187,16 @@ class Settings(BaseSettings):
     def embedded(self) -> bool:
         """Whether PostgreSQL, Redis and Ray are all our own."""
         return self.postgres_url is None and self.redis_url is None and self.ray_address is None
+
+    @property
+    def at_home(self) -> bool:
+        """Whether all is our own and nobody but who sits at this machine can come."""
+        return self.embedded and self.host in ("127.0.0.1", "::1", "localhost")
+
+    @property
+    def answers(self) -> Answers:
+        """What tenants have answered, and what is in force for those that have not."""
+        return Answers({name: Answer(held.consent, held.retention_days) for name, held in self.tenants.items()}, at_home=self.at_home)
 
 
 def load_settings(*, config: Path | None = None, **overrides: Any) -> Settings:

@@ -74,6 +74,11 @@ class Identity:
     issued_unix_s: float = 0.0
     strong_unix_s: float = 0.0
 
+    @property
+    def is_person(self) -> bool:
+        """Whether somebody speaks for themself alone: no source of many, and no program with a key."""
+        return self.role in ("guest", "shopper") and self.source is None and not self.key
+
     def may(self, operation: type | Resource, topic: Topic | None = None) -> bool:
         """`permits`, of this identity's role within its scope."""
         return permits(self.role, operation, topic, self.scope)

@@ -33,7 +33,7 @@ BACKOFF_S: Final = (0.1, 5.0)
 
 _PUBLICATION: Final = msgspec.msgpack.Decoder(t.Publication)
 _BODY: Final[msgspec.msgpack.Decoder[t.Body]] = msgspec.msgpack.Decoder(t.Body)
-_DURABLE: Final = frozenset({"pushes", "offers", "parking", "anchors", "scene"})
+_DURABLE: Final = frozenset({"pushes", "offers", "parking", "anchors", "scene", "consents"})
 _BROKEN: Final = (msgspec.MsgspecError, ValueError, IndexError)
 """What a publication that does not hold together raises."""
 

@@ -22,6 +22,7 @@ from websockets.typing import Subprotocol
 from ar.scene import Lost, Scene
 from esplanade.core.errors import (
     Conflict,
+    ConsentNeeded,
     EsplanadeError,
     Fault,
     Fenced,
@@ -61,7 +62,19 @@ _TOPIC_OF: Final = {"offer_state": "offers", "parking": "parking"}
 
 _ERRORS: Final[dict[str, type[EsplanadeError]]] = {
     kind.code: kind
-    for kind in (InvalidInput, NotFound, Forbidden, Unauthenticated, Conflict, LimitExceeded, Unavailable, Fenced, Fault, SecondFactorNeeded)
+    for kind in (
+        InvalidInput,
+        NotFound,
+        Forbidden,
+        Unauthenticated,
+        Conflict,
+        LimitExceeded,
+        Unavailable,
+        Fenced,
+        Fault,
+        SecondFactorNeeded,
+        ConsentNeeded,
+    )
 }
 
 
@@ -225,6 +238,18 @@ class Client:
     async def observe(self, venue: str, at_ms: int, **sensed: Any) -> Frame:
         """What my phone sensed at `at_ms` of its clock: wifi, ble, steps, gnss, ranges, location (docs/protocol.md). Returns Located."""
         return await self.request("observe", venue=venue, at_ms=at_ms, **sensed)
+
+    async def consent(self) -> Frame:
+        """Whether this tenant asks its people before it is known where they are (`asked`), and whether I have agreed (`given`), to which `text`."""
+        return await self.request("get_consent")
+
+    async def give_consent(self, text: str) -> Frame:
+        """I agree that it is known where I am; `text`: the version of the text that I was shown."""
+        return await self.request("give_consent", text=text)
+
+    async def withdraw_consent(self) -> Frame:
+        """I take that back, and am off every map."""
+        return await self.request("withdraw_consent")
 
     async def leave(self, venue: str, *, tick: int | None = None) -> None:
         await self.request("leave", venue=venue, **({} if tick is None else {"tick": tick}))

@@ -21,6 +21,7 @@ from esplanade.storage.identity import ApiKey, IdentityStore, Revocation, Revoca
 from esplanade.storage.sealing import Vault
 from gateway.admission import Plans
 from gateway.auth import LEEWAY_S, MAX_KNOWN, BadToken, Identity, Verifier, digest_of
+from gateway.heard import Heard
 from gateway.issuers import Foreign, Issuers
 from gateway.metrics import GatewayMetrics
 from gateway.permissions import GRANTED, Permission, Role, Scope
@@ -48,7 +49,7 @@ _log = logging.getLogger("esplanade.gateway.credentials")
 
 
 class Credentials:
-    """Without a `store` there are tokens of ours alone, and nothing is revoked (tests of other things). `start` and `stop` in one loop."""
+    """`heard` is told whose credentials count. Without a `store` there are tokens of ours alone, and nothing is revoked (tests of other things). `start` and `stop` in one loop."""
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class Credentials:
         keys: SigningKeys | None = None,
         issuers: Issuers | None = None,
         plans: Plans | None = None,
+        heard: Heard | None = None,
     ) -> None:
         self._verifier = verifier
         self._clock = clock
@@ -72,6 +74,7 @@ class Credentials:
         self._keys = keys
         self._issuers = issuers
         self._plans = plans
+        self._heard = heard
         self._keys_read_at = -1e9
         self._held: OrderedDict[bytes, tuple[Identity, float]] = OrderedDict()  # identity, fresh until (monotonic)
         self._revoked: dict[tuple[str, RevocationKind, str], Revocation] = {}
@@ -87,12 +90,16 @@ class Credentials:
         if self._store is not None:
             await self._read_revocations()
             self._tasks = [asyncio.ensure_future(self._listen(self._store)), asyncio.ensure_future(self._poll())]
+        if self._heard is not None:
+            self._heard.start()
 
     async def stop(self) -> None:
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._heard is not None:
+            await self._heard.stop()
 
     async def _listen(self, store: IdentityStore) -> None:
         while True:
@@ -207,6 +214,8 @@ class Credentials:
         """The identity, unless it is revoked, within what its tenant's plan includes."""
         if self.is_revoked(identity):
             raise BadToken("revoked", "what it came of was revoked; sign in again")
+        if self._heard is not None:
+            self._heard.note(identity)
         plan = None if self._plans is None else self._plans.of(identity.tenant)
         if plan is None or not plan.without:
             return identity

@@ -23,11 +23,13 @@ from esplanade.core.ids import Address
 from esplanade.storage.journal import Journal
 from gateway import frames as f
 from gateway.acts import Act, described, who_is
+from gateway.answers import Answers
 from gateway.ar_desk import ArDesk
 from gateway.asking import Asker, Caller, Peer
 from gateway.audit_trail import AuditTrail
 from gateway.auth import Identity
 from gateway.batching import MoveBatcher, Tee
+from gateway.consent import ConsentDesk
 from gateway.feed import FeedDesk, clock_state
 from gateway.hub import Hub
 from gateway.items import ItemDesk
@@ -55,7 +57,7 @@ Rest = (
 
 
 class Dispatch:
-    """`audit`: acts of operators are noted there, with what came of them."""
+    """`audit`: acts of operators are noted there, with what came of them. `answers`: of tenants; without any nobody is asked for consent."""
 
     def __init__(
         self,
@@ -69,6 +71,7 @@ class Dispatch:
         tee: Tee | None,
         audit: AuditTrail | None = None,
         localiser: Localiser | None = None,
+        answers: Answers | None = None,
     ) -> None:
         self._audit = audit
         self._system = system
@@ -88,6 +91,9 @@ class Dispatch:
         self._places = PlaceDesk(self._asker, venues)
         self._ar = ArDesk(self._asker, venues, hub, clock, localiser)
         self._feed = FeedDesk(self._asker, system, venues, hub, metrics, tee, self._enter)
+        self.consents = ConsentDesk(
+            answers=answers or Answers(), system=system, asker=self._asker, hub=hub, moves=self._moves, observes=self._observes, audit=audit
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._soon: set[_Answering] = set()
         self._frames_in: dict[type[f.ClientFrame], Counter] = {}
@@ -138,6 +144,8 @@ class Dispatch:
                 self._request(peer, frame.seq, self._noted(peer, frame, self._places.answer(peer, frame)), started)
             case f.GetClock():
                 self._request(peer, frame.seq, self._clock_of(peer, frame), started)
+            case f.GetConsent() | f.GiveConsent() | f.WithdrawConsent():
+                self._request(peer, frame.seq, self.consents.answer(peer, frame), started)
             case f.GetMembers():
                 self._request(peer, frame.seq, self._hub.presence.answer(peer, frame), started)
             case (
@@ -228,6 +236,7 @@ class Dispatch:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        await self.consents.stop()
         await self._moves.stop(timeout_s)
         await self._pays.stop(timeout_s)
         await self._observes.stop(timeout_s)
@@ -363,6 +372,8 @@ class Dispatch:
     async def _first_row(self, peer: Peer, frame: f.Move | f.Leave, started: float) -> None:
         try:
             facts = await self._enter(peer, frame.venue)
+            if isinstance(frame, f.Move):
+                self.consents.check(peer)
         except EsplanadeError as error:
             self._finish(peer, error_frame(error, frame.seq), started)
         except Exception:
@@ -410,6 +421,7 @@ class Dispatch:
     async def _observe(self, peer: Peer, frame: f.Observe, started: float) -> None:
         try:
             facts = await self._enter(peer, frame.venue)
+            self.consents.check(peer)
             self._observes.add(facts, peer.identity.subject, frame, lambda answer: self._finish(peer, answer, started))
         except EsplanadeError as error:
             self._finish(peer, error_frame(error, frame.seq), started)

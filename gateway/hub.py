@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actors import topics as t
+from actors.session import CONSENTS
 from actors.system import System
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import EsplanadeError, LimitExceeded
@@ -194,7 +195,9 @@ class Hub:
         self._rewatch = asyncio.Event()
         self._late: dict[_Reading, None] = {}
         self._late_handle: asyncio.TimerHandle | None = None
-        self._listening: dict[str, tuple[Channel, ...]] = {}
+        self._listening: dict[tuple[str, str], tuple[Channel, ...]] = {}
+        self._consent_told: Callable[[str, t.ConsentTold], None] = lambda tenant, told: None
+        self._consents_lost: Callable[[str], None] = lambda tenant: None
         self.presence = Presence(
             name=name, clock=clock, metrics=metrics, readers=self._readers, publish=self._publish_members, listen=self._listen_members
         )
@@ -466,13 +469,30 @@ class Hub:
 
     async def _listen_members(self, tenant: str) -> None:
         """Read the tenant's channel of rolls, from the first reader who may be asked for to the end of this process."""
-        if tenant not in self._listening:
-            self._listening[tenant] = ()
-            try:
-                self._listening[tenant] = await self._channels.use(tenant, [(MEMBERS, MEMBERS, None)])
-            except BaseException:  # whoever asked is gone; the next one tries anew
-                del self._listening[tenant]
-                raise
+        await self._listen(tenant, MEMBERS)
+
+    async def _listen(self, tenant: str, topic: str) -> None:
+        """Read a channel of gateways' own to the end of this process; returns when it is read."""
+        if (tenant, topic) not in self._listening:
+            used = await self._channels.use(tenant, [(topic, topic, None)])
+            if (tenant, topic) in self._listening:  # by another, meanwhile
+                self._channels.unuse(used)
+            else:
+                self._listening[tenant, topic] = used
+
+    # --- consents ---
+
+    def hear_consents(self, told: Callable[[str, t.ConsentTold], None], lost: Callable[[str], None]) -> None:
+        """From now on `told(tenant, word)` hears what people of tenants that are listened to give and take back; `lost(tenant)`, that some of it is lost for good."""
+        self._consent_told, self._consents_lost = told, lost
+
+    async def listen_consents(self, tenant: str) -> None:
+        """Returns when all that is told from now on is heard. Raises Unavailable while the journal is away."""
+        await self._listen(tenant, CONSENTS)
+
+    def venues_of(self, tenant: str, subject: int) -> list[str]:
+        """Those that a connection of this person is in here."""
+        return [venue for (of, venue), room in self._rooms.items() if of == tenant and subject in room.subjects]
 
     # --- rooms ---
 
@@ -497,6 +517,9 @@ class Hub:
     # --- what the channels bring ---
 
     def durable(self, channel: Channel, at: At, body: t.Body) -> None:
+        if isinstance(body, t.ConsentTold):
+            self._consent_told(channel.tenant, body)
+            return
         room = self._room_of(channel)
         if isinstance(body, t.PushBatch):
             if room is not None:
@@ -565,6 +588,9 @@ class Hub:
             self._late_handle = asyncio.get_running_loop().call_later(LATE_S, self._catch_up)
 
     def gap(self, channel: Channel) -> None:
+        if channel.kind == CONSENTS:
+            self._consents_lost(channel.tenant)
+            return
         room = self._room_of(channel)
         if room is not None and room.pushes is channel:
             room.ring.clear()

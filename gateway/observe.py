@@ -43,6 +43,9 @@ Outcome = Callable[[f.ServerFrame], None]
 class _Lane:
     waiting: list[tuple[int, f.Observe, VenueFacts, Outcome]] = field(default_factory=list)
     busy: bool = False
+    taken: int = 0
+    answered: int = 0
+    settling: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
 
 
 class ObserveDesk:
@@ -63,13 +66,30 @@ class ObserveDesk:
         if len(lane.waiting) >= MAX_LANE_ROWS:
             raise LimitExceeded(f"venue {facts.venue}: {len(lane.waiting)} observations wait for its filter already; send again later")
         lane.waiting.append((subject, frame, facts, outcome))
+        lane.taken += 1
         if not lane.busy:
             lane.busy = True
             task = asyncio.ensure_future(self._run(facts.tenant, facts.venue, lane))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    async def settled(self, tenant: str, venue: str) -> None:
+        """Returns when every observation of the venue that is queued now has its answer."""
+        lane = self._lanes.get((tenant, venue))
+        if lane is not None:
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            lane.settling.append((lane.taken, done))
+            await done
+
     async def _run(self, tenant: str, venue: str, lane: _Lane) -> None:
+        try:
+            await self._empty(tenant, venue, lane)
+        finally:
+            lane.busy = False
+            del self._lanes[(tenant, venue)]
+            _tell_settled(lane, lane.taken)
+
+    async def _empty(self, tenant: str, venue: str, lane: _Lane) -> None:
         await asyncio.sleep(WAIT_S)
         while lane.waiting:
             batch, lane.waiting = lane.waiting[:BATCH_ROWS], lane.waiting[BATCH_ROWS:]
@@ -84,8 +104,8 @@ class ObserveDesk:
                 answers = [f.Error(code=fault.code, message=fault.message, seq=frame.seq) for _, frame, _, _ in batch]
             for (_, _, _, outcome), answer in zip(batch, answers, strict=True):
                 outcome(answer)
-        lane.busy = False
-        del self._lanes[(tenant, venue)]
+            lane.answered += len(batch)
+            _tell_settled(lane, lane.answered)
 
     async def _locate(self, tenant: str, venue: str, batch: list[tuple[int, f.Observe, VenueFacts, Outcome]]) -> list[f.ServerFrame]:
         observed = columns_of([(subject, frame, facts) for subject, frame, facts, _ in batch])
@@ -106,6 +126,13 @@ class ObserveDesk:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+
+
+def _tell_settled(lane: _Lane, answered: int) -> None:
+    for target, done in lane.settling:
+        if target <= answered and not done.done():
+            done.set_result(None)
+    lane.settling = [(target, done) for target, done in lane.settling if not done.done()]
 
 
 def columns_of(batch: list[tuple[int, f.Observe, VenueFacts]]) -> Observed:

@@ -57,6 +57,8 @@ def frame_of(body: t.Body, place: f.Place | None = None) -> f.ServerFrame:
             return f.AnchorsChanged(venue=body.venue, what=body.what, ids=body.ids)
         case t.SceneChanged():
             return f.SceneEdits(venue=body.venue, scene=body.scene, author=body.author, ops=body.ops)
+        case t.ConsentTold():
+            raise ValueError(f"{type(body).__name__} of subject {body.subject} on a topic that carries none: it is between shards and gateways")
         case t.Presence():
             return f.PresenceIs(venue=body.venue, scene=body.scene, present=(f.Present(body.client, body.level, body.pose),))
         case t.Roll() | t.RollCall():

@@ -31,6 +31,7 @@ from esplanade.storage.journal import Journal
 from gateway import frames as f
 from gateway.acts import who_is
 from gateway.admission import PER_ADDRESS_MIN, AddressMeter, Allowance, PersonMeters, Returns, TenantMeters
+from gateway.answers import Answers
 from gateway.audit_trail import AuditTrail
 from gateway.auth import Identity, Issuer, Verifier
 from gateway.batching import Tee
@@ -333,6 +334,7 @@ class GatewayServer:
         meters: TenantMeters | None = None,
         certificate: Certificate | None = None,
         localiser: Localiser | None = None,
+        answers: Answers | None = None,
     ) -> None:
         self.clock = clock
         self.metrics = metrics or GatewayMetrics()
@@ -353,6 +355,7 @@ class GatewayServer:
             tee=tee,
             audit=self.audit,
             localiser=localiser,
+            answers=answers,
         )
         self.messages_in = self.metrics.counter("esplanade_gateway_messages_in_total")
         self.bytes_in = self.metrics.counter("esplanade_gateway_bytes_in_total")
@@ -590,6 +593,7 @@ class GatewayServer:
             if why is not None:
                 raise Forbidden(f"hello: {why}")
             allowance = await self._allowance(identity.tenant)
+            standing = await self.dispatch.consents.standing(identity)
             history = None
             if hello.venue is not None:
                 await self.venues.get(identity.tenant, hello.venue)
@@ -624,7 +628,9 @@ class GatewayServer:
             connection.perform(session.end(CloseCode.REVOKED, "this token was just revoked: sign in again", code="unauthenticated"))
             self.hub.drop(connection)
             return
-        actions = session.admit(identity, now=now, now_ms=self.clock.unix_ms(), token=token, resumed=resumed, person=person, allowance=allowance)
+        actions = session.admit(
+            identity, now=now, now_ms=self.clock.unix_ms(), token=token, resumed=resumed, person=person, allowance=allowance, standing=standing
+        )  # fmt: skip
         if not actions:  # closed meanwhile
             self.hub.drop(connection)
             return

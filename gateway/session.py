@@ -119,9 +119,29 @@ class Close:
     reason: str
 
 
+class Standing:
+    """Whether a person has agreed that it is known where they are; one for all of their connections here. `known`: since it was looked up or heard of."""
+
+    __slots__ = ("__weakref__", "changes", "given", "known")
+
+    def __init__(self, given: bool = False) -> None:
+        self.given = given
+        self.known = False
+        self.changes = -1
+
+    def learn(self, given: bool, changes: int) -> bool:
+        """Take word of it, unless newer is known; whether it was news."""
+        if changes <= self.changes:
+            return False
+        self.given, self.changes, self.known = given, changes, True
+        return True
+
+
 Action = Send | Authenticate | Request | Join | Part | Looked | Verify | Probe | Close
 State = Literal["new", "joining", "open", "closed"]
 
+TELLING: Final = frozenset({f.Move, f.Observe, f.WalkIn, f.ScenePresence})
+"""Frames that tell where their sender is: only with their consent, where it is asked for."""
 UNANSWERED: Final = (f.Ack, f.Watermark, f.Saw)
 _DISPATCHED: Final = frozenset(get_args(f.ClientFrame)) - {f.Hello, f.Subscribe, f.Unsubscribe, f.Renew, *UNANSWERED}
 """Frames that are requests and nothing else: all that a session decides of them is whether they are permitted, and whether too many are under way."""
@@ -146,6 +166,8 @@ class Session:
         self.limits: RoleLimits = LIMITS["guest"]
         self.client = ""
         self.topics: dict[str, float] = {}
+        self.standing: Standing | None = None
+        """Of a person who is asked for consent."""
         self.in_flight = 0
         self.resent = 0
         self.abandoned = 0
@@ -210,6 +232,11 @@ class Session:
     def _frame(self, frame: f.ClientFrame) -> list[Action]:
         identity, kind = self.identity, type(frame)
         assert identity is not None
+        if self.standing is not None and not self.standing.given and kind in TELLING:
+            message = (
+                f"{_op(frame)!r} tells where you are, to which you have not agreed: show the text of consent, then send give_consent with its version"
+            )
+            return [self._error("consent_needed", message, _seq(frame))]
         if kind in _DISPATCHED and identity.scope is None and kind in frames_of(identity.role) and self.in_flight < self.limits.requests:
             self.in_flight += 1
             return [Request(frame)]
@@ -284,10 +311,11 @@ class Session:
         resumed: bool = False,
         person: TokenBucket | None = None,
         allowance: Allowance | None = None,
+        standing: Standing | None = None,
     ) -> list[Action]:
         """The hello is good: Welcome, and then what the frames held back meanwhile call for.
 
-        `person`: a bucket that the person's other connections take from too; `allowance`: of the tenant.
+        `person`: a bucket that the person's other connections take from too; `allowance`: of the tenant; `standing`: of a person who is asked for consent.
         """
         if self.state != "joining":
             return []
@@ -295,7 +323,7 @@ class Session:
         self.identity = identity
         self.limits = LIMITS[identity.role]
         self._bucket = TokenBucket(self.limits.frames_per_s, self.limits.burst, now)
-        self._person, self._allowance = person, allowance
+        self._person, self._allowance, self.standing = person, allowance, standing
         welcome = f.Welcome(
             session=self.id,
             subject=identity.subject,
@@ -307,6 +335,7 @@ class Session:
             resumed=resumed,
             token=token,
             expires_ms=round(identity.expires_unix_s * 1000),
+            consent=None if standing is None else "given" if standing.given else "needed",
         )
         actions: list[Action] = [Send(welcome)]
         while self._held and self.state == "open":
@@ -345,6 +374,8 @@ class Session:
         if silence > HEARTBEAT_S and not self._probed:
             self._probed = True
             actions.append(Probe())
+        if self._pending and self.standing is not None and not self.standing.given:
+            self._pending.clear()
         due = [p for p in self._pending.values() if now - p.sent_at >= REDELIVER_S]
         for pending in due:
             if pending.deliveries >= DELIVERIES:
@@ -360,8 +391,8 @@ class Session:
     # --- pushes ---
 
     def push(self, push: f.Push, *, ends_tick: int, now: float) -> list[Action]:
-        """Send a push and keep it until acked. The same id again while it waits is not sent twice."""
-        if self.state != "open" or push.id in self._pending:
+        """Send a push and keep it until acked. The same id again while it waits is not sent twice, and nothing is to who has not agreed to be seen."""
+        if self.state != "open" or push.id in self._pending or (self.standing is not None and not self.standing.given):
             return []
         if len(self._pending) >= MAX_PENDING:
             del self._pending[next(iter(self._pending))]

@@ -17,7 +17,7 @@ from esplanade.storage.embedded import start_postgres, start_redis
 from esplanade.storage.postgres import migrate
 
 TABLES = (
-    "webhook_source", "webhook_dead", "webhook_delivery", "webhook_cursor", "webhook",
+    "person_heard", "webhook_source", "webhook_dead", "webhook_delivery", "webhook_cursor", "webhook",
     "signing_key", "account", "operator", "token_family", "one_time", "api_key", "revocation",
     "segment", "snapshot", "outbox", "outbox_topic", "idempotency", "partition_lease", "radio_map", "venue", "subject_sequence", "tenant", "secret", "audit", "subject_key", "archive",
 )  # fmt: skip

@@ -21,7 +21,7 @@ from esplanade.cluster import Cluster
 from esplanade.control import controlled
 from esplanade.core.clock import RealClock
 from esplanade.core.ids import check_name
-from esplanade.processes import ServiceConfig
+from esplanade.processes import RUNS, ServiceConfig
 from esplanade.settings import Settings
 from scenarios import runner
 from scenarios.rehearsals import Rehearsals
@@ -91,7 +91,9 @@ async def serve_until_stopped(settings: Settings, *, tenant: str, venue_files: l
         async with _running(settings, console) as (cluster, _):
             for venue in venues:
                 await cluster.put_venue(tenant, dump_venue(venue))
-            rehearsals = Rehearsals(cluster.services, settings.data_dir.expanduser().resolve() / "runs", RealClock())
+            for lacking in settings.answers.lacking(await cluster.tenants()):
+                console.print(f"[yellow]note[/] {escape(lacking)}", highlight=False, soft_wrap=True)
+            rehearsals = Rehearsals(cluster.services, settings.data_dir.expanduser().resolve() / RUNS, RealClock())
             try:
                 async with controlled(cluster, settings.data_dir, rehearsals):
                     console.print("Ctrl-C stops it.")

@@ -1,4 +1,4 @@
-"""`esplanade subject`: everything that is held about a person, and its erasure."""
+"""`esplanade subject`: everything that is held about a person, its erasure, and who is due for it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,6 +62,31 @@ def erase(
     _err.print(f"erased: subject {subject} of {escape(tenant)}{'' if held else ' (there was no key: nothing sealed was held)'}", highlight=False)
 
 
+@app.command()
+def due(
+    tenant: Tenant,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="People at most, silent longest first.")] = 1_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Who a running service would erase now, and which recordings it would delete, by the tenant's retention_days. Changes nothing."""
+    found = asyncio.run(_due(load_settings(config=config, data_dir=data_dir), tenant, limit))
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    days = found["retention_days"]
+    if days is None:
+        print(f"tenant {tenant} has not answered retention_days, and all is embedded and on loopback: nobody is erased")
+        return
+    for one in found["people"]:
+        print(f"subject {one['subject']}, last heard of {one['heard']}")
+    for one in found["recordings"]:
+        print(f"recording of {one['run']}, last written {one['written']}")
+    more = " (there may be more: --limit)" if len(found["people"]) == limit else ""
+    print(f"{len(found['people'])} people{more} and {len(found['recordings'])} recordings are older than {days} days")
+
+
 async def _export(settings: Settings, tenant: str, subject: str, archive: Path | None, archive_key: Path | None) -> dict[str, Any]:
     from actors.subject_export import check_subject, held_about
     from esplanade.database import opened_database
@@ -94,36 +120,54 @@ async def _export(settings: Settings, tenant: str, subject: str, archive: Path |
 
 async def _erase(settings: Settings, tenant: str, subject: str) -> bool:
     from actors.subject_export import check_subject
+    from esplanade.core.clock import RealClock
     from esplanade.core.ids import check_name
     from esplanade.database import opened_database
+    from esplanade.erasure import Eraser
+    from esplanade.storage.postgres_identity import PostgresIdentity
     from esplanade.storage.postgres_keys import PostgresSubjectKeys, forget_destroyed_keys
 
-    check_subject(subject)
+    number = check_subject(subject)
     check_name(tenant, "tenant")
     with opened_database(settings) as url:
-        keys = await PostgresSubjectKeys.open(url, connections=1)
+        keys, identities = await PostgresSubjectKeys.open(url, connections=1), await PostgresIdentity.open(url, connections=1)
         try:
-            held = await keys.erase(tenant, subject)
-            await _forget_who(url, tenant, subject)
+            held = await Eraser(keys, identities, RealClock()).erase(tenant, number)
             await _note(url, tenant, "subject.erase", subject)
         finally:
+            await identities.close()
             await keys.close()
         await asyncio.to_thread(forget_destroyed_keys, url)
         return held
 
 
-async def _forget_who(url: str, tenant: str, subject: str) -> None:
-    """Who the subject is elsewhere is forgotten, and what they are signed in with ends at once."""
-    from esplanade.storage.identity import Revocation
-    from esplanade.storage.postgres_identity import PostgresIdentity
-    from gateway.signing_keys import KEEP_S
+async def _due(settings: Settings, tenant: str, limit: int) -> dict[str, Any]:
+    from esplanade.core.clock import RealClock
+    from esplanade.core.ids import check_name
+    from esplanade.database import opened_database
+    from esplanade.processes import RUNS
+    from esplanade.retention import due_people, due_recordings
+    from esplanade.storage.postgres_people import PostgresPeople
 
-    store, now_ms = await PostgresIdentity.open(url, connections=1), time.time_ns() // 1_000_000
-    try:
-        await store.unlink(tenant, int(subject))
-        await store.revoke(Revocation(tenant, "subject", subject, now_ms, now_ms + round(KEEP_S * 1000)))
-    finally:
-        await store.close()
+    check_name(tenant, "tenant")
+    answers, now_ms = settings.answers, RealClock().unix_ms()
+    with opened_database(settings) as url:
+        people = await PostgresPeople.open(url)
+        try:
+            silent = await due_people(people, answers, tenant, now_ms, limit=limit)
+        finally:
+            await people.close()
+    recordings = await asyncio.to_thread(due_recordings, settings.data_dir.expanduser().resolve() / RUNS, answers, now_ms)
+    return {
+        "tenant": tenant,
+        "retention_days": answers.retention_days(tenant),
+        "people": [{"subject": one.subject, "heard": _time(one.heard_ms)} for one in silent],
+        "recordings": [{"run": one.run, "written": _time(one.written_ms)} for one in recordings if one.tenant == tenant],
+    }
+
+
+def _time(unix_ms: int) -> str:
+    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 async def _note(url: str, tenant: str, what: str, subject: str) -> None:

@@ -4,7 +4,8 @@ EsplanadeError               code            retryable
 |-- InvalidInput             invalid         no     a value from outside breaks a rule
 |-- NotFound                 not_found       no     an id, topic or file that is not there
 |-- Forbidden                forbidden       no     the caller's role does not allow this
-|   `-- SecondFactorNeeded   second_factor   no     the role allows this only after a second factor
+|   |-- SecondFactorNeeded   second_factor   no     the role allows this only after a second factor
+|   `-- ConsentNeeded        consent_needed  no     the person has not agreed to it
 |-- Unauthenticated          unauthenticated no     no token, or one that does not verify
 |-- Conflict                 conflict        no     the same key with other parameters; a second start
 |-- LimitExceeded            limit           yes    a queue, rate, size or count is at its limit
@@ -45,6 +46,10 @@ class Forbidden(EsplanadeError):
 
 class SecondFactorNeeded(Forbidden):
     code = "second_factor"
+
+
+class ConsentNeeded(Forbidden):
+    code = "consent_needed"
 
 
 class Unauthenticated(EsplanadeError):

@@ -7,7 +7,7 @@ test hold a flush before or after its commit, or fail it there: failed before, n
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -42,6 +42,7 @@ from esplanade.storage.flush_rules import (
 )
 from esplanade.storage.journal import Append, Lease, OutboxEntry, Published, Segment, Snapshot, StoredReply
 from esplanade.storage.pending import PendingMessages
+from esplanade.storage.people import Person
 
 Hook = Callable[[Sequence[Append]], Awaitable[None]]
 
@@ -349,6 +350,34 @@ class MemorySubjectKeys:
 
     async def erased(self, tenant: str, subject: str) -> bool:
         return (tenant, subject) in self._keys and self._keys[(tenant, subject)] is None
+
+    async def close(self) -> None:
+        pass
+
+
+class MemoryPeople:
+    """When somebody was last heard of, in memory; share the object to share the data. `tenants`: those that are there."""
+
+    def __init__(self, tenants: Collection[str]) -> None:
+        self._tenants = tenants
+        self._heard: dict[tuple[str, int], int] = {}
+
+    async def hear(self, heard: Sequence[Person]) -> None:
+        for one in heard:
+            if one.tenant in self._tenants:
+                key = (one.tenant, one.subject)
+                self._heard[key] = max(one.heard_ms, self._heard.get(key, 0))
+
+    async def silent(self, tenant: str, *, before_ms: int, limit: int) -> list[Person]:
+        found = [Person(of, subject, at_ms) for (of, subject), at_ms in self._heard.items() if of == tenant and at_ms < before_ms]
+        return sorted(found, key=lambda one: (one.heard_ms, one.subject))[:limit]
+
+    async def forget(self, person: Person) -> bool:
+        held = self._heard.get((person.tenant, person.subject))
+        if held is None or held > person.heard_ms:
+            return False
+        del self._heard[person.tenant, person.subject]
+        return True
 
     async def close(self) -> None:
         pass

@@ -60,6 +60,10 @@ from gateway.frames.connection import Subscribed as Subscribed
 from gateway.frames.connection import Unsubscribe as Unsubscribe
 from gateway.frames.connection import View as View
 from gateway.frames.connection import Welcome as Welcome
+from gateway.frames.consent import Consent as Consent
+from gateway.frames.consent import GetConsent as GetConsent
+from gateway.frames.consent import GiveConsent as GiveConsent
+from gateway.frames.consent import WithdrawConsent as WithdrawConsent
 from gateway.frames.distances import Distances as Distances
 from gateway.frames.distances import GetDistances as GetDistances
 from gateway.frames.feed import ClockState as ClockState
@@ -170,9 +174,10 @@ ClientFrame = (
     | HostAnchor | ResolveAnchors | AnchorsNear | ObserveAnchor | RemoveAnchors | CarryAnchors | GetAnchorGraph | RefineAnchors | SceneSync | SceneApply | ScenePresence
     | GetMembers | Localise | GetDistances
     | CreateOffer | EndOffer | SetBays | GetBooks | OpenSource | CloseSource | Columns | Watermark | TopUps | Payments
+    | GetConsent | GiveConsent | WithdrawConsent
 )  # fmt: skip
 ServerFrame = (
     Located | Welcome | Pong | Taken | Done | WalkedIn | Stores | Route | NoRoute | Isochrone | Access | Explained | Measures | Heat | ParkingCompared | Edited | ZoneList | OfferList | ZoneState | ClockState | Push | PushColumns | Closed | Rewind | Paid | Settled
     | Balance | Statement | Till | Item | Bought | Books | Subscribed | Dots | DotsView | Density | Zone | Stats | PaymentStats | OfferState | Parking
-    | AnchorsAre | AnchorGraph | AnchorsChanged | SceneDelta | SceneApplied | SceneEdits | PresenceIs | Members | MembersChanged | Skipped | Localised | NotLocalised | Distances | Error | Bye
+    | AnchorsAre | AnchorGraph | AnchorsChanged | SceneDelta | SceneApplied | SceneEdits | PresenceIs | Members | MembersChanged | Skipped | Localised | NotLocalised | Distances | Consent | Error | Bye
 )  # fmt: skip

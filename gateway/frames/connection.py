@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -87,7 +87,10 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Welcome(Frame, frozen=True, kw_only=True, tag="welcome"):
-    """`token` is given to guests: present it at the next hello to stay the same person. `now_ms`: the server's clock, for skew. `expires_ms`: when the token ends: `renew` before."""
+    """`token` is given to guests: present it at the next hello to stay the same person. `now_ms`: the server's clock, for skew. `expires_ms`: when the token ends: `renew` before.
+
+    `consent`: of people of a tenant that asks for it: whether they have agreed that it is known where they are.
+    """
 
     session: str
     subject: int
@@ -99,6 +102,7 @@ class Welcome(Frame, frozen=True, kw_only=True, tag="welcome"):
     resumed: bool = False
     token: str | None = None
     expires_ms: int | None = None
+    consent: Literal["given", "needed"] | None = None
 
 
 class Pong(Frame, frozen=True, kw_only=True, tag="pong"):

@@ -6,12 +6,27 @@ import json
 import zlib
 from typing import Any
 
+import msgspec
 import pytest
 
 from actors.events import PERSONAL_KINDS, QrScanned, decode_event, encode_event, seal_event
-from actors.messages import Books, GetBooks, HostAnchors, ObserveAnchors, Payments, RemoveAnchors, ScanQr, TopUps, WalkedIn
+from actors.messages import (
+    Books,
+    Consent,
+    GetBooks,
+    GetConsent,
+    HostAnchors,
+    ObserveAnchors,
+    Payments,
+    RemoveAnchors,
+    ScanQr,
+    SetConsent,
+    TopUps,
+    WalkedIn,
+)
 from actors.partition_log import BEHAVIOURS, PartitionLog
 from actors.positions import HostSettings
+from actors.session import Session
 from actors.subject_export import check_subject, held_about
 from actors.system import Key
 from actors.venue_shelf import VenueShelf
@@ -156,3 +171,43 @@ def test_personal_kinds_are_kinds() -> None:
 def test_what_is_no_subject_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         check_subject(text)
+
+
+async def test_consent_is_kept_sealed_and_an_erased_person_is_asked_again() -> None:
+    async with stage() as at:
+
+        async def ask(command: SetConsent | GetConsent, sequence: int | None = None) -> Consent:
+            reply = await at.system.ask(SESSION, command, key=None if sequence is None else Key("8:phone", sequence))
+            assert isinstance(reply, Consent)
+            return reply
+
+        assert await ask(GetConsent()) == Consent(given=False, text="", changes=0)
+        agreed = await ask(SetConsent(given=True, text="hall-2026-11"), 1)
+        assert agreed == Consent(given=True, text="hall-2026-11", changes=1)
+        assert await ask(SetConsent(given=True, text="hall-2026-11"), 2) == agreed, "the same again is nothing new"
+        told = [event.type for log in at.store.logs.values() for segment in log for event in segment.events if event.entity == str(SESSION)]
+        assert told == ["consent_changed.v1", "answered.v1"]
+        assert [(one["given"], one["text"]) for one in (await held(at))["sessions"] if one["what"] == "consent_changed.v1"] == [
+            (True, "hall-2026-11")
+        ]
+        stored = b"".join(event.body for log in at.store.logs.values() for segment in log for event in segment.events)
+        assert b"hall-2026-11" not in stored + at.system.shards[0]._logs[("demo", partition_of(SESSION))].save()
+        await at.restart()
+        assert await ask(GetConsent()) == agreed
+        assert await ask(SetConsent(given=False), 3) == Consent(given=False, text="", changes=2)
+        await ask(SetConsent(given=True, text="hall-2026-12"), 4)
+
+        await at.keys.erase("demo", "8")
+        at.clock.advance(FRESH_S)
+        await at.system.shards[0].renew()
+        assert await ask(GetConsent()) == Consent(given=False, text="", changes=3), "who was erased has agreed to nothing"
+        again = await ask(SetConsent(given=True, text="hall-2026-12"), 5)
+        assert (again.given, (await ask(GetConsent())).given) == (True, True), "who comes back is served"
+        assert "hall-2026-12" not in json.dumps(await held(at))
+
+
+def test_a_session_that_was_saved_before_there_was_consent_is_read() -> None:
+    session = Session()
+    old = session.load(msgspec.msgpack.encode(("parkside", "north_entrance", 3)))
+    assert (old.venue, old.location, old.scans, old.given, old.changes) == ("parkside", "north_entrance", 3, False, 0)
+    assert session.load(session.save(old)) == old

@@ -12,13 +12,24 @@ from esplanade.storage.broker import Broker
 from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.identity import IdentityStore
 from esplanade.storage.journal import Journal
-from esplanade.storage.memory import MemoryAudit, MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore, MemorySubjectKeys
+from esplanade.storage.memory import (
+    MemoryAudit,
+    MemoryBroker,
+    MemoryCatalogue,
+    MemoryHub,
+    MemoryJournal,
+    MemoryPeople,
+    MemoryStore,
+    MemorySubjectKeys,
+)
 from esplanade.storage.memory_identity import IdentityShelf, MemoryIdentity
 from esplanade.storage.memory_webhooks import MemoryWebhooks
+from esplanade.storage.people import People
 from esplanade.storage.postgres import PostgresCatalogue, PostgresJournal
 from esplanade.storage.postgres_audit import PostgresAudit
 from esplanade.storage.postgres_identity import PostgresIdentity
 from esplanade.storage.postgres_keys import PostgresSubjectKeys
+from esplanade.storage.postgres_people import PostgresPeople
 from esplanade.storage.postgres_webhooks import PostgresWebhooks
 from esplanade.storage.redis import RedisBroker
 from esplanade.storage.sealing import SubjectKeys
@@ -80,6 +91,22 @@ async def subject_keys(request: pytest.FixtureRequest) -> AsyncIterator[SubjectK
     keys = await PostgresSubjectKeys.open(request.getfixturevalue("postgres_url"))
     yield keys
     await keys.close()
+
+
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.services)])
+async def people(request: pytest.FixtureRequest) -> AsyncIterator[People]:
+    """With the tenants `demo` and `other`."""
+    if request.param == "memory":
+        yield MemoryPeople(("demo", "other"))
+        return
+    url = request.getfixturevalue("postgres_url")
+    catalogue = await PostgresCatalogue.open(url)
+    await catalogue.add_tenant("demo", "Demo")
+    await catalogue.add_tenant("other", "Other")
+    people = await PostgresPeople.open(url)
+    yield people
+    await people.close()
+    await catalogue.close()
 
 
 @pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.services)])

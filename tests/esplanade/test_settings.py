@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from esplanade.core.errors import InvalidInput, NotFound
+from esplanade.doctor import examine
 from esplanade.settings import Settings, load_settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -91,3 +92,39 @@ def test_every_setting_is_documented() -> None:
         assert f"| `{name}` | `ESPLANADE_{name.upper()}` |" in page, name
         assert field.description is not None
         assert field.description in page, name
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[tenants.demo]\nconsent = 'yes'", "tenants.demo.consent = 'yes'"),
+        ("[tenants.demo]\nretention_days = 0", "tenants.demo.retention_days = 0"),
+        ("[tenants.demo]\nretention = 30", "tenants.demo.retention"),
+        ("[tenants.'a b']\nconsent = 'asked'", "tenant 'a b'"),
+    ],
+)
+def test_a_tenant_answers_in_words_that_are_understood(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "esplanade.toml").write_text(text)
+    with pytest.raises(InvalidInput, match=says):
+        load_settings()
+
+
+def people(settings: Settings) -> tuple[str, str, str]:
+    [check] = [check for check in examine(settings) if check.name == "people"]
+    return check.state, check.found, check.remedy
+
+
+def test_the_doctor_says_who_has_not_answered_and_how_to(tmp_path: Path) -> None:
+    assert people(load_settings()) == ("ok", "all embedded, on loopback: nobody is asked, nobody is erased", "")
+    state, found, remedy = people(load_settings(postgres_url="postgresql://db/x"))
+    assert (state, "[tenants.NAME]" in remedy) == ("warning", True)
+    assert "strict" in found
+    (tmp_path / "esplanade.toml").write_text(
+        "host = '0.0.0.0'\ntenant_plans = { two = 'small' }\n[plans]\nsmall = { requests_per_s = 5 }\n[tenants.one]\nconsent = 'assumed'\n"
+    )
+    state, found, remedy = people(load_settings())
+    assert (state, "retention_days" in remedy) == ("warning", True)
+    assert "tenant one has not answered retention_days: who was silent for 30 days is erased" in found
+    assert "tenant two has not answered consent and retention_days" in found
+    (tmp_path / "esplanade.toml").write_text("host = '0.0.0.0'\n[tenants.one]\nconsent = 'assumed'\nretention_days = 365\n")
+    assert people(load_settings()) == ("ok", "answered: one", "")

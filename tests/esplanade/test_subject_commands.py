@@ -21,8 +21,10 @@ from esplanade.core.ids import PARTITIONS, Address
 from esplanade.processes import open_keyring
 from esplanade.storage.embedded import start_postgres
 from esplanade.storage.memory import MemoryBroker, MemoryHub
+from esplanade.storage.people import Person
 from esplanade.storage.postgres import PostgresCatalogue, PostgresJournal, migrate
 from esplanade.storage.postgres_keys import PostgresSubjectKeys
+from esplanade.storage.postgres_people import PostgresPeople
 from tests.actors.parkside import document
 from tests.esplanade.test_backup_commands import esplanade, folder
 
@@ -40,6 +42,9 @@ async def walk_in(url: str) -> None:
     await shard.start()
     await LocalSystem([shard]).ask(Address("session", "demo", "8"), ScanQr(venue="parkside", location="north_entrance"), key=Key("8:phone", 1))
     await shard.stop()
+    people = await PostgresPeople.open(url)
+    await people.hear([Person("demo", 9, RealClock().unix_ms())])
+    await people.close()
     for store in (keys, catalogue, journal):
         await store.close()
 
@@ -64,6 +69,12 @@ def test_what_is_held_about_a_person_is_told_and_erased_and_both_are_in_the_audi
     after = esplanade("subject", "export", "8", *where)
     assert "north_entrance" not in after
     assert json.loads(after)["erased"]
+
+    monkeypatch.setenv("ESPLANADE_TENANTS", '{"demo": {"consent": "asked", "retention_days": 30}}')
+    monkeypatch.setattr("esplanade.core.clock.RealClock.unix_ms", lambda self: 4_000_000_000_000)
+    due = esplanade("subject", "due", *where)
+    assert "subject 9, last heard of" in due
+    assert "1 people and 0 recordings are older than 30 days" in due
 
     lines = [json.loads(line) for line in esplanade("audit", "--json", *where).splitlines()]
     assert [(line["what"], line["target"], line["outcome"]) for line in lines] == [

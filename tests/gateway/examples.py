@@ -133,6 +133,9 @@ CLIENT: tuple[f.ClientFrame, ...] = (
     f.Watermark(venue="parkside", source="crowd", tick=1, rows=2),
     f.TopUps(seq=20, tick=1, key=KEY + KEY[::-1], subject=SUBJECTS, amount=AMOUNTS, currency="EUR"),
     f.Payments(seq=21, venue="parkside", tick=1, key=KEY + KEY[::-1], subject=SUBJECTS, unit=UNITS, amount=AMOUNTS, currency="EUR"),
+    f.GetConsent(seq=60),
+    f.GiveConsent(seq=61, text="2026-11"),
+    f.WithdrawConsent(seq=62),
 )
 
 SERVER: tuple[f.ServerFrame, ...] = (
@@ -232,6 +235,7 @@ SERVER: tuple[f.ServerFrame, ...] = (
     ),
     f.NotLocalised(seq=40, venue="parkside", level=1, reason="too few features of the query answer to the map", chance=0.0, map="ab" * 32),
     f.Distances(seq=49, sources=2, targets=1, cost=XS),
+    f.Consent(seq=61, asked=True, given=True, text="2026-11"),
     f.Error(code="invalid", message="level 9: venue parkside has levels 0 to 2", seq=3),
     f.Bye(code="unavailable", message="this gateway is going away: reconnect", reconnect=True, retry_after_s=1.5),
 )  # fmt: skip

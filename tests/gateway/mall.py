@@ -16,7 +16,8 @@ from actors.warm_up import warm_up
 from esplanade.core.clock import RealClock
 from esplanade.core.errors import Unavailable
 from esplanade.core.ids import Address
-from esplanade.storage.memory import MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore
+from esplanade.storage.memory import MemoryAudit, MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore
+from gateway.answers import Answers
 from gateway.auth import Signer, Verifier
 from gateway.client import Client
 from gateway.permissions import Role
@@ -43,7 +44,9 @@ class Mall:
         self.signer = Signer(b"k" * 32)
         self.verifier = Verifier(self.signer.public_key)
         self.localiser: Localiser | None = None
-        """Of gateways started from now on."""
+        self.answers: Answers | None = None
+        self.audit = MemoryAudit()
+        """All three of gateways started from now on."""
         self.taken: list[tuple[str | None, int | None, PositionColumns]] = []
         self._starts = 0
         self._exits = AsyncExitStack()
@@ -116,7 +119,10 @@ class Mall:
             self.clock,
             GatewaySettings(**settings),
             self,
+            self.audit,
+            self.clock.unix_ms().to_bytes(8, "big"),
             localiser=self.localiser,
+            answers=self.answers,
         )
         port = await server.start()
         self._exits.push_async_callback(server.stop)
