@@ -133,21 +133,40 @@ def keys(x: F8, y: F8, level: U1, x0: float, y0: float, wide: float, deep: float
 
 
 @njit(cache=True, nogil=True)
-def counting_sort(key: I4, start: I4, order: I4) -> None:
-    """Write the bodies in the order of their cells, rows ascending within one; start: (cells + 1,) is overwritten."""
-    start[:] = 0
+def counting_sort(key: I4, start: I4, order: I4, part: int, parts: int) -> None:
+    """Write the bodies in the order of their cells, rows ascending within one, and where each cell begins: start (cells + 1,).
+
+    The `part`th of `parts` does so for its share of the cells; it looks at everybody to know how many stand in the cells before.
+    """
+    cells = len(start) - 1
+    low, high = cells * part // parts, cells * (part + 1) // parts
+    start[low:high] = 0
+    before = 0
     for i in range(len(key)):
-        start[key[i] + 1] += 1
-    for g in range(len(start) - 1):
-        start[g + 1] += start[g]
-    # Filled from behind through the ends of the cells, so that no second table is needed.
+        g = key[i]
+        if g < low:
+            before += 1
+        elif g < high:
+            start[g] += 1
+    for g in range(low, high):
+        before += start[g]
+        start[g] = before
+    # Filled from behind through the ends of the cells, which become their beginnings.
     for i in range(len(key) - 1, -1, -1):
-        g = key[i] + 1
-        start[g] -= 1
-        order[start[g]] = i
-    for g in range(len(start) - 1):
-        start[g] = start[g + 1]
-    start[len(start) - 1] = len(key)
+        g = key[i]
+        if low <= g < high:
+            start[g] -= 1
+            order[start[g]] = i
+    if part == parts - 1:
+        start[cells] = len(key)
+
+
+@njit(cache=True, nogil=True)
+def take(array: Any, order: I4, out: Any, part: int, parts: int) -> None:
+    """Write the rows of an array in an order: the `part`th of `parts` of them."""
+    n = len(order)
+    for k in range(n * part // parts, n * (part + 1) // parts):
+        out[k] = array[np.uint64(order[k])]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -287,7 +306,7 @@ def _wishes(
             length = math.sqrt(wx * wx + wy * wy)
             inverse = 1.0 / length if length > 0.05 and now > start_step[i] else 0.0
             wx, wy = wx * inverse, wy * inverse
-            close[i] = length < CLOSE_CELLS * raster
+            close[i] = length < CLOSE_CELLS * raster and np.int64(aim[np.uint64(goal), np.uint64(target)]) == target
         if (lean_x[i] != 0.0 or lean_y[i] != 0.0) and goal != -1 and now > start_step[i]:
             wx, wy = wx + lean_x[i], wy + lean_y[i]
             length = math.sqrt(wx * wx + wy * wy)
@@ -308,7 +327,8 @@ def _stepper(kind: int) -> Any:
         state: State, cells: Cells, plan: Plan, after: After, numbers: Any, reach: float, headway: float, most_radius: float, cap: int, dt: float,
         fall: F8, per_m: float, sx: F8, sy: F8, sr: F4, part: int, parts: int,
     ) -> None:  # fmt: skip
-        """Step every body of each `parts`th chunk from the `part`th on; writes their rows of `after`, nobody else's.
+        """Step the bodies of the `part`th of `parts` runs of chunks; writes their rows of `after`, nobody else's. A run lies together: what one chunk
+        has fetched of the floor and of the rows of cells next to it, the next one uses.
 
         reach: gaps beyond it repel nobody; headway: gaps beyond the desired speed times it slow nobody; cap: bodies in sight at most. fall, per_m: see
         `falloff`. sx, sy, sr: (n,) as `gather` writes them.
@@ -346,7 +366,8 @@ def _stepper(kind: int) -> Any:
             np.empty(CHUNK, np.int64),
             np.empty(CHUNK, np.int64),
         )
-        for chunk in range(part, (n + CHUNK - 1) // CHUNK, parts):
+        chunks = (n + CHUNK - 1) // CHUNK
+        for chunk in range(chunks * part // parts, chunks * (part + 1) // parts):
             begin, end = chunk * CHUNK, min(n, chunk * CHUNK + CHUNK)
             _wishes(state, plan, walls, order, sx, sy, cell, close, begin, end, heads_for, wish_x, wish_y, wish_v)
             # Their steps, as many bodies at once as have room for whom they see: what one waits for, another uses.

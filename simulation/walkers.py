@@ -39,7 +39,7 @@ STUCK_S: Final = 30.0
 STUCK_M: Final = 0.5
 PATIENCE_S: Final = 10.0
 """Who has not got on for so long tries directions up to 69 degrees off, a new one every second, drawn by a hash of the id: pairs that block each other part."""
-REGROUP_STEPS: Final = 32
+REGROUP_STEPS: Final = 8
 """Every so many steps the rows are put in the order of the cells, so that neighbours lie together in memory."""
 JAM_SHARE: Final = 0.3
 """Who walks below this share of the desired speed stands in a jam."""
@@ -56,6 +56,7 @@ SERIAL_BELOW: Final = 2000
 """Fewer bodies walk on one thread: waiting for others would take longer."""
 MANY: Final = 100_000
 """So many bodies are worth sorting on all threads, and their step is dealt out in smaller parts, lest all wait for a thread that was put aside."""
+PARTS_A_THREAD: Final = 4
 MOST_THREADS: Final = int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
 FEW_GO: Final = 0.05
 MAX_BODIES: Final = 5_000_000
@@ -173,11 +174,12 @@ class Walkers:
         self._walls = self._walls_in_sight()
         gaps = np.arange(int((self.model.reach_m() + walker_kernels.FALL_FROM_M) * FALL_PER_M) + 2) / FALL_PER_M - walker_kernels.FALL_FROM_M
         self._fall: F8 = np.concatenate([self.model.repulsion_at(gaps), [0.0, 0.0]])
-        self._start = np.zeros(self._cols * self._rows * floor.levels + 1, np.int32)
+        self._start = np.empty(self._cols * self._rows * floor.levels + 1, np.int32)
         self._plan = self._planned()
         self.step_number = 0
         self.rows: dict[str, npt.NDArray[Any]] = {name: np.zeros(0, dtype) for name, dtype in _ROWS.items()}
-        self._next: dict[str, F8] = {name: np.zeros(0) for name in _MOVING}
+        self._next: dict[str, F8] = {name: np.empty(0) for name in _MOVING}
+        self._spare: dict[np.dtype[Any], npt.NDArray[Any]] = {np.dtype(dtype): np.empty(0, dtype) for dtype in _ROWS.values()}
         self._order: I4 = np.zeros(0, np.int32)
         self._key: I4 = np.zeros(0, np.int32)
         self._close: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)
@@ -316,12 +318,12 @@ class Walkers:
             still = self.step_number - r["mark_step"]
             self._ever_stuck += int(np.count_nonzero((still >= patience) & (still < patience + second)))
 
-    def _in_parts(self, least: int, kernel: Callable[..., None], *arguments: Any) -> None:
+    def _in_parts(self, least: int, kernel: Callable[..., None], *arguments: Any, parts_a_thread: int = PARTS_A_THREAD) -> None:
         """Run a kernel that takes a part and the number of parts on all threads, on one below `least` bodies; returns when every part is done."""
         if self.threads == 1 or len(self) < least:
             kernel(*arguments, 0, 1)
             return
-        parts = self.threads * (4 if len(self) >= MANY else 1)
+        parts = self.threads * (parts_a_thread if len(self) >= MANY else 1)
         left = iter(range(parts))
 
         def work() -> None:
@@ -525,14 +527,16 @@ class Walkers:
 
     def _resize(self) -> None:
         n = len(self)
-        self._next = {name: self._next[name][:n] if len(self._next[name]) >= n else np.zeros(n) for name in _MOVING}
+        # Not zeros: NumPy asks for huge pages for what it leaves as it is, and looking up 4 KiB pages is a tenth of a million people's step.
+        self._next = {name: array[:n] if len(array) >= n else np.empty(n) for name, array in self._next.items()}
+        self._spare = {dtype: array[:n] if len(array) >= n else np.empty(n, dtype) for dtype, array in self._spare.items()}
         if len(self._order) >= n:
             self._order, self._key, self._close, self._sx, self._sy, self._sr = (
                 self._order[:n], self._key[:n], self._close[:n], self._sx[: n + WIDTH], self._sy[: n + WIDTH], self._sr[: n + WIDTH]
             )  # fmt: skip
         else:
-            self._order, self._key, self._close = np.zeros(n, np.int32), np.zeros(n, np.int32), np.zeros(n, np.uint8)
-            self._sx, self._sy, self._sr = np.zeros(n + WIDTH), np.zeros(n + WIDTH), np.zeros(n + WIDTH, np.float32)
+            self._order, self._key, self._close = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.uint8)
+            self._sx, self._sy, self._sr = np.empty(n + WIDTH), np.empty(n + WIDTH), np.empty(n + WIDTH, np.float32)
         radius = self.rows["radius"]
         self._radius = float(radius.max(initial=RADIUS_M[0]))
         least = float(radius.min(initial=self._radius)) - 0.5 * OVERLAP_M
@@ -553,14 +557,17 @@ class Walkers:
         self._in_parts(
             MANY, walker_kernels.keys, r["x"], r["y"], r["level"], floor.x0, floor.y0, self._wide, self._deep, self._cols, self._rows, self._key
         )
-        walker_kernels.counting_sort(self._key, self._start, self._order)
+        # Each part looks at everybody: no more parts than threads.
+        self._in_parts(MANY, walker_kernels.counting_sort, self._key, self._start, self._order, parts_a_thread=1)
         return Cells(self._start, self._order, self._wide, self._deep, self._cols, self._rows, self._sight, *self._walls)
 
     def _regroup(self) -> None:
         self._sort()
         self._mixed = False
         for name, array in self.rows.items():
-            self.rows[name] = array[self._order]
+            spare = self._spare[array.dtype]
+            self._in_parts(MANY, walker_kernels.take, array, self._order, spare)
+            self.rows[name], self._spare[array.dtype] = spare, array
 
     def _check_new(self, first: int) -> None:
         """Raises InvalidInput for the new rows (from `first`) that stand wrong."""
