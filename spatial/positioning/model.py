@@ -22,7 +22,7 @@ from spatial.positioning.observations import F8, Walk
 from spatial.positioning.pdr import Path as Track
 from spatial.positioning.pdr import dead_reckon
 from spatial.positioning.radio_map import SILENT_DBM, RadioMap, Survey, choose_transmitters, fit_map, map_cells, map_of
-from spatial.positioning.scans import Scans, scans_of
+from spatial.positioning.scans import Scans, completed_from_next, scans_of
 from spatial.venue_files import write_whole
 
 FORMAT: Final = "esplanade.positioning/1"
@@ -85,7 +85,7 @@ def fit(site: str, floors: tuple[Floor, ...], walks: Iterable[tuple[Prepared, st
 
     Raises InvalidInput where no walk is left."""
     number = {floor.name: i for i, floor in enumerate(floors)}
-    used = [(p, number[f], w) for p, f, w in walks if f in number and len(w) >= 2]
+    used = [(replace(p, scans=completed_from_next(p.scans)), number[f], w) for p, f, w in walks if f in number and len(w) >= 2]
     if not used:
         raise InvalidInput(f"{site}: no surveyed walk on the floors {list(number)}; give walks with waypoints in a folder a floor")
     places, outside = [], []

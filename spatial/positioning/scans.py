@@ -105,6 +105,19 @@ def scans_of(walk: Walk) -> Scans:
     )
 
 
+def completed_from_next(scans: Scans) -> Scans:
+    """The same scans, each completed from the one after it as well, where that was measured no more than CARRIED_S later: for a survey, whose future is known. Never for a causal estimate."""
+    n, wide = len(scans), len(scans.names)
+    rssi = np.full((n, wide), -np.inf, np.float32)
+    rssi[np.repeat(np.arange(n), np.diff(scans.first)), scans.transmitter] = scans.rssi_dbm
+    near = np.abs(np.diff(scans.about_s)) <= CARRIED_S
+    whole = rssi.copy()
+    whole[:-1] = np.where(near[:, None] & ~np.isfinite(rssi[:-1]), rssi[1:], rssi[:-1])
+    row, transmitter = np.nonzero(np.isfinite(whole))
+    first = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=n))]).astype(np.int32)
+    return Scans(scans.told_s, scans.about_s, first, transmitter.astype(np.int32), whole[row, transmitter], scans.names)
+
+
 def _epochs(wifi_s: F8, other_s: F8) -> F8:
     epochs: list[float] = []
     for t in np.unique(wifi_s):

@@ -16,7 +16,7 @@ from spatial.positioning.drawing import draw_walk
 from spatial.positioning.grid_filter import Locator, answer_causal, answer_smoothed, first_fix
 from spatial.positioning.model import Model, Prepared, fit, load_model, prepare, save_model
 from spatial.positioning.observations import Radio, Walk
-from spatial.positioning.scans import scans_of, transmitter_of
+from spatial.positioning.scans import Scans, completed_from_next, scans_of, transmitter_of
 from spatial.positioning.score import CHI2_90, Marks, folds_by_walk, score, split_by_walk, spread_of
 from spatial.positioning.walk_files import parse_walk
 from tests.spatial.positioning import synthetic
@@ -152,6 +152,18 @@ def test_what_one_scan_misses_is_taken_from_the_one_before_and_from_no_older_one
     scans = scans_of(Walk("w", None, 0, 11.0, radio=radio))
     held = [sorted(scans.rssi_dbm[a:b].tolist()) for a, b in pairwise(scans.first.tolist())]
     assert held == [[-70, -60], [-70, -60], [-70, -61], [-62], [-64]]
+
+
+def test_a_surveyed_scan_is_completed_from_the_next_one_too_and_from_no_later_one() -> None:
+    at = np.array([1.0, 3.0, 8.0])
+    scans = Scans(
+        at, at, np.array([0, 1, 3, 4], np.int32), np.array([0, 0, 1, 2], np.int32), np.array([-60, -61, -70, -80], np.float32), ("a", "b", "c")
+    )
+    whole = completed_from_next(scans)
+    held = [dict(zip(whole.transmitter[a:b].tolist(), whole.rssi_dbm[a:b].tolist(), strict=True)) for a, b in pairwise(whole.first.tolist())]
+    assert held == [{0: -60, 1: -70}, {0: -61, 1: -70}, {2: -80}]
+    empty = Scans(np.zeros(0), np.zeros(0), np.zeros(1, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32), ())
+    assert len(completed_from_next(empty)) == 0
 
 
 def test_the_next_walk_is_within_its_regions_at_ninety_percent_though_the_survey_left_out_few() -> None:
