@@ -43,7 +43,7 @@ class Log(Protocol):
     epoch: int
     position: int
 
-    def grow(self, events: int, size: int) -> None:
+    def grow(self, events: int, size: int, now_s: float) -> None:
         """The flush now cut has so many of its events and bytes."""
         ...
 
@@ -151,6 +151,11 @@ class Flusher:
     def room(self) -> int:
         """Bytes that may be gathered before it is full."""
         return MAX_GATHERED_BYTES - self._gathering.bytes
+
+    @property
+    def snapshot_room(self) -> int:
+        """Bytes of snapshots that may be on their way beside those that are: none where it is not above 0."""
+        return MAX_SNAPSHOT_BYTES_AT_ONCE - self._snapshot_bytes
 
     @property
     def gathered(self) -> int:
@@ -283,11 +288,11 @@ class Flusher:
     async def _flush(self, batch: Batch) -> None:
         began_s = self._monotonic_s()
         appends, snapshots = [], []
-        room = MAX_SNAPSHOT_BYTES_AT_ONCE - self._snapshot_bytes
+        room = self.snapshot_room
         for log, gathered in batch.appends.items():
             position = log.position + 1
             appends.append(Append(log.tenant, log.partition, log.epoch, position, gathered.events, gathered.bytes))
-            log.grow(len(gathered.events), gathered.bytes)
+            log.grow(len(gathered.events), gathered.bytes, began_s)
             body = log.snapshot_due(began_s) if room > 0 else None
             if body is not None:
                 room -= len(body)

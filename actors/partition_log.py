@@ -64,6 +64,11 @@ SNAPSHOT_COST: Final = 256 * 1024
 """A replay of so much (some 2,000 small events, a tenth of a second) is worth a snapshot, unless the newest snapshot is larger: then as much as that."""
 SNAPSHOT_AGE_S: Final = 60.0
 
+RESTED_COST: Final = SNAPSHOT_COST // 4
+"""Of a log that nobody writes to any more: what is worth a snapshot then, unless a quarter of the newest is more. The snapshot of what rests is written once, and read at each
+wake: a ledger of 125,000 wallets in a third of the time that its replay takes."""
+AT_REST_S: Final = 3.0
+
 PARTING_SEGMENTS: Final = 16
 """Segments after the newest snapshot that make another one worth while when the log changes hands."""
 
@@ -169,6 +174,7 @@ class PartitionLog:
         self._behaviours = behaviours
         self._snapshot_bytes = 0
         self._snapshot_s = now_s
+        self._grown_s = now_s
         self._since = 0  # cost of replaying what follows the newest snapshot, in bytes
 
     # --- entities -----------------------------------------------------------------------------------------------------
@@ -265,8 +271,9 @@ class PartitionLog:
         held = self.hosts[address.id] = HostedPositions(address, self._make_host(book))
         return held
 
-    def grow(self, events: int, size: int) -> None:
+    def grow(self, events: int, size: int, now_s: float) -> None:
         self._since += _cost(events, size)
+        self._grown_s = now_s
 
     def snapshot_due(self, now_s: float) -> bytes | None:
         """By cost of the replay, by segments and by age, never so often that snapshots cost more than a few times what the journal does."""
@@ -276,10 +283,17 @@ class PartitionLog:
             or (self.position + 1 - self._snapshot_position >= self._snapshot_segments and self._since >= before // 4)
             or (now_s - self._snapshot_s >= SNAPSHOT_AGE_S and self._since >= before // 8)
         )
-        if self.orphans or not due:
+        return self._cut(self.position + 1, now_s) if due and not self.orphans else None
+
+    def rested(self, now_s: float) -> Snapshot | None:
+        """A snapshot of what has come to rest, so that its next owner has little to replay. Everything here is durable."""
+        if self.orphans or now_s - self._grown_s < AT_REST_S or self._since < max(RESTED_COST, self._snapshot_bytes // 4):
             return None
+        return Snapshot(self.tenant, self.partition, self.position, self._cut(self.position, now_s))
+
+    def _cut(self, position: int, now_s: float) -> bytes:
         body = self.save()
-        self._snapshot_position, self._snapshot_bytes, self._snapshot_s, self._since = self.position + 1, len(body), now_s, 0
+        self._snapshot_position, self._snapshot_bytes, self._snapshot_s, self._since = position, len(body), now_s, 0
         return body
 
     def parting(self) -> Snapshot | None:

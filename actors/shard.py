@@ -640,6 +640,7 @@ class Shard:
                 self._remind(log, now_s)
         if now_s - self._told_payments_s >= 1.0:
             self._tell_payments(now_s)
+            self._keep_rested(now_s)
             self._passivate_idle(now_s)
             self._relieve(now_s)
             self._maps.sweep(self._logs.values(), now_s)
@@ -669,6 +670,15 @@ class Shard:
             self._reopen[(log.tenant, log.partition)] = self._clock.monotonic_s() + wait_ms / 1000
         if snapshot is not None:
             self._flusher.keep(snapshot)
+
+    def _keep_rested(self, now_s: float) -> None:
+        """Snapshots of logs that have come to rest, as many as may be on their way."""
+        for log in self._logs.values():
+            if self._flusher.snapshot_room <= 0:
+                return
+            snapshot = log.rested(now_s) if self._restful(log) else None
+            if snapshot is not None:
+                self._flusher.keep(snapshot)
 
     def _passivate_idle(self, now_s: float) -> None:
         """Logs unused for `passivate_s`, oldest first, a few at a time."""

@@ -20,7 +20,7 @@ class _Log:
         self.size = size
         self.grown = 0
 
-    def grow(self, events: int, size: int) -> None:
+    def grow(self, events: int, size: int, now_s: float) -> None:
         self.grown += events
 
     def snapshot_due(self, now_s: float) -> bytes | None:

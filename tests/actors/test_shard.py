@@ -332,6 +332,24 @@ async def test_a_snapshot_and_the_segments_after_it_give_the_same_state() -> Non
         assert await balance(at) == 80
 
 
+async def test_what_has_come_to_rest_is_kept_once_for_its_next_owner() -> None:
+    async with stage() as at:
+        count = 9_000
+        many = TopUps(tick=0, key=keys(*range(1, count + 1)), subject=u4(*[SUBJECT] * count), amount=u4(*[1] * count), currency="EUR")
+        await at.system.ask(LEDGER, many)
+        await at.poll(2.0)
+        assert not at.store.snapshots
+        await at.poll(1.5)
+        [kept] = at.store.snapshots.values()
+        assert kept.position == 1
+        await at.system.shards[0].renew()
+        await at.poll(5.0)
+        assert at.system.shards[0].profile().snapshots == 1
+        await at.system.ask(LEDGER, top_up(count + 1, 1))
+        await at.restart()
+        assert await balance(at) == count + 1
+
+
 async def test_a_full_mailbox_refuses_and_says_retry() -> None:
     async with stage(settings=ShardSettings(max_mailbox=2)) as at:
         asked = [asyncio.create_task(at.system.ask(LEDGER, top_up(i, 10))) for i in range(5)]
