@@ -1,7 +1,8 @@
 """Memory of an idle authenticated connection, and a reconnect storm: two gateways with 9,500 each; the peer is bare `websockets` with as many.
 
 Memory is what the process has grown by (resident, garbage collected), once all are welcome and in a venue. Then every client's socket is closed at once, and all come back: connect, hello with a
-token, resume in the venue; the time is from the first attempt until the last is welcome and resumed. Clients share the two cores with both gateways.
+token, resume in the venue; the time is from the first attempt until the last is welcome and resumed. Clients share the two cores with both gateways. `cpu_us` is the servers' processor time a
+connection in a storm, the end of the old one included: what is left of a storm's length where the machine is not shared with others.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import msgpack
 import psutil
 from websockets.asyncio.server import ServerConnection, serve
 
-from benchmarks.gateway_host import SEED, TENANT, GatewayHost
+from benchmarks.gateway_host import SEED, TENANT, GatewayHost, run_as_served
 from benchmarks.socket_readers import Readers
 from gateway.auth import Signer
 
@@ -43,11 +44,12 @@ def _serve(kind: str, pipe: Connection) -> None:
             port = int(next(iter(peer.sockets)).getsockname()[1])
         pipe.send(port)
         while await asyncio.to_thread(pipe.recv) is not None:
+            cpu_s = time.process_time()
             gc.collect()
-            pipe.send(psutil.Process().memory_info().rss)
+            pipe.send((psutil.Process().memory_info().rss, cpu_s))
         os._exit(0)
 
-    asyncio.run(main())
+    run_as_served(main()) if kind == "ours" else asyncio.run(main())
 
 
 def _hello(first: int) -> list[bytes]:
@@ -78,14 +80,15 @@ def _clients(kind: str, port: int, n: int, index: int, pipe: Connection) -> None
         pipe.send(None)
 
 
-def _rss(pipes: list[Connection]) -> list[int]:
+def _asked(pipes: list[Connection]) -> list[tuple[int, float]]:
+    """(resident bytes, seconds of processor time) of each server."""
     for pipe in pipes:
         pipe.send(True)
-    return [int(pipe.recv()) for pipe in pipes]
+    return [pipe.recv() for pipe in pipes]
 
 
-def _measure(kind: str, n: int, repeats: int) -> tuple[float, list[float]]:
-    """(bytes a connection, seconds of each storm)."""
+def _measure(kind: str, n: int, repeats: int) -> tuple[float, list[float], list[float]]:
+    """(bytes a connection, seconds of each storm, servers' seconds of processor time a connection in each)."""
     context = mp.get_context("spawn")
     processes = []
     try:
@@ -97,7 +100,7 @@ def _measure(kind: str, n: int, repeats: int) -> tuple[float, list[float]]:
             theirs.close()
             servers.append(mine)
         ports = [pipe.recv() for pipe in servers]
-        before = _rss(servers)
+        before = _asked(servers)
         clients: list[Connection] = []
         for index, port in enumerate(ports):
             mine, theirs = context.Pipe()
@@ -107,9 +110,10 @@ def _measure(kind: str, n: int, repeats: int) -> tuple[float, list[float]]:
             clients.append(mine)
         for pipe in clients:
             pipe.recv()
-        grown = statistics.mean((after - earlier) / n for after, earlier in zip(_rss(servers), before, strict=True))
-        storms = []
+        grown = statistics.mean((after[0] - earlier[0]) / n for after, earlier in zip(_asked(servers), before, strict=True))
+        storms, cpus = [], []
         for i in range(repeats):
+            cpu_s = -sum(used for _, used in _asked(servers))
             for pipe in clients:
                 pipe.send(True)
             for pipe in clients:
@@ -120,22 +124,27 @@ def _measure(kind: str, n: int, repeats: int) -> tuple[float, list[float]]:
             for pipe in clients:
                 pipe.recv()
             storms.append(time.monotonic() - began)
-            print(f"connections {kind} {i + 1}/{repeats}: all {2 * n:,} back after {storms[-1]:.1f} s", flush=True)
-        return grown, storms
+            cpus.append((cpu_s + sum(used for _, used in _asked(servers))) / (2 * n))
+            print(
+                f"connections {kind} {i + 1}/{repeats}: all {2 * n:,} back after {storms[-1]:.1f} s, {1e6 * cpus[-1]:.0f} us of server each",
+                flush=True,
+            )
+        return grown, storms, cpus
     finally:
         for process in processes:
             process.kill()
 
 
 def run(*, n: int = 9_500, repeats: int = 5) -> None:
-    ours, storms = _measure("ours", n, repeats)
-    peer, peer_storms = _measure("peer", n, repeats)
+    ours, storms, cpus = _measure("ours", n, repeats)
+    peer, peer_storms, peer_cpus = _measure("peer", n, repeats)
     print(
         json.dumps(
             {
                 "name": "connections", "n": 2 * n, "ours": round(ours), "peer": round(peer), "unit": "bytes of server memory a connection",
                 "ratio": round(peer / ours, 3), "storm_s": round(statistics.median(storms), 1), "storm_slowest_s": round(max(storms), 1),
                 "peer_storm_s": round(statistics.median(peer_storms), 1),
+                "cpu_us": round(1e6 * statistics.median(cpus)), "peer_cpu_us": round(1e6 * statistics.median(peer_cpus)),
             }
         )
     )  # fmt: skip

@@ -3,7 +3,8 @@ echo by bare `websockets`.
 
 The gateways run as `esplanade serve` has them, with every check on, on one port; their shard is a Ray process on the embedded PostgreSQL; clients, gateways and shard share the machine's cores. Requests are `get_zone` of operators (a
 turn each, nothing journalled), and `pay` of 2,000 shoppers (journalled before it is answered; more of them, since a shopper may send 20 frames a second). The peer answers as many
-bytes for as many, from no state at all: what the sockets alone allow.
+bytes for as many, from no state at all: what the sockets alone allow. `half_load`: `get_zone`, one a message, at half the rate that x1 reached, sent at even moments whether or not
+answers have come; an answer's time counts from the moment its request was due, so that a load that falls behind hides nothing.
 """
 
 from __future__ import annotations
@@ -130,6 +131,34 @@ class _Load:
                         left -= 1
         return answers, time.monotonic() - began, 1000 * statistics.median(delays), errors
 
+    def paced(self, window_s: float, per_s: float) -> tuple[int, float, list[float], int]:
+        """(answers, seconds, milliseconds to each answer since its request was due, errors among them), of messages of one request sent at even moments to one connection after another."""
+        n = len(self._sockets)
+        due_at: list[deque[float]] = [deque() for _ in self._sockets]
+        tails = [b""] * n
+        delays: list[float] = []
+        sent = errors = 0
+        wanted = round(window_s * per_s)
+        began = last = time.monotonic()
+        while len(delays) < wanted:
+            now = time.monotonic()
+            while sent < wanted and began + sent / per_s <= now:
+                i = sent % n
+                due_at[i].append(began + sent / per_s)
+                self._sockets[i].send(self._message(i))
+                sent += 1
+            wait_s = max(0.0, began + sent / per_s - time.monotonic()) if sent < wanted else 0.05
+            for fd, _ in self._epoll.poll(wait_s):
+                i = self._index[fd]
+                data = tails[i] + self._sockets[i].recv(65_536)
+                tails[i] = data[-3:]
+                errors += data.count(b"\xa5error")
+                last = time.monotonic()
+                delays.extend(1000 * (last - due_at[i].popleft()) for _ in range(data.count(ANSWER)))
+            if time.monotonic() - last > 30.0:
+                raise AssertionError(f"{wanted - len(delays)} answers do not come")
+        return len(delays), last - began, delays, errors
+
     @staticmethod
     def _stuck(waiting: list[int]) -> list[tuple[int, int]]:
         raise AssertionError(f"{sum(1 for left in waiting if left > 0)} connections wait for answers that do not come")
@@ -147,7 +176,7 @@ _PAY: Final = {"op": "pay", "seq": 0xCAFEBABE, "venue": VENUE, "key": KEY, "unit
 def _generate(ports: dict[str, int], n: int, seed: bytes, pipe: Connection) -> None:
     gc.disable()
     while (order := pipe.recv()) is not None:
-        kind, batch, depth = order
+        kind, batch, depth = order[:3]
         if kind == "pay":
             load = _Load(ports["ours"], PAYERS, seed, role="shopper", frame=_PAY, batch=batch, depth=depth, ours=True)
         else:
@@ -155,7 +184,7 @@ def _generate(ports: dict[str, int], n: int, seed: bytes, pipe: Connection) -> N
         load.run(0.5)
         time.sleep(3.0)  # buckets of the roles' limits are full again
         pipe.send(None)
-        pipe.send(load.run(WINDOW_S))
+        pipe.send(load.run(WINDOW_S) if len(order) == 3 else load.paced(WINDOW_S, order[3]))
         load.close()
 
 
@@ -198,6 +227,20 @@ def _cpu_s(processes: list[psutil.Process]) -> float:
     return sum(sum(one.cpu_times()[:2]) for one in processes)
 
 
+async def _at_half_load(pipe: Connection, per_s: float) -> list[float]:
+    """Milliseconds to each answer."""
+    pipe.send(("ours", 1, 1, per_s / 2))
+    await asyncio.to_thread(pipe.recv)
+    answers, took_s, delays, errors = await asyncio.to_thread(pipe.recv)
+    assert isinstance(delays, list)
+    print(f"half load: {answers / took_s:,.0f}/s, p99 {_part(delays, 0.99):.1f} ms, {errors} errors", flush=True)
+    return delays
+
+
+def _part(delays: list[float], part: float) -> float:
+    return sorted(delays)[min(len(delays) - 1, int(part * len(delays)))]
+
+
 async def _measure(urls: tuple[str, str], n: int, repeats: int, depth: int, gateways: int) -> dict[str, object]:
     config = ServiceConfig(
         postgres_url=urls[0], redis_url=urls[1], shards=1, spares=0, host="127.0.0.1", gateway_port=free_port("127.0.0.1"), gateways=gateways, api_port=0,
@@ -234,6 +277,7 @@ async def _measure(urls: tuple[str, str], n: int, repeats: int, depth: int, gate
         for pids in ([await door.pid() for door in doors], [await process.pid()], [processes[0].pid], [processes[1].pid])
     )
     figures: dict[str, list[_Figures]] = {}
+    halves: list[list[float]] = []
     try:
         for i in range(repeats):
             for name, order in (
@@ -248,6 +292,7 @@ async def _measure(urls: tuple[str, str], n: int, repeats: int, depth: int, gate
                 figures.setdefault(name, []).append(
                     await _ask(pipe, order, [echo_process, generator] if order[0] == "peer" else [at_doors, shard, generator])
                 )
+            halves.append(await _at_half_load(pipe, figures["x1"][-1].per_s))
             print(f"requests {i + 1}/{repeats}: " + ", ".join(f"{name} {figures[name][-1].per_s:,.0f}/s" for name in figures), flush=True)
     finally:
         for one in processes:
@@ -260,6 +305,7 @@ async def _measure(urls: tuple[str, str], n: int, repeats: int, depth: int, gate
     return {
         "name": "requests", "n": n, "ours": round(rate["x1"]), "peer": round(rate["peer_x1"]), "unit": "requests/s", "ratio": round(rate["x1"] / rate["peer_x1"], 3), "gateways": gateways,
         "depth": depth, "at_depth": round(rate["deep"]), "peer_at_depth": round(rate["peer_deep"]), "sixteen_a_message": round(rate["x16"]), "peer_sixteen": round(rate["peer_x16"]), "payments": round(rate["pay"]), "payers": PAYERS,
+        "half_load": {"per_s": round(rate["x1"] / 2), **{f"p{round(100 * part)}_ms": round(statistics.median(_part(half, part) for half in halves), 1) for part in (0.5, 0.99)}},
         "errors": sum(one.errors for series in figures.values() for one in series),
         "answered_after_ms": {name: round(statistics.median(one.answered_after_ms for one in series), 1) for name, series in figures.items()},
         "cpu_us": {name: [round(statistics.median(part), 1) for part in zip(*(one.cpu_us for one in series), strict=True)] for name, series in figures.items()},

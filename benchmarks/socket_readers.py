@@ -69,11 +69,18 @@ class Readers:
             self._tail[one.fileno()] = b""
             self._epoll.register(one.fileno(), select.EPOLLIN)
 
-    def say(self, payload: bytes) -> None:
-        """One frame from everybody."""
+    def say(self, payload: bytes, first: int = 0) -> None:
+        """One frame from everybody, or from the `first`th client on."""
         frame = masked(payload)
-        for one in self.sockets:
+        for one in self.sockets[first:]:
             one.send(frame)
+
+    def forget(self) -> None:
+        """Read whatever has come, and count none of it."""
+        while self._epoll.poll(0.2):
+            for fd, _ in self._epoll.poll(0):
+                self._by_fd[fd].recv(65_536)
+                self._tail[fd] = b""
 
     def read(self, publications: int, *, timeout_s: float) -> tuple[int, Counter[int]]:
         """Read until so many publications have come in all; returns how many did, and how many of them after so many whole milliseconds."""

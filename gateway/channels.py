@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import msgspec
@@ -29,6 +30,9 @@ POLL_S: Final = 1.0
 IDLE_S: Final = 10.0
 """A channel without users is left after this time."""
 PAGE: Final = 500
+RECENT: Final = 512
+RECENT_BYTES: Final = 1024 * 1024
+"""Publications kept of each durable channel for those who come back: thousands do at once, and were each a query to the journal."""
 BACKOFF_S: Final = (0.1, 5.0)
 
 _PUBLICATION: Final = msgspec.msgpack.Decoder(t.Publication)
@@ -42,8 +46,45 @@ At = tuple[int, int]
 
 
 @dataclass(slots=True, eq=False)
+class _Recent:
+    """The publications after `floor` up to the channel's head, those that can be read. Within RECENT and RECENT_BYTES."""
+
+    floor: At
+    held: deque[tuple[At, t.Body, int]] = field(default_factory=deque)
+    n_bytes: int = 0
+
+    def append(self, at: At, body: t.Body, n_bytes: int) -> None:
+        self.held.append((at, body, n_bytes))
+        self.n_bytes += n_bytes
+        while len(self.held) > RECENT or self.n_bytes > RECENT_BYTES:
+            self.floor, _, gone = self.held.popleft()
+            self.n_bytes -= gone
+
+    def prepend(self, floor: At, older: list[tuple[At, t.Body, int]]) -> None:
+        """What came before, from the journal; kept where there is room for all of it."""
+        n_bytes = sum(size for _, _, size in older)
+        if len(self.held) + len(older) <= RECENT and self.n_bytes + n_bytes <= RECENT_BYTES:
+            self.held.extendleft(reversed(older))
+            self.n_bytes += n_bytes
+            self.floor = floor
+
+    def after(self, place: At) -> list[tuple[At, t.Body]]:
+        """Of `floor` or later."""
+        found = []
+        for at, body, _ in reversed(self.held):
+            if at <= place:
+                break
+            found.append((at, body))
+        found.reverse()
+        return found
+
+
+@dataclass(slots=True, eq=False)
 class Channel:
-    """A channel this process reads. `head`: the last durable publication handed over; None until known."""
+    """A channel this process reads. `head`: the last durable publication handed over; None until known. `recent`: of a durable one, when its head is known.
+
+    `older`: held by who reads in the journal what came before those.
+    """
 
     tenant: str
     topic: str
@@ -55,6 +96,8 @@ class Channel:
     refilling: bool = False
     again: bool = False
     opened: asyncio.Task[None] | None = None
+    recent: _Recent = field(default_factory=lambda: _Recent((0, 0)))
+    older: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def durable(self) -> bool:
@@ -161,6 +204,7 @@ class Channels:
         if channel.durable:
             try:
                 channel.head = await self._journal.place(channel.tenant, channel.topic)
+                channel.recent = _Recent(channel.head)
             except BaseException:
                 self._channels.pop(channel.name, None)  # whoever waits for it hears why; the next one tries anew
                 raise
@@ -182,7 +226,8 @@ class Channels:
     # --- history ---
 
     async def between(self, channel: Channel, after: At, *, limit: int) -> list[tuple[At, t.Body]] | None:
-        """Publications of a durable channel after a place and up to its head as it is on return, from the journal.
+        """Publications of a durable channel after a place and up to its head as it is on return: the recent ones at hand, older ones from the journal, which is read once for
+        all who miss the same.
 
         None where they cannot be had: the place never was, is no longer kept, or is more than `limit` publications back.
         """
@@ -191,27 +236,44 @@ class Channels:
             await self.refill(channel)
             if after > channel.head:
                 return None
-        found: list[tuple[At, t.Body]] = []
-        while after < channel.head:
+        older: list[tuple[At, t.Body, int]] = []
+        if after < channel.recent.floor:
+            async with channel.older:
+                if after < channel.recent.floor:
+                    read = await self._older(channel, after, limit)
+                    if read is None:
+                        return None
+                    floor = channel.recent.floor  # as it is now: no await from here on
+                    older = [one for one in read if one[0] <= floor]
+                    channel.recent.prepend(after, older)
+        if channel.recent.floor <= after:
+            found = channel.recent.after(after)
+        else:
+            found = [(at, body) for at, body, _ in older] + channel.recent.after(channel.recent.floor)
+        return None if len(found) > limit else found
+
+    async def _older(self, channel: Channel, after: At, limit: int) -> list[tuple[At, t.Body, int]] | None:
+        """From the journal, what came after a place up to the recent publications, and perhaps some of those."""
+        found: list[tuple[At, t.Body, int]] = []
+        while after < channel.recent.floor:
             try:
                 page = await self._journal.published(channel.tenant, channel.topic, epoch=after[0], after=after[1], limit=PAGE)
             except NotFound:
                 return None
             for entry in page:
                 try:
-                    found.append(((entry.epoch, entry.offset), _BODY.decode(entry.body)))
+                    found.append(((entry.epoch, entry.offset), _BODY.decode(entry.body), len(entry.body)))
                 except _BROKEN as error:  # passed over, as it was when it was new
                     self._unreadable(channel, error)
             if page:
                 after = (page[-1].epoch, page[-1].offset)
-            elif after[0] < channel.head[0]:
+            elif after[0] < channel.recent.floor[0]:
                 after = (after[0] + 1, 0)
             else:
                 return None
             if len(found) > limit:
                 return None
-        head = channel.head
-        return [(at, body) for at, body in found if at <= head]
+        return found
 
     # --- arrivals ---
 
@@ -269,7 +331,13 @@ class Channels:
         """The next durable publication. One that cannot be read is counted and passed over: it would not read better the next time."""
         channel.head = at
         try:
-            self._listener.durable(channel, at, _BODY.decode(raw))
+            body = _BODY.decode(raw)
+        except _BROKEN as error:
+            self._unreadable(channel, error)
+            return
+        channel.recent.append(at, body, len(raw))
+        try:
+            self._listener.durable(channel, at, body)
         except _BROKEN as error:
             self._unreadable(channel, error)
 
@@ -305,6 +373,7 @@ class Channels:
             self._metrics.count("esplanade_gateway_lost_publications_total")
             _log.error("gap_unfillable", extra={"channel": channel.name, "head": channel.head, "place": place})
             channel.head = (place[0], 0) if next_epoch else place  # a new epoch may be read from its start
+            channel.recent = _Recent(channel.head)
             self._listener.gap(channel)
             return
         for entry in page:

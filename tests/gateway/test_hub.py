@@ -515,6 +515,40 @@ async def test_a_durable_topic_is_resumed_after_its_place_once_and_in_order(worl
     assert joined.missed is not None
 
 
+async def test_a_hundred_that_come_back_to_four_places_cost_four_reads_of_the_journal_at_most(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each had its own query; a gateway that was killed let its phones in for as long as the database took."""
+    for n in range(1, 8):
+        await world.durable("venue/v/parking", free(n), publish=False)
+    reads: list[int] = []
+    published = world.journal.published
+
+    async def counted(tenant: str, topic: str, *, epoch: int, after: int, limit: int) -> Any:
+        reads.append(after)
+        await asyncio.sleep(0)
+        return await published(tenant, topic, epoch=epoch, after=after, limit=limit)
+
+    monkeypatch.setattr(world.journal, "published", counted)
+    readers = [Reader(i) for i in range(100)]
+    await asyncio.gather(*(world.join(one, "venue/v/parking", 2.0, resume=f.Place(1, 2 + i % 4)) for i, one in enumerate(readers)))
+    await world.durable("venue/v/parking", free(8))
+    assert all([frame["free"] for frame in one.frames] == list(range(3 + i % 4, 9)) for i, one in enumerate(readers))
+    assert 1 <= len(reads) <= 4, "the others were answered by what those brought"
+
+
+async def test_what_is_kept_for_those_who_come_back_is_bounded_and_the_journal_has_the_rest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels_module, "RECENT", 3)
+    await world.join(Reader(0), "venue/v/parking", 2.0)
+    for n in range(1, 8):
+        await world.durable("venue/v/parking", free(n))
+    for after in (0, 3, 4, 5, 7):
+        reader = Reader(1 + after)
+        await world.join(reader, "venue/v/parking", 2.0, resume=f.Place(1, after))
+        assert [frame["free"] for frame in reader.frames] == list(range(after + 1, 8))
+    channel = world.hub._channels.find("demo", "venue/v/parking")
+    assert channel is not None
+    assert len(channel.recent.held) == 3
+
+
 async def test_a_publication_that_cannot_be_read_stands_in_the_way_of_no_resume(world: World) -> None:
     """It raised out of the resume, and the subscription was never answered."""
     await world.durable("venue/v/parking", free(1), publish=False)
