@@ -1,5 +1,6 @@
 /** What the AR screen works out by itself: poses, circles over a level, the pose graph, nodes in space, clouds from files. */
 import { describe, expect, it } from "vitest";
+import { MAX_MESH_BYTES, type Mesh, MeshShelf, meshKey, meshNameOf, readMesh } from "../src/ar/meshes";
 import { circlesOver, graphOf, hexOf, sceneNodes } from "../src/ar/model";
 import { MAX_POINTS, readPly, thinned } from "../src/ar/ply";
 import { apart, axesOf, boxOf, composed, frustumOf, IDENTITY, judge, localMatrix, rotated, times, transformed } from "../src/ar/pose";
@@ -167,5 +168,79 @@ describe("a cloud from a file", () => {
     expect(n).toBeLessThanOrEqual(MAX_POINTS);
     expect(n).toBeGreaterThan(MAX_POINTS / 4);
     expect(() => thinned(Float64Array.of(0, 0, 0, 100, 0, 0))).toThrow(/metres/);
+  });
+});
+
+/** A glTF file of one triangle that is 2 m high: y up, `extra` beside it. */
+function triangle(extra: object = {}): ArrayBuffer {
+  const data = new Uint8Array(42);
+  new Float32Array(data.buffer, 0, 9).set([0, 0, 0, 1, 0, 0, 0, 2, 0]);
+  data.set([0, 0, 1, 0, 2, 0], 36);
+  const gltf = {
+    asset: { version: "2.0" },
+    buffers: [{ byteLength: 42, uri: `data:application/octet-stream;base64,${Buffer.from(data).toString("base64")}` }],
+    bufferViews: [
+      { buffer: 0, byteLength: 36 },
+      { buffer: 0, byteOffset: 36, byteLength: 6 },
+    ],
+    accessors: [
+      { bufferView: 0, componentType: 5126, count: 3, type: "VEC3" },
+      { bufferView: 1, componentType: 5123, count: 3, type: "SCALAR" },
+    ],
+    materials: [{ pbrMetallicRoughness: { baseColorFactor: [1, 0.5, 0, 1] } }],
+    meshes: [{ primitives: [{ attributes: { POSITION: 0 }, indices: 1, material: 0 }] }],
+    nodes: [{ mesh: 0, translation: [0, 0, 3] }],
+    scenes: [{ nodes: [0] }],
+    scene: 0,
+    ...extra,
+  };
+  return new TextEncoder().encode(JSON.stringify(gltf)).buffer as ArrayBuffer;
+}
+
+describe("the mesh of an asset", () => {
+  const sha = "ab".repeat(32);
+  it("is named by a node's properties, where they fit", () => {
+    const of = (asset: unknown, mesh?: unknown) => meshNameOf((key) => ({ asset, mesh })[key] ?? null);
+    expect(of(sha, 2)).toEqual({ asset: sha, mesh: 2 });
+    expect(of(sha, -1)).toEqual({ asset: sha, mesh: undefined });
+    expect(of("../x")).toBeUndefined();
+  });
+  it("has its triangles as they are, and the whole file stands upright", async () => {
+    const alone = await readMesh(triangle(), 0);
+    expect([...alone.positions]).toEqual([0, 0, 0, 1, 0, 0, 0, 2, 0]);
+    expect([...alone.normals.slice(0, 3)]).toEqual([0, 0, 1]);
+    expect([...alone.colours.slice(0, 4)]).toEqual([1, 0.5, 0, 1]);
+    const whole = await readMesh(triangle(), undefined);
+    close([...whole.positions.slice(6, 9)], [0, -3, 2]);
+  });
+  it.each([
+    ["buffers elsewhere", triangle({ buffers: [{ byteLength: 42, uri: "https://example.com/a.bin" }] }), 0, "other files"],
+    ["no such mesh", triangle(), 5, "mesh 5 of 1"],
+    ["an extension", triangle({ extensionsRequired: ["KHR_draco_mesh_compression"] }), 0, "KHR_draco"],
+    ["no glTF", new TextEncoder().encode("lamp").buffer as ArrayBuffer, 0, "no glTF"],
+    ["a node below itself", triangle({ nodes: [{ children: [0] }] }), undefined, "below themselves"],
+    ["too large", new ArrayBuffer(MAX_MESH_BYTES + 1), 0, "at most"],
+  ])("is refused: %s", async (_, bytes, mesh, says) => {
+    await expect(readMesh(bytes, mesh)).rejects.toThrow(says);
+  });
+  it("is fetched once a file, and a failure is kept", async () => {
+    const asked: string[] = [];
+    const shelf = new MeshShelf("demo", async (asset) => {
+      asked.push(asset);
+      if (asset !== sha) throw new Error("gone");
+      return triangle();
+    });
+    const names = [
+      { asset: sha, mesh: 0 },
+      { asset: sha, mesh: undefined },
+      { asset: "cd".repeat(32), mesh: 0 },
+    ];
+    shelf.want(names);
+    shelf.want(names);
+    await expect.poll(() => shelf.meshes.value.size).toBe(3);
+    shelf.want(names);
+    expect(asked).toEqual([sha, "cd".repeat(32)]);
+    expect((shelf.meshes.value.get(meshKey(names[1]!)) as Mesh).indices).toHaveLength(3);
+    expect((shelf.meshes.value.get(meshKey(names[2]!)) as RangeError).message).toBe("gone");
   });
 });

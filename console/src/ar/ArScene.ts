@@ -5,6 +5,7 @@
  */
 import { Deck, type Layer, OrbitView, type Viewport } from "@deck.gl/core";
 import { LineLayer, PathLayer, ScatterplotLayer, SolidPolygonLayer } from "@deck.gl/layers";
+import { SimpleMeshLayer } from "@deck.gl/mesh-layers";
 import type { Held } from "../client/ar_frames";
 import { type Plan, planOf } from "../map/plan";
 import { RAMPS, rampColour } from "../map/ramp";
@@ -12,8 +13,9 @@ import type { Segment } from "../map/walls";
 import { css, type Rgba, reducedMotion, theme, token } from "../ui/theme";
 import type { Point, Polygon, VenueIndex } from "../venue";
 import { boundsOf } from "../venue";
+import { type Mesh, meshKey } from "./meshes";
 import { type Eye, hexOf, type SceneNode } from "./model";
-import { axesOf, frustumOf, type Judged, type Line } from "./pose";
+import { axesOf, columnsOf, frustumOf, type Judged, type Line } from "./pose";
 
 export type Shown = {
   level: number;
@@ -22,6 +24,8 @@ export type Shown = {
   graph: readonly Judged[];
   nodes: readonly SceneNode[];
   node: string | undefined;
+  /** By `meshKey`; a node whose mesh is not among them is a box. */
+  meshes: ReadonlyMap<string, Mesh>;
   eyes: readonly Eye[];
 };
 export type Picked = { kind: "anchor" | "node"; id: string } | undefined;
@@ -189,7 +193,7 @@ export class ArScene {
   }
 
   #layers(): Layer[] {
-    const { anchors, anchor, graph, nodes, node, eyes } = this.#shown;
+    const { anchors, anchor, graph, nodes, node, meshes, eyes } = this.#shown;
     const lines = (id: string, data: Coloured[], width: number) =>
       new LineLayer<Coloured>({
         id,
@@ -208,9 +212,17 @@ export class ArScene {
     const turned = anchors.length <= MAX_AXES ? anchors : anchor ? [anchor] : [];
     const ramp = RAMPS[theme.value];
     const foot = token("quiet", 120);
-    const boxes = nodes.slice(0, MAX_BOXES).filter((one) => one.placed || one.node === node);
+    const drawn = nodes.slice(0, MAX_BOXES);
+    const boxes = drawn.filter((one) => one.placed || one.node === node);
+    const shapes = new Map<string, SceneNode[]>();
+    for (const one of drawn) {
+      const key = one.mesh && meshKey(one.mesh);
+      if (key !== undefined && meshes.has(key)) shapes.set(key, [...(shapes.get(key) ?? []), one]);
+    }
+    const shaped = new Set([...shapes.values()].flat());
     return [
       ...this.#floor(),
+      ...[...shapes].map(([key, data]) => this.#shape(key, meshes.get(key)!, data, node)),
       lines("feet", turned.map(({ anchor: { position_m: p } }): Coloured => ({ line: [[p[0], p[1], 0], p], colour: foot })), 1), // biome-ignore format: one line
       lines("graph", graph.map((one): Coloured => ({ line: [one.from?.anchor.position_m ?? one.of.anchor.position_m, one.at.position_m], colour: token(one.agrees ? "good" : "alert") })), 2), // biome-ignore format: one line
       new ScatterplotLayer<Judged>({
@@ -229,7 +241,7 @@ export class ArScene {
         parameters: FLAT,
       }),
       lines("axes", turned.flatMap((one) => axesOf(one.anchor, axis).map((line, i): Coloured => ({ line, colour: axisColours[i]! }))), 2), // biome-ignore format: one line
-      lines("boxes", boxes.flatMap((one) => all(one.box, token(one.node === node ? "accent" : one.lost.length > 0 ? "offer" : "label", one.node === node ? 255 : 190))), 1.5), // biome-ignore format: one line
+      lines("boxes", boxes.filter((one) => !shaped.has(one) || one.node === node).flatMap((one) => all(one.box, token(one.node === node ? "accent" : one.lost.length > 0 ? "offer" : "label", one.node === node ? 255 : 190))), 1.5), // biome-ignore format: one line
       lines("eyes", eyes.flatMap((eye) => all(frustumOf(eye, EYE_M), token("me"))), 2), // biome-ignore format: one line
       new ScatterplotLayer<SceneNode>({
         id: "nodes",
@@ -260,6 +272,27 @@ export class ArScene {
         parameters: FLAT,
       }),
     ];
+  }
+
+  /** The nodes that are of one mesh, each where its transform and those above put it. */
+  #shape(key: string, mesh: Mesh, data: SceneNode[], node: string | undefined): Layer {
+    return new SimpleMeshLayer<SceneNode>({
+      id: `node-shape-${key}`,
+      data,
+      mesh: {
+        attributes: {
+          positions: { value: mesh.positions, size: 3 },
+          normals: { value: mesh.normals, size: 3 },
+          colors: { value: mesh.colours, size: 4 },
+        },
+        indices: { value: mesh.indices, size: 1 },
+      } as never,
+      getPosition: [0, 0, 0],
+      getTransformMatrix: (one) => columnsOf(one.world),
+      getColor: (one) => (one.node === node ? token("accent") : [255, 255, 255, 255]),
+      pickable: true,
+      updateTriggers: { getColor: [theme.value, node] },
+    });
   }
 
   #floor(): Layer[] {

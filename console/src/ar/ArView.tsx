@@ -12,6 +12,7 @@ import { boundsOf, type VenueIndex } from "../venue";
 import { inspect } from "../window";
 import { AnchorList, AnchorPanel } from "./AnchorPanel";
 import type { ArScene, Picked, Shown } from "./ArScene";
+import { type Mesh, type MeshName, MeshShelf, meshKey } from "./meshes";
 import { ArModel, type Eye, graphOf } from "./model";
 import { CameraPanel, NodePanel, SceneTree } from "./ScenePanel";
 import { SpaceView } from "./SpaceView";
@@ -20,6 +21,7 @@ type Props = { view: Extract<View, { screen: "ar" }>; index: VenueIndex; onView:
 const PADDING = { top: 76, right: 368, left: 272 };
 const NARROW = { top: 76, right: 24, left: 24 };
 const NOBODY: readonly Eye[] = [];
+const failureOf = (found: Mesh | RangeError | undefined) => (found instanceof RangeError ? found.message : undefined);
 
 const watch = (wire: Wire, venue: string) => new ArModel(wire, venue);
 
@@ -54,6 +56,10 @@ export function ArView({ view, index, onView }: Props) {
     [graph, view.anchor],
   );
   const drawn = model?.scene.value;
+  const shelf = useMemo(() => new MeshShelf(view.tenant), [view.tenant]);
+  useEffect(() => shelf.want((drawn?.nodes ?? []).map((one) => one.mesh).filter((one): one is MeshName => one !== undefined)), [shelf, drawn]);
+  const read = shelf.meshes.value;
+  const meshes = useMemo(() => new Map([...read].filter((one): one is [string, Mesh] => !(one[1] instanceof RangeError))), [read]);
   const answer = model?.placed.value?.answer;
   const present = model?.present.value ?? NOBODY;
   const eyes = useMemo(
@@ -73,9 +79,10 @@ export function ArView({ view, index, onView }: Props) {
       graph: judged,
       nodes: drawn?.nodes ?? [],
       node,
+      meshes,
       eyes: eyes.filter((eye) => eye.level === level),
     }),
-    [level, anchors, anchor, judged, drawn, node, eyes],
+    [level, anchors, anchor, judged, drawn, node, meshes, eyes],
   );
   useEffect(() => scene?.show(shown), [scene, shown]);
   useEffect(() => inspect({ ar: scene, scene: undefined, shopper: undefined }), [scene]);
@@ -137,7 +144,7 @@ export function ArView({ view, index, onView }: Props) {
           </nav>
           {chosen && drawn ? (
             <Side label={chosen.name} onClose={() => setNode(undefined)}>
-              <NodePanel row={chosen} scene={drawn} />
+              <NodePanel row={chosen} scene={drawn} failure={chosen.mesh && failureOf(read.get(meshKey(chosen.mesh)))} />
             </Side>
           ) : view.anchor !== undefined ? (
             <Side label={s.ar.anchor} onClose={() => go({ anchor: undefined })}>

@@ -70,11 +70,12 @@ export function SceneTree(props: { scene: SceneState; chosen: string | undefined
   );
 }
 
-export function NodePanel({ row, scene }: { row: SceneNode; scene: SceneState }) {
+export function NodePanel({ row, scene, failure }: { row: SceneNode; scene: SceneState; failure: string | undefined }) {
   const properties = scene.replica.properties(row.node);
   return (
     <>
       <p class="quiet">{row.placed ? `${row.at.map((v) => decimals(v, 2)).join(", ")} m` : s.ar.unplaced}</p>
+      {failure !== undefined && <p class="alert-line">{s.ar.meshFailed(failure)}</p>}
       {row.lost.length > 0 && (
         <ul class="conflicts" aria-label={s.ar.conflicts(count(row.lost.length))}>
           {row.lost.map((one, i) => (

@@ -15,6 +15,7 @@ import {
 import { f4 } from "../client/codec";
 import { RequestError, type Wire } from "../client/wire";
 import type { Bounds } from "../venue";
+import { type MeshName, meshNameOf } from "./meshes";
 import { boxOf, IDENTITY, type Judged, judge, type Line, localMatrix, type Matrix, type Pose, times, transformed } from "./pose";
 import { type Lost, SceneReplica } from "./scene";
 import { clientOf, type Dot, decodeOps, ROOT, seqOf } from "./scene_ops";
@@ -62,7 +63,9 @@ export type SceneNode = {
   box: Line[];
   /** It says where it is itself; else its box would stand where its parent's does. */
   placed: boolean;
-  asset: boolean;
+  world: Matrix;
+  /** What is drawn in place of its box, where that can be read. */
+  mesh: MeshName | undefined;
   lost: Lost[];
 };
 
@@ -92,7 +95,8 @@ export function sceneNodes(scene: SceneReplica): { nodes: SceneNode[]; lost: Los
       at: transformed(m, [0, 0, 0]),
       box: boxOf(m, BOX_M),
       placed: Array.isArray(scene.get(node, "translation")),
-      asset: typeof scene.get(node, "asset") === "string",
+      world: m,
+      mesh: meshNameOf((key) => scene.get(node, key)),
       lost: of.get(node) ?? [],
     });
   }

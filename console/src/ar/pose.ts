@@ -113,6 +113,11 @@ export function times(a: Matrix, b: Matrix): Matrix {
   return out as unknown as Matrix;
 }
 
+/** All sixteen numbers by columns, as WebGL takes them. */
+export function columnsOf(m: Matrix): number[] {
+  return [m[0], m[4], m[8], 0, m[1], m[5], m[9], 0, m[2], m[6], m[10], 0, m[3], m[7], m[11], 1];
+}
+
 /** The twelve edges of a cube of `side` metres around the origin of a transform. */
 export function boxOf(m: Matrix, side: number): Line[] {
   const h = side / 2;
