@@ -175,10 +175,12 @@ def _json(path: Path) -> Any:
 
 
 def _ordinal(name: str) -> int:
-    match = re.fullmatch(r"([BFL])(\d{1,2})", name)
-    if match is None or int(match[2]) == 0:
-        raise InvalidInput(f"floor folder {name!r}: must be B or F and a number from 1 (B1, F1, F2, ...)")
-    return -int(match[2]) if match[1] == "B" else int(match[2]) - 1
+    """By the name: B1 and 1B are -1, F1, L1 and 1F are 0, F2 is 1."""
+    match = re.fullmatch(r"([BFL])(\d{1,2})|(\d{1,2})([BFL])", name.upper())
+    letter, number = (match[1] or match[4], int(match[2] or match[3])) if match is not None else ("", 0)
+    if number == 0:
+        raise InvalidInput(f"floor folder {name!r}: must be B, F or L and a number from 1, in either order (B1, F1, F2, 3F, ...)")
+    return -number if letter == "B" else number - 1
 
 
 def _read_floor(folder: Path) -> _Floor:

@@ -208,6 +208,11 @@ def test_a_floor_folder_with_another_name_is_refused(tmp_path: Path) -> None:
         read_site(site)
 
 
+def test_a_floor_is_known_by_letter_and_number_in_either_order(tmp_path: Path) -> None:
+    site = write_site(tmp_path / "site", {"1F": ground_floor(), "l2": upper_floor(), "B1": upper_floor()})
+    assert [(level.id, level.ordinal) for level in read_site(site).venue.levels] == [("B1", -1), ("1F", 0), ("l2", 1)]
+
+
 def test_a_missing_overlay_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"none\.toml"):
         read_site(write_site(tmp_path / "site"), tmp_path / "none.toml")
