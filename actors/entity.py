@@ -8,7 +8,7 @@ too (the command's last event says what it was answered); a sequence below the w
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -33,19 +33,23 @@ WINDOW: Final = 32
 MAX_CLIENTS: Final = 4_096
 """Clients remembered by one entity; the one that has been silent longest is forgotten."""
 
-TRIM_AT: Final = 2 * (WINDOW + 16)
+TRIM_AT: Final = 3 * (WINDOW + 16)
 """Parts of a client's answers beyond which those that no longer count go."""
 
 _REPLY: Final = msgspec.msgpack.Decoder(Reply)
 _encode: Final = msgspec.msgpack.Encoder().encode
 encode_reply: Final[Callable[[Reply], bytes]] = _encode
-BARE_REPLIES: Final[dict[type, bytes]] = {Done: encode_reply(Done())}
-"""Replies that are always the same bytes: one object in all windows."""
+ENCODED_DONE: Final = encode_reply(Done())
+"""The answer to most commands: one object in all windows."""
+
+
+Run = tuple[int, int, bytes]
+"""Commands of one client with sequences in a row, first to last, that got one and the same answer."""
 
 
 class Answers(dict[str, list[Any]]):
-    """Answers by client, silent longest first: [sequence, reply, sequence, reply, ...], lowest sequence first. Of these the newest WINDOW count; those before them are trimmed
-    a few at a time. `client`, `newest`: whose command came last, and its answers: most often the next one's too, and found without a look at the table."""
+    """Answers by client, silent longest first: [first, last, reply, first, last, reply, ...], a run each, lowest sequences first. Of these the newest WINDOW count; those
+    before them are trimmed a few at a time. `client`, `newest`: whose command came last, and its answers: most often the next one's too, and found without a look at the table."""
 
     __slots__ = ("client", "newest")
 
@@ -59,25 +63,34 @@ class Answers(dict[str, list[Any]]):
         known = self.get(key.client)
         if known is None or key.sequence > known[-2]:
             return None
-        counting = _pairs(known)
-        found = counting.get(key.sequence)
-        if found is None and len(counting) >= WINDOW and key.sequence < (oldest := next(iter(counting))):
-            raise Conflict(
-                f"client {key.client!r}, sequence {key.sequence}: older than the {WINDOW} answers kept (from {oldest}); it cannot be told whether it was done"
-            )
-        return found
+        left = WINDOW
+        for at in range(len(known) - 3, -1, -3):
+            first, last, reply = known[at : at + 3]
+            if key.sequence > last:
+                return None
+            oldest = max(first, last + 1 - left)
+            if key.sequence >= oldest:
+                return bytes(reply)
+            left -= last + 1 - oldest
+            if not left:
+                raise Conflict(
+                    f"client {key.client!r}, sequence {key.sequence}: older than the {WINDOW} answers kept (from {oldest}); it cannot be told whether it was done"
+                )
+        return None
 
     def keep(self, client: str, sequence: int, reply: bytes) -> None:
         if client != self.client:
             self._turn_to(client)
         known = self.newest
         if not known or sequence > known[-2]:
-            known += (sequence, reply)
+            if known and sequence == known[-2] + 1 and reply == known[-1]:
+                known[-2] = sequence
+            else:
+                known += (sequence, sequence, _one_of(reply))
+                if len(known) > TRIM_AT:
+                    del known[: -3 * WINDOW]
         else:  # overtaken on its way by a later one
-            pairs = _pairs(known) | {sequence: reply}
-            known[:] = [part for pair in sorted(pairs.items()) for part in pair]
-        if len(known) > TRIM_AT:
-            del known[: -2 * WINDOW]
+            known[:] = _parts(_runs({**_pairs(known), sequence: _one_of(reply)}))
 
     def _turn_to(self, client: str) -> None:
         """To the end of the table with this client."""
@@ -89,27 +102,62 @@ class Answers(dict[str, list[Any]]):
         self[client] = known
         self.client, self.newest = client, known
 
-    def save(self) -> list[tuple[str, dict[int, bytes]]]:
-        return [(client, _pairs(known)) for client, known in self.items()]
+    def save(self) -> list[tuple[str, list[Run]]]:
+        """Those that count."""
+        return [(client, _counting(known)) for client, known in self.items()]
 
-    def load(self, saved: list[tuple[str, dict[int, bytes]]]) -> None:
+    def load(self, saved: Sequence[tuple[str, list[Run] | dict[int, bytes]]]) -> None:
+        """What `save` gave, or (before answers were kept as runs) answers by sequence."""
         self.clear()
         self.client, self.newest = None, []
         for client, known in saved:
-            self[sys.intern(client)] = [part for pair in sorted(known.items()) for part in pair]
+            self[sys.intern(client)] = _parts(_runs(known) if isinstance(known, dict) else known)
+
+
+def _one_of(reply: bytes) -> bytes:
+    """The same bytes: of Done, one object."""
+    return ENCODED_DONE if reply == ENCODED_DONE else reply
+
+
+def _counting(known: list[Any]) -> list[Run]:
+    """The runs of a client's answers that count, the oldest as far as it does."""
+    runs: list[Run] = []
+    left = WINDOW
+    for at in range(len(known) - 3, -1, -3):
+        first, last, reply = known[at : at + 3]
+        oldest = max(first, last + 1 - left)
+        runs.append((oldest, last, reply))
+        left -= last + 1 - oldest
+        if not left:
+            break
+    return runs[::-1]
 
 
 def _pairs(known: list[Any]) -> dict[int, bytes]:
-    """Of a client's answers those that count."""
-    newest = known[-2 * WINDOW :]
-    return dict(zip(newest[::2], newest[1::2], strict=True))
+    """Those that count, by sequence."""
+    return {sequence: reply for first, last, reply in _counting(known) for sequence in range(first, last + 1)}
+
+
+def _runs(pairs: dict[int, bytes]) -> list[Run]:
+    runs: list[Run] = []
+    for sequence, reply in sorted(pairs.items()):
+        if runs and runs[-1][1] + 1 == sequence and runs[-1][2] == reply:
+            runs[-1] = (runs[-1][0], sequence, reply)
+        else:
+            runs.append((sequence, sequence, reply))
+    return runs
+
+
+def _parts(runs: list[Run]) -> list[Any]:
+    return [part for first, last, reply in runs for part in (first, last, _one_of(reply))]
 
 
 class SavedEntity(msgspec.Struct, array_like=True):
     address: str
     version: int
     state: bytes
-    answers: list[tuple[str, dict[int, bytes]]]
+    answers: Sequence[tuple[str, list[Run] | dict[int, bytes]]]
+    """By client; by sequence in snapshots from before answers were kept as runs."""
     reminders: dict[str, Held] = {}
 
 
@@ -167,7 +215,7 @@ class Entity:
         if decision.reminders:
             version, wakes = change(self, decision.reminders, events, version)
         if key is not None and events:
-            reply = BARE_REPLIES.get(type(decision.reply)) or encode_reply(decision.reply)
+            reply = ENCODED_DONE if type(decision.reply) is Done else encode_reply(decision.reply)
             if seal is None:
                 self.answers.keep(key.client, key.sequence, reply)
                 last = events[-1]

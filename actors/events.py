@@ -522,15 +522,16 @@ TYPES: Final[dict[str, type[EventBody]]] = {
     "takes_begun.v1": TakesBegun,
     "takes_decided.v1": TakesDecided,
 }
-_NAMES: Final = {struct: name for name, struct in TYPES.items()}
-_ENCODER: Final = msgspec.msgpack.Encoder()
+EVENT_NAMES: Final = {struct: name for name, struct in TYPES.items()}
+"""Type names by struct."""
+encode_body: Final[Callable[[EventBody], bytes]] = msgspec.msgpack.Encoder().encode
 _DECODERS: Final = {name: msgspec.msgpack.Decoder(struct) for name, struct in TYPES.items()}
 _UPCAST: Final[dict[str, Callable[[bytes], EventBody]]] = {}  # former type names; none yet
 
 
 def encode_event(body: EventBody) -> tuple[str, bytes]:
     """(type name, msgpack)."""
-    return _NAMES[type(body)], _ENCODER.encode(body)
+    return EVENT_NAMES[type(body)], encode_body(body)
 
 
 def decode_event(type_name: str, body: bytes) -> EventBody:

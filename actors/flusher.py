@@ -17,7 +17,8 @@ from actors.meter import BYTES, SECONDS, Histogram
 from actors.topics import Publication, channel
 from esplanade.core.errors import EsplanadeError, Unavailable
 from esplanade.core.tracing import Part
-from esplanade.storage.journal import Append, Event, Journal, OutboxEntry, Snapshot, StoredReply
+from esplanade.storage.journal import Append, Event, Journal, OutboxEntry, Snapshot, StoredReply, size_of
+from esplanade.storage.segment_codec import PackedEvents
 
 MAX_GATHERED_BYTES: Final = 24 * 2**20
 """Bodies and replies that may gather for the next flush; the shard takes no more work until the one under way has landed."""
@@ -52,13 +53,13 @@ class Log(Protocol):
         ...
 
 
-class Gathered:
-    """Events of one log, in order. `bytes`: their bodies and replies."""
+class Gathered(PackedEvents):
+    """Events of one log. `bytes`: their bodies and replies."""
 
-    __slots__ = ("bytes", "events")
+    __slots__ = ("bytes",)
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
+        super().__init__()
         self.bytes = 0
 
 
@@ -175,30 +176,32 @@ class Flusher:
         """Gather events of a turn and entries (topic, body) for durable topics."""
         if not events:
             return
-        gathered = Gathered()
-        gathered.events = events
+        gathered = self.gathering(log)
+        size = size_of(events)
         for event in events:
-            gathered.bytes += len(event.body) + len(event.reply)
-        self.gather(log, gathered)
+            gathered.add(event)
+        gathered.bytes += size
         batch = self._gathering
+        batch.bytes += size
         for topic, body in outbox:
             batch.outbox.append((log, OutboxEntry(log.tenant, topic, body)))
             batch.bytes += len(body)
 
-    def gather(self, log: Log, more: Gathered) -> None:
-        """Gather events of turns, at least one; `more` is the flusher's from now on."""
+    def gathering(self, log: Log) -> Gathered:
+        """What a log gathers for the next flush, for a caller that puts at least one event there at once, and says how much it was (`grown`)."""
         batch = self._gathering
-        batch.bytes += more.bytes
         gathered = batch.appends.get(log)
         if gathered is None:
             if not batch.appends:
                 self._idle.clear()
                 self._work.set()
-            batch.appends[log] = more
+            gathered = batch.appends[log] = Gathered()
             self._last[log] = batch
-        else:
-            gathered.events += more.events
-            gathered.bytes += more.bytes
+        return gathered
+
+    def grown(self, size: int) -> None:
+        """So many bytes more wait in what logs gather."""
+        self._gathering.bytes += size
 
     def enclose(self, log: Log, topic: str, body: bytes) -> None:
         """An entry for a durable topic, with the events that a turn of this log has just gathered."""
@@ -291,8 +294,8 @@ class Flusher:
         room = self.snapshot_room
         for log, gathered in batch.appends.items():
             position = log.position + 1
-            appends.append(Append(log.tenant, log.partition, log.epoch, position, gathered.events, gathered.bytes))
-            log.grow(len(gathered.events), gathered.bytes, began_s)
+            appends.append(Append(log.tenant, log.partition, log.epoch, position, gathered, gathered.bytes))
+            log.grow(len(gathered), gathered.bytes, began_s)
             body = log.snapshot_due(began_s) if room > 0 else None
             if body is not None:
                 room -= len(body)

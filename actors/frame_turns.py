@@ -1,17 +1,17 @@
 """The turns of a frame: commands to entities that are at hand, of logs without a queue, which need no venue or stand beside its host. All else is the shard's, one by one.
 
-This is `Entity.turn` with what is the same for a frame taken out of the loop: no object a turn but its event and its answer, one look at the state of a log, one gathering a log,
-one gate. Most turns make one event and no more; those that do more go through `Entity.enter`. Owns no state beyond its frame.
+This is `Entity.turn` with what is the same for a frame taken out of the loop: no object a turn outlives it but an answer other than Done; its event is packed at once where its log
+gathers for the flush; one look at the state of a log, one gate. Most turns make one event and no more; those that do more go through `Entity.enter`. Owns no state beyond its frame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
-from actors.behaviour import Context
-from actors.entity import BARE_REPLIES, TRIM_AT, WINDOW, Entity, Turn, encode_reply
-from actors.events import PERSONAL_KINDS, encode_event
+from actors.behaviour import Context, Decision
+from actors.entity import ENCODED_DONE, Entity, Turn, encode_reply
+from actors.events import EVENT_NAMES, PERSONAL_KINDS, encode_body
 from actors.flusher import Flusher, Gathered
 from actors.frame import Frame
 from actors.messages import Command, Done, Rejected
@@ -21,12 +21,15 @@ from actors.requests import Answer, Replied, refusal
 from actors.system import Key
 from esplanade.core.errors import EsplanadeError, Unavailable
 from esplanade.core.ids import VENUE_KINDS
-from esplanade.storage.journal import Event
+from esplanade.storage.segment_codec import pack_event
 
 Row = tuple[Entity | None, Command | None, str | None, int]
 """A request: its entity where that is at hand, command (None: no plain ask), client and sequence of its key (None: no key)."""
 
 _NONE: Final[list[Any]] = []
+
+_NOTHING_YET: Final = Gathered()
+"""In the place of what a log gathers, until a turn of this frame makes an event."""
 
 _BESIDE_HOSTS: Final = VENUE_KINDS - PERSONAL_KINDS
 """Kinds of entities that live in the partition of their venue's position host, and whose turns need no subject's key."""
@@ -59,22 +62,21 @@ def run_rows(rows: Iterable[Row], frame: Frame, flusher: Flusher, calls: Calls, 
     """Run the requests of a frame, whose rows these are; their answers leave when what they saw is durable. `watch` times some of them."""
     find, serves, route, wake = calls.find, calls.serves, calls.route, calls.wake
     answers: list[Answer] = frame.answers
-    gathering: dict[PartitionLog, Gathered] = {}  # of the logs that have been looked at
-    logs: list[PartitionLog] = []
-    indices: list[int] = []
+    opened: dict[PartitionLog, Gathered] = {}  # logs that have been looked at and serve
+    seen: list[PartitionLog | None] = []  # by index, the log whose state the answer has seen; None for what was routed
+    saw = seen.append
     refused = 0
     disturbed = False
-    room = flusher.room
+    room = had = flusher.room
     watched = watch.at
     for index, (known, command, client, sequence) in enumerate(rows):
         if index == watched:
             watched = watch.look(index, -room)
         entity = known or (None if command is None else find(index))
-        log = None if entity is None else entity.log
-        if entity is not None and log is not None and command is not None:
-            gathered = gathering.get(log)
+        if entity is not None and command is not None and (log := entity.log) is not None:
+            gathered = opened.get(log)
             if gathered is None and serves(log):
-                gathered = gathering[log] = Gathered()
+                gathered = opened[log] = _NOTHING_YET
                 log.used_s = now_s
             behaviour = entity.behaviour
             venue = behaviour.venue_of(entity.address, command)
@@ -82,43 +84,54 @@ def run_rows(rows: Iterable[Row], frame: Frame, flusher: Flusher, calls: Calls, 
             if gathered is not None and room > 0 and context is not None:
                 try:
                     remembered = entity.answers
-                    window = remembered.newest if client == remembered.client else remembered.get(client, _NONE) if client is not None else _NONE
-                    if window and client is not None and sequence <= window[-2]:  # perhaps repeated
-                        turn = entity.turn(command, Key(client, sequence), context)
+                    window, ahead = _NONE, 1
+                    if client is not None:
+                        window = remembered.newest if client == remembered.client else remembered.get(client, _NONE)
+                        if window:
+                            ahead = sequence - window[-2]
+                    if ahead <= 0:  # perhaps repeated
+                        turn = entity.turn(command, Key(client or "", sequence), context)
                     else:
                         decision = behaviour.decide(entity.state, command, context)
-                        if isinstance(decision, Rejected):
+                        if type(decision) is not Decision:
                             turn = None
-                            answers[index] = Replied(decision)
-                        elif len(decision.events) == 1 and not decision.outbox and not decision.reminders:
-                            [body] = decision.events
-                            type_name, data = encode_event(body)
+                            answers[index] = Replied(cast(Rejected, decision))
+                        elif len(events := decision.events) == 1 and not decision.outbox and not decision.reminders:
+                            turn = None
+                            [body] = events
+                            data = encode_body(body)
                             entity.state = behaviour.apply(entity.state, body)
                             entity.version = version = entity.version + 1
+                            name = entity.name
                             size = len(data)
-                            if client is None:
-                                gathered.events.append(Event(entity.name, version, type_name, data))
+                            reply = decision.reply
+                            if type(reply) is Done:
+                                encoded, answers[index] = ENCODED_DONE, DONE
                             else:
-                                reply = BARE_REPLIES.get(type(decision.reply)) or encode_reply(decision.reply)
-                                if client == remembered.client:  # `Answers.keep` of the next sequence
-                                    window.extend((sequence, reply))
-                                    if len(window) > TRIM_AT:
-                                        del window[: -2 * WINDOW]
+                                encoded, answers[index] = encode_reply(reply), Replied(reply)
+                            if gathered is _NOTHING_YET:
+                                gathered = opened[log] = flusher.gathering(log)
+                            if client is None:
+                                pack_event((name, version, EVENT_NAMES[type(body)], data, "", 0, b""), gathered.body, -1)
+                            else:
+                                if ahead == 1 and window and window[-1] is encoded and window is remembered.newest:
+                                    window[-2] = sequence  # `Answers.keep` of the next in a run
                                 else:
-                                    remembered.keep(client, sequence, reply)
-                                gathered.events.append(Event(entity.name, version, type_name, data, client, sequence, reply))
-                                size += len(reply)
+                                    remembered.keep(client, sequence, encoded)
+                                pack_event((name, version, EVENT_NAMES[type(body)], data, client, sequence, encoded), gathered.body, -1)
+                                size += len(encoded)
+                            gathered.entities.append(name)
+                            gathered.versions.append(version)
                             gathered.bytes += size
                             room -= size
-                            turn = None
-                            answers[index] = DONE if type(decision.reply) is Done else Replied(decision.reply)
                         else:
                             turn = entity.enter(decision, None if client is None else Key(client, sequence), None)
                     if turn is not None:
                         if turn.events:
-                            _gather(flusher, gathering)
+                            flusher.grown(had - room)
                             flusher.append(log, turn.events, turn.entries())
-                            room = flusher.room
+                            opened[log] = flusher.gathering(log)
+                            room = had = flusher.room
                             if turn.wakes:
                                 wake(log, entity, turn)
                         answers[index] = Replied(turn.reply)
@@ -126,21 +139,29 @@ def run_rows(rows: Iterable[Row], frame: Frame, flusher: Flusher, calls: Calls, 
                     answers[index] = refusal(error)
                     refused += 1
                 except Exception as error:
-                    del gathering[log]
-                    _gather(flusher, gathering)
+                    flusher.grown(had - room)
                     calls.broke(index, log, error)
+                    opened.clear()
+                    room = had = flusher.room
                     disturbed = True
+                    saw(None)
                     continue
-                logs.append(log)
-                indices.append(index)
+                saw(log)
                 continue
-        _gather(flusher, gathering)
+        flusher.grown(had - room)
         route(index)
+        opened.clear()  # each log is looked at anew
+        room = had = flusher.room
         disturbed = True
-        room = flusher.room
+        saw(None)
     if watched >= 0:
         watch.look(len(answers), -room)
-    _gather(flusher, gathering)
+    flusher.grown(had - room)
+    logs = cast(list[PartitionLog], seen)
+    indices = list(range(len(seen)))
+    if disturbed:
+        indices = [index for index, log in enumerate(seen) if log is not None]
+        logs = [log for log in seen if log is not None]
     turns = len(indices)
     if disturbed and any(log.given_up for log in set(logs)):  # by a later turn of this frame: what it gathered is gone
         gone = Unavailable(f"shard {shard} replays this partition after a fault; ask again with the same key")
@@ -150,14 +171,6 @@ def run_rows(rows: Iterable[Row], frame: Frame, flusher: Flusher, calls: Calls, 
     if indices:
         flusher.when_all_durable(logs, indices, frame.release)
     return Ran(turns, refused)
-
-
-def _gather(flusher: Flusher, gathering: dict[PartitionLog, Gathered]) -> None:
-    """Hand over what turns have made so far, and look at each log anew."""
-    for log, gathered in gathering.items():
-        if gathered.events:
-            flusher.gather(log, gathered)
-    gathering.clear()
 
 
 def _beside(held: HostedPositions | None, entity: Entity) -> Context | None:

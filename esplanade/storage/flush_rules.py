@@ -14,7 +14,7 @@ import msgspec
 from esplanade.core.errors import InvalidInput, LimitExceeded
 from esplanade.core.ids import PARTITIONS
 from esplanade.storage.journal import Append, Event, OutboxEntry, Snapshot, StoredReply, size_of
-from esplanade.storage.segment_codec import EntityVersions, indexes_of
+from esplanade.storage.segment_codec import EntityVersions, index_of
 
 MAX_FLUSH_BYTES: Final = 64 * 2**20
 """Bodies of one flush together: events, outbox entries and replies."""
@@ -43,7 +43,7 @@ def check_flush(appends: Sequence[Append], outbox: Sequence[OutboxEntry], keys: 
     size += sum(len(entry.body) for entry in outbox) + sum(len(reply.reply) for reply in keys)
     if size > MAX_FLUSH_BYTES:
         raise LimitExceeded(f"flush of {size} bytes; at most {MAX_FLUSH_BYTES} go into one: flush less at a time")
-    return indexes_of([append.events for append in appends])
+    return [index_of(append.events) for append in appends]
 
 
 def _check_places(appends: Sequence[Append]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Sequence
+from itertools import chain
 from typing import Final, Self
 
 import psycopg
@@ -31,7 +32,7 @@ from esplanade.storage.postgres_arrays import bigint_array, integer_array
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.postgres_migrate import migrate
 from esplanade.storage.postgres_pool import Pool, keeping, open_lane, open_pool, reading, values, writing
-from esplanade.storage.segment_codec import SEPARATOR, check_body, checksum, decode_events, encode_events
+from esplanade.storage.segment_codec import check_body, checksum, decode_events, encode_events
 
 __all__ = ["PostgresCatalogue", "PostgresJournal", "migrate"]
 
@@ -123,6 +124,7 @@ class PostgresJournal:
         if not appends:
             return []
         bodies = [encode_events(append.events) for append in appends]
+        first = bigint_array([*chain.from_iterable([index.first for index in indexes])])
         parameters = (
             [append.tenant for append in appends],
             integer_array([append.partition for append in appends]),
@@ -131,9 +133,9 @@ class PostgresJournal:
             integer_array([len(index.entities) for index in indexes]),
             bodies,
             bigint_array([checksum(append.tenant, append.partition, append.position, body) for append, body in zip(appends, bodies, strict=True)]),
-            [SEPARATOR.join(index.entities) for index in indexes],
-            bigint_array([version for index in indexes for version in index.first]),
-            bigint_array([version for index in indexes for version in index.last]),
+            [index.names for index in indexes],
+            first,
+            first if all(index.last is index.first for index in indexes) else bigint_array([*chain.from_iterable([index.last for index in indexes])]),
             [entry.tenant for entry in outbox],
             [entry.topic for entry in outbox],
             [entry.body for entry in outbox],

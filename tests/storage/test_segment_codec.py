@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from esplanade.core.errors import Fault, InvalidInput
 from esplanade.storage.journal import Event
-from esplanade.storage.segment_codec import checksum, decode_events, encode_events, index_of, indexes_of
+from esplanade.storage.segment_codec import PackedEvents, checksum, decode_events, encode_events, index_of
 
 sequences = st.integers(0, 2**63 - 1)
 events = st.lists(
@@ -81,9 +82,8 @@ def test_the_index_has_an_entitys_first_and_last_version(
     versions: list[tuple[str, int]], entities: list[str], first: list[int], last: list[int]
 ) -> None:
     events = [Event(entity, version, "tested.v1", b"") for entity, version in versions]
-    assert index_of(events) == (entities, first, last)
-    other = [Event("z", 5, "tested.v1", b"")]
-    assert indexes_of([events, other, []]) == [(entities, first, last), (["z"], [5], [5]), ([], [], [])]
+    for held in (events, PackedEvents(events)):
+        assert index_of(held) == (entities, first, last, "\n".join(entities))
 
 
 @pytest.mark.parametrize(
@@ -102,4 +102,20 @@ def test_events_that_cannot_be_indexed_are_refused(versions: list[tuple[str, int
     with pytest.raises(InvalidInput, match=said):
         index_of(events)
     with pytest.raises(InvalidInput, match=said):
-        indexes_of([[Event("z", 5, "tested.v1", b"")], events])
+        index_of(PackedEvents(events))
+
+
+def test_packed_events_are_those_that_were_packed() -> None:
+    events = [
+        EVENT,
+        Event("mall/demo/parkside", 2, "tested.v1", b"", "phone", 7, b"\xc0"),
+        *(Event("e", n, "tested.v1", b"x" * n) for n in range(1, 300)),
+    ]
+    packed = PackedEvents()
+    for event in events:
+        packed.add(event)
+        assert encode_events(packed) == encode_events(list(packed))
+        assert encode_events(packed)[1:] == msgspec.msgpack.encode(list(packed))
+    assert list(packed) == events
+    assert (len(packed), packed[1], packed[-1], packed[:2]) == (len(events), events[1], events[-1], tuple(events[:2]))
+    assert decode_events("demo", 7, 3, encode_events(packed), checksum("demo", 7, 3, encode_events(packed))) == tuple(events)
