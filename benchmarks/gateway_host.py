@@ -16,6 +16,7 @@ from esplanade.storage.journal import Append, OutboxEntry
 from esplanade.storage.memory import MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore
 from gateway.auth import Signer, Verifier
 from gateway.server import GatewayServer, GatewaySettings
+from gateway.tls import Certificate
 from spatial.venue import Level, Origin, Venue
 
 SEED: Final = b"k" * 32
@@ -34,8 +35,9 @@ def run_as_served(main: Coroutine[Any, Any, T]) -> T:
 
 
 class GatewayHost:
-    def __init__(self, venue: str, settings: GatewaySettings | None = None) -> None:
+    def __init__(self, venue: str, settings: GatewaySettings | None = None, certificate: Certificate | None = None) -> None:
         self._venue = venue
+        self._certificate = certificate
         self._settings = settings or GatewaySettings(max_connections=20_000)
 
     async def start(self) -> int:
@@ -55,7 +57,7 @@ class GatewayHost:
         self._epoch = lease.epoch
         signer = Signer(SEED)
         self.server = GatewayServer(
-            LocalSystem([]), self._journal, self._broker, catalogue, Verifier(signer.public_key), signer, clock, self._settings
+            LocalSystem([]), self._journal, self._broker, catalogue, Verifier(signer.public_key), signer, clock, self._settings, certificate=self._certificate
         )  # fmt: skip
         return await self.server.start()
 

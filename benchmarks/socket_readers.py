@@ -10,6 +10,7 @@ import base64
 import os
 import select
 import socket
+import ssl
 import struct
 import time
 from collections import Counter
@@ -20,6 +21,8 @@ STAMP = b"total\xcf"
 LATER = 2**40
 CHUNK = 64
 """Connections opened at once, where nothing else is said."""
+SLOW_S = 1.0
+"""Between two looks of a slow reader at what has come."""
 
 
 def now_us() -> int:
@@ -44,7 +47,7 @@ def masked(payload: bytes, *, text: bool = False) -> bytes:
 
 
 class Readers:
-    """`n` connections to one server. `first`: what client i says once connected; `reply`: bytes that end the server's answer to it."""
+    """`n` connections to one server, under TLS where there is a `context`. `first`: what client i says once connected; `reply`: bytes that end the server's answer to it."""
 
     def __init__(
         self,
@@ -56,13 +59,14 @@ class Readers:
         subprotocol: str | None,
         hosts: Sequence[str] = ("127.0.0.1",),
         chunk: int = CHUNK,
+        context: ssl.SSLContext | None = None,
     ) -> None:
         self.sockets: list[socket.socket] = []
         self._epoll = select.epoll()
         self._by_fd: dict[int, socket.socket] = {}
         self._tail: dict[int, bytes] = {}
         for start in range(0, n, chunk):
-            self.sockets += _opened(port, range(start, min(n, start + chunk)), first, reply, subprotocol, hosts)
+            self.sockets += _opened(port, range(start, min(n, start + chunk)), first, reply, subprotocol, hosts, context)
         for one in self.sockets:
             one.setblocking(False)
             self._by_fd[one.fileno()] = one
@@ -79,26 +83,38 @@ class Readers:
         """Read whatever has come, and count none of it."""
         while self._epoll.poll(0.2):
             for fd, _ in self._epoll.poll(0):
-                self._by_fd[fd].recv(65_536)
+                _arrived(self._by_fd[fd])
                 self._tail[fd] = b""
 
-    def read(self, publications: int, *, timeout_s: float) -> tuple[int, Counter[int]]:
-        """Read until so many publications have come in all; returns how many did, and how many of them after so many whole milliseconds."""
+    def read(self, publications: int, *, timeout_s: float, slow_every: int = 0) -> tuple[int, Counter[int]]:
+        """Read until so many publications have come in all; returns how many did, and how many of them after so many whole milliseconds. Each `slow_every`th client
+        reads every SLOW_S only, and is in no milliseconds."""
         deadline = time.monotonic() + timeout_s
         found = 0
         after_ms: Counter[int] = Counter()
-        keep = len(STAMP) - 1
+        slow = self.sockets[::slow_every] if slow_every else []
+        for one in slow:
+            self._epoll.unregister(one.fileno())
+        due = time.monotonic() + SLOW_S
         while found < publications and time.monotonic() < deadline:
             for fd, _ in self._epoll.poll(0.05):
-                data = self._tail[fd] + self._by_fd[fd].recv(65_536)
-                count = data.count(STAMP)
-                if count:
-                    found += count
-                    at = data.rfind(STAMP) + len(STAMP)
-                    if at + 8 <= len(data):
-                        after_ms[(now_us() - int.from_bytes(data[at : at + 8], "big")) // 1000] += count
-                self._tail[fd] = data[-keep:]
+                found += self._take(fd, after_ms)
+            if slow and time.monotonic() >= due:
+                due = time.monotonic() + SLOW_S
+                found += sum(self._take(one.fileno(), None) for one in slow)
+        for one in slow:
+            self._epoll.register(one.fileno(), select.EPOLLIN)
         return found, after_ms
+
+    def _take(self, fd: int, after_ms: Counter[int] | None) -> int:
+        data = self._tail[fd] + _arrived(self._by_fd[fd])
+        count = data.count(STAMP)
+        if count and after_ms is not None:
+            at = data.rfind(STAMP) + len(STAMP)
+            if at + 8 <= len(data):
+                after_ms[(now_us() - int.from_bytes(data[at : at + 8], "big")) // 1000] += count
+        self._tail[fd] = data[-(len(STAMP) - 1) :]
+        return count
 
     def close(self) -> None:
         for one in self.sockets:
@@ -107,8 +123,9 @@ class Readers:
 
 
 def _opened(
-    port: int, indices: range, first: Callable[[int], bytes | None], reply: bytes, subprotocol: str | None, hosts: Sequence[str]
-) -> list[socket.socket]:
+    port: int, indices: range, first: Callable[[int], bytes | None], reply: bytes, subprotocol: str | None, hosts: Sequence[str],
+    context: ssl.SSLContext | None,
+) -> list[socket.socket]:  # fmt: skip
     sockets = []
     for i in indices:
         one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -116,6 +133,8 @@ def _opened(
         one.settimeout(60)
         one.bind((hosts[i % len(hosts)], 0))
         one.connect(("127.0.0.1", port))
+        if context is not None:
+            one = context.wrap_socket(one, server_hostname="127.0.0.1")
         key = base64.b64encode(os.urandom(16)).decode()
         wanted = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
         one.sendall(
@@ -134,6 +153,24 @@ def _opened(
         for one in sockets:
             _until(one, reply)
     return sockets
+
+
+def _arrived(one: socket.socket) -> bytes:
+    """What has come, of a socket that does not block."""
+    if not isinstance(one, ssl.SSLSocket):
+        try:
+            return one.recv(65_536)
+        except BlockingIOError:
+            return b""
+    data = b""
+    while True:  # what is decrypted already wakes nobody
+        try:
+            more = one.recv(65_536)
+        except ssl.SSLWantReadError:
+            return data
+        if not more:
+            return data
+        data += more
 
 
 def _until(one: socket.socket, end: bytes) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import hashlib
 import os
 import ssl
@@ -16,9 +15,6 @@ import httpx
 import msgspec
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from fastapi import FastAPI
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -39,6 +35,7 @@ from gateway.server import GatewayServer, GatewaySettings
 from gateway.signing_keys import SigningKeys
 from gateway.tls import Certificate
 from tests.actors.parkside import keys, u4
+from tests.gateway.certificates import certify
 from tests.gateway.mall import TILL, VENUE, Mall, running_mall, until
 
 
@@ -223,27 +220,6 @@ async def test_a_tenant_has_as_many_connections_and_requests_as_its_plan_allows(
 
 
 # --- TLS ----------------------------------------------------------------------------------------------------------------
-
-
-def certify(folder: Path, name: str, serial: int) -> tuple[Path, Path]:
-    """A certificate of its own for 127.0.0.1, in two files."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    who = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(who)
-        .issuer_name(who)
-        .public_key(key.public_key())
-        .serial_number(serial)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    chain, secret = folder / "chain.pem", folder / "key.pem"
-    chain.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    secret.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-    return chain, secret
 
 
 def trusting(**limits: Any) -> ssl.SSLContext:
