@@ -85,7 +85,7 @@ def warm_up() -> None:
             raise Fault(f"warm-up: {decision}; the ledger refuses what it must accept")
         for event in decision.events:
             state = ledger.apply(state, event)
-    ledger.load(ledger.save(state))
+    ledger.balances(ledger.load(ledger.save(state)), [0])
 
 
 def _u8(value: int) -> bytes:
