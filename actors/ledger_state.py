@@ -130,7 +130,7 @@ def load(data: bytes, tables: Tables) -> LedgerState:
     )  # fmt: skip
     load = state.tables.load if saved.format == FORMAT else state.tables.load_words
     load(saved.accounts, saved.keys, saved.forgotten_ms)
-    for row in state.tables.held_rows().tolist():
+    for row in state.tables.held_rows().tolist() if state.tables.open_holds else ():
         if row[kernels.K_REF_HIGH]:
             clock = state.clocks[(row[kernels.K_META] >> 16) & 0xFFFF]
             state.await_expiry(clock, row[kernels.K_REF_HIGH], row[kernels.K_HIGH], row[kernels.K_LOW])
