@@ -11,6 +11,7 @@ key may be tried again. Time-ordered keys older than what is remembered are refu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -33,12 +34,13 @@ from actors.events import (
     TransfersSent,
 )
 from actors.ledger_codes import CODES
-from actors.ledger_state import LedgerState, Plan, account_states, balance_of, balances_of, books_of, code_of, digest_of, sums_of
+from actors.ledger_state import LedgerState, Plan, account_states, balance_of, balances_of, balances_of_many, books_of, code_of, digest_of, sums_of
 from actors.ledger_tables import MAX_KEYS, Tables
 from actors.ledger_transit import MAX_BATCH, MAX_UNDER_WAY, Inbound, Leg, Outbound
 from actors.messages import (
     LEDGERS,
     Accounts,
+    Balance,
     CloseDay,
     Command,
     DayClosing,
@@ -79,7 +81,6 @@ REPLAYED: Final = 2**62
 
 _NO_UNITS: Final = np.zeros(0, np.uint16)
 _NO_TILLS: Final = np.zeros(0, np.bool_)
-_NUMBERS: Final = frozenset(str(i) for i in range(LEDGERS))
 
 Simple = TopUps | Payments | ToppedUp | Paid
 Rows = npt.NDArray[np.int64]
@@ -88,6 +89,9 @@ Codes = npt.NDArray[np.uint8]
 
 class Ledger:
     """Behaviour of a ledger entity that remembers the newest `max_keys` rows."""
+
+    NUMBERS: Final = frozenset(str(i) for i in range(LEDGERS))
+    """Ids that a tenant's ledgers have."""
 
     def __init__(self, max_keys: int = MAX_KEYS) -> None:
         self._max_keys = max_keys
@@ -106,7 +110,7 @@ class Ledger:
 
     def decide(self, state: LedgerState, command: Command, context: Context) -> Decision | Rejected:
         number = context.address.id
-        if number not in _NUMBERS:
+        if number not in self.NUMBERS:
             return Rejected(code="ledger_not_found", message=f"{context.address}: a tenant's ledgers are numbered 0 to {LEDGERS - 1}")
         state.plan = None
         match command:
@@ -138,6 +142,10 @@ class Ledger:
                 return Decision((), books_of(state))
             case _:
                 return not_understood(command, context)
+
+    def balances(self, state: LedgerState, subjects: Sequence[int]) -> list[Balance]:
+        """The replies to GetBalance of each."""
+        return balances_of_many(state, subjects)
 
     def apply(self, state: LedgerState, event: EventBody) -> LedgerState:
         plan, state.plan = state.plan, None

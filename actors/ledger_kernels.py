@@ -136,6 +136,15 @@ def key_of(slots: I8, keys: I8, high: int, low: int) -> Any:
     return _key_row(slots, _find_key(slots, keys, high, low))
 
 
+@numba.njit(cache=True)
+def spendable(slots: I4, accounts: I8, codes: I8, balance: I8, held: I8) -> None:
+    """What can be spent of the accounts with these codes (n,), and what is held of them; -1 in `held` where there is no account."""
+    for i in range(len(codes)):
+        row = slots[_find_account(slots, accounts, codes[i])]
+        held[i] = accounts[row, A_HELD] if row >= 0 else -1
+        balance[i] = accounts[row, A_BALANCE] - held[i] if row >= 0 else 0
+
+
 # --- reading of batches -----------------------------------------------------------------------------------------------
 
 

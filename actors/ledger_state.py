@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right, insort
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -130,7 +130,7 @@ def load(data: bytes, tables: Tables) -> LedgerState:
     )  # fmt: skip
     load = state.tables.load if saved.format == FORMAT else state.tables.load_words
     load(saved.accounts, saved.keys, saved.forgotten_ms)
-    for row in state.tables.held_rows().tolist():
+    for row in state.tables.held_rows().tolist() if state.tables.open_holds else ():
         if row[kernels.K_REF_HIGH]:
             clock = state.clocks[(row[kernels.K_META] >> 16) & 0xFFFF]
             state.await_expiry(clock, row[kernels.K_REF_HIGH], row[kernels.K_HIGH], row[kernels.K_LOW])
@@ -194,6 +194,21 @@ def balance_of(state: LedgerState, subject: int) -> Balance:
             if kept:
                 held[name] = kept
     return Balance(balances=balances, held=held)
+
+
+def balances_of_many(state: LedgerState, subjects: Sequence[int]) -> list[Balance]:
+    """`balance_of` each."""
+    tables, wallets = state.tables, np.array(subjects, np.int64) | c.WALLET << 60
+    balance, held = np.empty(len(wallets), np.int64), np.empty(len(wallets), np.int64)
+    found = [Balance(balances={}) for _ in subjects]
+    for i, name in enumerate(state.currencies):
+        kernels.spendable(tables.account_slots, tables.accounts, wallets | i << 48, balance, held)
+        for told, free, kept in zip(found, balance.tolist(), held.tolist(), strict=True):
+            if kept >= 0:
+                told.balances[name] = free
+                if kept:
+                    told.held[name] = kept
+    return found
 
 
 def balances_of(state: LedgerState, subject: int) -> dict[str, int]:

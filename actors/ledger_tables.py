@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actors import ledger_kernels as kernels
-from actors.squeezed_words import rows_of, squeeze, widen
+from actors.squeezed_words import byte_of_all, rows_of, squeeze, widen
 
 I8 = npt.NDArray[np.int64]
 
@@ -35,12 +35,30 @@ class Tables:
     def __init__(self, max_keys: int = MAX_KEYS) -> None:
         self.accounts: I8 = np.empty((64, kernels.ACCOUNT_WORDS), np.int64)
         self.account_slots = np.full(256, -1, np.int32)
-        self.keys: I8 = np.empty((64, kernels.KEY_WORDS), np.int64)
-        self.key_slots = np.zeros(256, np.int64)
+        self._keys: I8 = np.empty((64, kernels.KEY_WORDS), np.int64)
+        self._key_slots: I8 = np.zeros(256, np.int64)
+        self._kept_keys: bytes | None = None  # as `load` got them, until one is asked for: reading balances needs none
         self.counts: I8 = np.zeros(5, np.int64)
         self.log: I8 = np.empty((64, kernels.LOG_WORDS), np.int64)
         self.forgotten_ms = -1
         self._max_keys = max_keys
+
+    @property
+    def keys(self) -> I8:
+        self._unpack()
+        return self._keys
+
+    @property
+    def key_slots(self) -> I8:
+        self._unpack()
+        return self._key_slots
+
+    def _unpack(self) -> None:
+        if self._kept_keys is not None:
+            kept, self._kept_keys = self._kept_keys, None
+            self._keys = np.empty((max(_power(rows_of(kept)), len(self._keys)), kernels.KEY_WORDS), np.int64)
+            widen(kept, self._keys)
+            self._rehash_keys(rows_of(kept))
 
     @property
     def account_count(self) -> int:
@@ -65,8 +83,8 @@ class Tables:
             kernels.rehash_accounts(self.account_slots, self.accounts, self.account_count)
         if keys > len(self.keys):
             parts, count = self._key_parts(), self.key_count
-            self.keys = np.empty((_power(keys), kernels.KEY_WORDS), np.int64)
-            np.concatenate(parts, out=self.keys[:count])
+            self._keys = np.empty((_power(keys), kernels.KEY_WORDS), np.int64)
+            np.concatenate(parts, out=self._keys[:count])
             self._rehash_keys(count)
         if rows * kernels.LOG_A_ROW > len(self.log):
             self.log = np.empty((1 << (rows * kernels.LOG_A_ROW - 1).bit_length(), kernels.LOG_WORDS), np.int64)
@@ -82,9 +100,9 @@ class Tables:
 
     def _rehash_keys(self, count: int) -> None:
         """The first rows of `keys` are what is remembered."""
-        self.key_slots = np.zeros(2 * len(self.keys), np.int64)
+        self._key_slots = np.zeros(2 * len(self._keys), np.int64)
         self.counts[kernels.N_FIRST], self.counts[kernels.N_KEYS] = 0, count
-        kernels.rehash_keys(self.key_slots, self.keys, self.counts)
+        kernels.rehash_keys(self._key_slots, self._keys, self.counts)
 
     def forget_old(self) -> None:
         """The oldest keys above the limit. The cost follows the batch: as many are forgotten as came."""
@@ -113,31 +131,26 @@ class Tables:
 
     def save(self) -> tuple[bytes, bytes, int]:
         """Accounts, keys (`squeezed_words`), and forgotten_ms."""
-        return squeeze([self.accounts[: self.account_count]]), squeeze(self._key_parts()), self.forgotten_ms
+        keys = squeeze(self._key_parts()) if self._kept_keys is None else self._kept_keys
+        return squeeze([self.accounts[: self.account_count]]), keys, self.forgotten_ms
 
     def load(self, accounts: bytes, keys: bytes, forgotten_ms: int) -> None:
         """What `save` gave, into fresh tables."""
-        self._make_room(rows_of(accounts), rows_of(keys))
+        self._make_accounts(rows_of(accounts))
         widen(accounts, self.accounts)
-        widen(keys, self.keys)
-        self._loaded(rows_of(accounts), rows_of(keys), forgotten_ms)
+        kernels.rehash_accounts(self.account_slots, self.accounts, self.account_count)
+        self.counts[kernels.N_FIRST], self.counts[kernels.N_KEYS] = 0, rows_of(keys)
+        self._kept_keys, self.forgotten_ms = keys, forgotten_ms
+        status = byte_of_all(keys, kernels.K_META, 1)
+        self.counts[kernels.N_HOLDS] = len(self.held_rows()) if status is None or status & 7 == kernels.S_OPEN else 0
 
     def load_words(self, accounts: bytes, keys: bytes, forgotten_ms: int) -> None:
         """The same of all words as they are, as they were kept until format 2."""
         read_accounts = np.frombuffer(accounts, "<i8").reshape(-1, kernels.ACCOUNT_WORDS)
         read_keys = np.frombuffer(keys, "<i8").reshape(-1, kernels.KEY_WORDS)
-        self._make_room(len(read_accounts), len(read_keys))
-        self.accounts[: len(read_accounts)] = read_accounts
-        self.keys[: len(read_keys)] = read_keys
-        self._loaded(len(read_accounts), len(read_keys), forgotten_ms)
+        self.load(squeeze([read_accounts]), squeeze([read_keys]), forgotten_ms)
 
-    def _make_room(self, accounts: int, keys: int) -> None:
-        self.room(accounts)
-        self.keys = np.empty((max(_power(keys), len(self.keys)), kernels.KEY_WORDS), np.int64)
-
-    def _loaded(self, accounts: int, keys: int, forgotten_ms: int) -> None:
-        self.counts[kernels.N_ACCOUNTS] = accounts
-        kernels.rehash_accounts(self.account_slots, self.accounts, accounts)
-        self._rehash_keys(keys)
-        self.counts[kernels.N_HOLDS] = len(self.held_rows())
-        self.forgotten_ms = forgotten_ms
+    def _make_accounts(self, count: int) -> None:
+        self.accounts = np.empty((max(_power(count), 64), kernels.ACCOUNT_WORDS), np.int64)
+        self.account_slots = np.empty(max(1 << (4 * count).bit_length(), 256), np.int32)
+        self.counts[kernels.N_ACCOUNTS] = count

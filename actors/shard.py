@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from actors.balance_reads import run_balances
 from actors.behaviour import KEY_ALONE, Context
 from actors.directory import DIRECTORY_CHANNEL, encode_leases
 from actors.edited_maps import EditedMaps
@@ -318,8 +319,14 @@ class Shard:
             self._broken(log, Slot(ask(index), frame, index, now_s), error)
 
         calls = Calls(find, serves, lambda index: self._route(Slot(ask(index), frame, index, now_s), now_s), broke, self._await)
-        rows = self._column_rows(requests, serving) if isinstance(requests, Commands) else self._rows(requests, serving)
-        ran = run_rows(rows, frame, self._flusher, calls, Stopwatch(chosen, self._clock.monotonic_s, timed), now_s, self.name)
+        ran = run_balances(requests, frame, self._flusher, calls, now_s) if isinstance(requests, Commands) else None
+        if ran is not None:
+            took_s = (self._clock.monotonic_s() - now_s) / ran.turns
+            for index in chosen:
+                timed(index, took_s, 0)
+        else:
+            rows = self._column_rows(requests, serving) if isinstance(requests, Commands) else self._rows(requests, serving)
+            ran = run_rows(rows, frame, self._flusher, calls, Stopwatch(chosen, self._clock.monotonic_s, timed), now_s, self.name)
         self._profile.turns += ran.turns
         self._profile.refused += ran.refused
 

@@ -44,6 +44,13 @@ def rows_of(data: bytes) -> int:
     return rows
 
 
+def byte_of_all(data: bytes, word: int, byte: int) -> int | None:
+    """A byte of a word, where it is the same in all rows (0 where there are none); None where it differs."""
+    words = _SIZE.unpack_from(data)[1]
+    at = _SIZE.size + 8 * word + byte
+    return None if data[at + 8 * words] else data[at]
+
+
 def widen(data: bytes, table: I8) -> None:
     """What `squeeze` was given, into the first rows of `table`. Raises Fault where the bytes are no such table, or one of another width."""
     rows, words = _SIZE.unpack_from(data)

@@ -85,7 +85,9 @@ def warm_up() -> None:
             raise Fault(f"warm-up: {decision}; the ledger refuses what it must accept")
         for event in decision.events:
             state = ledger.apply(state, event)
-    ledger.load(ledger.save(state))
+    loaded = ledger.load(ledger.save(state))
+    ledger.balances(loaded, [0])
+    loaded.tables.find_key(0, 0)
 
 
 def _u8(value: int) -> bytes:

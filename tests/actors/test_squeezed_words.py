@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as arrays
 from actors.behaviour import Decision
 from actors.ledger import Ledger, books_of
 from actors.ledger_state import FORMAT, FORMAT_2
-from actors.messages import Books
-from actors.squeezed_words import I8, rows_of, squeeze, widen
+from actors.messages import Balance, Books
+from actors.squeezed_words import I8, byte_of_all, rows_of, squeeze, widen
 from esplanade.core.errors import Fault
 from tests.actors.test_ledger import CONTEXT, LEDGER, payments, top_ups, when
 
@@ -55,6 +55,28 @@ def test_what_is_cut_short_or_of_another_width_is_a_fault() -> None:
         widen(data[:-1], np.zeros((2, 9), np.int64))
     with pytest.raises(Fault, match="9 words"):
         widen(data, np.zeros((2, 8), np.int64))
+
+
+def test_a_byte_is_known_without_reading_the_rows_where_all_have_the_same() -> None:
+    table = np.zeros((5, 2), np.int64)
+    table[:, 1] = 0x0100 | np.arange(5)
+    data = squeeze([table])
+    assert [byte_of_all(data, 1, byte) for byte in (0, 1, 2)] == [None, 1, 0]
+    assert byte_of_all(squeeze([table[:0]]), 1, 1) == 0
+
+
+def test_keys_are_read_when_one_is_asked_for() -> None:
+    state = LEDGER.initial()
+    when(state, top_ups((1, 8, 100), (2, 16, 70)))
+    kept = LEDGER.save(state)
+    loaded = LEDGER.load(kept)
+    assert LEDGER.balances(loaded, [8, 16, 24]) == [Balance(balances={"EUR": 100}), Balance(balances={"EUR": 70}), Balance(balances={})]
+    assert loaded.tables._kept_keys is not None
+    assert LEDGER.save(loaded) == kept
+    assert when(loaded, top_ups((2, 16, 70), (3, 16, 5)))[:2] == (["settled", "settled"], [70, 75])
+    assert loaded.tables._kept_keys is None
+    assert when(state, top_ups((3, 16, 5)))[:2] == (["settled"], [75])
+    assert LEDGER.save(loaded) == LEDGER.save(state)
 
 
 def test_a_ledger_of_the_format_before_is_read_and_written_anew() -> None:

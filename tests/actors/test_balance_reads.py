@@ -1,0 +1,94 @@
+"""Frames of nothing but balances asked for: what they answer is what the same asks are answered one by one, and no sooner."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+
+from actors.ledger_codes import OP_HOLD, TILL, WALLET
+from actors.messages import LEDGERS, GetBalance, Rejected, Settled, TopUps, Transfers
+from actors.requests import Answer, Ask, Commands, Replied, encode_requests
+from actors.shard import Shard
+from esplanade.core.ids import Address
+from tests.actors.parkside import keys, u4
+from tests.actors.stage import Stage, stage
+
+
+def asks(subjects: Sequence[int], ledgers: Sequence[int] | None = None) -> list[Ask]:
+    numbers = [subject % LEDGERS for subject in subjects] if ledgers is None else ledgers
+    return [Ask(Address("ledger", "demo", str(number)), GetBalance(subject=subject)) for number, subject in zip(numbers, subjects, strict=True)]
+
+
+async def fund(at: Stage, subjects: Sequence[int], currency: str, first_key: int) -> None:
+    for ledger in range(LEDGERS):
+        mine = [subject for subject in subjects if subject % LEDGERS == ledger]
+        top = TopUps(
+            tick=1, key=keys(*(first_key + s for s in mine)), subject=u4(*mine), amount=u4(*(10 * s + 1 for s in mine)), currency=currency
+        )  # fmt: skip
+        assert isinstance(await at.system.ask(Address("ledger", "demo", str(ledger)), top), Settled)
+
+
+async def together(shard: Shard, requests: list[Ask]) -> list[Answer]:
+    columns = Commands.of(requests)
+    assert columns is not None
+    return await shard.answer(columns)
+
+
+async def one_by_one(shard: Shard, requests: list[Ask]) -> list[Answer]:
+    return [(await shard.answer([request]))[0] for request in requests]
+
+
+async def test_a_frame_of_balances_is_answered_as_the_turns_are() -> None:
+    async with stage() as at:
+        [shard] = at.system.shards
+        await fund(at, range(200), "EUR", 1_000)
+        await fund(at, range(100, 260), "CHF", 2_000)
+        hold = Transfers(
+            currency="EUR", venue="parkside", op=bytes((OP_HOLD,)), key=keys(5_000), debit=np.array([WALLET << 60 | 16], "<i8").tobytes(),
+            credit=np.array([TILL << 60 | 1], "<i8").tobytes(), amount=np.array([25], "<i8").tobytes(), expires=np.array([9_000], "<i8").tobytes(), now=1,
+        )  # fmt: skip
+        assert isinstance(await at.system.ask(Address("ledger", "demo", "0"), hold), Settled)
+        everyone = asks([*range(0, 300, 1), 16, 16])
+        turns = shard.profile().turns
+        found = await together(shard, everyone)
+        assert shard.profile().turns == turns + len(everyone)
+        assert found == await one_by_one(shard, everyone)
+        assert found[16] == found[-1] != found[24], "what is held is told"
+        mixed = [*everyone[:150], *asks([3], [LEDGERS])]
+        assert await together(shard, mixed) == await one_by_one(shard, mixed)
+        [*_, unknown] = await together(shard, mixed)
+        assert isinstance(unknown, Replied)
+        assert isinstance(unknown.reply, Rejected), "there is no such ledger"
+
+
+async def test_of_a_shard_that_has_just_begun_it_waits_for_the_replay() -> None:
+    async with stage() as at:
+        await fund(at, range(200), "EUR", 1_000)
+        await at.restart()
+        everyone = asks(range(200))
+        assert await together(at.system.shards[0], everyone) == await one_by_one(at.system.shards[0], everyone)
+
+
+async def test_a_balance_that_is_not_durable_yet_is_not_told() -> None:
+    async with stage() as at:
+        [shard] = at.system.shards
+        await fund(at, range(200), "EUR", 1_000)
+        go = asyncio.Event()
+
+        async def later(_: object) -> None:
+            await go.wait()
+
+        at.journals[0].before_commit = later
+        more = TopUps(tick=1, key=keys(9_000), subject=u4(8), amount=u4(5), currency="EUR")
+        adding = asyncio.create_task(shard.answer([Ask(Address("ledger", "demo", "0"), more)]))
+        await asyncio.sleep(0)
+        reading = asyncio.create_task(shard.frame(encode_requests(asks(range(200)))))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not adding.done()
+        assert not reading.done(), "it has seen the money that is on its way"
+        go.set()
+        await asyncio.gather(adding, reading)
+        assert await together(shard, asks([8] * 32)) == await one_by_one(shard, asks([8] * 32))
