@@ -5,7 +5,6 @@ Owns these two closed unions, the two forms of a frame (one request after anothe
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Final, TypeVar, cast
 
@@ -170,6 +169,8 @@ MAX_PLACES: Final = 65_536
 COLUMNS_FROM: Final = 8
 """A frame of fewer requests is not worth a look at whether it can go as `Commands`."""
 
+_partitions: Final[dict[Address, int]] = {}
+
 _COLUMNS: Final = b"\xc1"
 """Begins a frame, or its answers, in the shorter form; no msgpack begins with it."""
 
@@ -194,9 +195,14 @@ def encode_requests(requests: Sequence[Request]) -> bytes:
     return _encode(requests) if columns is None else _COLUMNS + _encode(columns)
 
 
+def is_of_commands(frame: bytes) -> bool:
+    """Whether a frame holds `Commands`: plain asks of one kind."""
+    return frame[:1] == _COLUMNS
+
+
 def decode_requests(frame: bytes) -> list[Request] | Commands:
     """What `encode_requests` was given, in the form in which it travelled."""
-    return _decode_commands(memoryview(frame)[1:]) if frame[:1] == _COLUMNS else _decode_requests(frame)
+    return _decode_commands(memoryview(frame)[1:]) if is_of_commands(frame) else _decode_requests(frame)
 
 
 def encode_answers(answers: Sequence[Answer]) -> bytes:
@@ -232,10 +238,26 @@ def address_of(request: Request) -> Address:
     return request.address if isinstance(request, Ask) else host_address(request.tenant, request.venue)
 
 
-@functools.lru_cache(maxsize=MAX_PLACES)
 def log_place(address: Address) -> tuple[str, int]:
     """(tenant, partition) of an address, remembered."""
-    return address.tenant, partition_of(address)
+    partition = _partitions.get(address)
+    return address.tenant, _find_partition(address) if partition is None else partition
+
+
+def _find_partition(address: Address) -> int:
+    if len(_partitions) >= MAX_PLACES:
+        _partitions.clear()
+    partition = _partitions[address] = partition_of(address)
+    return partition
+
+
+def partitions_at(requests: Sequence[Request]) -> list[int]:
+    """The partition of each request."""
+    addresses = [ask.address for ask in cast(Sequence[Ask], requests)] if {*map(type, requests)} == {Ask} else [*map(address_of, requests)]
+    found = [*map(_partitions.get, addresses)]
+    if None in found:
+        return [_find_partition(address) if known is None else known for known, address in zip(found, addresses, strict=True)]
+    return cast(list[int], found)
 
 
 def log_of(request: Request) -> tuple[str, int]:

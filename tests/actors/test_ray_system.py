@@ -23,6 +23,7 @@ from actors.directory import Directory, shard_name
 from actors.messages import LEDGERS, Books, GetBooks, GetZone, Payments, Settled, TopUps, ZoneState
 from actors.ray_leftovers import is_alive, reclaim
 from actors.ray_system import ProcessHandle, RayNode, RaySystem, spawn, start_ray
+from actors.requests import Ask, Refused
 from actors.supervisor import Supervisor, SupervisorSettings
 from actors.topics import Body, Publication, Rewind, TickClosed, channel
 from esplanade.core.clock import RealClock
@@ -215,6 +216,17 @@ async def test_a_position_host_killed_rewinds_its_source_and_nobody_enters_twice
 async def test_an_error_keeps_its_class_across_processes(system: RaySystem) -> None:
     with pytest.raises(NotFound):
         await system.clock("demo", "nowhere")
+
+
+async def test_callers_that_share_calls_get_their_own_answers_in_their_order(system: RaySystem) -> None:
+    """Frames of six callers at once to both shards, more than share a call; what an unknown kind is refused with names its address."""
+    wanted = [[Address("nothing", "demo", f"{caller}-{i}") for i in range(40)] for caller in range(6)]
+    command = GetBooks()
+    asked = [system.request_many([Ask(address, command) for address in addresses], deadline_s=30) for addresses in wanted]
+    for addresses, answers in zip(wanted, await asyncio.gather(*asked), strict=True):
+        for address, answer in zip(addresses, answers, strict=True):
+            assert isinstance(answer, Refused)
+            assert (answer.code, answer.message.partition(": ")[0]) == ("not_found", str(address))
 
 
 async def test_phones_are_located_by_the_shard_that_hosts_their_venue_and_again_after_its_death(
