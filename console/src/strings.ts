@@ -347,7 +347,7 @@ export const s = {
     withdraw: "Take back consent",
     withdrawn: "You are off the map.",
     withdrawnNext: "The house no longer knows where you are, on none of your devices, and sends you no offers.",
-    again: "Agree again",
+    again: "Ask me again",
     version: (id: string) => `Text ${id}`,
   },
   toast: {

@@ -2,10 +2,25 @@
 import { useState } from "preact/hooks";
 import type { RequestError } from "../client/wire";
 import { s } from "../strings";
+import { Notice } from "../ui/parts";
 
-type Props = { venue: string; withdrawn: boolean; onAgree: () => Promise<void> };
+type Props = { venue: string; onAgree: () => Promise<void> };
 
-export function ConsentSheet({ venue, withdrawn, onAgree }: Props) {
+/** Of who has taken it back. They see the text again before they can agree again. */
+export function Withdrawn({ onAgain }: { onAgain: () => void }) {
+  return (
+    <Notice title={s.consent.withdrawn} next={s.consent.withdrawnNext}>
+      <button type="button" onClick={onAgain}>
+        {s.consent.again}
+      </button>
+      <a class="button" href="#/">
+        {s.back}
+      </a>
+    </Notice>
+  );
+}
+
+export function ConsentSheet({ venue, onAgree }: Props) {
   const [busy, setBusy] = useState(false);
   const [failure, setFailure] = useState<string>();
   const text = s.consent;
@@ -19,23 +34,19 @@ export function ConsentSheet({ venue, withdrawn, onAgree }: Props) {
   return (
     <section class="notice consent" aria-labelledby="consent-title">
       <h1 id="consent-title" dir="auto">
-        {withdrawn ? text.withdrawn : text.title(venue)}
+        {text.title(venue)}
       </h1>
-      {withdrawn ? (
-        <p>{text.withdrawnNext}</p>
-      ) : (
-        <ul>
-          {text.points.map((point) => (
-            <li key={point}>{point}</li>
-          ))}
-        </ul>
-      )}
+      <ul>
+        {text.points.map((point) => (
+          <li key={point}>{point}</li>
+        ))}
+      </ul>
       <div class="row">
         <button type="button" class="primary" disabled={busy} onClick={agree}>
-          {withdrawn ? text.again : text.agree}
+          {text.agree}
         </button>
         <a class="button" href="#/">
-          {withdrawn ? s.back : text.decline}
+          {text.decline}
         </a>
       </div>
       {failure !== undefined && (

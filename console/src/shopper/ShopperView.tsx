@@ -12,7 +12,7 @@ import { Connection, Notice, ThemeButton } from "../ui/parts";
 import type { View } from "../url";
 import type { VenueIndex } from "../venue";
 import { inspect } from "../window";
-import { ConsentSheet } from "./Consent";
+import { ConsentSheet, Withdrawn } from "./Consent";
 import { RADIUS_M, ShopperModel } from "./model";
 import { Toast } from "./Toast";
 import { Wallet } from "./Wallet";
@@ -142,7 +142,11 @@ export function ShopperView({ view, index, onView }: Props) {
   if (model !== undefined && (consent === "needed" || consent === "withdrawn")) {
     return (
       <main class="centre">
-        <ConsentSheet venue={index.doc.name} withdrawn={consent === "withdrawn"} onAgree={() => model.agree(s.consent.id)} />
+        {consent === "needed" ? (
+          <ConsentSheet venue={index.doc.name} onAgree={() => model.agree(s.consent.id)} />
+        ) : (
+          <Withdrawn onAgain={() => model.askAgain()} />
+        )}
       </main>
     );
   }

@@ -132,6 +132,10 @@ export class ShopperModel {
     this.#offTheMap("withdrawn");
   }
 
+  askAgain(): void {
+    this.consent.value = "needed";
+  }
+
   async walkIn(location: string): Promise<void> {
     const answer = await this.wire.request("walk_in", { venue: this.index.doc.id, location });
     this.left.value = false;
