@@ -78,7 +78,7 @@ GUARDED: Final = ("/v1/", "/.well-known/")
 """Where strangers are counts: not the console's files, nor what says that we live."""
 LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 STATUS: Final[dict[str, int]] = {
-    "invalid": 422, "not_found": 404, "forbidden": 403, "second_factor": 403, "unauthenticated": 401, "conflict": 409, "limit": 429, "unavailable": 503, "fenced": 503,
+    "invalid": 422, "not_found": 404, "forbidden": 403, "second_factor": 403, "consent_needed": 403, "unauthenticated": 401, "conflict": 409, "limit": 429, "unavailable": 503, "fenced": 503,
 }  # fmt: skip
 _HASHED: Final = re.compile(r"-[A-Za-z0-9_-]{8,}\.[a-z0-9]+$")
 

@@ -333,6 +333,24 @@ export const s = {
     youAt: (place: string, level: string) => `${place}, ${level}`,
     radius: (m: string) => `Position you set yourself; drawn to about ${m} m.`,
   },
+  /** `id` names this text, and goes with the agreement: another text is another id. */
+  consent: {
+    id: "console-2026-11",
+    title: (venue: string) => `May ${venue} know where you are?`,
+    points: [
+      "While this page is open it tells the house where you are, so that it can show what is near and bring you offers.",
+      "The house sees a dot under a number that changes, not your name. Shops are not told who you are.",
+      "You can take this back at any time, here in this page. You are then off the map at once.",
+      "You need not agree. This page can then not show what is near you.",
+    ],
+    agree: "I agree",
+    decline: "No, thank you",
+    withdraw: "Take back consent",
+    withdrawn: "You are off the map.",
+    withdrawnNext: "The house no longer knows where you are, on none of your devices, and sends you no offers.",
+    again: "Ask me again",
+    version: (id: string) => `Text ${id}`,
+  },
   toast: {
     newOffer: "New offer",
     nearby: "Nearby",

@@ -22,7 +22,7 @@ const jsonable = (value: unknown): unknown => {
 };
 
 const SERVER: ServerFrame["op"][] = [
-  "welcome", "pong", "taken", "located", "done", "walked_in", "stores", "offer_list", "zone_state", "clock_state", "push", "closed", "rewind", "paid",
+  "welcome", "pong", "taken", "located", "done", "consent", "walked_in", "stores", "offer_list", "zone_state", "clock_state", "push", "closed", "rewind", "paid",
   "balance_is", "statement_is", "till_is", "books", "subscribed", "dots", "dots_view", "density", "stats", "payment_stats", "offer_state", "parking", "members", "members_changed", "skipped", "error", "bye",
   "anchors_are", "anchor_graph", "anchors_changed", "scene_delta", "scene_edits", "presence_is", "localised", "not_localised",
   "route_is", "no_route", "access", "zone_list", "zone", "measures", "heat", "parking_compared", "edited",
@@ -47,6 +47,7 @@ describe("golden frames", () => {
     "walk_in",
     "move",
     "observe",
+    "give_consent",
     "ack",
     "pay",
     "subscribe",

@@ -27,6 +27,7 @@ from esplanade.storage.identity import Operator
 from esplanade.storage.memory import MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore
 from esplanade.storage.memory_identity import MemoryIdentity
 from esplanade.storage.sealing import Vault
+from gateway.answers import Answer, Answers
 from gateway.api import ApiServer, ApiSettings, build_api, serve_api
 from gateway.auth import Signer, Verifier
 from gateway.client import Client
@@ -95,7 +96,8 @@ class House:
         self._port = 0
         self.base_url = ""
         self.localiser: Localiser | None = None
-        """Of gateways that start from now on."""
+        self.answers: Answers | None = None
+        """Both of gateways that start from now on."""
 
     def run(self, work: Coroutine[Any, Any, T], timeout_s: float = 30.0) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
@@ -121,6 +123,19 @@ class House:
         """It comes back at the same address."""
         self._gateway = self._new_gateway("browser")
         self.run(self._gateway.start(port=self._port))
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        """Meanwhile the browser's gateway asks people for consent."""
+        self.stop_gateway()
+        self.answers = Answers({TENANT: Answer("asked", 30)})
+        self.start_gateway()
+        try:
+            yield
+        finally:
+            self.stop_gateway()
+            self.answers = None
+            self.start_gateway()
 
     def tick(self) -> int:
         return self.run(self._system.clock(TENANT, self.venue.id)).tick
@@ -220,6 +235,7 @@ class House:
             self._clock,
             settings,
             localiser=self.localiser,
+            answers=self.answers,
         )
 
     async def _walk(self) -> None:

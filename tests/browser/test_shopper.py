@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import math
 import re
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from esplanade.core.errors import Unavailable
 from spatial.offers import Inside, Offer
 from tests.browser.conftest import PHONE
 
@@ -171,3 +173,30 @@ def test_paying_more_than_there_is_says_so(open_page: Callable[..., Any], house:
     alert = page.get_by_role("dialog").get_by_role("alert")
     alert.wait_for()
     assert alert.inner_text().strip()
+
+
+def until_known(house: Any, level: int, point: list[float], *, known: bool) -> None:
+    """Until an operator sees somebody at that very point, or nobody; each look waits for a frame."""
+    for _ in range(30):
+        with contextlib.suppress(Unavailable):  # a machine so busy that no frame came in ten seconds
+            if (np.hypot(*(house.people_on(level) - point).T).min() < 0.01) == known:
+                return
+    raise AssertionError(f"{point} on level {level}: {'nobody' if known else 'somebody'} is seen there after all")
+
+
+def test_a_house_that_asks_knows_nothing_of_me_before_i_agree_and_after_i_take_it_back(open_page: Callable[..., Any], house: Any) -> None:
+    with house.asking():
+        page = open_page(VIEW, PHONE)
+        page.get_by_role("heading", name=f"May {house.venue.name} know where you are?").wait_for()
+        assert page.evaluate("window.esplanade.shopper.walker.value === undefined")
+        page.get_by_role("button", name="I agree").click()
+        page.locator("[data-store]").first.wait_for()
+        page.wait_for_function("() => window.esplanade?.scene && window.esplanade.shopper?.walker.value")
+        level, here = page.evaluate("window.esplanade.shopper.level.value"), me(page)
+        until_known(house, level, here, known=True)
+        page.get_by_role("button", name="Take back consent").click()
+        page.get_by_role("heading", name="You are off the map.").wait_for()
+        until_known(house, level, here, known=False)
+        page.get_by_role("button", name="Ask me again").click()
+        page.get_by_role("button", name="I agree").click()
+        page.locator("[data-store]").first.wait_for()

@@ -8,7 +8,9 @@ from typing import Any
 import msgpack
 import pytest
 
+from actors import messages as m
 from esplanade.core.errors import ConsentNeeded
+from esplanade.core.ids import Address
 from gateway import frames as f
 from gateway import session as s
 from gateway.answers import STRICT_RETENTION_DAYS, Answer, Answers
@@ -154,6 +156,15 @@ async def asking_mall(mall: Mall) -> tuple[str, str, Client]:
 async def test_a_person_agrees_is_seen_takes_it_back_and_is_gone_on_every_gateway() -> None:
     async with running_mall() as mall:
         one, two, operator = await asking_mall(mall)
+        looks: list[Address] = []
+        ask = mall.system.ask
+
+        async def counting(address: Address, command: m.Command, **how: Any) -> m.Reply:
+            if isinstance(command, m.GetConsent):
+                looks.append(address)
+            return await ask(address, command, **how)
+
+        mall.system.ask = counting  # type: ignore[method-assign]
         phone = await mall.client(one, 7, client="phone")
         watch = await mall.client(two, 7, client="watch", venue=VENUE)
         assert (phone.welcome["consent"], watch.welcome["consent"]) == ("needed", "needed")
@@ -163,8 +174,10 @@ async def test_a_person_agrees_is_seen_takes_it_back_and_is_gone_on_every_gatewa
             await phone.walk_in(VENUE, "north_entrance")
         assert await phone.consent() == {"op": "consent", "seq": 3, "asked": True, "given": False}
         assert (await phone.give_consent("2026-11"))["text"] == "2026-11"
-        await phone.move(VENUE, 0, *DOOR, ack=True)
+        for _ in range(5):
+            await phone.move(VENUE, 0, *DOOR, ack=True)
         await until_seen(operator, 1)
+        assert looks == [Address("session", "demo", "7")] * 3, "one a connection, and the one that was asked for; none a move"
         async with asyncio.timeout(30):  # the other gateway hears of it
             while not (await watch.consent())["given"]:
                 await asyncio.sleep(0.02)

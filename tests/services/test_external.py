@@ -29,6 +29,7 @@ def test_given_postgres_and_redis_are_used_and_left_running() -> None:
                 stack.ready()
                 assert json.loads(stack.get("readyz")[1])["ready"]
                 assert not json.loads(stack.get("v1/console")[1])["local_sign_in"], "only where everything is embedded, unless it is set"
+                assert "tenant demo has not answered consent and retention_days: its people are asked" in stack.text, "never a silent default"
                 assert not {"postgres", "redis-server"} & {process.name() for process in stack.family()}
                 stack.ctrl_c()
                 assert stack.wait() == 0

@@ -73,6 +73,9 @@ export type Requests = ArRequests &
     move: [{ venue: string; level: number; x: number; y: number; ack?: boolean }, Taken];
     leave: [{ venue: string }, Taken | Done];
     observe: [Observed, Located];
+    get_consent: [Record<never, never>, Consent];
+    give_consent: [{ text: string }, Consent];
+    withdraw_consent: [Record<never, never>, Consent];
     pay: [{ venue: string; key: Uint8Array; unit: string; amount: number; currency: string }, Paid];
     balance: [{ stale_ms?: number }, BalanceIs];
     transfer: [{ key: Uint8Array; to: number; amount: number; currency: string }, Paid];
@@ -119,7 +122,10 @@ export type Welcome = {
   resumed?: boolean;
   token?: string;
   expires_ms?: number;
+  /** Of people of a tenant that asks them: whether they have agreed that it is known where they are. */
+  consent?: "given" | "needed";
 };
+export type Consent = { op: "consent"; seq: number; asked: boolean; given: boolean; text?: string };
 export type Pong = { op: "pong"; seq: number; now_ms: number };
 export type Located = {
   op: "located";
@@ -276,6 +282,7 @@ export type ServerFrame =
   | Welcome
   | Pong
   | Taken
+  | Consent
   | Located
   | Done
   | WalkedIn

@@ -12,6 +12,7 @@ import { Connection, Notice, ThemeButton } from "../ui/parts";
 import type { View } from "../url";
 import type { VenueIndex } from "../venue";
 import { inspect } from "../window";
+import { ConsentSheet, Withdrawn } from "./Consent";
 import { RADIUS_M, ShopperModel } from "./model";
 import { Toast } from "./Toast";
 import { Wallet } from "./Wallet";
@@ -62,14 +63,21 @@ export function ShopperView({ view, index, onView }: Props) {
     scene?.setStale(state?.kind === "lost" || state?.kind === "stopped");
   }, [live, state?.kind, model, scene]);
 
+  const welcome = state?.kind === "live" ? state.welcome : undefined;
+  useEffect(() => {
+    if (welcome !== undefined) model?.stand(welcome.consent);
+  }, [welcome, model]);
+
   useEffect(() => inspect({ scene, shopper: model }), [scene, model]);
 
-  // Walk in once for each entrance asked for; a reconnection goes on where I was.
+  // Walk in once for each entrance asked for, when it may be known; a reconnection goes on where I was.
+  const consent = model?.consent.value ?? "unknown";
+  const mayKnow = consent === "free" || consent === "given";
   useEffect(() => {
-    if (model === undefined || view.location === undefined) return;
+    if (model === undefined || view.location === undefined || !mayKnow) return;
     setLost(undefined);
     model.walkIn(view.location).catch((error: RequestError) => setLost(error.message));
-  }, [model, view.location]);
+  }, [model, view.location, mayKnow]);
 
   useEffect(() => {
     if (model === undefined) return;
@@ -128,6 +136,17 @@ export function ShopperView({ view, index, onView }: Props) {
             {s.back}
           </a>
         </Notice>
+      </main>
+    );
+  }
+  if (model !== undefined && (consent === "needed" || consent === "withdrawn")) {
+    return (
+      <main class="centre">
+        {consent === "needed" ? (
+          <ConsentSheet venue={index.doc.name} onAgree={() => model.agree(s.consent.id)} />
+        ) : (
+          <Withdrawn onAgain={() => model.askAgain()} />
+        )}
       </main>
     );
   }
@@ -260,6 +279,11 @@ export function ShopperView({ view, index, onView }: Props) {
           {tab === "near" && walker && (
             <footer>
               <span class="quiet">{s.shopper.radius(count(RADIUS_M))}</span>
+              {consent === "given" && (
+                <button type="button" class="link" onClick={() => model?.withdraw().catch((error: RequestError) => setLost(error.message))}>
+                  {s.consent.withdraw}
+                </button>
+              )}
               <button type="button" class="link" onClick={() => model?.leave().catch((error: RequestError) => setLost(error.message))}>
                 {s.shopper.leave}
               </button>

@@ -41,6 +41,8 @@ export class ShopperModel {
   /** Level-of-service band (0 to 5) of the fullest cell near me. */
   readonly crowd = signal<number | undefined>(undefined);
   readonly left = signal(false);
+  /** Whether it may be known where I am: `free` where this house does not ask, `unknown` until it has said. */
+  readonly consent = signal<"unknown" | "free" | "needed" | "given" | "withdrawn">("unknown");
   #lastMove = Number.NEGATIVE_INFINITY;
   #lastStores = Number.NEGATIVE_INFINITY;
   #askedAt: { level: number; point: Point } | undefined;
@@ -94,6 +96,7 @@ export class ShopperModel {
       wire.on("push", (push) => mine(push) && this.#push(push)),
       wire.on("offer_state", (f) => mine(f) && this.#know([f.offer])),
       wire.on("density", (f) => mine(f) && this.#density(f)),
+      wire.on("error", (f) => f.code === "consent_needed" && this.#offTheMap("needed")), // taken back on another device
       wire.subscribe(`venue/${index.doc.id}/offers`),
     ];
   }
@@ -108,6 +111,29 @@ export class ShopperModel {
     const [offers, balance] = await Promise.all([this.wire.request("get_offers", { venue: this.index.doc.id }), this.wire.request("balance", {})]);
     this.#know(offers.offers);
     this.balances.value = balance.balances;
+  }
+
+  /** What a welcome says. */
+  stand(consent: "given" | "needed" | undefined): void {
+    if (consent === "needed") {
+      if (this.consent.value !== "withdrawn") this.#offTheMap("needed");
+    } else this.consent.value = consent ?? "free";
+  }
+
+  /** I agree, having been shown the text of this id. */
+  async agree(text: string): Promise<void> {
+    await this.wire.request("give_consent", { text });
+    this.consent.value = "given";
+  }
+
+  /** I take that back. */
+  async withdraw(): Promise<void> {
+    await this.wire.request("withdraw_consent", {});
+    this.#offTheMap("withdrawn");
+  }
+
+  askAgain(): void {
+    this.consent.value = "needed";
   }
 
   async walkIn(location: string): Promise<void> {
@@ -185,6 +211,12 @@ export class ShopperModel {
       const e = error instanceof RequestError ? error : new RequestError("fault", String(error), true);
       this.payment.value = { ...payment, state: e.retryable ? "unknown" : "refused", message: e.message };
     }
+  }
+
+  #offTheMap(consent: "needed" | "withdrawn"): void {
+    this.consent.value = consent;
+    this.walker.value = undefined;
+    this.toasts.value = [];
   }
 
   async #near(level: number, point: Point, nowMs: number): Promise<void> {

@@ -10,9 +10,12 @@ CREATE INDEX person_heard_time ON person_heard (tenant, heard_ms);
 
 -- Who was known before this was kept is counted from now on, so that nobody goes on the day of the upgrade.
 INSERT INTO person_heard (tenant, subject, heard_ms)
-    SELECT k.tenant, k.subject::bigint, now_ms() FROM subject_key AS k JOIN tenant AS t ON t.tenant = k.tenant WHERE k.erased_ms IS NULL AND k.subject ~ '^[0-9]{1,10}$'
-    UNION
-    SELECT a.tenant, a.subject, now_ms() FROM account AS a;
+    SELECT known.tenant, known.subject, now_ms() FROM (
+        SELECT k.tenant, k.subject::bigint AS subject FROM subject_key AS k JOIN tenant AS t ON t.tenant = k.tenant
+        WHERE k.erased_ms IS NULL AND k.subject ~ '^[0-9]{1,10}$'
+        UNION
+        SELECT a.tenant, a.subject FROM account AS a
+    ) AS known;
 
 GRANT SELECT, INSERT, UPDATE ON person_heard TO esplanade_writer;
 GRANT SELECT, DELETE ON person_heard TO esplanade_keeper;
