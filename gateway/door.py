@@ -130,6 +130,11 @@ class DirectConnection(Connection):
         else:
             super().data_received(data)
 
+    def eof_received(self) -> None:
+        """The other end is gone, and the transport closes: the library's own end of stream would be one more system call."""
+        self.protocol.receive_eof()
+        self.protocol.data_to_send()
+
     # --- the handshake ---
 
     def _shake_hands(self, data: bytes) -> None:

@@ -143,14 +143,14 @@ class Connection:
     def transmit(self, data: bytes) -> bool:
         """Whether whole messages went out, or into the transport's buffer behind what is there. A reader that is too far behind is disconnected.
 
-        Past the library, whose own way costs more than the system call: under its conditions, an open connection and no message half sent.
+        Past the library, whose own way costs more than the system call: under its conditions, an open connection and no message half sent (no message is sent by the library
+        here, so none is). A transport that is not paused holds less than any role's limit.
         """
         ws = self._ws
-        transport = ws.transport
-        behind = transport.get_write_buffer_size()
-        if (behind and self.is_behind()) or ws.protocol.state is not State.OPEN or ws.send_in_progress is not None or transport.is_closing():
+        protocol = ws.protocol
+        if (ws.paused and self.is_behind()) or protocol.state is not State.OPEN or protocol.eof_sent:
             return False
-        transport.write(data)
+        ws.transport.write(data)
         return True
 
     def is_behind(self) -> bool:
