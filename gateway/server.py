@@ -89,11 +89,13 @@ class GatewaySettings:
 class Connection:
     """A WebSocket with its session; the `Peer` of hub and dispatch."""
 
-    __slots__ = ("_abandoned_seen", "_resent_seen", "_server", "_ws", "allowance", "queued", "queued_bytes", "session")
+    __slots__ = ("_abandoned_seen", "_resent_seen", "_server", "_ws", "allowance", "queued", "queued_bytes", "session", "vain")
 
     def __init__(self, server: GatewayServer, ws: DirectConnection, session: Session) -> None:
         self.session = session
         self.allowance: Allowance | None = None
+        self.vain = True
+        """Whether this attempt counts against its address: nobody was known, and no answer is owed."""
         self.queued: list[bytes] = []
         self.queued_bytes = 0
         self._server = server
@@ -261,7 +263,7 @@ class Connection:
     def _gone(self) -> None:
         """The socket is closed."""
         server, session = self._server, self.session
-        if session.identity is None and session.state != "joining":  # whom we owe an answer has done nothing in vain
+        if self.vain:
             server.addresses.charge(self.origin, server.clock.monotonic_s())
         if session.state != "closed":
             server.metrics.count("esplanade_gateway_disconnects_total", label=str(self._ws.close_code or 1006))
@@ -563,6 +565,7 @@ class GatewayServer:
     def join(self, connection: Connection, hello: f.Hello) -> None:
         """Answer a hello."""
         self._joining += 1
+        connection.vain = False
         self.spawn(self._join(connection, hello))
 
     async def _join(self, connection: Connection, hello: f.Hello) -> None:
@@ -606,6 +609,11 @@ class GatewayServer:
                 self.note_refusal(hello.guest_of or NO_TENANT, "unknown", "hello", connection.origin, error.code, error.message)
             returns = self.returns if hello.token is not None else self._guest_returns
             later_s = returns.later(self.clock.monotonic_s()) if error.retryable else 0.0
+            if not error.retryable:
+                if connection in self._connections:
+                    connection.vain = True
+                else:  # gone before it was told
+                    self.addresses.charge(connection.origin, self.clock.monotonic_s())
             connection.perform(session.end(_close_code(error), error.message, code=error.code, retry_after_s=later_s))
             self.hub.drop(connection)
             return
