@@ -14,7 +14,6 @@ import pytest
 
 from benchmarks.gateway_host import SEED, TENANT, GatewayHost
 from benchmarks.socket_readers import masked
-from esplanade.core.clock import RealClock
 from gateway import door as door_module
 from gateway import frames as f
 from gateway import session as session_module
@@ -52,7 +51,7 @@ class Hall:
 
 
 @asynccontextmanager
-async def opened(hall: Hall, *, open_timeout_s: float = 60.0, now: Callable[[], float] = RealClock().monotonic_s) -> AsyncIterator[Door]:
+async def opened(hall: Hall, *, open_timeout_s: float = 60.0, now: Callable[[], float] = time.monotonic) -> AsyncIterator[Door]:
     door = Door(hall, Returns(10.0), now=now, open_timeout_s=open_timeout_s, close_timeout_s=1.0)
     await door.start("127.0.0.1", 0)
     try:
