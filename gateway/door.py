@@ -1,8 +1,8 @@
 """Where connections come in: the listening sockets, the handshake, and the WebSocket that is left of it.
 
 Owns who is let in and when. A storm is taken in the order in which it came, ACCEPTED_A_TURN in a turn of the loop: a few are served whole while the others wait in the kernel's
-queue, and not all of them half. Who has waited there for longer than PATIENT_S is told when to come again, before anything of theirs is read that costs: they are about to give up, and
-served late they would come once more. Who is connected and says nothing is nobody's burden: they give way, the oldest first, beyond MAX_SILENT.
+queue, and not all of them half. Where that queue was never empty for PATIENT_S, who has waited in it for longer than that is told when to come again, before anything of theirs is read that
+costs: they are about to give up, and served late they would come once more. (After a pause of the server's own, however long, all are served.) Who is connected and says nothing is nobody's burden: they give way, the oldest first, beyond MAX_SILENT.
 """
 
 from __future__ import annotations
@@ -129,6 +129,11 @@ class DirectConnection(Connection):
             self._shake_hands(data)
         else:
             super().data_received(data)
+
+    def eof_received(self) -> None:
+        """The other end is gone, and the transport closes: the library's own end of stream would be one more system call."""
+        self.protocol.receive_eof()
+        self.protocol.data_to_send()
 
     # --- the handshake ---
 
@@ -260,6 +265,7 @@ class Door:
         self._silent: dict[DirectConnection, float] = {}  # since when, the oldest first
         self._tasks: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
+        self._behind_since: float | None = None  # somebody has waited ever since
 
     # --- life ---
 
@@ -326,10 +332,12 @@ class Door:
     # --- coming in ---
 
     def _knock(self, listening: socket.socket) -> None:
+        none_left = False
         for _ in range(ACCEPTED_A_TURN):
             try:
                 came, _ = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                none_left = True
                 break
             except OSError as error:
                 if error.errno not in EXHAUSTED:
@@ -340,10 +348,15 @@ class Door:
             came.setblocking(False)
             self._held.append(came)
         self._let_in()
+        if none_left and not self._held:
+            self._behind_since = None
+        elif self._behind_since is None:
+            self._behind_since = self._now()
 
     def _let_in(self) -> None:
+        overdue = self._behind_since is not None and self._now() - self._behind_since > PATIENT_S
         while self._held:
-            if waited_s(self._held[0]) > PATIENT_S:
+            if overdue and waited_s(self._held[0]) > PATIENT_S:
                 self._turn_away(self._held.popleft())
             elif self.host.has_room():
                 self._spawn(self._connect(self._held.popleft()))

@@ -81,7 +81,7 @@ HELP: Final[dict[CounterName | GaugeName | HistogramName | ScrapeName, str]] = {
     "esplanade_gateway_frames_out_total": "frames written",
     "esplanade_gateway_errors_total": "Error frames written, by code",
     "esplanade_gateway_disconnects_total": "connections ended, by WebSocket close code",
-    "esplanade_gateway_refused_connections_total": "handshakes refused, by reason",
+    "esplanade_gateway_refused_connections_total": "handshakes refused, by reason (path, origin, address, draining, full; late: waited too long to be let in; silent: no request came)",
     "esplanade_gateway_conflated_total": "frames left out for slow readers, by reason (rate, slow, unseen: of ephemeral topics; policy: of others)",
     "esplanade_gateway_pushes_total": "pushes sent to sessions for the first time",
     "esplanade_gateway_pushes_resent_total": "pushes sent again because no ack came",

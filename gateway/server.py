@@ -90,11 +90,13 @@ class GatewaySettings:
 class Connection:
     """A WebSocket with its session; the `Peer` of hub and dispatch."""
 
-    __slots__ = ("_abandoned_seen", "_resent_seen", "_server", "_ws", "allowance", "queued", "queued_bytes", "session")
+    __slots__ = ("_abandoned_seen", "_resent_seen", "_server", "_ws", "allowance", "queued", "queued_bytes", "session", "vain")
 
     def __init__(self, server: GatewayServer, ws: DirectConnection, session: Session) -> None:
         self.session = session
         self.allowance: Allowance | None = None
+        self.vain = True
+        """Whether this attempt counts against its address: nobody was known, and no answer is owed."""
         self.queued: list[bytes] = []
         self.queued_bytes = 0
         self._server = server
@@ -144,14 +146,14 @@ class Connection:
     def transmit(self, data: bytes) -> bool:
         """Whether whole messages went out, or into the transport's buffer behind what is there. A reader that is too far behind is disconnected.
 
-        Past the library, whose own way costs more than the system call: under its conditions, an open connection and no message half sent.
+        Past the library, whose own way costs more than the system call: under its conditions, an open connection and no message half sent (no message is sent by the library
+        here, so none is). A transport that is not paused holds less than any role's limit.
         """
         ws = self._ws
-        transport = ws.transport
-        behind = transport.get_write_buffer_size()
-        if (behind and self.is_behind()) or ws.protocol.state is not State.OPEN or ws.send_in_progress is not None or transport.is_closing():
+        protocol = ws.protocol
+        if (ws.paused and self.is_behind()) or protocol.state is not State.OPEN or protocol.eof_sent:
             return False
-        transport.write(data)
+        ws.transport.write(data)
         return True
 
     def is_behind(self) -> bool:
@@ -262,7 +264,7 @@ class Connection:
     def _gone(self) -> None:
         """The socket is closed."""
         server, session = self._server, self.session
-        if session.identity is None and session.state != "joining":  # whom we owe an answer has done nothing in vain
+        if self.vain:
             server.addresses.charge(self.origin, server.clock.monotonic_s())
         if session.state != "closed":
             server.metrics.count("esplanade_gateway_disconnects_total", label=str(self._ws.close_code or 1006))
@@ -568,6 +570,7 @@ class GatewayServer:
     def join(self, connection: Connection, hello: f.Hello) -> None:
         """Answer a hello."""
         self._joining += 1
+        connection.vain = False
         self.spawn(self._join(connection, hello))
 
     async def _join(self, connection: Connection, hello: f.Hello) -> None:
@@ -612,6 +615,11 @@ class GatewayServer:
                 self.note_refusal(hello.guest_of or NO_TENANT, "unknown", "hello", connection.origin, error.code, error.message)
             returns = self.returns if hello.token is not None else self._guest_returns
             later_s = returns.later(self.clock.monotonic_s()) if error.retryable else 0.0
+            if not error.retryable:
+                if connection in self._connections:
+                    connection.vain = True
+                else:  # gone before it was told
+                    self.addresses.charge(connection.origin, self.clock.monotonic_s())
             connection.perform(session.end(_close_code(error), error.message, code=error.code, retry_after_s=later_s))
             self.hub.drop(connection)
             return

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import msgpack
@@ -14,7 +14,6 @@ import pytest
 
 from benchmarks.gateway_host import SEED, TENANT, GatewayHost
 from benchmarks.socket_readers import masked
-from esplanade.core.clock import RealClock
 from gateway import door as door_module
 from gateway import frames as f
 from gateway import session as session_module
@@ -52,8 +51,8 @@ class Hall:
 
 
 @asynccontextmanager
-async def opened(hall: Hall, *, open_timeout_s: float = 60.0) -> AsyncIterator[Door]:
-    door = Door(hall, Returns(10.0), now=RealClock().monotonic_s, open_timeout_s=open_timeout_s, close_timeout_s=1.0)
+async def opened(hall: Hall, *, open_timeout_s: float = 60.0, now: Callable[[], float] = time.monotonic) -> AsyncIterator[Door]:
+    door = Door(hall, Returns(10.0), now=now, open_timeout_s=open_timeout_s, close_timeout_s=1.0)
     await door.start("127.0.0.1", 0)
     try:
         yield door
@@ -109,6 +108,18 @@ async def test_who_waited_too_long_is_told_when_to_come_again_at_moments_that_ar
         assert (hall.entered, hall.away) == ([], ["late"] * 40)
         hall.room = True
         assert (await heard(knock(door.port, "/fresh"))).startswith(b"HTTP/1.1 101 ")
+
+
+async def test_after_a_pause_of_its_own_the_door_sends_nobody_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door_module, "PATIENT_S", 0.1)
+    hall = Hall()
+    async with opened(hall, now=lambda: 1.0) as door:  # of its own time, none passed
+        sockets = [knock(door.port, f"/{i}") for i in range(2 * door_module.ACCEPTED_A_TURN)]
+        time.sleep(0.3)  # noqa: ASYNC251  the pause
+        await until(lambda: len(hall.entered) + len(hall.away) == len(sockets))
+        assert hall.away == []
+        for one in sockets:
+            one.close()
 
 
 async def test_sockets_that_say_nothing_give_way_to_those_that_speak(monkeypatch: pytest.MonkeyPatch) -> None:

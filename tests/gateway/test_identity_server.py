@@ -175,6 +175,14 @@ async def test_strangers_from_one_address_are_limited_and_people_with_tokens_are
     assert server.metrics.value("esplanade_gateway_refused_connections_total", "address") == 1
 
 
+async def test_strangers_who_do_not_wait_for_their_refusal_are_limited_too(doors: Doors) -> None:
+    server, url = await doors.gateway(per_address_min=5)
+    for _ in range(5):
+        ws = await said_hello(url, "a.b.c")
+        ws.transport.abort()
+    await until(lambda: not server.addresses.open("127.0.0.1", server.clock.monotonic_s()))
+
+
 async def test_devices_of_one_person_share_a_rate(doors: Doors) -> None:
     _, url = await doors.gateway()
     sockets = [await said_hello(url, doors.token(7)) for _ in range(4)]

@@ -40,6 +40,7 @@ CONNECTING: Final = 64
 DELIVERIES_PER_S: Final = 2_000.0
 """Publications times readers: what one process of Python clients takes beside the service it kills."""
 PAUSE_S: Final = (1.0, 3.0)
+"""From a service that is whole to the next kill, and from a kill to the first look."""
 FIRST_SUBJECT: Final = 5_000_000
 COME_BACK: Final = 100_000
 
