@@ -17,6 +17,7 @@ def main() -> int:
     parser.add_argument("--n", type=int, default=None, help="size of the work")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--depth", type=int, default=None, help="requests: messages that a connection has under way")
+    parser.add_argument("--part", default=None, help="crowd: one part of it alone")
     parser.add_argument("--list", action="store_true", help="list the names")
     arguments = parser.parse_args()
     if arguments.list or arguments.name is None:
@@ -26,7 +27,8 @@ def main() -> int:
         return 0
     module = importlib.import_module(f"benchmarks.{arguments.name}")
     keywords = {"repeats": arguments.repeats} | ({} if arguments.n is None else {"n": arguments.n})
-    module.run(**keywords | ({} if arguments.depth is None else {"depth": arguments.depth}))
+    more = {name: value for name, value in (("depth", arguments.depth), ("part", arguments.part)) if value is not None}
+    module.run(**keywords | more)
     return 0
 
 
