@@ -18,6 +18,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--depth", type=int, default=None, help="requests: messages that a connection has under way")
     parser.add_argument("--gateways", type=int, default=None, help="requests: gateway processes on the port")
+    parser.add_argument("--part", default=None, help="crowd: one part of it alone")
     parser.add_argument("--list", action="store_true", help="list the names")
     arguments = parser.parse_args()
     if arguments.list or arguments.name is None:
@@ -27,7 +28,7 @@ def main() -> int:
         return 0
     module = importlib.import_module(f"benchmarks.{arguments.name}")
     keywords = {"repeats": arguments.repeats} | ({} if arguments.n is None else {"n": arguments.n})
-    more = {name: value for name in ("depth", "gateways") if (value := getattr(arguments, name)) is not None}
+    more = {name: value for name in ("depth", "gateways", "part") if (value := getattr(arguments, name)) is not None}
     module.run(**keywords | more)
     return 0
 

@@ -2,7 +2,8 @@
 
 Three rooms of 20,000 people with nine walls and sixteen pillars, at 0.5, 2 and 4 persons/m2, collision-free speed model with the same parameters, places and step (0.05 s)
 on both sides, in turn. ESPLANADE_JUPEDSIM_PYTHON names an interpreter that has JuPedSim; without it ours runs alone and the ratio is left out. The mall needs
-ESPLANADE_DATA. `--n` sets the people of the rooms. The last line has every bar with its figure and whether it is met; what was not measured is not in it.
+ESPLANADE_DATA, as has the first picture of a sale in it. `--n` sets the people of the rooms; `--part` measures one part alone (rooms_0.5, rooms_2, rooms_4,
+crosscheck, million, mall, picture). The last line has every bar with its figure and whether it is met; what was not measured is not in it.
 """
 
 from __future__ import annotations
@@ -13,16 +14,20 @@ import os
 import resource
 import statistics
 import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 import shapely
 from shapely.geometry import Polygon, box
 
 from benchmarks.harness import compare
+from esplanade.core.errors import InvalidInput
 from simulation.floor import Floor
 from simulation.ground import survey
 from simulation.navigation import link_levels
@@ -30,10 +35,13 @@ from simulation.placing import spread, walking_speeds
 from simulation.walkers import Goal, Walkers
 from spatial.importers.malls import read_site
 from spatial.plan import shape
+from spatial.venue_files import save_venue
 
 STEP_S = 0.05
 RADIUS_M = 0.2
 TIME_GAP_S = 1.0
+SALE = Path(__file__).parents[1] / "scenarios" / "studies" / "site2_sale.toml"
+PICTURES = 3
 PEER = "ESPLANADE_JUPEDSIM_PYTHON"
 ROOMS = {0.5: 20.0, 2.0: 20.0, 4.0: 10.0}
 """Persons/m2, and how many times as fast as JuPedSim ours is to be."""
@@ -294,24 +302,76 @@ def bars(more: dict[str, dict[str, object]]) -> dict[str, dict[str, object]]:
         "million_peak_mib": bar("festival", "peak_mib", most=1024),
         "cost_growth_10k_to_1m": bar("growth", "ratio", most=1.5),
         "site2_real_time": bar("site2", "real_time", 1.0),
+        "first_picture_s": bar("picture", "ready_s", most=5.0),
         "mean_egress_off_jupedsim": bar("crosscheck", "off_either_way", most=0.05),
     }
     found |= {f"overlap_m_{part}": bar(part, "overlap_m", most=0.01) for part in ("rooms_4", "festival", "site2")}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def run(*, n: int = 20_000, repeats: int = 5) -> None:
-    python = os.environ.get(PEER)
+def first_picture(data_dir: Path) -> dict[str, object]:
+    """Seconds from the start of `esplanade crowd run` on site2's sale until the first picture is written: a process of its own, kernels compiled before."""
+    with tempfile.TemporaryDirectory() as folder:
+        venue, picture = Path(folder) / "site2.json", Path(folder) / "first.svg"
+        save_venue(read_site(data_dir / "malls" / "site2").venue, venue)
+        start = [sys.executable, "-c", "from esplanade.cli.main import app; app()"]
+        command = [*start, "crowd", "run", str(SALE), "--venue", str(venue), "--first", str(picture)]
+        took, cpu = [], []
+        for _ in range(PICTURES):
+            began = time.perf_counter()
+            with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+                assert process.stderr is not None
+                said = process.stderr.readline()
+                took.append(time.perf_counter() - began)
+                if not said.startswith("ready after"):
+                    raise RuntimeError(f"esplanade crowd run said: {said}{process.stderr.read()[-500:]}")
+                busy = psutil.Process(process.pid).cpu_times()
+                cpu.append(busy.user + busy.system)
+                process.kill()  # the study itself is not asked for
+        wrote = picture.stat().st_size
+    return {
+        "name": "crowd_first_picture", "n": PICTURES, "ready_s": round(statistics.median(took), 2), "first_run_ready_s": round(took[0], 2),
+        "ready_cpu_s": round(statistics.median(cpu), 2), "picture_bytes": wrote,
+    }  # fmt: skip
+
+
+PARTS = (*(f"rooms_{density:g}" for density in ROOMS), "crosscheck", "million", "mall", "picture")
+
+
+def _measure(part: str, *, n: int, repeats: int, python: str | None, data_dir: Path | None) -> dict[str, dict[str, object]]:
+    """The results of a part by name; none where what it needs is not there, which is said."""
+    match part:
+        case "crosscheck" if python is None:
+            print(f"no cross-check: {PEER} names no interpreter with jupedsim", flush=True)
+            return {}
+        case "crosscheck":
+            assert python is not None
+            return {"crosscheck": crosscheck(python)}
+        case "million":
+            festival_, growth = million(1_000_000, 3, repeats)
+            return {"festival": festival_, "growth": growth}
+        case "mall" | "picture" if data_dir is None:
+            print(f"no {part}: ESPLANADE_DATA names no folder of real data", flush=True)
+            return {}
+        case "mall":
+            assert data_dir is not None
+            return {"site2": mall(data_dir)}
+        case "picture":
+            assert data_dir is not None
+            return {"picture": first_picture(data_dir)}
+    return {part: _room(n, float(part.removeprefix("rooms_")), repeats, python)}
+
+
+def run(*, n: int = 20_000, repeats: int = 5, part: str | None = None) -> None:
+    if part is not None and part not in PARTS:
+        raise InvalidInput(f"crowd: part {part!r}; there are {', '.join(PARTS)}")
+    python, data = os.environ.get(PEER), os.environ.get("ESPLANADE_DATA")
     if python is None:
         print(f"no peer: {PEER} names no interpreter with jupedsim; ours runs alone", flush=True)
     began = time.perf_counter()
-    more = {f"rooms_{density:g}": _room(n, density, repeats, python) for density in ROOMS}
-    if python is not None:
-        more["crosscheck"] = crosscheck(python)
-    more["festival"], more["growth"] = million(1_000_000, 3, repeats)
-    data_dir = os.environ.get("ESPLANADE_DATA")
-    if data_dir is None:
-        print("no mall: ESPLANADE_DATA names no folder of real data", flush=True)
-    else:
-        more["site2"] = mall(Path(data_dir))
+    more: dict[str, dict[str, object]] = {}
+    for name in PARTS if part is None else (part,):
+        started = time.perf_counter()
+        more |= _measure(name, n=n, repeats=repeats, python=python, data_dir=Path(data) if data else None)
+        print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
     print(json.dumps({"name": "crowd", "n": n, "took_s": round(time.perf_counter() - began), "load": os.getloadavg()[0], **more, "bars": bars(more)}))

@@ -47,13 +47,12 @@ class ConnectorWatch:
         floor = walkers.floor
         self._transport = transport
         stops = sorted({(int(k), int(cell)) for k, a, b in zip(transport.of, floor.hop_start, floor.hop_end, strict=True) for cell in (a, b)})
-        level_of = floor.raster // (floor.nx * floor.ny)
+        level_of = floor.level_of(np.array([cell for _, cell in stops], np.int32))
         self._stop_of = np.array([k for k, _ in stops], np.int64)
-        self._cells = []
-        for _, cell in stops:
-            rows = np.flatnonzero(level_of == level_of[cell])
-            d2 = (floor.x[rows] - floor.x[cell]) ** 2 + (floor.y[rows] - floor.y[cell]) ** 2
-            self._cells.append(rows[d2 <= AROUND_M**2])
+        self._cells = [
+            floor.near(level, (float(floor.x[cell]), float(floor.y[cell])), AROUND_M)
+            for (_, cell), level in zip(stops, level_of.tolist(), strict=True)
+        ]
         self._area = np.array([len(cells) for cells in self._cells]) * floor.cell_m**2
         self.time_s: list[float] = []
         self._queue: list[npt.NDArray[np.int64]] = []

@@ -168,6 +168,16 @@ class Floor:
         d2 = (self.x[on] - middle.x) ** 2 + (self.y[on] - middle.y) ** 2
         return on[[int(np.argmin(d2))]].astype(np.int32) if d2.min(initial=np.inf) <= (2.0 * self.cell_m) ** 2 else np.empty(0, np.int32)
 
+    def near(self, level: int, point: tuple[float, float], within_m: float) -> I4:
+        """Cells of a level whose centres lie within so many metres of a point, ascending."""
+        cols, rows = (
+            slice(max(0, int((p - within_m - low) / self.cell_m)), max(0, int((p + within_m - low) / self.cell_m) + 1))
+            for p, low in zip(point, (self.x0, self.y0), strict=True)
+        )
+        cells = self.cid.reshape(self.levels, self.ny, self.nx)[level, rows, cols].ravel()
+        cells = cells[cells >= 0]
+        return cells[(self.x[cells] - point[0]) ** 2 + (self.y[cells] - point[1]) ** 2 <= within_m**2]
+
     def leads_to(self, seeds: I4) -> npt.NDArray[np.bool_]:
         """(c,) from which cells a way leads to one of these, by links and hops."""
         found = np.zeros(len(self.x), np.bool_)

@@ -80,6 +80,15 @@ def flood(seeds: I4, raster: I4, cid: I4, links: U1, nx: int, hop_start: I4, hop
 
 
 @njit(cache=True, nogil=True)
+def seen_from(cell: int, cells: I4, raster: I4, cid: I4, links: U1, clearance: F4, spare: I4, nx: int, gap: float) -> Any:
+    """(k,) which of these cells of one level a cell sees, over cells at least `gap` metres from walls; itself always."""
+    seen = np.empty(len(cells), np.bool_)
+    for k in range(len(cells)):
+        seen[k] = cells[k] == cell or sees(cell, cells[k], raster, cid, links, clearance, spare, nx, gap)
+    return seen
+
+
+@njit(cache=True, nogil=True)
 def solve_aims(
     seeds: I4, raster: I4, cid: I4, links: U1, clearance: F4, spare: I4, load: I4, nx: int, cell: float, hop_start: I4, hop_end: I4, hop_cost: I4,
     ring: int, body: float, aim: I4, distance: F4,

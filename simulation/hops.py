@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esplanade.core.errors import InvalidInput
-from simulation import ground_kernels, walker_kernels
+from simulation import floor_kernels, walker_kernels
 from simulation.floor import WALK_MPS, Floor
 from simulation.walker_kernels import WALL_OVERLAP_M
 
@@ -24,6 +24,7 @@ BOARD_M: Final = 1.2
 """Who is this close to where a hop begins can step on."""
 EXIT_M: Final = 2.5
 """And off onto the first free cell within this distance of its end."""
+SEEN_OFF_WALLS_M: Final = 0.15
 LATE_S: Final = 5.0
 LATE_M: Final = 8.0
 """Who has had no place there for LATE_S steps off within this distance: both ends may be full of people who wait for each other's hop."""
@@ -42,23 +43,18 @@ class Hops:
         self._chosen: dict[tuple[int, int], int] = {}
         self._by_start: dict[int, npt.NDArray[np.intp]] = {int(cell): np.flatnonzero(floor.hop_start == cell) for cell in np.unique(floor.hop_start)}
         level = floor.level_of(floor.hop_end) if len(floor.hop_end) else np.zeros(0, np.int32)
-        all_levels = floor.raster // (floor.nx * floor.ny)
         self._exits: list[npt.NDArray[np.int32]] = []
         self._close_exits: list[int] = []
         for end, at in zip(floor.hop_end.tolist(), level.tolist(), strict=True):
-            rows = np.flatnonzero(all_levels == at)
-            d2 = (floor.x[rows] - floor.x[end]) ** 2 + (floor.y[rows] - floor.y[end]) ** 2
-            near = d2 <= LATE_M**2
-            rows, d2 = rows[near], d2[near]
-            rows = rows[np.argsort(d2, kind="stable")]
+            rows = floor.near(at, (float(floor.x[end]), float(floor.y[end])), LATE_M)
             rows = rows[(floor.clearance[rows] >= 0.3) | (rows == end)]
-            seen = [
-                cell == end or ground_kernels.sees(end, cell, floor.raster, floor.cid, floor.links, floor.clearance, floor.spare, floor.nx, 0.15)
-                for cell in rows.tolist()
+            rows = rows[
+                floor_kernels.seen_from(end, rows, floor.raster, floor.cid, floor.links, floor.clearance, floor.spare, floor.nx, SEEN_OFF_WALLS_M)
             ]
-            rows = rows[np.array(seen, np.bool_)]
-            self._exits.append(rows)
-            self._close_exits.append(int(np.count_nonzero((floor.x[rows] - floor.x[end]) ** 2 + (floor.y[rows] - floor.y[end]) ** 2 <= EXIT_M**2)))
+            d2 = (floor.x[rows] - floor.x[end]) ** 2 + (floor.y[rows] - floor.y[end]) ** 2
+            nearest_first = np.argsort(d2, kind="stable")
+            self._exits.append(rows[nearest_first])
+            self._close_exits.append(int(np.count_nonzero(d2 <= EXIT_M**2)))
         self._end_level = level
 
     def __len__(self) -> int:

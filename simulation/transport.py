@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -168,16 +169,14 @@ def join_levels(floor: Floor, connectors: Sequence[Connector]) -> Floor:
     """
     check_connectors(connectors)
     hops = [hop for connector in connectors for hop, _ in _legs(connector)]
-    level_of = floor.raster // (floor.nx * floor.ny)
 
     def cell(name: str, level: int, point: tuple[float, float]) -> int:
         if not 0 <= level < floor.levels:
             raise InvalidInput(f"connector {name}: a stop on level {level}; there are levels 0 to {floor.levels - 1}")
-        rows = np.flatnonzero(level_of == level)
-        d2 = (floor.x[rows] - point[0]) ** 2 + (floor.y[rows] - point[1]) ** 2
-        if not len(rows) or not d2.min() <= max(1.0, 2.0 * floor.cell_m) ** 2:
+        rows = floor.near(level, point, max(1.0, 2.0 * floor.cell_m)) if all(map(isfinite, point)) else np.empty(0, np.int32)
+        if not len(rows):
             raise InvalidInput(f"connector {name}: stop {point} of level {level} is off the walkable ground; move it onto it")
-        return int(rows[np.argmin(d2)])
+        return int(rows[np.argmin((floor.x[rows] - point[0]) ** 2 + (floor.y[rows] - point[1]) ** 2)])
 
     return replace(
         floor, hop_start=np.array([cell(h.id, h.from_level, h.from_m) for h in hops], np.int32),
