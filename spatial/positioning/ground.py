@@ -5,7 +5,7 @@ Owns the grid of cells that estimators reason over, in each floor's own metres (
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -81,6 +81,22 @@ def floors_of(venue: Venue, *, cell_m: float = CELL_M) -> tuple[Floor, ...]:
             )
         )  # fmt: skip
     return tuple(floors)
+
+
+def coarser(floor: Floor, *, times: int = 2) -> Floor:
+    """The same floor in cells `times` as wide. A cell is free where half of it is, and a room where half of what is free is."""
+    rows, columns = (-(-n // times) for n in floor.free.shape)
+
+    def counted(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        whole = np.zeros((rows * times, columns * times), np.int64)
+        whole[: mask.shape[0], : mask.shape[1]] = mask
+        held: npt.NDArray[np.int64] = whole.reshape(rows, times, columns, times).sum(axis=(1, 3))
+        return held
+
+    free = counted(floor.free)
+    return replace(
+        floor, cell_m=floor.cell_m * times, free=2 * free >= times * times, rooms=(2 * free >= times * times) & (2 * counted(floor.rooms) >= free)
+    )
 
 
 def _in_floor_metres(shape: shapely.MultiPolygon, level: Level) -> shapely.MultiPolygon:

@@ -14,10 +14,11 @@ from esplanade.core.errors import InvalidInput, NotFound
 from spatial.positioning.coverage import coverage
 from spatial.positioning.drawing import draw_walk
 from spatial.positioning.grid_filter import Locator, answer_causal, answer_smoothed, first_fix
+from spatial.positioning.ground import coarser
 from spatial.positioning.model import Model, Prepared, fit, load_model, prepare, save_model
 from spatial.positioning.observations import Radio, Walk
 from spatial.positioning.scans import Scans, completed_from_next, scans_of, transmitter_of
-from spatial.positioning.score import CHI2_90, Marks, folds_by_walk, score, split_by_walk, spread_of
+from spatial.positioning.score import CHI2_90, Marks, fit_calibrated, folds_by_walk, score, split_by_walk, spread_of
 from spatial.positioning.walk_files import parse_walk
 from tests.spatial.positioning import synthetic
 
@@ -166,6 +167,19 @@ def test_a_surveyed_scan_is_completed_from_the_next_one_too_and_from_no_later_on
     assert len(completed_from_next(empty)) == 0
 
 
+def test_coarser_ground_keeps_corner_metres_and_what_is_mostly_free() -> None:
+    floor = synthetic.floor()
+    rooms = np.zeros_like(floor.free)
+    rooms[:4, :3] = True
+    wide = coarser(replace(floor, free=floor.free[:39], rooms=rooms[:39]), times=2)
+    assert (wide.cell_m, wide.corner_m, wide.free.shape) == (2.0, floor.corner_m, (20, 30))
+    row, column = np.indices(wide.free.shape)
+    block = (row >= 6) & (row < 14) & (column >= 8) & (column < 22)
+    edge = (row >= 6) & (row < 14) & ((column == 7) | (column == 22))  # half of these two columns is free
+    np.testing.assert_array_equal(wide.free, ~block | edge)
+    np.testing.assert_array_equal(np.argwhere(wide.rooms), [[0, 0], [0, 1], [1, 0], [1, 1]])
+
+
 def test_the_next_walk_is_within_its_regions_at_ninety_percent_though_the_survey_left_out_few() -> None:
     rng = np.random.default_rng(5)
 
@@ -179,6 +193,15 @@ def test_the_next_walk_is_within_its_regions_at_ninety_percent_though_the_survey
         spread = spread_of(Marks(learned, np.ones(len(learned)), learned, np.zeros(len(learned))), 12)
         within.append((walks(4) <= CHI2_90 * spread**2).mean())
     assert 0.9 < np.mean(within) < 0.97  # the plain quantile: 0.88
+
+
+def test_regions_learned_on_coarser_ground_hold_the_waypoints_of_walks_on_the_fine_one() -> None:
+    learned = fit_calibrated("made", (synthetic.floor(),), synthetic.survey(12, 0))
+    assert learned.floors[0].cell_m == 1.0
+    assert 1.0 not in (learned.tuning.spread_causal, learned.tuning.spread_smoothed)
+    _, causal, smoothed = score(learned, synthetic.survey(5, 0, seed=500))
+    for marks in (causal, smoothed):
+        assert (marks.distance2 <= CHI2_90).mean() >= 0.75
 
 
 def test_a_saved_model_is_read_back_alike_and_locates_alike(tmp_path: Path) -> None:
