@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from esplanade.cli.positioning_live import drill, publish, simulate
+from esplanade.cli.positioning_tables import fingerprints
 from esplanade.core.errors import EsplanadeError, InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _err = Console(stderr=True)
 app.command()(publish)
 app.command()(simulate)
 app.command()(drill)
+app.command()(fingerprints)
 
 SiteDir = Annotated[Path, typer.Argument(help="Folder of a site: a folder a floor with the plan and surveyed walks (.txt or .tar.xz).")]
 ModelFile = Annotated[Path, typer.Argument(help="Model written by `fit`.")]
