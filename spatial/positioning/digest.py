@@ -90,17 +90,18 @@ def digest_of(floors: Sequence[Floor], walks: Iterable[tuple[Prepared, str | Non
     """The digest of surveyed walks; walks without waypoints, or of other floors, leave nothing in it."""
     number = {floor.name: i for i, floor in enumerate(floors)}
     used = [(p, number[f], w) for p, f, w in walks if f in number and len(w) >= 2]
-    names = tuple(sorted({name for p, _, _ in used for name in p.scans.names}))
+    names = tuple(sorted({p.scans.names[i] for p, _, _ in used for i in np.unique(p.scans.transmitter).tolist()}))
     index = {name: i for i, name in enumerate(names)}
     heard_on, heard_in = np.zeros(len(names), np.int32), np.zeros(len(names), np.int32)
     keys, places, strengths = [], [], []
     for p, f, waypoints in used:
         strength = p.scans.dense(index, SILENT_DBM) - np.float32(SILENT_DBM)
-        heard = strength > 0
-        heard_on += heard.any(axis=0)
-        heard_in += heard.sum(axis=0)
+        which, times = np.unique(p.scans.transmitter, return_counts=True)
+        column = [index[p.scans.names[i]] for i in which.tolist()]
+        heard_on[column] += 1
+        heard_in[column] += times.astype(np.int32)
         xy, outside = surveyed_positions(waypoints, p.track, p.scans.about_s)
-        some = (outside < OUTSIDE_S) & (heard.sum(axis=1) >= LEAST_HEARD)
+        some = (outside < OUTSIDE_S) & ((strength > 0).sum(axis=1) >= LEAST_HEARD)
         keys.append(np.column_stack([np.full(some.sum(), f), np.floor(xy[some] / BIN_M)]).astype(np.int32))
         places.append(floors[f].to_venue(xy[some]))
         strengths.append(strength[some])
