@@ -332,6 +332,9 @@ export const s = {
     map: (venue: string) => `Map of ${venue}. Arrow keys walk, plus and minus zoom.`,
     youAt: (place: string, level: string) => `${place}, ${level}`,
     radius: (m: string) => `Position you set yourself; drawn to about ${m} m.`,
+    byRadio: (m: string) => `found by your phone, within ${m} m`,
+    found: (m: string, levels: string) => `Found by your phone: within ${m} m nine times in ten. ${levels}.`,
+    listening: "Your phone hears too little just now; this is where you were.",
   },
   /** `id` names this text, and goes with the agreement: another text is another id. */
   consent: {

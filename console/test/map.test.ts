@@ -5,8 +5,9 @@ import { BANDS, bandOf, densityOfPoints, paintField, perSquareMetre, rampPositio
 import { type LabelBox, overlap, placeLabels, priorityOf, wrap } from "../src/map/labels";
 import { ease, FADE_FROM, FADE_TO, fieldWeight } from "../src/map/lod";
 import { RAMPS } from "../src/map/ramp";
+import { axesOf, regionOf } from "../src/map/region";
 import { cutSegment, shellOf, wallsOf } from "../src/map/walls";
-import type { Opening, Unit } from "../src/venue";
+import { covers, type Opening, type Unit } from "../src/venue";
 
 /** A small generator of its own (mulberry32), so that a failure repeats. */
 function chance(seed: number) {
@@ -204,5 +205,33 @@ describe("the camera", () => {
     expect(bar.px).toBeLessThanOrEqual(120);
     expect(bar.px).toBeGreaterThan(40);
     expect([1, 2, 5]).toContain(Math.round(bar.metres / 10 ** Math.floor(Math.log10(bar.metres) + 1e-9)));
+  });
+});
+
+describe("where a dot may be", () => {
+  it("is the ellipse that holds nine in ten of what the covariance spreads", () => {
+    const cov = [4, 1.5, 2] as const;
+    const random = chance(11);
+    const normal = () => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
+    const outline = regionOf([10, -5], cov);
+    const l11 = Math.sqrt(cov[0]);
+    const l21 = cov[1] / l11;
+    const l22 = Math.sqrt(cov[2] - l21 ** 2);
+    let inside = 0;
+    for (let i = 0; i < 4000; i++) {
+      const [a, b] = [normal(), normal()];
+      if (covers([[outline]], 10 + l11 * a, -5 + l21 * a + l22 * b)) inside++;
+    }
+    expect(inside / 4000).toBeGreaterThan(0.88);
+    expect(inside / 4000).toBeLessThan(0.92);
+  });
+  it("is a circle where all directions are alike, and can be seen where one has no spread", () => {
+    const circle = axesOf([2, 0, 2]);
+    expect(circle.longM).toBeCloseTo(circle.shortM);
+    expect(circle.longM).toBeCloseTo(Math.sqrt(4.605 * 2));
+    const line = axesOf([1, 1, 1]);
+    expect(line.angleRad).toBeCloseTo(Math.PI / 4);
+    expect(line.shortM).toBeCloseTo(0.1);
+    for (const point of regionOf([0, 0], [1, 1, 1])) expect(point.every(Number.isFinite)).toBe(true);
   });
 });

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from esplanade.cli.positioning_live import drill, publish, simulate
+from esplanade.cli.positioning_tables import fingerprints
 from esplanade.core.errors import EsplanadeError, InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ _err = Console(stderr=True)
 app.command()(publish)
 app.command()(simulate)
 app.command()(drill)
+app.command()(fingerprints)
 
 SiteDir = Annotated[Path, typer.Argument(help="Folder of a site: a folder a floor with the plan and surveyed walks (.txt or .tar.xz).")]
 ModelFile = Annotated[Path, typer.Argument(help="Model written by `fit`.")]
@@ -41,18 +44,34 @@ def _one_line_errors() -> Iterator[None]:
 
 
 @app.command()
-def fit(site_dir: SiteDir, out: Annotated[Path, typer.Option(help="Where to write the model.")]) -> None:
-    """Fit a site's radio map and what the survey teaches; calibrate its regions on walks left out in turn."""
-    from spatial.positioning.model import save_model
+def fit(
+    site_dir: SiteDir,
+    out: Annotated[Path, typer.Option(help="Where to write the model.")],
+    update: Annotated[Path | None, typer.Option(help="Model to add the folder's walks to, instead of fitting from them alone.")] = None,
+) -> None:
+    """Fit a site's radio map and what the survey teaches; calibrate its regions on walks left out in turn. With --update: add new walks to a model, find vanished access points."""
+    from spatial.positioning.digest import digest_of
+    from spatial.positioning.model import load_model, save_model
     from spatial.positioning.score import fit_calibrated
+    from spatial.positioning.update import update as add_walks
 
     with _one_line_errors():
-        floors = _floors(site_dir)
-        walks = _read(site_dir)
-        model = fit_calibrated(site_dir.resolve().name, floors, walks)
+        if update is None:
+            floors = _floors(site_dir)
+            walks = _read(site_dir)
+            fitted = fit_calibrated(site_dir.resolve().name, floors, walks)
+            model = replace(fitted, digest=digest_of(floors, walks))
+        else:
+            done = add_walks(load_model(update), _read(site_dir))
+            model = done.model
+            _err.print(f"{done.added} walks added, {done.known} were in it; {len(done.came)} transmitters came, {len(done.vanished)} vanished")
+            if done.doubted:
+                _err.print(
+                    f"{done.doubted} transmitters that should be heard are not: too many to be believed, so they stay; was a band switched off?"
+                )
         size = save_model(model, out)
     _err.print(
-        f"{model.walks} walks, {len(model.radio.transmitters)} transmitters ({model.radio.dropped}), {len(model.radio.norm)} cells, {size / 1e6:.2f} MB"
+        f"version {model.version}: {model.walks} walks, {len(model.radio.transmitters)} transmitters ({model.radio.dropped}), {len(model.radio.norm)} cells, {size / 1e6:.2f} MB"
     )
     print(f"written: {out}")
 

@@ -9,6 +9,7 @@ import csv
 import io
 import lzma
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,8 +24,14 @@ from spatial.positioning.observations import F4, F8, I4
 SILENT_DBM: Final = -104.0
 NOT_HEARD: Final = 100.0
 STRONGEST: Final = 16
-CANDIDATES: Final = 32
-"""A scan is compared with so many fingerprints, those most alike over its so many strongest transmitters."""
+CANDIDATES: Final = 3
+"""A scan is compared with so many times k fingerprints, those most alike over its so many strongest transmitters."""
+PLACES: Final = 1.5
+LEAST_K: Final = 12
+MOST_K: Final = 30
+"""As many neighbours as have been taken at so many places, within these bounds."""
+PART: Final = 256
+"""So many scans are a thread's turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +114,13 @@ class NearestFingerprints:
     sharpness: float
 
     @classmethod
-    def fit(cls, known: Fingerprints, *, k: int = 30, sharpness: float = 20.0) -> NearestFingerprints:
-        """Raises InvalidInput for an empty table."""
+    def fit(cls, known: Fingerprints, *, k: int | None = None, sharpness: float = 20.0) -> NearestFingerprints:
+        """k left out: 12, more where many fingerprints were taken at each place. Raises InvalidInput for an empty table."""
         if not len(known.xy_m):
             raise InvalidInput("fingerprints: the table is empty; give at least one row")
+        if k is None:
+            _, taken = np.unique(np.column_stack([known.floor, known.xy_m]), axis=0, return_counts=True)
+            k = int(np.clip(PLACES * np.median(taken), LEAST_K, MOST_K))
         square = (known.strength * known.strength).sum(axis=1)
         length = np.sqrt(square)
         i, at = np.nonzero(known.strength)
@@ -124,17 +134,26 @@ class NearestFingerprints:
         )  # fmt: skip
         return cls(lists, min(k, rows), sharpness)
 
-    def locate(self, strength: F4) -> tuple[F8, I4]:
-        """(n, 2) positions and (n,) floors of scans (n, a), dB above silence."""
+    def locate(self, strength: F4, *, threads: int = 1) -> tuple[F8, I4]:
+        """(n, 2) positions and (n,) floors of scans (n, a), dB above silence. The scans are dealt to `threads` threads; the answers do not depend on it."""
         if strength.shape[1] != len(self.lists.first) - 1:
             raise InvalidInput(f"scans of {strength.shape[1]} transmitters; the fingerprints have {len(self.lists.first) - 1}, in the same order")
-        candidates = min(max(CANDIDATES, self.k), len(self.lists.floor))
-        xy, floor, _, _ = locate_by_lists(np.ascontiguousarray(strength, np.float32), self.lists, STRONGEST, candidates, self.k, self.sharpness)
-        return xy, floor
+        candidates = min(CANDIDATES * self.k, len(self.lists.floor))
+
+        def located(part: F4) -> tuple[F8, I4]:
+            return locate_by_lists(part, self.lists, STRONGEST, candidates, self.k, self.sharpness)[:2]
+
+        asked = np.ascontiguousarray(strength, np.float32)
+        if threads <= 1 or len(asked) < PART:
+            return located(asked)
+        located(asked[:1])  # a kernel is compiled or loaded by one thread
+        with ThreadPoolExecutor(threads, "fingerprints") as crew:
+            found = list(crew.map(located, [asked[first : first + PART] for first in range(0, len(asked), PART)]))
+        return np.concatenate([xy for xy, _ in found]), np.concatenate([floor for _, floor in found])
 
 
 def folds_by_phone(table: Fingerprints, n: int, *, seed: int) -> Iterator[npt.NDArray[np.bool_]]:
-    """(rows,) masks of n test sets. Users who share a phone, directly or through others, go together, so that neither phone nor user of a test row is in its training set."""
+    """(rows,) masks of n test sets, fewer where there are fewer groups to leave out: of UJIIndoorLoc sixteen. Users who share a phone, directly or through others, go together, so that neither phone nor user of a test row is in its training set."""
     group = {("u", int(u)): ("u", int(u)) for u in np.unique(table.user)} | {("p", int(p)): ("p", int(p)) for p in np.unique(table.phone)}
 
     def root(key: tuple[str, int]) -> tuple[str, int]:

@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from esplanade.core.errors import InvalidInput, NotFound
+from spatial.positioning.digest import Digest
 from spatial.positioning.ground import Floor
 from spatial.positioning.labels import surveyed_positions
 from spatial.positioning.observations import F8, Walk
@@ -51,11 +52,15 @@ class Tuning:
 
 @dataclass(frozen=True, slots=True)
 class Model:
+    """version: 1 as fitted, one more with each update. digest: what an update needs of the survey."""
+
     site: str
     floors: tuple[Floor, ...]
     radio: RadioMap
     tuning: Tuning
     walks: int
+    version: int = 1
+    digest: Digest | None = None
 
     def floor_index(self, name: str) -> int:
         """Raises NotFound for no such floor."""
@@ -134,17 +139,19 @@ def _learn_walkers(tuning: Tuning, used: list[tuple[Prepared, int, F8]], floors:
 def save_model(model: Model, path: Path) -> int:
     """Write the model, whole or not at all; returns its size in bytes. Fields are kept as bytes a transmitter, sorted, and compressed."""
     head = {
-        "format": FORMAT, "site": model.site, "walks": model.walks, "tuning": asdict(model.tuning), "dropped": model.radio.dropped,
+        "format": FORMAT, "site": model.site, "walks": model.walks, "version": model.version, "tuning": asdict(model.tuning), "dropped": model.radio.dropped,
         "transmitters": model.radio.transmitters,
         "floors": [
             {"name": f.name, "ordinal": f.ordinal, "corner_m": f.corner_m, "cell_m": f.cell_m, "offset_m": f.offset_m, "scale": f.scale,
              "shape": f.free.shape, "ways_m": f.ways_m.tolist(), "surveyed": bool((cells >= 0).any())}
             for f, cells in zip(model.floors, model.radio.cell_of, strict=True)
         ],
-    }  # fmt: skip
+    } | ({} if model.digest is None else {"digest": model.digest.names})  # fmt: skip
     arrays = {"head": np.frombuffer(json.dumps(head).encode(), np.uint8), "field": model.radio.strength}
     for i, floor in enumerate(model.floors):
         arrays[f"free{i}"], arrays[f"rooms{i}"] = np.packbits(floor.free), np.packbits(floor.rooms)
+    if model.digest is not None:
+        arrays |= {f"digest_{name}": array for name, array in model.digest.arrays().items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     write_whole(path, buffer.getvalue())
@@ -176,7 +183,8 @@ def load_model(path: Path) -> Model:
                     f"{path}: fields of {strength.shape} for {len(head['transmitters'])} transmitters and {first} cells; the file is damaged, so fit the model again"
                 )
             radio = map_of(tuple(head["transmitters"]), strength, tuple(cell_of), head["dropped"])
-            return Model(head["site"], tuple(floors), radio, Tuning(**head["tuning"]), head["walks"])
+            digest = Digest.of(tuple(head["digest"]), {name: data[f"digest_{name}"] for name in Digest.ARRAYS}) if "digest" in head else None
+            return Model(head["site"], tuple(floors), radio, Tuning(**head["tuning"]), head["walks"], head.get("version", 1), digest)
     except FileNotFoundError:
         raise NotFound(f"{path}: no such file; make one with `esplanade positioning fit SITE_DIR --out MODEL`") from None
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:

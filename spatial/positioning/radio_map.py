@@ -112,12 +112,18 @@ def fit_map(survey: Survey, transmitters: tuple[str, ...], dropped: dict[str, in
     enough = (survey.strength > 0).sum(axis=1) >= LEAST_HEARD
     if not enough.any() or not transmitters:
         raise InvalidInput("radio map: no surveyed scan with enough transmitters; survey with waypoints and Wi-Fi on, at least three walks a place")
-    y, at, floor, count = _binned(survey, enough, floors)
-    kernel = _kernel(at, floor, at, floor)
+    y, at, height, count = _binned(survey, enough, floors)
+    return fit_fields(y, at, height, count, set(np.unique(survey.floor).tolist()), transmitters, dropped, floors)
+
+
+def fit_fields(
+    y: F4, at: F8, height: I4, count: F4, surveyed: set[int], transmitters: tuple[str, ...], dropped: dict[str, int], floors: Sequence[Floor]
+) -> RadioMap:
+    """The fields of bins of surveyed scans. y: (b, a) mean dB above SILENT_DBM; at: (b, 2) venue metres; height: (b,) ordinals; count: (b,) scans. surveyed: the floors that get fields."""
+    kernel = _kernel(at, height, at, height)
     kernel[np.diag_indices(len(kernel))] += NOISE_DB2 / count
     factor = linalg.cho_factor(kernel, lower=True, overwrite_a=True, check_finite=False)
     alpha = linalg.cho_solve(factor, y, check_finite=False).astype(np.float32)
-    surveyed = set(np.unique(survey.floor).tolist())
     cell_of, parts, first = [], [], 0
     for f, ground in enumerate(floors):
         cells, centres = map_cells(ground)
@@ -126,10 +132,10 @@ def fit_map(survey: Survey, transmitters: tuple[str, ...], dropped: dict[str, in
             continue
         cell_of.append(np.where(cells >= 0, cells + first, -1).astype(np.int32))
         first += len(centres)
-        height = np.full(len(centres), ground.ordinal)
+        here = np.full(len(centres), ground.ordinal)
         for begin in range(0, len(centres), 4096):
             part = slice(begin, begin + 4096)
-            strength = _kernel(ground.to_venue(centres[part]), height[part], at, floor) @ alpha
+            strength = _kernel(ground.to_venue(centres[part]), here[part], at, height) @ alpha
             parts.append(np.clip(np.rint(strength * (255 / FULL)), 0, 255).astype(np.uint8).T)
     return map_of(transmitters, np.hstack(parts), tuple(cell_of), dropped)
 

@@ -179,6 +179,10 @@ class House:
         settled = self.run(self._feed.top_ups(tick=self.tick(), currency=currency, **columns))
         assert settled["result"] == b"\0", settled
 
+    def put_radio_map(self, body: bytes) -> None:
+        """Put a model in force for the venue."""
+        self.run(self._catalogue.put_radio_map(TENANT, self.venue.id, body))
+
     def operator_token(self, role: str = "operator") -> str:
         assert role in ("operator", "engineer", "shopper")
         return self._signer.issue(5, TENANT, role, None, 3600, self._clock.unix_ms() / 1000)  # type: ignore[arg-type]

@@ -8,13 +8,17 @@ import json
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from esplanade.core.errors import Unavailable
+from simulation.phones import Air, AirSettings, Phones, PhoneSettings, survey
 from spatial.offers import Inside, Offer
+from spatial.positioning.model import save_model
+from tests.actors.parkside import rows
 from tests.browser.conftest import PHONE
 
 pytestmark = [pytest.mark.services]
@@ -89,6 +93,36 @@ def test_the_server_knows_where_i_am(open_page: Callable[..., Any], house: Any) 
     page.wait_for_timeout(2500)
     level = page.evaluate("window.esplanade.shopper.level.value")
     assert np.hypot(*(house.people_on(level) - me(page)).T).min() < 0.5
+
+
+def test_a_phone_that_says_what_it_hears_is_drawn_with_the_ellipse_and_the_levels_it_was_told(
+    open_page: Callable[..., Any], house: Any, tmp_path: Path
+) -> None:
+    air = Air(house.venue, seed=3, settings=AirSettings(wifi_m=12.0, ble_m=16.0))
+    save_model(survey(air, seed=3), tmp_path / "map.npz")
+    house.put_radio_map((tmp_path / "map.npz").read_bytes())
+    page = walked_in(open_page)
+    x, y = me(page)
+    level = page.evaluate("window.esplanade.shopper.level.value")
+    phones = Phones(air, 3, PhoneSettings(fading_db=2.0, missed=0.02, gap=0.0, scan_s=1.0, no_compass=0.0, delay_s=0.0, lost=0.0))
+    for second in range(10):
+        here = rows((7, level, x + 0.8 * second, y))
+        for message in phones.sense(float(second), here):
+            state = page.evaluate("fields => window.esplanade.shopper.sense(fields)", phones.fields(message))
+    assert state == "located"
+    fix = page.evaluate("window.esplanade.shopper.fix.value")
+    assert math.dist(me(page), (x + 0.8 * 9, y)) < 2 * fix["radiusM"] + 2
+    assert np.linalg.eigvalsh([[fix["cov"][0], fix["cov"][1]], [fix["cov"][1], fix["cov"][2]]]).min() > 0
+    text = page.locator("[data-figure=radius]")
+    text.get_by_text("nine times in ten").wait_for()
+    assert f"{house.venue.levels[level].name} " in text.inner_text()
+    assert "found by your phone" in page.locator(".where").inner_text().lower()
+    told = me(page)
+    page.locator(".map-root").focus()
+    page.keyboard.press("ArrowDown")
+    page.wait_for_timeout(600)
+    assert me(page) == told  # readings say where I am, not taps
+    page.screenshot(path=str(tmp_path / "found.png"))
 
 
 def test_an_unknown_entrance_offers_the_known_ones(open_page: Callable[..., Any]) -> None:

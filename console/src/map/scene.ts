@@ -23,7 +23,8 @@ import { RAMPS } from "./ramp";
 import type { Segment } from "./walls";
 
 export type OfferMark = { level: number; point: Point; radiusM?: number; flash: boolean };
-export type Me = { level: number; point: Point; headingRad?: number; radiusM: number; target?: Point };
+/** `region`: the outline of where I may be; left out: a circle of `radiusM`. */
+export type Me = { level: number; point: Point; headingRad?: number; radiusM: number; region?: Point[]; target?: Point };
 
 type Picture = { image: ImageData; bounds: [number, number, number, number] };
 /** Pixels of a painted field, about. */
@@ -550,21 +551,42 @@ export class MapScene {
   }
 
   #meLayers(me: Me, px: number): Layer[] {
-    const out: Layer[] = [
-      new ScatterplotLayer<Point>({
-        id: "me-radius",
-        data: [me.point],
-        getPosition: (p: Point) => p as never,
-        getRadius: me.radiusM,
-        radiusUnits: "common",
-        stroked: true,
-        getFillColor: token("me", 34),
-        getLineColor: token("me", 110),
-        getLineWidth: 1,
-        lineWidthUnits: "pixels",
-        updateTriggers: { getRadius: me.radiusM, getFillColor: theme.value, getLineColor: theme.value },
-      }),
-    ];
+    const out: Layer[] = [];
+    if (me.region)
+      out.push(
+        new SolidPolygonLayer<Polygon>({
+          id: "me-region",
+          data: [[me.region]],
+          getPolygon: (p: Polygon) => p as never,
+          getFillColor: token("me", 34),
+          updateTriggers: { getFillColor: theme.value },
+        }),
+        new PathLayer<Point[]>({
+          id: "me-region-edge",
+          data: [closed(me.region)],
+          getPath: (p: Point[]) => p as never,
+          getColor: token("me", 110),
+          getWidth: 1,
+          widthUnits: "pixels",
+          updateTriggers: { getColor: theme.value },
+        }),
+      );
+    else
+      out.push(
+        new ScatterplotLayer<Point>({
+          id: "me-radius",
+          data: [me.point],
+          getPosition: (p: Point) => p as never,
+          getRadius: me.radiusM,
+          radiusUnits: "common",
+          stroked: true,
+          getFillColor: token("me", 34),
+          getLineColor: token("me", 110),
+          getLineWidth: 1,
+          lineWidthUnits: "pixels",
+          updateTriggers: { getRadius: me.radiusM, getFillColor: theme.value, getLineColor: theme.value },
+        }),
+      );
     if (me.target) {
       out.push(
         new LineLayer<[Point, Point]>({

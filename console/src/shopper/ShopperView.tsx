@@ -3,8 +3,9 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import type { Push, Store } from "../client/frames";
 import { openSession, type Session } from "../client/session";
 import type { RequestError } from "../client/wire";
-import { count, duration, metres, money } from "../format";
+import { count, decimals, duration, metres, money, percent } from "../format";
 import { MapView } from "../map/MapView";
+import { regionOf } from "../map/region";
 import type { MapScene } from "../map/scene";
 import { firstLevel } from "../operator/shell";
 import { s } from "../strings";
@@ -13,7 +14,7 @@ import type { View } from "../url";
 import type { VenueIndex } from "../venue";
 import { inspect } from "../window";
 import { ConsentSheet, Withdrawn } from "./Consent";
-import { RADIUS_M, ShopperModel } from "./model";
+import { type Fix, RADIUS_M, ShopperModel } from "./model";
 import { Toast } from "./Toast";
 import { Wallet } from "./Wallet";
 import { seconds } from "./walk";
@@ -37,6 +38,7 @@ export function ShopperView({ view, index, onView }: Props) {
   const live = state?.kind === "live";
   const level = model?.level.value ?? firstLevel(index);
   const walker = model?.walker.value;
+  const fix = model?.fix.value;
 
   useEffect(() => {
     let open: Session | undefined;
@@ -105,14 +107,15 @@ export function ShopperView({ view, index, onView }: Props) {
   const here = useRef<string>("");
   useEffect(() => {
     if (scene === undefined || walker === undefined) return;
-    scene.setMe({ level, point: walker.point, headingRad: walker.headingRad, radiusM: RADIUS_M, target: walker.target });
+    const region = fix && regionOf(walker.point, fix.cov);
+    scene.setMe({ level, point: walker.point, headingRad: walker.headingRad, radiusM: fix?.radiusM ?? RADIUS_M, region, target: walker.target });
     const arrived = `${view.location}|${level}`;
     if (here.current !== arrived) {
       here.current = arrived;
       follow.current = true;
       scene.centre(walker.point, ZOOM);
     } else if (follow.current) scene.centre(walker.point);
-  }, [scene, walker, level]);
+  }, [scene, walker, level, fix]);
 
   const offers = model?.offers.value;
   useEffect(() => {
@@ -250,7 +253,13 @@ export function ShopperView({ view, index, onView }: Props) {
           </b>
           <span class="quiet">
             {place ? `${levelName} · ` : ""}
-            {model?.crowd.value !== undefined ? `${s.shopper.crowd[model.crowd.value]} · ${s.shopper.hint}` : capital(s.shopper.hint)}
+            {[
+              model?.crowd.value === undefined ? undefined : s.shopper.crowd[model.crowd.value],
+              fix ? s.shopper.byRadio(aboutM(fix)) : s.shopper.hint,
+            ]
+              .filter((part) => part !== undefined)
+              .map((part, i) => (i === 0 ? capital(part) : part))
+              .join(" · ")}
           </span>
         </div>
         {model && model.ways.value.length > 0 && (
@@ -278,7 +287,9 @@ export function ShopperView({ view, index, onView }: Props) {
           )}
           {tab === "near" && walker && (
             <footer>
-              <span class="quiet">{s.shopper.radius(count(RADIUS_M))}</span>
+              <span class="quiet" data-figure="radius">
+                {fix ? howSure(fix, index) : s.shopper.radius(count(RADIUS_M))}
+              </span>
               {consent === "given" && (
                 <button type="button" class="link" onClick={() => model?.withdraw().catch((error: RequestError) => setLost(error.message))}>
                   {s.consent.withdraw}
@@ -294,6 +305,22 @@ export function ShopperView({ view, index, onView }: Props) {
       {wallet && model && <Wallet model={model} live={live} onClose={() => setWallet(false)} />}
     </main>
   );
+}
+
+/** A level less probable than this is not named. */
+const LEAST_LEVEL = 0.05;
+
+const aboutM = (fix: Fix) => decimals(fix.radiusM, fix.radiusM < 10 ? 1 : 0);
+
+/** How far off the dot may be, and on which levels, the likeliest first. */
+function howSure(fix: Fix, index: VenueIndex): string {
+  if (fix.state !== "located" && fix.state !== "repeated") return s.shopper.listening;
+  const levels = fix.levels
+    .map((p, i) => ({ p, name: index.doc.levels[i]?.name ?? "" }))
+    .filter(({ p }) => p >= LEAST_LEVEL)
+    .sort((a, b) => b.p - a.p)
+    .map(({ p, name }) => `${name} ${percent(p)}`);
+  return s.shopper.found(aboutM(fix), levels.join(", "));
 }
 
 const capital = (text: string) => text.charAt(0).toLocaleUpperCase() + text.slice(1);
@@ -331,7 +358,7 @@ function NearList({
                 </em>
               ))}
             </div>
-            {store.unit_id !== inside && (
+            {store.unit_id !== inside && model.fix.value === undefined && (
               <button type="button" aria-label={`${s.shopper.walk}: ${store.name}`} onClick={() => onWalk(store)}>
                 {s.shopper.walk}
               </button>

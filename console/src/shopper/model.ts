@@ -1,15 +1,18 @@
 /** What the shopper's view knows: where I am, what is near, offers that reached me, my wallet. Owns the walk and the pace of `move`; no DOM. */
 import { computed, signal } from "@preact/signals";
 import { u2 } from "../client/codec";
-import type { DensityFrame, Offer, Push, Store } from "../client/frames";
+import type { DensityFrame, Located, Observed, Offer, Push, Store } from "../client/frames";
 import { RequestError, type Wire } from "../client/wire";
 import { bandOf } from "../map/field";
+import type { Covariance } from "../map/region";
 import type { Connector, Point, VenueIndex } from "../venue";
 import { step, type Walker } from "./walk";
 
 const MOVE_MS = 1000;
 const STILL_MS = 10_000;
 const STORES_MS = 2000;
+/** A move shorter than this has no direction, metres. */
+const TURN_M = 0.5;
 /** How near a till must be to pay at it, metres. */
 export const TILL_M = 15;
 /** How near a connector's end must be to take it, metres. */
@@ -29,6 +32,9 @@ export type Payment = {
   message?: string;
 };
 
+/** What the phone's readings said last. `levels`: the probability of each level. */
+export type Fix = { radiusM: number; cov: Covariance; levels: readonly number[]; state: Located["state"] };
+
 export class ShopperModel {
   readonly level = signal(0);
   readonly walker = signal<Walker | undefined>(undefined);
@@ -43,6 +49,8 @@ export class ShopperModel {
   readonly left = signal(false);
   /** Whether it may be known where I am: `free` where this house does not ask, `unknown` until it has said. */
   readonly consent = signal<"unknown" | "free" | "needed" | "given" | "withdrawn">("unknown");
+  /** Where the phone's readings put me, once there was a dot; while there is one, taps do not move me. */
+  readonly fix = signal<Fix | undefined>(undefined);
   #lastMove = Number.NEGATIVE_INFINITY;
   #lastStores = Number.NEGATIVE_INFINITY;
   #askedAt: { level: number; point: Point } | undefined;
@@ -53,7 +61,7 @@ export class ShopperModel {
   readonly ways = computed(() => {
     const walker = this.walker.value;
     const levelId = this.index.doc.levels[this.level.value]?.id;
-    if (walker === undefined) return [];
+    if (walker === undefined || this.fix.value !== undefined) return [];
     const out: { connector: Connector; level: number; point: Point }[] = [];
     for (const c of this.index.doc.connectors) {
       if (c.access === "staff") continue;
@@ -148,7 +156,34 @@ export class ShopperModel {
 
   walkTo(target: Point): void {
     const walker = this.walker.value;
-    if (walker) this.walker.value = { ...walker, target };
+    if (walker && this.fix.value === undefined) this.walker.value = { ...walker, target };
+  }
+
+  /**
+   * What the phone sensed since the last call, from the app that holds this page (a browser alone hears no Wi-Fi). From the first dot on the readings say where I am.
+   * The answer's state; a refusal (no radio map) is thrown.
+   */
+  async sense(observed: Omit<Observed, "venue">): Promise<Located["state"]> {
+    const told = await this.wire.request("observe", { venue: this.index.doc.id, ...observed });
+    if (told.state === "outside") {
+      if (this.fix.value !== undefined) {
+        this.fix.value = undefined;
+        this.walker.value = undefined;
+        this.left.value = true;
+      }
+    } else if (told.level !== undefined && told.x !== undefined && told.y !== undefined && told.cov && told.radius_m !== undefined) {
+      const point: Point = [told.x, told.y];
+      const before = this.walker.value;
+      const same = before !== undefined && this.level.value === told.level;
+      const moved = same ? Math.hypot(point[0] - before.point[0], point[1] - before.point[1]) : 0;
+      const headingRad = same && moved >= TURN_M ? Math.atan2(point[1] - before.point[1], point[0] - before.point[0]) : before?.headingRad;
+      if (this.level.value !== told.level) this.crowd.value = undefined;
+      this.left.value = false;
+      this.level.value = told.level;
+      this.fix.value = { radiusM: told.radius_m, cov: told.cov, levels: told.levels ?? [], state: told.state };
+      this.walker.value = headingRad === undefined ? { point } : { point, headingRad };
+    } else if (this.fix.value !== undefined && told.state !== "late") this.fix.value = { ...this.fix.value, state: told.state };
+    return told.state;
   }
 
   /** One step of the keyboard: two metres that way. */
@@ -169,10 +204,11 @@ export class ShopperModel {
     const walker = this.walker.value;
     if (walker === undefined || this.left.value) return;
     const level = this.level.value;
-    const next = step(walker, dtS, this.index.doc.levels[level]?.outline ?? []);
+    const sensed = this.fix.value !== undefined;
+    const next = sensed ? walker : step(walker, dtS, this.index.doc.levels[level]?.outline ?? []);
     if (next !== walker) this.walker.value = next;
     const due = next.target === undefined && next === walker ? STILL_MS : MOVE_MS;
-    if (nowMs - this.#lastMove >= due) {
+    if (!sensed && nowMs - this.#lastMove >= due) {
       this.#lastMove = nowMs;
       this.wire.tell("move", { venue: this.index.doc.id, level, x: next.point[0], y: next.point[1] });
     }
@@ -185,6 +221,7 @@ export class ShopperModel {
     await this.wire.request("leave", { venue: this.index.doc.id });
     this.left.value = true;
     this.walker.value = undefined;
+    this.fix.value = undefined;
   }
 
   dismiss(push: Push): void {

@@ -109,3 +109,24 @@ def test_an_empty_table_and_scans_of_another_table_are_clear_errors() -> None:
     near = NearestFingerprints.fit(Fingerprints(np.ones((1, 3), np.float32), np.zeros((1, 2)), one, one, one, 0))
     with pytest.raises(InvalidInput, match="2 transmitters"):
         near.locate(np.ones((1, 2), np.float32))
+
+
+def test_the_answers_do_not_depend_on_the_threads() -> None:
+    rng = np.random.default_rng(6)
+    strength = (rng.uniform(0, 60, (1300, 60)) * (rng.random((1300, 60)) < 0.2)).astype(np.float32)
+    nobody = np.zeros(600, np.int32)
+    near = NearestFingerprints.fit(
+        Fingerprints(strength[:600], rng.uniform(0, 50, (600, 2)), (np.arange(600) % 3).astype(np.int32), nobody, nobody, 0)
+    )
+    one, two = near.locate(strength[600:]), near.locate(strength[600:], threads=2)
+    for alone, dealt in zip(one, two, strict=True):
+        np.testing.assert_array_equal(alone, dealt)
+
+
+def test_more_neighbours_count_where_more_fingerprints_were_taken_at_each_place() -> None:
+    rng = np.random.default_rng(7)
+    places = rng.uniform(0, 50, (30, 2))
+    nobody = np.zeros(600, np.int32)
+    strength = rng.uniform(0, 40, (600, 5)).astype(np.float32)
+    assert NearestFingerprints.fit(Fingerprints(strength, np.repeat(places, 20, axis=0), nobody, nobody, nobody, 0)).k == 30
+    assert NearestFingerprints.fit(Fingerprints(strength, rng.uniform(0, 50, (600, 2)), nobody, nobody, nobody, 0)).k == 12
