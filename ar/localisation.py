@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ar.clouds import F4, F8, Camera, Prepared, back_project, checked_depth, checked_points, prepare, thin
 from ar.maps import FINE, SURFACE_CELL, SpatialMap, TileKey, coarse_grid
-from ar.pose import Poses, quaternion_of
+from ar.pose import Poses, quaternion_of, skew
 from ar.registration_kernels import sample_poses, seen_through
 from ar.surface_grid import SurfaceGrid, smooth_surface
 from esplanade.core.errors import InvalidInput
@@ -32,6 +32,10 @@ TIED: Final = 0.97
 """Another pose that fits so well by the best's makes the answer "not known": of two that differ by symmetry, noise decides which is the better one."""
 MIN_STIFFNESS: Final = 0.004
 """Below this the pose slides along what is seen (a wall, a corridor): see `Evidence`."""
+RIGHT_M: Final = 0.05
+COMMON_ERROR_M: Final = 0.0029
+"""What all points of one depth frame and its map are off by together, one standard deviation, at most: errors of 73 poses of 7-Scenes frames, whole and halves, by their dilution
+(docs/ar.md). Half of what the points are off by each, where that is less."""
 TRIES: Final = 60_000
 HYPOTHESES: Final = 12
 QUERY_FEATURES: Final = 900
@@ -43,6 +47,8 @@ MOMENTUM: Final = 0.8
 FINAL_TUKEY: Final = 0.4
 FINAL_REACH: Final = 0.6
 """Of the last fit, in voxels: the distance from the surface at which a point counts no more, and how far around a point the surface is looked for."""
+CLEAR_M: Final = 2.0
+"""Farther from the camera, depth is noisier in proportion: weighted so, of 25 frames held out the median error fell from 1.28 to 1.04 cm (docs/ar.md)."""
 QUERY_THINNING: Final = 1.5
 """A query is thinned to this many voxels of the map: half the points to fit normals to, and no loss that was seen."""
 MAX_TILES: Final = 3
@@ -71,7 +77,8 @@ class Prior:
 class Evidence:
     """What was measured of a pose. `overlap`: share of the query's points on the map with agreeing normals; `met`, `through`: shares of the map's
     points in view that the camera met, and saw through (for clouds without a camera `met` is `overlap` and `through` is 0); `rmse_m` of
-    the points on the map; `stiffness`: the least constrained direction of the pose, 0 (slides) to 1; `rival`: how well the best other pose fits by this one's fit."""
+    the points on the map; `stiffness`: the least constrained direction of the pose, 0 (slides) to 1; `rival`: how well the best other pose fits by this one's fit;
+    `dilution`: how far the camera may stand off along its weakest direction for each metre that its points are off the surface (as the dilution of precision of satellites)."""
 
     overlap: float
     met: float
@@ -79,15 +86,32 @@ class Evidence:
     rmse_m: float
     stiffness: float
     rival: float
+    dilution: float
+
+    @property
+    def common_m(self) -> float:
+        """What all points are off by together, one standard deviation."""
+        return min(COMMON_ERROR_M, self.rmse_m / 2)
+
+    @property
+    def spread_m(self) -> float:
+        """One standard deviation of the camera's position along its weakest direction."""
+        return self.common_m * self.dilution
+
+    @property
+    def loose(self) -> bool:
+        """Whether what is seen holds the pose too loosely to tell it: within two standard deviations it may be wrong (half an image of flat things)."""
+        return 2 * self.spread_m > RIGHT_M
 
     def chance(self, voxel_m: float, *, camera: bool) -> float:
         """The chance that the pose is right (5 cm and 2 degrees with a camera, 10 cm and 3 degrees without); 0 where the pose may slide, or another fits as well."""
-        if self.stiffness < MIN_STIFFNESS or self.rival > TIED or not math.isfinite(self.rmse_m):
+        if self.stiffness < MIN_STIFFNESS or self.rival > TIED or not math.isfinite(self.rmse_m) or (camera and self.loose):
             return 0.0
         error = self.rmse_m / voxel_m
         seen = (1.0, self.overlap, self.met, self.through, error) if camera else (1.0, self.overlap, error)
         total = sum(w * v for w, v in zip(_FRAME if camera else _CLOUD, seen, strict=True))
-        return 1 / (1 + math.exp(-max(-50.0, min(50.0, total))))
+        within = math.erf(RIGHT_M / max(self.spread_m, 1e-9) / math.sqrt(2)) if camera else 1.0
+        return within / (1 + math.exp(-max(-50.0, min(50.0, total))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +131,16 @@ class NotLocated:
     best: Poses | None
     chance: float
     evidence: Evidence | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A pose (3, 4) with what was measured of it; `looseness` (6, 6): of the last fit (`_looseness`)."""
+
+    chance: float
+    pose: F8
+    evidence: Evidence
+    looseness: F8
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,24 +193,24 @@ def register(source: npt.ArrayLike, target: npt.ArrayLike, *, voxel_m: float | N
     fine = SurfaceGrid(*smooth_surface(*thin(b, FINE * voxel_m, wide=4 / FINE), FINE * voxel_m), SURFACE_CELL * voxel_m)
     ground = _Ground(cloud, (coarse_grid(cloud, voxel_m),), (fine,))
     found = _search(ground, prepare(*thin(a, voxel_m), voxel_m), voxel_m, None, None, seed, 0.0)
-    return _judged(found, CLOUD_CONFIDENT)
+    return _judged(found, CLOUD_CONFIDENT, camera=False)
 
 
 def _localise(where: SpatialMap, points: F8, view: _View | None, prior: Prior | None, seed: int, reach_m: float) -> Located | NotLocated:
     voxel, enough = where.voxel_m, CLOUD_CONFIDENT if view is None else CONFIDENT
     thinned = thin(points, QUERY_THINNING * voxel, wide=4 / QUERY_THINNING)
     query = prepare(*thinned, voxel, most_features=QUERY_FEATURES if prior is None else PRIOR_FEATURES)
-    best: tuple[float, F8, Evidence] | None = None
+    best: _Found | None = None
     for keys in _neighbourhoods(where, query, prior, reach_m):
         ground = _gather(where, keys, prior, reach_m)
         if len(ground.cloud.features) < 3:
             continue
         found = _search(ground, query, voxel, view, prior, seed, reach_m)
-        if found is not None and (best is None or found[0] > best[0]):
+        if found is not None and (best is None or found.chance > best.chance):
             best = found
-        if best is not None and best[0] >= enough:
+        if best is not None and best.chance >= enough:
             break
-    return _judged(best, enough)
+    return _judged(best, enough, camera=view is not None)
 
 
 def _neighbourhoods(where: SpatialMap, query: Prepared, prior: Prior | None, reach_m: float) -> list[list[TileKey]]:
@@ -242,9 +276,7 @@ def _matches(query: Prepared, ground: Prepared) -> tuple[npt.NDArray[np.intp], n
     return rows, there[rows]
 
 
-def _search(
-    ground: _Ground, query: Prepared, voxel: float, view: _View | None, prior: Prior | None, seed: int, reach_m: float
-) -> tuple[float, F8, Evidence] | None:
+def _search(ground: _Ground, query: Prepared, voxel: float, view: _View | None, prior: Prior | None, seed: int, reach_m: float) -> _Found | None:
     rows, there = _matches(query, ground.cloud)
     if len(rows) < 10:
         return None
@@ -267,11 +299,12 @@ def _search(
         ranked += [_roughly(ground, few, few_normals, twin, view, voxel, reach_m) for twin in twins]
     ranked.sort(key=lambda entry: -entry[0])
     pose, rival = _best_and_rival(ground, points, normals, ranked, view, voxel, reach_m)
-    pose = _fit(ground.surfaces, query, pose, voxel)
+    pose, looseness = _fit(ground.surfaces, query, pose, voxel, None if view is None else CLEAR_M)
     overlap, rmse = _overlap(ground, points, normals, pose, 2.5 * voxel)
     met, through = _seen(ground, pose, view, voxel, reach_m, 2) if view else (overlap, 0.0)
-    evidence = Evidence(overlap, met, through, rmse, _stiffness(ground, points, normals, pose, voxel), rival)
-    return evidence.chance(voxel, camera=view is not None), pose, evidence
+    dilution = math.sqrt(max(0.0, float(np.linalg.eigvalsh(looseness[:3, :3])[-1])))
+    evidence = Evidence(overlap, met, through, rmse, _stiffness(ground, points, normals, pose, voxel), rival, dilution)
+    return _Found(evidence.chance(voxel, camera=view is not None), pose, evidence, looseness)
 
 
 _NOWHERE: Final[F8] = np.eye(3, 4)
@@ -367,32 +400,51 @@ def _moved(pose: F8, step: F8, middle: F8) -> F8:
     return np.concatenate([turn @ pose[:, :3], (turn @ (pose[:, 3] - middle) + middle + step[:3])[:, None]], axis=1)
 
 
-def _fit(surfaces: tuple[SurfaceGrid, ...], query: Prepared, pose: F8, voxel: float) -> F8:
-    """The pose fitted to the surface itself, until it stands still: Gauss-Newton, carried on by MOMENTUM of the step before, since a pose creeps along what hardly holds it.
+def _fit(surfaces: tuple[SurfaceGrid, ...], query: Prepared, pose: F8, voxel: float, clear_m: float | None) -> tuple[F8, F8]:
+    """The pose fitted to the surface itself, until it stands still, and how loosely it is held there (`_looseness`): Gauss-Newton, carried on by MOMENTUM of the step before,
+    since a pose creeps along what hardly holds it. Beyond `clear_m` from the camera a point counts as noisier in proportion (`ar.registration_kernels.fit_step`); None: nowhere.
 
     A point at the border of two tiles counts twice.
     """
+    looseness: F8 = np.eye(6) * 1e6
     step = max(1, -(-len(query.points) // FINAL_POINTS))
     cubes = np.floor(query.points[::step] / (5 * voxel)).astype(np.int64)
     near = np.lexsort(cubes.T)  # neighbours after one another find the same part of the map in the processor's cache
     points, normals = query.points[::step][near].astype(np.float64), query.normals[::step][near].astype(np.float64)
+    scale: F8 = np.ones(len(points)) if clear_m is None else np.maximum(1.0, np.linalg.norm(points, axis=1) / clear_m)
     middle: F8 = points.mean(axis=0)
     before: F8 = np.zeros(6)
     for number, tukey in enumerate((1.5, 1.0, 0.7) + (FINAL_TUKEY,) * FINAL_STEPS):
-        sums = [s.step(points, normals, pose, within_m=max(tukey, FINAL_REACH) * voxel, tukey_m=tukey * voxel) for s in surfaces]
+        sums = [s.step(points, normals, scale, pose, within_m=max(tukey, FINAL_REACH) * voxel, tukey_m=tukey * voxel) for s in surfaces]
         used = sum(count for _, _, count in sums)
         if used < 50:
-            return pose
+            return pose, looseness
         system = sum((matrix for matrix, _, _ in sums), 1e-9 * used * np.eye(6))
         change: F8 = np.asarray(np.linalg.solve(system, sum((right for _, right, _ in sums), np.zeros(6))), np.float64)
         if number >= 3:
             change += MOMENTUM * before
         if np.linalg.norm(change[:3]) > 10 * voxel or np.linalg.norm(change[3:]) > 0.2:
-            return pose
+            return pose, looseness
+        looseness = _looseness(system, pose, middle)
         pose, before = _moved(pose, change, pose[:, :3] @ middle + pose[:, 3]), change
         if number >= 4 and np.linalg.norm(change[:3]) < 0.002 * voxel and np.linalg.norm(change[3:]) < 4e-5:
             break
-    return pose
+    return pose, looseness
+
+
+def _looseness(system: F8, pose: F8, middle: F8) -> F8:
+    """Covariance (6, 6) of a pose as a twist in its own frame, translation then rotation, were its points off the surface by 1 m, one standard deviation, and all together.
+
+    `system` (6, 6): the normal equations of weighted points, of a translation and a rotation about the moved `middle` (3,) of the points.
+    """
+    back = pose[:, :3].T
+    to_origin = np.eye(6)
+    to_origin[:3, 3:] = skew(pose[:, :3] @ middle)  # the origin moves by t + w x (origin - middle)
+    turned = np.zeros((6, 6))
+    turned[:3, :3] = turned[3:, 3:] = back
+    carried = turned @ to_origin
+    weight = np.trace(system[:3, :3])  # of all points: normals are of length 1
+    return np.asarray(weight * carried @ np.linalg.solve(system, carried.T), np.float64)
 
 
 def _overlap(ground: _Ground, points: F8, normals: F8, pose: F8, within: float) -> tuple[float, float]:
@@ -429,16 +481,22 @@ def _stiffness(ground: _Ground, points: F8, normals: F8, pose: F8, voxel: float)
     return 0.0 if found is None else float(np.linalg.eigvalsh(found[0])[0] / found[2])
 
 
-def _judged(found: tuple[float, F8, Evidence] | None, enough: float) -> Located | NotLocated:
+def _judged(found: _Found | None, enough: float, *, camera: bool) -> Located | NotLocated:
     if found is None:
         return NotLocated("too few features of the query answer to the map", None, 0.0, None)
-    chance, matrix, evidence = found
+    chance, matrix, evidence = found.chance, found.pose, found.evidence
     # The rotation is a product of few small turns: square to 1e-12 or so.
-    pose = Poses.of(matrix[:, 3], quaternion_of(matrix[:, :3]), _covariance(evidence))
+    pose = Poses.of(
+        matrix[:, 3],
+        quaternion_of(matrix[:, :3]),
+        evidence.common_m**2 * found.looseness if camera and math.isfinite(evidence.rmse_m) else _covariance(evidence),
+    )
     if chance >= enough:
         return Located(pose, chance, evidence)
     if evidence.stiffness < MIN_STIFFNESS:
         return NotLocated("the query is too plain: it could slide along what it shows", pose, chance, evidence)
+    if camera and evidence.loose:
+        return NotLocated(f"what is seen holds the camera's position within {200 * evidence.spread_m:.0f} cm only", pose, chance, evidence)
     if evidence.rival > TIED:
         return NotLocated("another pose fits as well: the place looks alike from both", pose, chance, evidence)
     reason = f"the best pose has {evidence.overlap:.0%} of the query on the map, {evidence.met:.0%} of the map in view met, {evidence.through:.0%} seen through"

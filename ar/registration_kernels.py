@@ -288,12 +288,12 @@ def nearest_rows(at: F8, within: float, low: F8, high: F8, points: F4, cubes: I8
 
 @njit(cache=True)
 def fit_step(
-    source: F8, source_normals: F8, pose: F8, within: float, tukey: float, low: F8, high: F8,
+    source: F8, source_normals: F8, scale: F8, pose: F8, within: float, tukey: float, low: F8, high: F8,
     points: F4, normals: F4, cubes: I8, first: I4, rows: I4, cell: float,
 ) -> tuple[F8, F8, int]:  # fmt: skip
     """(matrix (6, 6), right side (6,), points used) of a Gauss-Newton step of point-to-surface distances with Tukey weights: translation, then rotation about the middle of
     the moved source. The surface at a source point (q, 3) is the plane of the nearest hashed point within reach, where that faces the same way within 45 degrees; a point
-    `tukey` from it or more has no weight.
+    `tukey` from it or more has no weight. `scale` (q,): by how much a point is noisier than the best; `tukey`, and the reach where that is shorter, are so much longer for it, its weight 1 / scale^2.
     """
     matrix, right, used = np.zeros((6, 6)), np.zeros(6), 0
     q = len(source)
@@ -314,16 +314,18 @@ def fit_step(
         u = pose[0, 0] * a0 + pose[0, 1] * a1 + pose[0, 2] * a2
         v = pose[1, 0] * a0 + pose[1, 1] * a1 + pose[1, 2] * a2
         w = pose[2, 0] * a0 + pose[2, 1] * a1 + pose[2, 2] * a2
-        if _outside(x, y, z, within, low, high):
+        noisier = scale[s]
+        reach = max(within, tukey * noisier)
+        if _outside(x, y, z, reach, low, high):
             continue
-        _, row = _nearest(x, y, z, within, points, cubes, first, rows, cell)
+        _, row = _nearest(x, y, z, reach, points, cubes, first, rows, cell)
         if row < 0 or u * normals[row, 0] + v * normals[row, 1] + w * normals[row, 2] <= 0.7:
             continue
         n0, n1, n2 = normals[row, 0], normals[row, 1], normals[row, 2]
         off = (x - points[row, 0]) * n0 + (y - points[row, 1]) * n1 + (z - points[row, 2]) * n2
-        if abs(off) >= tukey:
+        if abs(off) >= tukey * noisier:
             continue
-        weight = (1 - (off / tukey) ** 2) ** 2
+        weight = (1 - (off / (tukey * noisier)) ** 2) ** 2 / (noisier * noisier)
         used += 1
         x, y, z = x - mx, y - my, z - mz
         jacobian[0], jacobian[1], jacobian[2] = n0, n1, n2

@@ -27,11 +27,12 @@ class SurfaceGrid:
         """(distance (q,), row (q,)) of the nearest to each of `at` (q, 3); inf and -1 where none is within reach."""
         return nearest_rows(at, within_m, self._low, self._high, self.points, self._cubes, self._first, self._rows, self.cell_m)
 
-    def step(self, points: F8, normals: F8, pose: F8, *, within_m: float, tukey_m: float) -> tuple[F8, F8, int]:
+    def step(self, points: F8, normals: F8, scale: F8, pose: F8, *, within_m: float, tukey_m: float) -> tuple[F8, F8, int]:
         """(matrix (6, 6), right side (6,), points used): `ar.registration_kernels.fit_step`."""
         return fit_step(
             points,
             normals,
+            scale,
             pose,
             within_m,
             tukey_m,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Final
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ar.clouds import Camera
+from ar.maps import MapBuilder, SpatialMap
 from ar.pose import Poses
 
 CAMERA: Final = Camera(220.0, 220.0, 120.0, 90.0)
@@ -56,6 +58,15 @@ def depth_of(pose: Poses, *, seed: int = 1, noise_m: float = 0.002) -> npt.NDArr
             best = np.where((near < far) & (near > 0.05) & (near < best), near, best)
     noisy = best + np.random.default_rng(seed + 1).normal(0, noise_m, len(best))
     return noisy.reshape(ROWS, COLUMNS).astype(np.float32)
+
+
+@functools.cache
+def built_map() -> SpatialMap:
+    """The map of the room, built once a process for all who ask in it."""
+    builder = MapBuilder(far_m=6.0)
+    for pose in mapping_poses():
+        builder.add_frame(depth_of(pose), CAMERA, pose)
+    return builder.build()
 
 
 def mapping_poses() -> list[Poses]:

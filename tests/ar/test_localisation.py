@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ar.clouds import Camera, checked_depth, checked_points, open3d
-from ar.localisation import Located, NotLocated, Prior, localise_cloud, localise_frame, register
+from ar.localisation import Evidence, Located, NotLocated, Prior, localise_cloud, localise_frame, register
 from ar.maps import MapBuilder, SpatialMap, Tile
 from ar.pose import Poses
 from esplanade.core.errors import InvalidInput
+from tests.ar import room as made_up
 
 DATA = Path(os.environ.get("ESPLANADE_DATA", ""))
 needs_data = pytest.mark.skipif("ESPLANADE_DATA" not in os.environ, reason="ESPLANADE_DATA does not name the folder of real data")
@@ -106,6 +108,27 @@ def test_tiles_survive_their_bytes_and_an_altered_one_is_refused(room: SpatialMa
     altered[len(data) // 2] ^= 1
     with pytest.raises(InvalidInput, match="hash"):
         Tile.from_bytes(bytes(altered))
+
+
+def test_what_holds_the_camera_too_loosely_is_refused_however_well_its_points_fit() -> None:
+    held = Evidence(overlap=0.9, met=0.9, through=0.0, rmse_m=0.006, stiffness=0.05, rival=0.0, dilution=5.0)
+    assert held.chance(0.02, camera=True) > 0.95
+    loose = replace(held, dilution=9.0)
+    assert loose.spread_m == pytest.approx(0.0261)
+    assert loose.chance(0.02, camera=True) == 0.0
+    assert replace(loose, rmse_m=0.003).chance(0.02, camera=True) > 0.95, "a camera of less noise is held by less"
+    assert loose.chance(0.02, camera=False) == held.chance(0.02, camera=False), "what a cloud's own origin is held by is not asked"
+
+
+def test_the_covariance_told_is_that_of_the_fit_and_holds_the_truth() -> None:
+    truth = made_up.looking((1.2, 1.0, 1.5), (3.5, 2.5, 0.9))
+    found = localise_frame(made_up.built_map(), made_up.depth_of(truth), made_up.CAMERA)
+    assert isinstance(found, Located), found
+    assert found.pose.covariance is not None
+    covariance = found.pose.covariance[0, :3, :3]
+    assert np.sqrt(np.linalg.eigvalsh(covariance)[-1]) == pytest.approx(found.evidence.spread_m, rel=1e-6)
+    off = (truth.inverse_mean() @ found.pose).translation_m[0]
+    assert off @ np.linalg.solve(covariance, off) < 9, "three standard deviations"
 
 
 @pytest.mark.parametrize(

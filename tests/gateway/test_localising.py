@@ -15,13 +15,12 @@ import pytest
 from actors.localiser import AT_ONCE, MAX_WAITING, Localiser, Query, Work, locate
 from actors.map_shelf import newest_map, open_map, store_map
 from ar import geopose
-from ar.maps import MapBuilder
 from ar.pose import Poses
 from esplanade.core.errors import EsplanadeError, InvalidInput, LimitExceeded, NotFound, Unavailable
 from esplanade.storage.blobs import BlobStore
 from gateway.api import ApiSettings, build_api
 from spatial.venue import Origin
-from tests.ar.room import CAMERA, COLUMNS, ROWS, depth_of, looking, mapping_poses
+from tests.ar.room import CAMERA, COLUMNS, ROWS, built_map, depth_of, looking
 from tests.gateway.mall import VENUE, Mall, running_mall
 
 TRUTH = looking((1.2, 1.0, 1.5), (3.5, 2.5, 0.9))
@@ -41,11 +40,8 @@ def millimetres(depth: np.ndarray) -> bytes:
 @pytest.fixture(scope="module")
 def blobs(tmp_path_factory: pytest.TempPathFactory) -> BlobStore:
     """With a map of level 0 of the venue, which is the made-up room."""
-    builder = MapBuilder(far_m=6.0)
-    for pose in mapping_poses():
-        builder.add_frame(depth_of(pose), CAMERA, pose)
     store = BlobStore(tmp_path_factory.mktemp("blobs"))
-    store_map(store, "demo", VENUE, 0, builder.build(), made_ms=1)
+    store_map(store, "demo", VENUE, 0, built_map(), made_ms=1)
     return store
 
 
