@@ -227,14 +227,14 @@ def _cpu_s(processes: list[psutil.Process]) -> float:
     return sum(sum(one.cpu_times()[:2]) for one in processes)
 
 
-async def _at_half_load(pipe: Connection, per_s: float) -> list[float]:
-    """Milliseconds to each answer."""
+async def _at_half_load(pipe: Connection, per_s: float) -> tuple[list[float], int]:
+    """Milliseconds to each answer, and how many of those were errors."""
     pipe.send(("ours", 1, 1, per_s / 2))
     await asyncio.to_thread(pipe.recv)
     answers, took_s, delays, errors = await asyncio.to_thread(pipe.recv)
     assert isinstance(delays, list)
     print(f"half load: {answers / took_s:,.0f}/s, p99 {_part(delays, 0.99):.1f} ms, {errors} errors", flush=True)
-    return delays
+    return delays, int(errors)
 
 
 def _part(delays: list[float], part: float) -> float:
@@ -277,7 +277,7 @@ async def _measure(urls: tuple[str, str], n: int, repeats: int, depth: int, gate
         for pids in ([await door.pid() for door in doors], [await process.pid()], [processes[0].pid], [processes[1].pid])
     )
     figures: dict[str, list[_Figures]] = {}
-    halves: list[list[float]] = []
+    halves: list[tuple[list[float], int]] = []
     try:
         for i in range(repeats):
             for name, order in (
@@ -305,7 +305,7 @@ async def _measure(urls: tuple[str, str], n: int, repeats: int, depth: int, gate
     return {
         "name": "requests", "n": n, "ours": round(rate["x1"]), "peer": round(rate["peer_x1"]), "unit": "requests/s", "ratio": round(rate["x1"] / rate["peer_x1"], 3), "gateways": gateways,
         "depth": depth, "at_depth": round(rate["deep"]), "peer_at_depth": round(rate["peer_deep"]), "sixteen_a_message": round(rate["x16"]), "peer_sixteen": round(rate["peer_x16"]), "payments": round(rate["pay"]), "payers": PAYERS,
-        "half_load": {"per_s": round(rate["x1"] / 2), **{f"p{round(100 * part)}_ms": round(statistics.median(_part(half, part) for half in halves), 1) for part in (0.5, 0.99)}},
+        "half_load": {"per_s": round(rate["x1"] / 2), **{f"p{round(100 * part)}_ms": round(statistics.median(_part(half, part) for half, _ in halves), 1) for part in (0.5, 0.99)}, "errors": sum(errors for _, errors in halves)},
         "errors": sum(one.errors for series in figures.values() for one in series),
         "answered_after_ms": {name: round(statistics.median(one.answered_after_ms for one in series), 1) for name, series in figures.items()},
         "cpu_us": {name: [round(statistics.median(part), 1) for part in zip(*(one.cpu_us for one in series), strict=True)] for name, series in figures.items()},
