@@ -9,7 +9,10 @@ import numpy as np
 import shapely
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path as MplPath
 from shapely.geometry.base import BaseGeometry
+from shapely.geometry.polygon import orient
 
 from esplanade.core.errors import InvalidInput
 from simulation.trajectories import Recording
@@ -18,6 +21,8 @@ from spatial import measures
 CELL_M: Final = 0.5
 MOST_PATHS: Final = 300
 INK: Final = "#2b3038"
+GROUND: Final = "#ece8dd"
+PATH: Final = "#1f5fa8"
 
 
 def draw_run(recording: Recording, ground: BaseGeometry, *, level: int = 0) -> bytes:
@@ -33,11 +38,14 @@ def draw_run(recording: Recording, ground: BaseGeometry, *, level: int = 0) -> b
     figure = Figure(figsize=(13, 9), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes: Any = figure.subplots(2, 2)
+    figure.suptitle(f"level {level}, {seconds:.0f} s", color=INK)
     _paths(axes[0, 0], paths, ground)
-    for ax, values, label, most in (
-        (axes[0, 1], density, "mean density, 1/m2", None),
-        (axes[1, 0], _mean_speed(paths, speed, bounds, density), "mean speed, m/s", 1.5),
+    for ax, values, title, label, most in (
+        (axes[0, 1], density, "How full it was", "mean density, people/m²", None),
+        (axes[1, 0], _mean_speed(paths, speed, bounds, density), "How fast people walked (dark: they stood)", "mean speed, m/s", 1.5),
     ):
+        _outline(ax, ground)
+        ax.set_title(title)
         shown = ax.imshow(
             values,
             origin="lower",
@@ -45,13 +53,17 @@ def draw_run(recording: Recording, ground: BaseGeometry, *, level: int = 0) -> b
             vmin=0,
             vmax=most,
         )
-        _outline(ax, ground)
+        ax.set_xlim(bounds[0] - CELL_M, bounds[2] + CELL_M)
+        ax.set_ylim(bounds[1] - CELL_M, bounds[3] + CELL_M)
         figure.colorbar(shown, ax=ax, label=label, shrink=0.8)
     last = np.sort(np.array([recording.frame[recording.person == who].max() for who in np.unique(recording.person)])) / recording.rate_hz
     gone = last < last.max() if len(last) else last
     axes[1, 1].step(last[gone], np.arange(1, int(np.sum(gone)) + 1), where="post", color=INK)
-    axes[1, 1].set_xlabel("s")
+    axes[1, 1].set_title("Who had left by when, all levels")
+    axes[1, 1].set_xlabel("seconds from the start")
     axes[1, 1].set_ylabel("people who have left")
+    axes[1, 1].set_ylim(bottom=0)
+    axes[1, 1].grid(alpha=0.3)
     out = io.BytesIO()
     figure.savefig(out, format="png", metadata={"Software": None})
     return out.getvalue()
@@ -70,14 +82,24 @@ def _mean_speed(paths: measures.Trajectories, speed: Any, bounds: tuple[float, f
 
 def _paths(ax: Any, paths: measures.Trajectories, ground: BaseGeometry) -> None:
     people = np.unique(paths.person)
-    for who in people[:: max(1, len(people) // MOST_PATHS)]:
-        rows = paths.person == who
-        ax.plot(paths.x_m[rows], paths.y_m[rows], lw=0.5, alpha=0.7)
+    drawn = people[:: max(1, len(people) // MOST_PATHS)]
     _outline(ax, ground)
+    for who in drawn:
+        rows = paths.person == who
+        # One colour: there is nothing that others would tell.
+        ax.plot(paths.x_m[rows], paths.y_m[rows], lw=0.6, alpha=0.4, color=PATH)
+        ax.plot(paths.x_m[rows][:1], paths.y_m[rows][:1], ".", ms=3, color=INK)
+    ax.set_title(f"Where {len(drawn)} of {len(people)} people went (dot: where each began)")
     ax.set_aspect("equal")
 
 
 def _outline(ax: Any, ground: BaseGeometry) -> None:
-    for part in shapely.get_parts(ground):
+    """Walls as lines, the ground tinted, axes in metres."""
+    ax.set_xlabel("m")
+    ax.set_ylabel("m")
+    for part in map(orient, shapely.get_parts(ground)):  # holes turn the other way round, so that they are not tinted
         for ring in [part.exterior, *part.interiors]:
-            ax.plot(*np.asarray(ring.coords).T, color=INK, lw=1)
+            ax.plot(*np.asarray(ring.coords).T, color=INK, lw=1, zorder=3)
+        corners = [np.asarray(ring.coords) for ring in [part.exterior, *part.interiors]]
+        codes = [code for ring in corners for code in [MplPath.MOVETO, *[MplPath.LINETO] * (len(ring) - 2), MplPath.CLOSEPOLY]]
+        ax.add_patch(PathPatch(MplPath(np.concatenate(corners), codes), facecolor=GROUND, edgecolor="none", zorder=0))
