@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import tempfile
 import threading
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from actors.shard import Shard
 from actors.system import Key
 from esplanade.core.clock import RealClock
 from esplanade.core.ids import PARTITIONS, Address
+from esplanade.storage.blobs import BlobStore
 from esplanade.storage.identity import Operator
 from esplanade.storage.memory import MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore
 from esplanade.storage.memory_identity import MemoryIdentity
@@ -94,6 +96,7 @@ class House:
         self._tasks: list[asyncio.Task[None]] = []
         self._keys = 0
         self._port = 0
+        self._assets = tempfile.TemporaryDirectory(prefix="house-assets-")
         self.base_url = ""
         self.localiser: Localiser | None = None
         self.answers: Answers | None = None
@@ -209,6 +212,7 @@ class House:
         settings = ApiSettings(ws_url=f"ws://127.0.0.1:{self._port}/v1/ws", local_sign_in=True, public_venues=True, console=CONSOLE)
         app = build_api(
             catalogue=self._catalogue, broker=MemoryBroker(self._hub), signer=self._signer, clock=clock, settings=settings, checks={}, doors=await self._doors(clock),
+            blobs=BlobStore(Path(self._assets.name)),
         )  # fmt: skip
         self._api: ApiServer = await serve_api(app)
         self.base_url = f"http://127.0.0.1:{self._api.port}"
@@ -267,6 +271,7 @@ class House:
         await self._back.stop()
         await self._api.stop()
         await self._shard.stop()
+        self._assets.cleanup()
 
 
 @contextlib.contextmanager

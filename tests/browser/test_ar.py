@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import io
 import itertools
+import json
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+import matplotlib.image
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from actors.localiser import Localiser, Query
 from actors.map_shelf import store_map
-from ar.maps import MapBuilder
 from ar.pose import Poses
 from ar.scene import Scene
 from esplanade.storage.blobs import BlobStore
 from gateway.client import Client
-from tests.ar.room import CAMERA, depth_of, mapping_poses
+from tests.ar.room import CAMERA, built_map, depth_of
 from tests.gateway.test_localising import TRUTH, in_a_thread
 
 pytestmark = [pytest.mark.services]
@@ -165,6 +171,60 @@ def test_a_scene_is_a_tree_that_lives_and_says_what_lost(open_page: Callable[...
     page.locator(f"[data-camera='5:{hosts.names[0]}']").wait_for(state="detached")  # it falls silent
 
 
+def green_pyramid() -> bytes:
+    """A glTF file of one mesh: a pyramid 1 m wide and high, its tip along z, pure green."""
+    corners = np.array([[-0.5, -0.5, 0], [0.5, -0.5, 0], [0.5, 0.5, 0], [-0.5, 0.5, 0], [0, 0, 1]], "<f4").tobytes()
+    faces = np.array([0, 1, 4, 1, 2, 4, 2, 3, 4, 3, 0, 4, 0, 2, 1, 0, 3, 2], "<u2").tobytes()
+    uri = "data:application/octet-stream;base64," + base64.b64encode(corners + faces).decode()
+    views = [{"buffer": 0, "byteLength": len(corners)}, {"buffer": 0, "byteOffset": len(corners), "byteLength": len(faces)}]
+    accessors = [
+        {"bufferView": 0, "componentType": 5126, "count": 5, "type": "VEC3"},
+        {"bufferView": 1, "componentType": 5123, "count": 18, "type": "SCALAR"},
+    ]
+    mesh = {"primitives": [{"attributes": {"POSITION": 0}, "indices": 1, "material": 0}]}
+    material = {"pbrMetallicRoughness": {"baseColorFactor": [0, 1, 0, 1]}}
+    buffer = {"byteLength": len(corners) + len(faces), "uri": uri}
+    whole = {
+        "asset": {"version": "2.0"},
+        "buffers": [buffer],
+        "bufferViews": views,
+        "accessors": accessors,
+        "meshes": [mesh],
+        "materials": [material],
+    }
+    return json.dumps(whole).encode()
+
+
+def green_pixels(page: Any, at: tuple[float, float, float]) -> int:
+    """How many pixels around a place in space are more green than all else on the page."""
+    x, y = page.evaluate("at => window.esplanade.ar.project(at)", at)
+    shot = page.screenshot(clip={"x": x - 60, "y": y - 60, "width": 120, "height": 120})
+    picture = np.asarray(matplotlib.image.imread(io.BytesIO(shot)))[..., :3]
+    return int(((picture[..., 1] > 0.25) & (picture[..., 1] > 2 * picture[..., 0]) & (picture[..., 1] > 2 * picture[..., 2])).sum())
+
+
+def test_a_node_is_drawn_as_the_mesh_of_its_asset(open_page: Callable[..., Any], hosts: Hosts) -> None:
+    file = green_pyramid()
+    sha256 = hashlib.sha256(file).hexdigest()
+    bearer = {"authorization": f"Bearer {hosts.house.operator_token()}"}
+    httpx.put(f"{hosts.house.base_url}/v1/assets/{sha256}", content=file, headers=bearer, timeout=60).raise_for_status()
+    scene, now = Scene(f"5:{hosts.names[0]}"), hosts.now_ms()
+    for name, asset, x in (("Pyramid", sha256, 60.0), ("Lost", "0" * 64, 100.0)):
+        node = scene.create(now_ms=now)
+        for key, value in {"name": name, "asset": asset, "mesh": 0, "translation": [x, 30.0, 0.0], "scale": [6.0, 6.0, 6.0]}.items():
+            scene.set(node, key, value, now_ms=now)
+    hosts.house.run(hosts.clients[0].sync_scene(hosts.venue, "shapes", scene, sent=0, now_ms=now))
+    page = open_page(f"{VIEW}&scene=shapes", expected=("404",))
+    page.wait_for_function("() => window.esplanade?.ar?.shown.meshes.size === 1 && window.esplanade.ar.project([60, 30, 2]) !== undefined")
+    ends = time.monotonic() + 60
+    while green_pixels(page, (60, 30, 2)) < 100:
+        assert time.monotonic() < ends, "the pyramid is not to be seen"
+        page.wait_for_timeout(200)
+    assert green_pixels(page, (100, 30, 2)) == 0
+    page.locator("[data-node=Lost]").click()
+    page.get_by_text("Its mesh is not drawn").wait_for()
+
+
 def test_what_was_missed_while_away_is_there_after_a_reconnection(open_page: Callable[..., Any], hosts: Hosts) -> None:
     hosts.quarrel("away")
     hosts.host(GOOD, 60, 30)
@@ -193,10 +253,7 @@ def seen_points() -> npt.NDArray[np.float32]:
 @pytest.fixture
 def mapped(house: Any, tmp_path: Path) -> Iterator[None]:
     """The browser's gateway localises on the level, whose map is the made-up room of the AR tests."""
-    builder = MapBuilder(far_m=6.0)
-    for pose in mapping_poses():
-        builder.add_frame(depth_of(pose), CAMERA, pose)
-    store_map(BlobStore(tmp_path), "demo", house.venue.id, LEVEL, builder.build(), made_ms=1)
+    store_map(BlobStore(tmp_path), "demo", house.venue.id, LEVEL, built_map(), made_ms=1)
     house.stop_gateway()
     house.localiser = Localiser(in_a_thread, str(tmp_path))
     house.start_gateway()
