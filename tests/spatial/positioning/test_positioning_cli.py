@@ -36,6 +36,11 @@ def test_fit_score_plot_and_survey_work_on_an_unseen_site(tmp_path: Path) -> Non
     assert (figures["walks"], figures["waypoints"]) == (1, 3)
     assert figures["smoothed"]["floor"] == 1.0
 
+    updated = runner.invoke(app, ["fit", str(tmp_path / "held"), "--update", model, "--out", model + "2"])
+    assert updated.exit_code == 0, updated.output
+    assert "1 walks added, 0 were in it" in updated.output
+    assert "version 2: 7 walks" in updated.output
+
     drawn = runner.invoke(app, ["plot", model, str(held / "new.txt"), "--out", str(tmp_path / "walk.png")])
     assert drawn.exit_code == 0, drawn.output
     assert (tmp_path / "walk.png").read_bytes().startswith(b"\x89PNG")
