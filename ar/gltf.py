@@ -2,7 +2,8 @@
 
 Owns the translation of the node tree (glTF 2.0, clauses 3.5 and 4.4.1, GLB container clause 4.4). Properties of a node: `name`, `translation`, `rotation` (unit quaternion
 x, y, z, w), `scale`; `asset` (SHA-256 of a glTF file, hexadecimal) with `mesh` (index of a mesh in it). In glTF these two and every other property stand in the node's
-`extras`, and come back from there. glTF is y up, a venue is z up: the turn stands in a root node of its own, so that no node's numbers change.
+`extras`, and come back from there. glTF is y up, a venue is z up: the turn stands in a root node of its own, so that no node's numbers change; one that turns back
+stands above the nodes of others' files.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ _TRANSFORM: Final = {"translation": 3, "rotation": 4, "scale": 3}
 _Z_UP: Final = [-math.sqrt(0.5), 0.0, 0.0, math.sqrt(0.5)]
 """Turns z up into y up: a quarter about x."""
 _Z_UP_NAME: Final = "esplanade: z up"
+_Y_UP: Final = [math.sqrt(0.5), 0.0, 0.0, math.sqrt(0.5)]
+"""Turns y up into z up."""
+_Y_UP_NAME: Final = "glTF: y up"
 
 
 def export_gltf(scene: Scene) -> bytes:
@@ -60,7 +64,8 @@ def export_gltf(scene: Scene) -> bytes:
 
 
 def import_gltf(scene: Scene, data: bytes, *, now_ms: int, parent: Dot = ROOT, asset: str | None = None) -> list[Dot]:
-    """Make the nodes of a .gltf or .glb file below `parent`; returns the topmost. `asset`: the file's SHA-256, by which its meshes are found again.
+    """Make the nodes of a .gltf or .glb file below `parent`; returns the topmost. `asset`: the file's SHA-256, by which its meshes are found again. Others' files are y up: theirs
+    stand below one node that turns them, which is the topmost then.
 
     All is read and checked before the first node is made. Raises InvalidInput for what is no glTF 2.0, or holds a cycle, LimitExceeded, NotFound.
     """
@@ -70,14 +75,21 @@ def import_gltf(scene: Scene, data: bytes, *, now_ms: int, parent: Dot = ROOT, a
     top = _indices(scenes[_index(whole.get("scene", 0), len(scenes), "scene")].get("nodes", []), len(nodes), "scene") if scenes else []
     plan = _plan(nodes, top)
     properties = {row: _properties(nodes[row], asset) for row, _ in plan}
+    ours = {row for row in top if nodes[row].get("name") == _Z_UP_NAME}  # what stands below these is z up already
     made: dict[int, Dot] = {}
-    found = []
+    found: list[Dot] = []
+    base = parent
+    if plan and not ours:
+        base = scene.create(parent, now_ms=now_ms)
+        scene.set(base, "name", _Y_UP_NAME, now_ms=now_ms)
+        scene.set(base, "rotation", _Y_UP, now_ms=now_ms)
+        found = [base]
     for row, above in plan:
-        if nodes[row].get("name") == _Z_UP_NAME and above is None:
-            continue  # our own export: what stands below is z up already
-        place = parent if above is None or above not in made else made[above]
+        if row in ours:
+            continue
+        place = base if above is None or above not in made else made[above]
         made[row] = scene.create(place, now_ms=now_ms)
-        if place == parent:
+        if ours and place == parent:
             found.append(made[row])
         for key, value in properties[row].items():
             scene.set(made[row], key, value, now_ms=now_ms)

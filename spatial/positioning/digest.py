@@ -18,6 +18,7 @@ from spatial.positioning.ground import Floor
 from spatial.positioning.labels import surveyed_positions
 from spatial.positioning.observations import F4, F8, I4
 from spatial.positioning.radio_map import BIN_M, FULL, LEAST_HEARD, SILENT_DBM
+from spatial.positioning.scans import completed_from_next
 
 if TYPE_CHECKING:
     from spatial.positioning.model import Prepared
@@ -87,9 +88,10 @@ class Digest:
 
 
 def digest_of(floors: Sequence[Floor], walks: Iterable[tuple[Prepared, str | None, F8]]) -> Digest:
-    """The digest of surveyed walks; walks without waypoints, or of other floors, leave nothing in it."""
+    """The digest of surveyed walks, their scans completed as `fit` does; walks without waypoints, or of other floors, leave nothing in it."""
     number = {floor.name: i for i, floor in enumerate(floors)}
-    used = [(p, number[f], w) for p, f, w in walks if f in number and len(w) >= 2]
+    told = [(p, number[f], w) for p, f, w in walks if f in number and len(w) >= 2]
+    used = [(replace(p, scans=completed_from_next(p.scans)), f, w) for p, f, w in told]
     names = tuple(sorted({p.scans.names[i] for p, _, _ in used for i in np.unique(p.scans.transmitter).tolist()}))
     index = {name: i for i, name in enumerate(names)}
     heard_on, heard_in = np.zeros(len(names), np.int32), np.zeros(len(names), np.int32)
@@ -108,7 +110,7 @@ def digest_of(floors: Sequence[Floor], walks: Iterable[tuple[Prepared, str | Non
     key = np.vstack(keys) if keys else np.zeros((0, 3), np.int32)
     at = np.vstack(places) if places else np.zeros((0, 2))
     dense = np.vstack(strengths) if strengths else np.zeros((0, len(names)), np.float32)
-    walk = np.array([_fingerprint(p) for p, _, _ in used], np.uint64)
+    walk = np.array([_fingerprint(p) for p, _, _ in told], np.uint64)
     return _averaged(names, key, at, np.ones(len(key), np.int32), dense, heard_on, heard_in, walk)
 
 

@@ -64,9 +64,12 @@ def test_meshes_of_a_file_are_found_again_by_its_hash_from_glb_too() -> None:
     for data in (gltf(), glb):
         scene = Scene("a")
         parent = scene.create(now_ms=NOW)
-        [top] = import_gltf(scene, data, now_ms=NOW, parent=parent, asset="cd" * 32)
+        [turn] = import_gltf(scene, data, now_ms=NOW, parent=parent, asset="cd" * 32)
+        [top] = scene.children(turn)
         [mesh] = scene.children(top)
-        assert scene.parent(top) == parent
+        assert scene.parent(turn) == parent
+        up = rotate(np.array([scene.properties(turn)["rotation"]]), np.array([[0.0, 1.0, 0.0]]))[0]
+        assert up == pytest.approx([0.0, 0.0, 1.0]), "what is up in the file is up in the venue"
         assert scene.properties(mesh) == {"asset": "cd" * 32, "mesh": 0}
 
 
