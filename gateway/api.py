@@ -59,6 +59,7 @@ from gateway.rehearsals import Rehearsing, rehearsal_routes
 from gateway.rest import Desk, Refusal, routes, tagged
 from gateway.rest_users import SubjectKit, user_routes
 from gateway.rest_ways import way_routes
+from gateway.scene_routes import scene_routes
 from gateway.streams import Streams, stream_routes
 from gateway.tls import Certificate
 from gateway.token_routes import Doors, token_routes
@@ -382,6 +383,8 @@ def build_api(
         app.include_router(asset_routes(blobs, asking))
         if desk is not None:
             app.include_router(pack_routes(desk, blobs))
+    if desk is not None:
+        app.include_router(scene_routes(desk))
 
     @app.get("/{path:path}", include_in_schema=False)
     async def files(path: str) -> Response:

@@ -30,6 +30,7 @@ from esplanade.storage.blobs import Blobs
 from gateway import frames as f
 from gateway.assets import holds_asset
 from gateway.rest import SEQ, Caller, Desk
+from gateway.scene_routes import load_scene, scene_snapshot
 
 MAX_SCENES: Final = 16
 MAX_ANCHORS: Final = 1_000
@@ -80,7 +81,7 @@ def pack_routes(desk: Desk, blobs: Blobs) -> APIRouter:
             raise LimitExceeded(f"{AT_ONCE} packs are being made: ask again in a moment")
         async with making:
             held = await _anchors(desk, caller, venue, circle)
-            scenes = [(name, await _scene(desk, caller, venue, name)) for name in names]
+            scenes = [(name, await scene_snapshot(desk, caller, venue, name)) for name in names]
             path = await asyncio.to_thread(_made, blobs, tenant, venue, circle, held, scenes)
         headers = {"ETag": f'"{path.stem}"', "Cache-Control": "private, no-cache", "Content-Disposition": f'attachment; filename="{venue}.pack"'}
         if f'"{path.stem}"' in request.headers.get("if-none-match", ""):
@@ -101,30 +102,12 @@ async def _anchors(desk: Desk, caller: Caller, venue: str, place: Place) -> list
     return sorted(found, key=lambda held: held.anchor.id)
 
 
-async def _scene(desk: Desk, caller: Caller, venue: str, name: str) -> bytes:
-    """The snapshot of a scene. Raises NotFound for one that is empty, LimitExceeded above MAX_FILE_BYTES."""
-    data, whole = bytearray(), False
-    while not whole:
-        sync = f.SceneSync(seq=SEQ, venue=venue, scene=name, snapshot=True, at=len(data))
-        part = await desk.reply(caller, sync)
-        if not isinstance(part, f.SceneDelta):
-            raise Fault(f"scene_sync was answered with {type(part).__name__}")
-        data += part.ops
-        whole = part.whole
-        if len(data) > MAX_FILE_BYTES:
-            raise LimitExceeded(f"scene {name!r} of over {MAX_FILE_BYTES} bytes: too large for a pack")
-    return bytes(data)
-
-
 def _made(blobs: Blobs, tenant: str, venue: str, place: Place, held: list[Held], snapshots: list[tuple[str, bytes]]) -> Path:
     """The file of a pack of all this, its map and its assets. Blocking."""
     book = AnchorBook()
     for one in held:
         book.adopt(one)
-    scenes = [(name, Scene.load("pack", data)) for name, data in snapshots]
-    empty = [name for name, scene in scenes if not scene.ack().seen]
-    if empty:
-        raise NotFound(f"scene {empty[0]!r} of venue {venue!r}: nothing is in it")
+    scenes = [(name, load_scene(venue, name, data)) for name, data in snapshots]
     try:
         tiles: SpatialMap | None = _around(open_map(blobs, newest_map(blobs, tenant, venue, place.level)), place)
     except NotFound:

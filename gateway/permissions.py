@@ -60,6 +60,7 @@ Resource = Literal[
     "GET /v1/assets/{sha256}",
     "PUT /v1/assets/{sha256}",
     "GET /v1/venues/{tenant}/{venue}/packs/{place}",
+    "GET /v1/venues/{tenant}/{venue}/scenes/{scene}.gltf",
 ]
 
 _SHOPPER: Final[frozenset[Permission]] = frozenset({"venue.read", "presence.tell", "wallet.use", "content.write"})
@@ -191,6 +192,7 @@ RESOURCE_NEEDS: Final[Mapping[Resource, Permission]] = {
     "GET /v1/assets/{sha256}": "venue.read",
     "PUT /v1/assets/{sha256}": "venue.write",
     "GET /v1/venues/{tenant}/{venue}/packs/{place}": "venue.read",
+    "GET /v1/venues/{tenant}/{venue}/scenes/{scene}.gltf": "venue.read",
 }
 
 

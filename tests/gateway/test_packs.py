@@ -13,6 +13,7 @@ import pytest
 
 from actors.map_shelf import store_map
 from ar.clouds import Prepared
+from ar.gltf import import_gltf
 from ar.maps import SpatialMap, Tile
 from ar.pack import Pack
 from ar.scene import Scene
@@ -167,6 +168,22 @@ async def test_the_same_place_is_the_same_file_and_is_not_sent_twice(site: Site)
     part = await site.get(range="bytes=8-11", **{"if-range": first.headers["etag"]})
     assert (part.status_code, part.content) == (206, first.content[8:12])
     assert (await site.get("operator", subject=1)).headers["etag"] != first.headers["etag"], "staff sees anchors that others do not"
+
+
+async def test_a_scene_is_read_as_gltf_and_comes_back_as_it_was(site: Site) -> None:
+    await furnish(site)
+    path = f"/v1/venues/demo/{VENUE}/scenes/hall.gltf"
+    reply = await site.get(path=path)
+    assert (reply.status_code, reply.headers["content-type"]) == (200, "model/gltf+json")
+    again = Scene("again")
+    [lamp] = import_gltf(again, reply.content, now_ms=1)
+    assert again.properties(lamp) == {"asset": NAME, "mesh": 0}
+    assert (await site.get(path=path, **{"if-none-match": reply.headers["etag"]})).status_code == 304
+    assert (await site.get(path=path.replace("hall", "nothing"))).status_code == 404
+    assert (await site.http.get(path)).status_code == 401
+    for role in ROLES:
+        said = (await site.get(role, path=path)).status_code
+        assert said == (200 if permits(role, "GET /v1/venues/{tenant}/{venue}/scenes/{scene}.gltf") else 403), role
 
 
 @pytest.mark.parametrize("role", ROLES)
