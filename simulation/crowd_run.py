@@ -97,8 +97,11 @@ def _services(study: Study) -> tuple[LineFigures, ...]:
 def connector_figures(
     outcome: CrowdOutcome, *, names: Sequence[str] | None = None, window: tuple[float, float] | None = None
 ) -> list[ConnectorFigures]:
-    """How it stood at connectors (None: all), from the window's first second to its last (None: the whole run). Raises InvalidInput for one that is not there."""
+    """How it stood at connectors (None: all), from the window's first second to its last (None: the whole run; nothing of one that ended within its first second). Raises
+    InvalidInput for one that is not there."""
     study = outcome.study
+    if window is None and not study.watch.time_s:
+        return []
     from_s, until_s = (0.0, study.walkers.time_s) if window is None else window
     wanted = [c.id for c in study.transport.connectors] if names is None else names
     return [study.watch.figures(name, from_s=from_s, until_s=until_s, step_s=study.walkers.step_s) for name in wanted]

@@ -264,6 +264,11 @@ def test_a_sale_pulls_people_up_the_escalator_and_on_the_ground_floor_it_does_no
     assert above[1] > below[1]
 
 
+def test_a_run_of_less_than_a_second_has_figures_of_no_connector() -> None:
+    document = two_shops(visitors=[{"inside": 5}], seconds=0.5)
+    assert connector_figures(run_crowd(msgspec.convert(document, CrowdSpec), threads=1)) == []
+
+
 def test_those_who_come_to_a_sale_spread_over_the_shop_and_leave_its_door_free() -> None:
     outline = [[0, 0], [10, 0], [10, 8.2], [10.2, 8.2], [10.2, 0], [40, 0], [40, 20], [10.2, 20], [10.2, 11], [10, 11], [10, 20], [0, 20]]
     shop = {"name": "shop", "area": rectangle(10.4, 0, 40, 20), "leave": False, "stay_s": [3000.0, 0.1]}
