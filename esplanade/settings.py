@@ -9,14 +9,16 @@ import os
 import tempfile
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from esplanade.core.errors import InvalidInput, NotFound
 from esplanade.core.ids import check_name
-from gateway.answers import Answer, Answers
+
+if TYPE_CHECKING:
+    from gateway.answers import Answers
 
 CONFIG_VARIABLE = "ESPLANADE_CONFIG"
 """Names the TOML file; without it, `esplanade.toml` in the current directory is read if it is there."""
@@ -196,6 +198,8 @@ class Settings(BaseSettings):
     @property
     def answers(self) -> Answers:
         """What tenants have answered, and what is in force for those that have not."""
+        from gateway.answers import Answer, Answers
+
         return Answers({name: Answer(held.consent, held.retention_days) for name, held in self.tenants.items()}, at_home=self.at_home)
 
 
