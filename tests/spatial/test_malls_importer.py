@@ -209,7 +209,8 @@ def test_a_floor_folder_with_another_name_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_floor_is_known_by_letter_and_number_in_either_order(tmp_path: Path) -> None:
-    site = write_site(tmp_path / "site", {"1F": ground_floor(), "l2": upper_floor(), "B1": upper_floor()})
+    below = [{**one, "id": f"below-{i}"} for i, one in enumerate(upper_floor())]
+    site = write_site(tmp_path / "site", {"1F": ground_floor(), "l2": upper_floor(), "B1": below})
     assert [(level.id, level.ordinal) for level in read_site(site).venue.levels] == [("B1", -1), ("1F", 0), ("l2", 1)]
 
 
