@@ -238,7 +238,7 @@ def load_settings(*, config: Path | None = None, **overrides: Any) -> Settings:
         raise InvalidInput(f"settings: {first}; see docs/settings.md") from None
 
 
-OTHER_VARIABLES = ("ESPLANADE_DATA", "ESPLANADE_CHROMIUM", "ESPLANADE_WORLD_SEEDS", "ESPLANADE_SCENE_SEEDS")
+OTHER_VARIABLES = ("ESPLANADE_DATA", "ESPLANADE_CHROMIUM", "ESPLANADE_WORLD_SEEDS", "ESPLANADE_SCENE_SEEDS", "ESPLANADE_JUPEDSIM_PYTHON")
 """Variables that only tests read: the folder of real data, the browser, the seeds of the world test."""
 
 
