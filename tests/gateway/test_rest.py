@@ -181,6 +181,7 @@ async def test_every_path_is_listed_here_in_the_document_and_in_openapi(house: H
         "/v1/scenarios",
         "/v1/venues",
         "/v1/venues/{tenant}/{venue}",
+        "/v1/venues/{tenant}/{venue}/scenes/{scene}.gltf",  # tests/gateway/test_packs.py
         "/v1/profile",
         "/v1/console",
         "/v1/local/token",
