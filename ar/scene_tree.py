@@ -56,8 +56,8 @@ class SceneTree:
             was = before[i]
             if was is None:
                 del tree[log[i].node]
-            elif was is not False:
-                tree[log[i].node] = was  # type: ignore[assignment]
+            elif isinstance(was, Op):
+                tree[log[i].node] = was
 
     def _do(self, ops: list[Op]) -> list[Op | bool | None]:
         """Of each the move before, None for none, False where it has no effect: it would close a cycle, or what it needs is forgotten.

@@ -289,18 +289,23 @@ class Cluster:
         journal, catalogue = self._open()
         assert self._config is not None
         assert self._system is not None
-        gateways, system, postgres_url = list(self._gateways), self._system, self._config.postgres_url
-
-        folders: dict[tuple[str, str], Path] = {}
+        system, postgres_url = self._system, self._config.postgres_url
+        recording: dict[tuple[str, str], tuple[list[ProcessHandle], Path]] = {}  # by the gateways that there were when it began
 
         async def start_recording(tenant: str, venue: str, folder: Path) -> None:
+            gateways = list(self._gateways)
             parts = zip(gateways, recorders(folder, len(gateways)), strict=True)
             await asyncio.gather(*(one.call("start_recording", tenant, venue, str(part)) for one, part in parts))
-            folders[tenant, venue] = folder
+            recording[tenant, venue] = gateways, folder
 
         async def finish_recording(tenant: str, venue: str) -> Manifest:
+            begun = recording.get((tenant, venue))
+            if begun is None:
+                raise NotFound(f"recording of {tenant}/{venue}: none is running; start one first")
+            gateways, folder = begun
             told = await asyncio.gather(*(one.call("finish_recording", tenant, venue) for one in gateways))
-            return join_recorders(folders.pop((tenant, venue)), [msgspec.msgpack.decode(one, type=Manifest) for one in told])
+            del recording[tenant, venue]
+            return join_recorders(folder, [msgspec.msgpack.decode(one, type=Manifest) for one in told])
 
         async def kill_shard(address: Address) -> str:
             owner = system.directory.owner_of(partition_of(address))
