@@ -31,7 +31,8 @@ from actors.messages import (
     Anchors as AnchorsReply,
 )
 from actors.topics import AnchorsChanged, Body
-from ar.anchors import ID_BYTES, AnchorBook, Seeker, check_anchors
+from ar.anchor_records import ID_BYTES, Seeker, check_anchors
+from ar.anchors import AnchorBook
 from ar.pose import Poses
 from esplanade.core.errors import Fault, InvalidInput, LimitExceeded, NotFound
 from esplanade.core.ids import Address

@@ -19,9 +19,9 @@ from actors.venue_book import VenueBook
 from esplanade.core.clock import TICK_S
 from spatial import audience
 from spatial.audience import Campaign, Crowd, Decision, Outcome, Room
-from spatial.fence_watch import Hours
 from spatial.offers import Everyone, Inside, Offer, Terms, Within
 from spatial.reach import ReachField
+from spatial.zone_shapes import Hours
 
 TERMS_TICKS: Final = 10
 """Offers with terms are looked at once in so many ticks."""

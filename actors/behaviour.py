@@ -7,7 +7,7 @@ and returns it. Folding the journal through `apply` gives the state of the live 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -15,9 +15,11 @@ from actors.events import EventBody
 from actors.messages import Command, Crowded, Explanation, Heat, Measures, Rejected, Reply, Spotted, ZoneState
 from actors.reminders import DropReminder, Reminder
 from actors.topics import Body
-from actors.venue_book import VenueBook
 from esplanade.core.ids import Address
 from esplanade.storage.sealing import SubjectSeal
+
+if TYPE_CHECKING:  # it holds compiled kernels, which gateways and the API, who import behaviours for their records, never run
+    from actors.venue_book import VenueBook
 
 S = TypeVar("S")
 

@@ -12,11 +12,11 @@ from typing import Annotated, Final, get_args, get_type_hints
 import msgspec
 
 from actors.messages import BayChange, GateCount, LiveEdit
-from ar.anchors import Anchor, Observed
+from ar.anchor_records import Anchor, Observed
 from esplanade.core.errors import Fault
 from esplanade.storage.sealing import ERASED_BYTES, SubjectSeal
-from spatial.drawn_zones import DrawnZone
 from spatial.offers import Offer
+from spatial.zone_shapes import DrawnZone
 
 
 class _Personal:

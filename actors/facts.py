@@ -70,7 +70,7 @@ from actors.events import (
 from ar.scene_ops import decode
 from esplanade.core.ids import Address
 from esplanade.storage.journal import Event
-from spatial.drawn_zones import ZONE_KINDS
+from spatial.zone_shapes import ZONE_KINDS
 
 NO_TICK: Final = -1
 """Tick of facts that belong to no venue tick: a QR scan, a change of offers or bays."""

@@ -1,31 +1,23 @@
-"""Localisation served: a query into the pose of a camera in a venue's map, worked out in a process of its own (`locate`), with a queue, a limit and a deadline (`Localiser`).
+"""Localisation served: a query into the pose of a camera in a venue's map, worked out in a process of its own (`actors.localise_worker`), with a queue, a limit and a deadline (`Localiser`).
 
-Owns the query's form, and the maps that a worker holds. What a pose is worth is judged by `ar.localisation`. An answer is a pose or "not known" with the reason, never a guess.
+Owns the query's form. What a pose is worth is judged by `ar.localisation`. An answer is a pose or "not known" with the reason, never a guess.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections import OrderedDict
 from collections.abc import Awaitable
 from typing import Final, Protocol
 
 import msgspec
-import numpy as np
 
-from actors.map_shelf import newest_map, open_map
-from ar.maps import SpatialMap
 from esplanade.core.errors import InvalidInput, LimitExceeded, Unavailable
-from esplanade.storage.blobs import Blobs, open_blobs
 
 AT_ONCE: Final = 2
 """Queries of one gateway worked on at once: each is a core for up to a second."""
 MAX_WAITING: Final = 32
 DEADLINE_S: Final = 20.0
 """From asking to answer, the wait included; the first query of a worker loads Open3D and the map, some seconds."""
-MAX_HELD: Final = 4
-"""Maps that a worker holds, each with at most `ar.maps.MAX_LOADED` tiles; the least lately used goes first."""
 MAX_PIXELS: Final = 1280 * 1024
 MAX_QUERY_POINTS: Final = 300_000
 
@@ -98,7 +90,7 @@ class Localiser:
             self._waiting -= 1
         try:
             left = max(0.1, ends - asyncio.get_running_loop().time())
-            found = await self._work("actors.localiser:locate", msgspec.msgpack.encode(Job(self._blobs, query)), deadline_s=left)
+            found = await self._work("actors.localise_worker:locate", msgspec.msgpack.encode(Job(self._blobs, query)), deadline_s=left)
         finally:
             self._turns.release()
         return msgspec.msgpack.decode(found, type=Answer)
@@ -119,45 +111,3 @@ def check_query(query: Query) -> None:
             )
     elif len(query.points_mm) % 6 or len(query.points_mm) > 6 * MAX_QUERY_POINTS:
         raise InvalidInput(f"points of {len(query.points_mm)} bytes: must be (n, 3) i2 millimetres, n at most {MAX_QUERY_POINTS}")
-
-
-_held: OrderedDict[tuple[str, str], SpatialMap] = OrderedDict()
-_holding = threading.Lock()
-"""Tests work in threads; a worker has one at a time."""
-
-
-def _map(blobs: Blobs, version: str) -> SpatialMap:
-    key = (blobs.where, version)
-    if key not in _held:
-        _held[key] = open_map(blobs, version)
-        if len(_held) > MAX_HELD:
-            _held.popitem(last=False)
-    _held.move_to_end(key)
-    return _held[key]
-
-
-def locate(data: bytes) -> bytes:
-    """An `Answer` to a `Job`, both as MessagePack. Raises InvalidInput, NotFound; Unavailable where Open3D does not load."""
-    from ar.clouds import Camera, open3d  # a worker needs Open3D, and nobody else
-    from ar.localisation import Located, Prior, localise_cloud, localise_frame
-
-    job = msgspec.msgpack.decode(data, type=Job)
-    query, blobs = job.query, open_blobs(job.blobs)
-    version = newest_map(blobs, query.tenant, query.venue, query.level)
-    open3d()
-    prior = None if query.near_m is None else Prior(query.near_m, query.within_m)
-    with _holding:
-        where = _map(blobs, version)
-        if query.camera is not None and query.depth_mm:
-            depth = np.frombuffer(query.depth_mm, "<u2").reshape(query.rows, query.columns).astype(np.float32) / 1000
-            found = localise_frame(where, depth, Camera(*query.camera), prior=prior, seed=query.seed)
-        else:
-            points = np.frombuffer(query.points_mm, "<i2").reshape(-1, 3).astype(np.float64) / 1000
-            found = localise_cloud(where, points, prior=prior, seed=query.seed)
-    if not isinstance(found, Located):
-        return msgspec.msgpack.encode(Answer(known=False, version=version, chance=found.chance, reason=found.reason))
-    x, y, z = (float(v) for v in found.pose.translation_m[0])
-    a, b, c, d = (float(v) for v in found.pose.rotation[0])
-    covariance = () if found.pose.covariance is None else tuple(float(v) for v in found.pose.covariance[0].ravel())
-    answer = Answer(known=True, version=version, chance=found.chance, position_m=(x, y, z), rotation=(a, b, c, d), covariance=covariance)
-    return msgspec.msgpack.encode(answer)

@@ -70,9 +70,10 @@ from actors.venue_book import VenueBook
 from esplanade.core.errors import Fault, InvalidInput
 from esplanade.core.ids import Address
 from spatial import parking
-from spatial.drawn_zones import MAX_ACCURACIES, MAX_ZONES, DrawnZone, check_zone
+from spatial.drawn_zones import MAX_ACCURACIES, MAX_ZONES, check_zone
 from spatial.offers import Offer
 from spatial.zone_board import ZoneBoard
+from spatial.zone_shapes import DrawnZone
 
 MAX_GATES: Final = 256
 

@@ -10,10 +10,10 @@ from typing import Annotated
 
 import msgspec
 
-from ar.anchors import MAX_RADIUS_M, Anchor, AnchorId, Held, Metres, Observed, Tags
-from spatial.drawn_zones import DrawnZone
+from ar.anchor_records import MAX_RADIUS_M, Anchor, AnchorId, Held, Metres, Observed, Tags
 from spatial.offers import Offer
 from spatial.venue_edits import CloseUnit, MoveUnit, OpenUnit, Relabel
+from spatial.zone_shapes import DrawnZone
 
 Money = Annotated[int, msgspec.Meta(ge=1, le=10**12)]
 Currency = Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")]

@@ -34,8 +34,8 @@ from actors.zone import Zone
 from esplanade.core.errors import Fault, NotFound
 from esplanade.core.ids import VENUE_KINDS, Address
 from esplanade.storage.journal import Event, Journal, Snapshot, size_of
-from spatial.drawn_zones import DrawnZone
 from spatial.offers import Offer
+from spatial.zone_shapes import DrawnZone
 
 if TYPE_CHECKING:
     from actors.frame import Slot

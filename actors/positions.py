@@ -66,11 +66,12 @@ from actors.zone_watch import STAYS_S, SavedZone, ZoneWatch
 from esplanade.core.clock import TICK_S
 from esplanade.core.errors import Fault, InvalidInput, LimitExceeded
 from spatial.columns import LEFT, PositionColumns
-from spatial.drawn_zones import DrawnZone, Places, outline
+from spatial.drawn_zones import Places, outline
 from spatial.measures import Trajectories, voronoi_density
 from spatial.offers import Offer
 from spatial.plan import anchors, shape
 from spatial.settled import Settled
+from spatial.zone_shapes import DrawnZone
 
 CHECKPOINT_TICKS: Final = 50
 """A source keeps its rows of this many ticks before the last closed one: no Rewind goes further back."""

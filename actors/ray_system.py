@@ -173,7 +173,7 @@ def start_ray(address: str | None = None, *, processes: int = 4) -> RayNode:
     folder = make_folder()
     node = RayNode(folder)
     try:
-        with _true_loopback(), _silent():
+        with _true_loopback(), _silent(), _lean():
             ray.init(
                 address="local",
                 namespace=NAMESPACE,
@@ -225,6 +225,21 @@ def _silent() -> Iterator[None]:
         yield
     finally:
         worker.listen_error_messages = kept
+
+
+@contextlib.contextmanager
+def _lean() -> Iterator[None]:
+    """Ray starts three processes for what nobody here asks of it: a scaler of clouds, a reader of logs for drivers that want them, and what is left of a dashboard that is
+    off. They are a second of a core each, in which our own processes could start, and 60 MB each for good."""
+    from ray._private import parameter, services
+
+    kept = parameter.RayParams, services.start_api_server
+    parameter.RayParams = functools.partial(kept[0], no_monitor=True, include_log_monitor=None)  # type: ignore[misc, assignment]
+    services.start_api_server = lambda *_, **__: ("", None)
+    try:
+        yield
+    finally:
+        parameter.RayParams, services.start_api_server = kept  # type: ignore[misc]
 
 
 # --- processes --------------------------------------------------------------------------------------------------------

@@ -14,15 +14,13 @@ import msgspec
 from actors.behaviour import KEY_ALONE, Context, Decision, not_understood
 from actors.events import ConsentChanged, EventBody, QrScanned
 from actors.messages import Command, Consent, GetConsent, Rejected, ScanQr, SetConsent, WalkedIn
-from actors.topics import ConsentTold
+from actors.topics import CONSENTS, ConsentTold
 from esplanade.core.errors import Fault
 from esplanade.core.ids import Address
 from esplanade.storage.sealing import ERASED_TEXT, SEALED_TEXT
 
 NEAREST = 5
 """Stores told at a walk-in."""
-CONSENTS: Final = "consents"
-"""The tenant's topic of consents given and taken back."""
 TEXT_FIELD: Final = "consent_changed.v1.text"
 
 

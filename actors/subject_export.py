@@ -35,7 +35,7 @@ from esplanade.core.ids import Address, check_name, partition_of
 from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.journal import Segment, SegmentReader
 from esplanade.storage.sealing import ERASED_BYTES, ERASED_TEXT, Keyring, SubjectSeal
-from spatial.drawn_zones import ZONE_KINDS
+from spatial.zone_shapes import ZONE_KINDS
 
 FORMAT: Final = "esplanade.subject/1"
 _REPLY: Final = msgspec.msgpack.Decoder(Reply)

@@ -20,6 +20,8 @@ import msgspec
 from actors.messages import Command, Reply
 from esplanade.core.errors import EsplanadeError
 from esplanade.core.ids import Address
+from esplanade.storage.broker import Broker
+from esplanade.storage.journal import Journal
 from spatial.columns import PositionColumns
 from spatial.positioning.observed import Answers, Observed
 
@@ -95,3 +97,11 @@ class System(Protocol):
     async def profile(self) -> list[dict[str, object]]:
         """Counters of every shard: turns, turn time, flushes, mailbox depth, epoch, restarts, and where it runs."""
         ...
+
+
+class FollowingSystem(System, Protocol):
+    """A `System` that finds the owners of partitions in the directory."""
+
+    async def follow(self, journal: Journal, broker: Broker) -> None: ...
+
+    async def stop(self) -> None: ...

@@ -21,11 +21,14 @@ members                     ephemeral  Roll and RollCall, between gateways: who 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from spatial.offers import Offer
+
+CONSENTS: Final = "consents"
+"""The tenant's topic of consents given and taken back."""
 
 
 class _Body(msgspec.Struct, frozen=True, kw_only=True, tag_field="t"):

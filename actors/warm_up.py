@@ -16,11 +16,11 @@ from ar.scene_ops import MANY, decode
 from esplanade.core.errors import Fault
 from esplanade.core.ids import Address
 from spatial.columns import PositionColumns
-from spatial.drawn_zones import Along, Circle, DrawnZone, Line, Polygon, Shape
 from spatial.offers import Audience, Everyone, Inside, Offer, Terms, Within
 from spatial.positioning import live_kernels
 from spatial.routes import At
 from spatial.venue import Level, Origin, Unit, Venue
+from spatial.zone_shapes import Along, Circle, DrawnZone, Line, Polygon, Shape
 
 
 def _square(size_m: float) -> tuple[tuple[tuple[tuple[float, float], ...], ...], ...]:

@@ -23,8 +23,9 @@ from actors.events import ZonesAdopted, ZonesCrossed, ZonesPending
 from actors.messages import ZoneState
 from esplanade.core.clock import TICK_S
 from spatial.columns import LEFT
-from spatial.drawn_zones import BACKWARD, FORWARD, DrawnZone, Line, Places, Watched, ground_m2, outline, passed, watches
+from spatial.drawn_zones import BACKWARD, FORWARD, Places, Watched, ground_m2, outline, passed, watches
 from spatial.fence_watch import CROSS, DWELL, ENTER, EXIT, Held
+from spatial.zone_shapes import DrawnZone, Line
 
 I8 = npt.NDArray[np.int64]
 

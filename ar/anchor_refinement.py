@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from ar.anchors import DEFAULT_SIGMA_M, DEFAULT_SIGMA_RAD, Held, Observed, full_covariance
+from ar.anchor_records import DEFAULT_SIGMA_M, DEFAULT_SIGMA_RAD, Held, Observed, full_covariance
 from ar.pose import Poses
 from ar.pose_graph import VENUE, Observations, refine
 from esplanade.core.errors import InvalidInput

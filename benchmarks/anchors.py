@@ -22,7 +22,8 @@ import numpy.typing as npt
 import rtree.index
 
 from actors.messages import HostAnchors
-from ar.anchors import EVERYTHING, Anchor, AnchorBook, Seeker
+from ar.anchor_records import EVERYTHING, Anchor, Seeker
+from ar.anchors import AnchorBook
 from benchmarks.harness import compare
 from esplanade.core.ids import Address
 from spatial.index import Hits

@@ -16,10 +16,11 @@ import rtree.index
 import shapely
 from scipy.spatial import cKDTree
 
-from spatial.drawn_zones import MAX_ZONES, Circle, DrawnZone, outline
+from spatial.drawn_zones import MAX_ZONES, outline
 from spatial.index import CrowdIndex, Sheets
 from spatial.shape_index import Area, EditableShapeIndex, Placed, ShapeIndex, Spot
 from spatial.zone_board import ZoneBoard
+from spatial.zone_shapes import Circle, DrawnZone
 
 QUESTIONS, CHANGES, SHAPES, REDRAWN = 2000, 2000, 10_000, 200
 

@@ -31,7 +31,7 @@ from benchmarks.ledger_load import Load
 from esplanade.core.clock import RealClock
 from esplanade.core.errors import Unavailable
 from esplanade.core.ids import Address
-from esplanade.processes import GC_YOUNG, settle_collector
+from esplanade.service_config import GC_YOUNG, settle_collector
 from esplanade.storage.embedded import start_postgres
 from esplanade.storage.memory import MemoryBroker, MemoryHub
 from esplanade.storage.postgres import PostgresCatalogue, PostgresJournal, migrate

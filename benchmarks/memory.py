@@ -26,7 +26,7 @@ from actors.requests import Ask, Replied
 from actors.supervisor import Supervisor, SupervisorSettings
 from esplanade.core.clock import RealClock
 from esplanade.core.ids import Address
-from esplanade.processes import ServiceConfig
+from esplanade.service_config import ServiceConfig
 from esplanade.storage.embedded import start_postgres, start_redis
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_migrate import migrate
@@ -75,7 +75,7 @@ async def _measure(urls: tuple[str, str], n: int) -> dict[str, object]:
         postgres_url=urls[0], redis_url=urls[1], shards=1, spares=1, host="127.0.0.1", gateway_port=0, api_port=0, local_sign_in=False,
         allowed_origins=(), console=None, max_connections=1, lease_ttl_s=LEASE_S, tick_deadline_s=10.0,
     )  # fmt: skip
-    shards = [spawn("esplanade.processes:ShardProcess", shard_name(i), config, i, yields=True) for i in range(2)]
+    shards = [spawn("esplanade.shard_process:ShardProcess", shard_name(i), config, i, yields=True) for i in range(2)]
     await asyncio.gather(*(shard.started() for shard in shards))
     journal, broker = await PostgresJournal.open(urls[0]), await RedisBroker.open(urls[1])
     system = RaySystem()

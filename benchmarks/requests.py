@@ -38,7 +38,9 @@ from actors.ray_system import RaySystem, spawn, start_ray
 from benchmarks.gateway_host import TENANT, run_as_served
 from benchmarks.socket_readers import Readers, masked
 from esplanade.core.ids import PARTITIONS, Address
-from esplanade.processes import ServiceConfig, free_port, signing_seed
+from esplanade.identities import signing_seed
+from esplanade.ports import free_port
+from esplanade.service_config import ServiceConfig
 from esplanade.storage.embedded import start_postgres, start_redis
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
@@ -250,7 +252,7 @@ async def _measure(urls: tuple[str, str], n: int, repeats: int, depth: int, gate
     broker = await RedisBroker.open(urls[1])
     await catalogue.add_tenant(TENANT, "Bench")
     await catalogue.put_venue(TENANT, document())
-    process = spawn("esplanade.processes:ShardProcess", "shard-0", config, 0)
+    process = spawn("esplanade.shard_process:ShardProcess", "shard-0", config, 0)
     await process.started()
     directory = Directory()
     directory.adopt(decode_leases(await process.call("take", list(range(PARTITIONS)))))
@@ -260,7 +262,7 @@ async def _measure(urls: tuple[str, str], n: int, repeats: int, depth: int, gate
         keys = b"".join(struct.pack("<QQ", 2**63 + ledger, int(one)) for one in subject)
         top_up = m.TopUps(tick=0, key=keys, subject=subject.tobytes(), amount=np.full(len(subject), FUNDS, "<u4").tobytes(), currency="EUR")
         await system.ask(Address("ledger", TENANT, str(ledger)), top_up, deadline_s=120)
-    doors = [spawn("esplanade.cluster:gateway_process", f"gateway-{i}", config, i, here=True) for i in range(gateways)]
+    doors = [spawn("esplanade.gateway_process:hosted", f"gateway-{i}", config, i, here=True) for i in range(gateways)]
     await asyncio.gather(*(door.started() for door in doors))
     ports = {"ours": config.gateway_port}
     context = mp.get_context("spawn")

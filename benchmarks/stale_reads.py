@@ -22,7 +22,7 @@ from actors.messages import Balance, GetBalance, TopUps
 from actors.ray_system import ProcessHandle, RaySystem, spawn, start_ray
 from esplanade.core.clock import RealClock
 from esplanade.core.ids import PARTITIONS, Address
-from esplanade.processes import ServiceConfig
+from esplanade.service_config import ServiceConfig
 from esplanade.storage.embedded import start_postgres, start_redis
 from esplanade.storage.postgres_migrate import migrate
 from gateway.metrics import GatewayMetrics
@@ -59,7 +59,7 @@ async def _measure(urls: tuple[str, str], n: int, repeats: int) -> dict[str, obj
         postgres_url=urls[0], redis_url=urls[1], shards=1, spares=0, host="127.0.0.1", gateway_port=0, api_port=0, local_sign_in=False,
         allowed_origins=(), console=None, max_connections=1, lease_ttl_s=30.0, tick_deadline_s=10.0,
     )  # fmt: skip
-    process = spawn("esplanade.processes:ShardProcess", "shard-0", config, 0)
+    process = spawn("esplanade.shard_process:ShardProcess", "shard-0", config, 0)
     await process.started()
     directory = Directory()
     directory.adopt(decode_leases(await process.call("take", list(range(PARTITIONS)))))

@@ -31,7 +31,8 @@ from actors.requests import Ask, Replied
 from actors.system import Key
 from esplanade.core.errors import Fault
 from esplanade.core.ids import Address, partition_of
-from esplanade.processes import GC_YOUNG_DOOR, ServiceConfig, ShardProcess, settle_collector
+from esplanade.service_config import GC_YOUNG_DOOR, ServiceConfig, settle_collector
+from esplanade.shard_process import ShardProcess
 from esplanade.storage.embedded import start_postgres, start_redis
 from esplanade.storage.postgres_migrate import migrate
 

@@ -15,13 +15,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import psutil
 
 from actors.directory import MAX_SHARDS, Directory, shard_name
-from actors.ray_system import ProcessHandle, RayNode, RaySystem, run_task, spawn, start_ray
+from actors.ray_system import ProcessHandle, RayNode, RaySystem, spawn, start_ray
 from actors.supervisor import Supervisor, SupervisorSettings
 from esplanade import __version__
 from esplanade.core.clock import RealClock
@@ -29,7 +29,8 @@ from esplanade.core.errors import Conflict, Fault, LimitExceeded, NotFound, Unav
 from esplanade.core.ids import PARTITIONS, Address, partition_of
 from esplanade.doctor import console_dir
 from esplanade.node import Node
-from esplanade.processes import ApiProcess, GatewayProcess, ServiceConfig, ShardProcess, free_port, signing_seed, taking_port
+from esplanade.ports import free_port, taking_port
+from esplanade.service_config import ServiceConfig
 from esplanade.settings import Settings
 from esplanade.storage.audit import AuditLine
 from esplanade.storage.postgres import PostgresJournal
@@ -37,8 +38,9 @@ from esplanade.storage.postgres_audit import PostgresAudit
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.redis import RedisBroker
 from esplanade.whereabouts import Whereabouts, announce, withdraw
-from scenarios.recording import Manifest, join_recorders, recorders
-from scenarios.runner import Services
+
+if TYPE_CHECKING:
+    from scenarios.runner import Services
 
 READY_S: Final = 90.0
 """How long processes may take to start."""
@@ -46,21 +48,6 @@ WATCH_S: Final = 0.5
 """How soon the death of a process is noticed."""
 
 Say = Callable[[str], None]
-
-
-def shard_process(config: ServiceConfig, index: int) -> ShardProcess:
-    """Factory, run inside a shard's process."""
-    return ShardProcess(config, index, system=RaySystem())
-
-
-def gateway_process(config: ServiceConfig, index: int) -> GatewayProcess:
-    """Factory, run inside the gateway's process."""
-    return GatewayProcess(config, RaySystem(), index, run_task)
-
-
-def api_process(config: ServiceConfig) -> ApiProcess:
-    """Factory, run inside the API's process."""
-    return ApiProcess(config, RaySystem(), run_task)
 
 
 class Cluster:
@@ -151,11 +138,11 @@ class Cluster:
         self._config = config
         say(f"starting {settings.shards} shards, {'the gateway' if settings.gateways == 1 else f'{settings.gateways} gateways'} and the API")
         self._shards = [
-            spawn("esplanade.cluster:shard_process", shard_name(i), config, i, yields=settings.spares > 0, nth=i)
+            spawn("esplanade.shard_process:hosted", shard_name(i), config, i, yields=settings.spares > 0, nth=i)
             for i in range(settings.shards + settings.spares)
         ]
         self._gateways = [self._new_gateway(config, i) for i in range(settings.gateways)]
-        self._api = spawn("esplanade.cluster:api_process", "api", config, here=True)
+        self._api = spawn("esplanade.api_process:hosted", "api", config, here=True)
         self._stores = (await PostgresJournal.open(config.postgres_url), await PostgresCatalogue.open(config.postgres_url))
         self._broker = await RedisBroker.open(config.redis_url)
         directory = Directory()
@@ -178,7 +165,7 @@ class Cluster:
 
     @staticmethod
     def _new_gateway(config: ServiceConfig, index: int) -> ProcessHandle:
-        return spawn("esplanade.cluster:gateway_process", f"gateway-{index}", config, index, here=True)
+        return spawn("esplanade.gateway_process:hosted", f"gateway-{index}", config, index, here=True)
 
     async def restart_gateways(self) -> list[str]:
         """Put a new process in the place of each gateway, one after the other: it listens on the port before the old one tells its clients to reconnect, at moments spread over
@@ -207,7 +194,7 @@ class Cluster:
             if len(self._shards) >= MAX_SHARDS:
                 raise LimitExceeded(f"{len(self._shards)} shards: at most {MAX_SHARDS}, one a partition; take more machines with more cores instead")
             index = max(int(shard.name.rpartition("-")[2]) for shard in self._shards) + 1
-            shard = spawn("esplanade.cluster:shard_process", shard_name(index), self._config, index, yields=self._settings.spares > 0, nth=index)
+            shard = spawn("esplanade.shard_process:hosted", shard_name(index), self._config, index, yields=self._settings.spares > 0, nth=index)
             await _come_up(shard)
             self._shards.append(shard)
             self._changed.set()
@@ -286,6 +273,10 @@ class Cluster:
 
     async def services(self) -> Services:
         """What a scenario's runner needs of this service."""
+        from esplanade.identities import signing_seed
+        from scenarios.recording import Manifest, join_recorders, recorders
+        from scenarios.runner import Services
+
         journal, catalogue = self._open()
         assert self._config is not None
         assert self._system is not None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from esplanade.core.errors import InvalidInput, LimitExceeded
 from gateway.frames.distances import MAX_DISTANCES, Distances, End, GetDistances
 from spatial.profiles import Profile
 from spatial.routes import At, Place
-from spatial.routing import Router
+
+if TYPE_CHECKING:
+    from spatial.routing import Router
 
 
 def check_count(frame: GetDistances) -> None:

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from actors import topics as t
-from actors.session import CONSENTS
 from actors.system import System
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import EsplanadeError, LimitExceeded
@@ -488,7 +487,7 @@ class Hub:
 
     async def listen_consents(self, tenant: str) -> None:
         """Returns when all that is told from now on is heard. Raises Unavailable while the journal is away."""
-        await self._listen(tenant, CONSENTS)
+        await self._listen(tenant, t.CONSENTS)
 
     def venues_of(self, tenant: str, subject: int) -> list[str]:
         """Those that a connection of this person is in here."""
@@ -588,7 +587,7 @@ class Hub:
             self._late_handle = asyncio.get_running_loop().call_later(LATE_S, self._catch_up)
 
     def gap(self, channel: Channel) -> None:
-        if channel.kind == CONSENTS:
+        if channel.kind == t.CONSENTS:
             self._consents_lost(channel.tenant)
             return
         room = self._room_of(channel)

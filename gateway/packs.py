@@ -15,22 +15,22 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response
 
-from actors.map_shelf import newest_map, open_map
-from ar.anchors import MAX_RADIUS_M, AnchorBook, Held
-from ar.maps import SpatialMap
-from ar.pack import write_pack
-from ar.scene import Scene
+from ar.anchor_records import MAX_RADIUS_M, Held
 from esplanade.core.errors import Fault, InvalidInput, LimitExceeded, NotFound
 from esplanade.storage.blobs import Blobs
 from gateway import frames as f
 from gateway.assets import holds_asset
 from gateway.rest import SEQ, Caller, Desk
 from gateway.scene_routes import load_scene, scene_snapshot
+
+if TYPE_CHECKING:
+    from ar.maps import SpatialMap
+    from ar.scene import Scene
 
 MAX_SCENES: Final = 16
 MAX_ANCHORS: Final = 1_000
@@ -103,7 +103,11 @@ async def _anchors(desk: Desk, caller: Caller, venue: str, place: Place) -> list
 
 
 def _made(blobs: Blobs, tenant: str, venue: str, place: Place, held: list[Held], snapshots: list[tuple[str, bytes]]) -> Path:
-    """The file of a pack of all this, its map and its assets. Blocking."""
+    """The file of a pack of all this, its map and its assets. Blocking; the first one loads compiled kernels."""
+    from actors.map_shelf import newest_map, open_map
+    from ar.anchors import AnchorBook
+    from ar.pack import write_pack
+
     book = AnchorBook()
     for one in held:
         book.adopt(one)
@@ -122,6 +126,8 @@ def _made(blobs: Blobs, tenant: str, venue: str, place: Place, held: list[Held],
 
 def _around(whole: SpatialMap, place: Place) -> SpatialMap | None:
     """Tiles of the map that the circle touches, at any height."""
+    from ar.maps import SpatialMap
+
     low, high = ([int((at + sign * place.radius_m) // whole.tile_m) for at in (place.x_m, place.y_m)] for sign in (-1, 1))
     keys = [key for key in whole.keys if low[0] <= key[0] <= high[0] and low[1] <= key[1] <= high[1]]
     return SpatialMap(keys, whole.tile, voxel_m=whole.voxel_m, tile_m=whole.tile_m) if keys else None

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Body, Header, Query, Request
 from fastapi.responses import Response
 
 from actors.messages import Currency, Money
-from ar.anchors import MAX_RADIUS_M
+from ar.anchor_records import MAX_RADIUS_M
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import EsplanadeError, Forbidden, InvalidInput, LimitExceeded, NotFound, Unauthenticated
 from gateway import frames as f

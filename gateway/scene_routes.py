@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from ar.gltf import export_gltf
-from ar.scene import Scene
 from esplanade.core.errors import Fault, LimitExceeded, NotFound
 from gateway import frames as f
 from gateway.rest import SEQ, Caller, Desk
+
+if TYPE_CHECKING:
+    from ar.scene import Scene
 
 MAX_SCENE_BYTES: Final = 256 * 2**20
 
@@ -28,7 +29,7 @@ def scene_routes(desk: Desk) -> APIRouter:
         caller = desk.caller(request, tenant)
         desk.check(caller, "GET /v1/venues/{tenant}/{venue}/scenes/{scene}.gltf")
         snapshot = await scene_snapshot(desk, caller, venue, scene)
-        data = await asyncio.to_thread(lambda: export_gltf(load_scene(venue, scene, snapshot)))
+        data = await asyncio.to_thread(_exported, venue, scene, snapshot)
         etag = f'"{hashlib.sha256(data).hexdigest()}"'
         headers = {"ETag": etag, "Cache-Control": "private, no-cache", "Content-Disposition": f'attachment; filename="{scene}.gltf"'}
         if etag in request.headers.get("if-none-match", ""):
@@ -53,8 +54,16 @@ async def scene_snapshot(desk: Desk, caller: Caller, venue: str, name: str) -> b
     return bytes(data)
 
 
+def _exported(venue: str, name: str, snapshot: bytes) -> bytes:
+    from ar.gltf import export_gltf
+
+    return export_gltf(load_scene(venue, name, snapshot))
+
+
 def load_scene(venue: str, name: str, snapshot: bytes) -> Scene:
     """To be read. Raises NotFound for one that nobody has ever put anything into."""
+    from ar.scene import Scene  # with compiled kernels, which the API loads when first asked for a scene
+
     scene = Scene.load("reader", snapshot)
     if not scene.ack().seen:
         raise NotFound(f"scene {name!r} of venue {venue!r}: nothing is in it")

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +26,15 @@ from gateway import frames as f
 from gateway.distances import check_count, distances_of
 from gateway.frames.distances import Distances, GetDistances
 from gateway.venues import VenueCache, VenueFacts
-from spatial.directions import Guide, english
 from spatial.live import Crowding, crowd_factor, live_of
 from spatial.profiles import PROFILES, Profile, Rule, Way
 from spatial.routes import At, NoRoute, Place, Route, Walk
-from spatial.routing import Router
 from spatial.venue import Venue
 from spatial.venue_files import parse_venue
+
+if TYPE_CHECKING:
+    from spatial.directions import Guide
+    from spatial.routing import Router
 
 MAX_ROUTERS: Final = 8
 """Venues whose router is kept (some tens of MB each); the one used longest ago goes first. Building one anew takes about a second."""
@@ -174,6 +176,9 @@ def profile_of(name: str, ways: Mapping[Way, Rule]) -> Profile:
 
 
 def _built(document: bytes, where: str) -> _Ways:
+    from spatial.directions import Guide
+    from spatial.routing import Router  # its kernels take half a second to load: here, in a thread of ours, not at the start of every gateway
+
     router = Router.build(parse_venue(document, where))
     return _Ways(router, Guide(router), categories_of(router.venue))
 
@@ -217,6 +222,8 @@ def _route(
     found = router.route(start, goal, profile=profile, by=frame.by)
     if isinstance(found, NoRoute):
         return f.NoRoute(seq=frame.seq, reason=found.reason, message=found.message)
+    from spatial.directions import english
+
     words = english(ways.guide.steps(found, start, goal)) if found.legs else ()
     return f.Route(
         seq=frame.seq, goal=goal if isinstance(goal, str) else None, metres=found.length_m, seconds=found.seconds, legs=legs_of(found), words=words

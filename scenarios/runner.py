@@ -30,7 +30,8 @@ from gateway.client import Client
 from scenarios.books import Books, Fold, acked_in, check_books
 from scenarios.hashing import Facts, RunHash, read_journal
 from scenarios.oracle import Comparison, Findings, Pushes, compare, find
-from scenarios.recording import Manifest, Recording, RecordingTee
+from scenarios.recording import Manifest, Recording
+from scenarios.recording_tee import RecordingTee
 from scenarios.report import (
     Durations,
     FaultResult,

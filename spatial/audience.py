@@ -29,10 +29,10 @@ import numpy as np
 import numpy.typing as npt
 
 from esplanade.core.errors import InvalidInput
-from spatial.fence_watch import Hours
 from spatial.profiles import WALKING, Profile
 from spatial.routes import Points
 from spatial.routing import Router
+from spatial.zone_shapes import Hours
 
 F8 = npt.NDArray[np.float64]
 I8 = npt.NDArray[np.int64]

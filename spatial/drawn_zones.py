@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Final, assert_never
+from typing import Final, assert_never
 
 import msgspec
 import numpy as np
@@ -21,10 +21,11 @@ from shapely.geometry.base import BaseGeometry
 from esplanade.core.clock import TICK_S
 from esplanade.core.errors import InvalidInput
 from esplanade.core.ids import check_name
-from spatial.fence_watch import KINDS, FenceRule, FenceWatch, Hours
-from spatial.geofence import MAX_MARGIN_M, Corridor, MultiPolygonCoords
+from spatial.fence_watch import FenceRule, FenceWatch
+from spatial.geofence import Corridor, MultiPolygonCoords
 from spatial.plan import shape
 from spatial.venue import Venue
+from spatial.zone_shapes import Along, Circle, DrawnZone, Hours, InUnit, Line, Point, Polygon, Shape
 
 MAX_ZONES: Final = 1_000
 """Drawn zones of a venue at a time: fewer than the fences that one person can be in at once (`spatial.fence_watch.MAX_SLOTS`)."""
@@ -32,76 +33,8 @@ MAX_ZONES: Final = 1_000
 MAX_VERTICES: Final = 10_000
 LEAST_M2: Final = 0.5
 LARGEST_M: Final = 1e6
-MAX_HOURS: Final = 32
 MAX_ACCURACIES: Final = 8
 """Different `accuracy_m` among the zones of a venue: each is a watch of its own."""
-
-Point = tuple[float, float]
-
-
-class Polygon(msgspec.Struct, frozen=True, tag="polygon"):
-    """A multipolygon as in the venue document: polygons of rings of points, the outer ring first."""
-
-    polygon: tuple[tuple[tuple[Point, ...], ...], ...]
-
-
-class Circle(msgspec.Struct, frozen=True, tag="circle"):
-    x_m: float
-    y_m: float
-    radius_m: float
-
-
-class Along(msgspec.Struct, frozen=True, tag="corridor"):
-    """All within `half_width_m` of a line."""
-
-    line: tuple[Point, ...]
-    half_width_m: float
-
-
-class InUnit(msgspec.Struct, frozen=True, tag="unit"):
-    """A unit of the venue, as it is when the zone is drawn."""
-
-    unit_id: str
-
-
-class Line(msgspec.Struct, frozen=True, tag="line"):
-    """A line from a to b: nobody is in it; who passes is counted, forward from the left of its direction to the right, and backward. Who stands on it is on its left."""
-
-    a: Point
-    b: Point
-
-
-Shape = Polygon | Circle | Along | InUnit | Line
-
-
-class Open(msgspec.Struct, frozen=True):
-    """Hours in which a zone sees people: seconds of venue time (tick / 10), and again every `every_s` (0: once)."""
-
-    from_s: float
-    until_s: float
-    every_s: float = 0.0
-
-
-class DrawnZone(msgspec.Struct, frozen=True, kw_only=True):
-    """A zone and what it asks of those it counts; what each means is stated in `spatial.fence_watch`.
-
-    `level`: index into Venue.levels. `least`: the probability that an entry or exit must have, given that positions are good to `accuracy_m` (one standard deviation; 0: exact).
-    `segments`, `without`: tags that people must and must not have, bits of 63. `cross`: tell of those too, who hurry through between two positions.
-    """
-
-    id: str
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=120)]
-    level: Annotated[int, msgspec.Meta(ge=0, le=254)]
-    shape: Shape
-    dwell_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] | None = None
-    margin_m: Annotated[float, msgspec.Meta(ge=0, le=MAX_MARGIN_M)] = 0.0
-    confirm_s: Annotated[float, msgspec.Meta(ge=0, le=3_600)] = 0.0
-    least: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
-    accuracy_m: Annotated[float, msgspec.Meta(ge=0, le=100)] = 0.0
-    segments: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
-    without: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
-    cross: bool = False
-    hours: Annotated[tuple[Open, ...], msgspec.Meta(max_length=MAX_HOURS)] = ()
 
 
 def check_zone(zone: DrawnZone, venue: Venue) -> DrawnZone:
@@ -248,8 +181,6 @@ def _in_ticks(seconds: float) -> float:
 FORWARD: Final = 4
 BACKWARD: Final = 5
 """Kinds of what happens at a line, beside those of `spatial.fence_watch`."""
-
-ZONE_KINDS: Final = (*KINDS, "forward", "backward")
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,16 +36,14 @@ from esplanade.core.errors import InvalidInput, LimitExceeded, NotFound
 from spatial import fence_kernels as kernels
 from spatial.columns import LEFT
 from spatial.fence_kernels import CROSS, DWELL, ENTER, EXIT
-from spatial.geofence import MAX_MARGIN_M, Corridor, FenceSet, MultiPolygonCoords
+from spatial.geofence import Corridor, FenceSet, MultiPolygonCoords
 from spatial.venue import Venue
+from spatial.zone_shapes import MAX_MARGIN_M, Hours
 
 F8 = npt.NDArray[np.float64]
 I4 = npt.NDArray[np.int32]
 I8 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
-
-KINDS: Final = ("enter", "exit", "cross", "dwell")
-"""Names of ENTER, EXIT, CROSS, DWELL."""
 
 MAX_PEOPLE: Final = 5_000_000
 SLOTS: Final = 4
@@ -57,26 +55,6 @@ CELL_M: Final = 5.0
 
 BEYOND_M: Final = 2.0
 """A cell of the raster lists what comes this near to it, so that who is near a border need not be looked at again before they reach it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hours:
-    """Venue time from `from_s` until `until_s` (not included), and again every `every_s` (0: once)."""
-
-    from_s: float
-    until_s: float
-    every_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        long = self.until_s - self.from_s
-        if not (long > 0 and (self.every_s == 0 or self.every_s >= long) and np.isfinite([self.from_s, self.until_s, self.every_s]).all()):
-            raise InvalidInput(
-                f"hours from {self.from_s} until {self.until_s} every {self.every_s} s: must end after they begin and repeat after they end"
-            )
-
-    def hold(self, at_s: float) -> bool:
-        since = at_s - self.from_s
-        return 0 <= (since % self.every_s if self.every_s and since >= 0 else since) < self.until_s - self.from_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from esplanade.core.errors import InvalidInput, LimitExceeded
 from spatial import kernels
 from spatial.columns import LEFT
 from spatial.fence_kernels import Raster
+from spatial.zone_shapes import MAX_MARGIN_M
 
 MultiPolygonCoords = Sequence[Sequence[Sequence[tuple[float, float]]]]
 """Polygons of rings of points, as in `spatial.venue.MultiPolygon`: outer ring first, then holes; closed implicitly."""
@@ -39,7 +40,6 @@ MAX_ENTRIES: Final = 16_000_000
 """Entries (a fence in a cell, an edge in a row) of one level at most, estimated from bounding boxes; the same policy."""
 
 MAX_FENCES: Final = 1_000_000
-MAX_MARGIN_M: Final = 100.0
 _LARGEST_M: Final = 1e7
 _HALF_ROUND: Final = 16
 _NO_CAPSULE: Final = np.zeros(5)

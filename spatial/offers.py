@@ -28,8 +28,7 @@ import msgspec
 
 from esplanade.core.errors import InvalidInput
 from esplanade.core.ids import check_name
-from spatial.drawn_zones import MAX_HOURS, Open
-from spatial.fence_watch import Hours
+from spatial.zone_shapes import MAX_HOURS, Hours, Open
 
 STALE_TICKS: Final = 600
 """A subject not observed for this many ticks (60 s of venue time) is no longer present."""

@@ -11,7 +11,8 @@ import shapely
 from rtree.index import Index
 from shapely.geometry.base import BaseGeometry
 
-from spatial.drawn_zones import DrawnZone, outline
+from spatial.drawn_zones import outline
+from spatial.zone_shapes import DrawnZone
 
 Box = tuple[float, float, float, float]
 

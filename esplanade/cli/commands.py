@@ -21,7 +21,7 @@ from esplanade.cluster import Cluster
 from esplanade.control import controlled
 from esplanade.core.clock import RealClock
 from esplanade.core.ids import check_name
-from esplanade.processes import RUNS, ServiceConfig
+from esplanade.service_config import RUNS, ServiceConfig
 from esplanade.settings import Settings
 from scenarios import runner
 from scenarios.rehearsals import Rehearsals

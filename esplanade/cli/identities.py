@@ -68,7 +68,7 @@ class _Desk:
 
 @contextlib.asynccontextmanager
 async def _opened(url: str, master_key: bytes | None) -> AsyncIterator[_Desk]:
-    from esplanade.processes import open_vault
+    from esplanade.identities import open_vault
     from esplanade.storage.postgres_audit import PostgresAudit
     from esplanade.storage.postgres_catalogue import PostgresCatalogue
     from esplanade.storage.postgres_identity import PostgresIdentity

@@ -90,7 +90,7 @@ def due(
 async def _export(settings: Settings, tenant: str, subject: str, archive: Path | None, archive_key: Path | None) -> dict[str, Any]:
     from actors.subject_export import check_subject, held_about
     from esplanade.database import opened_database
-    from esplanade.processes import open_keyring
+    from esplanade.identities import open_keyring
     from esplanade.storage.archive import WithArchive, archived_ranges
     from esplanade.storage.backup import owner_connection
     from esplanade.storage.backup_file import read_key
@@ -145,8 +145,8 @@ async def _due(settings: Settings, tenant: str, limit: int) -> dict[str, Any]:
     from esplanade.core.clock import RealClock
     from esplanade.core.ids import check_name
     from esplanade.database import opened_database
-    from esplanade.processes import RUNS
     from esplanade.retention import due_people, due_recordings
+    from esplanade.service_config import RUNS
     from esplanade.storage.postgres_people import PostgresPeople
 
     check_name(tenant, "tenant")

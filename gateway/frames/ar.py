@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from actors.messages import Refined
-from ar.anchors import MAX_RADIUS_M, Anchor, AnchorId, Held, Metres, Observed, Tags
+from ar.anchor_records import MAX_RADIUS_M, Anchor, AnchorId, Held, Metres, Observed, Tags
 from gateway.frames.base import Coordinate, Frame, Id, LevelIndex, Seq
 
 

@@ -8,8 +8,8 @@ import msgspec
 
 from actors.messages import BayChange, GateCount, Key, LiveEdit
 from gateway.frames.base import Coordinate, Frame, Id, LevelIndex, Place, Seq, StaleMs
-from spatial.drawn_zones import DrawnZone
 from spatial.measures import Band
+from spatial.zone_shapes import DrawnZone
 
 
 class DrawZone(Frame, frozen=True, kw_only=True, tag="draw_zone"):

@@ -29,7 +29,8 @@ from actors.messages import Anchors as AnchorsReply
 from actors.system import Key
 from actors.topics import AnchorsChanged
 from actors.venue_book import VenueBook
-from ar.anchors import Anchor, AnchorBook, Held, Observed
+from ar.anchor_records import Anchor, Held, Observed
+from ar.anchors import AnchorBook
 from esplanade.core.ids import Address
 from tests.actors.parkside import document
 from tests.actors.stage import stage

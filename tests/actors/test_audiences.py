@@ -21,12 +21,11 @@ from actors.traits import Traits
 from esplanade.core.ids import Address
 from spatial.audience import held_out
 from spatial.columns import LEFT
-from spatial.drawn_zones import DrawnZone, Open
-from spatial.fence_watch import Hours
 from spatial.offers import STALE_TICKS, Everyone, Inside, Offer, Terms, Within
 from spatial.plan import anchor_of, shape
 from spatial.reach import ReachField
 from spatial.routing import Router
+from spatial.zone_shapes import DrawnZone, Hours, Open
 from tests.actors.parkside import rows, u4
 from tests.actors.stage import stage
 from tests.actors.test_positions_oracle import BOOK, crowd, feed

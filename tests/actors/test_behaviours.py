@@ -39,8 +39,8 @@ from actors.venue_book import VenueBook
 from actors.zone import Zone
 from esplanade.core.errors import Fault
 from esplanade.core.ids import Address
-from spatial.drawn_zones import Circle, DrawnZone, Open
 from spatial.offers import MAX_OFFERS, Inside, Offer, Terms, Within
+from spatial.zone_shapes import Circle, DrawnZone, Open
 from tests.actors.parkside import document, u4
 
 BOOK = VenueBook.read(document())

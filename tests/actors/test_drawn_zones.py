@@ -19,9 +19,10 @@ from actors.traits import Traits
 from esplanade.core.errors import InvalidInput
 from esplanade.core.ids import Address
 from spatial.columns import LEFT
-from spatial.drawn_zones import Along, Circle, DrawnZone, InUnit, Open, Polygon, check_zone, outline
+from spatial.drawn_zones import check_zone, outline
 from spatial.fence_watch import CROSS, DWELL, ENTER, EXIT
 from spatial.offers import STALE_TICKS
+from spatial.zone_shapes import Along, Circle, DrawnZone, InUnit, Open, Polygon
 from tests.actors.parkside import rows, venue
 from tests.actors.stage import stage
 from tests.actors.test_positions_oracle import BOOK, OFFERS, crowd, feed

@@ -20,7 +20,7 @@ from actors.events import (
     encode_event,
 )
 from actors.facts import NO_TICK, Fact, columns_of, facts_of, late_of
-from ar.anchors import Observed
+from ar.anchor_records import Observed
 from ar.scene_ops import CREATE, Dot, Op, encode
 from esplanade.storage.journal import Event
 from tests.actors.parkside import keys, u2, u4

@@ -32,9 +32,9 @@ from actors.positions import HostSettings, PositionHost
 from actors.traits import Traits
 from actors.venue_book import VenueBook
 from esplanade.core.ids import Address
-from spatial.drawn_zones import DrawnZone
 from spatial.offers import Offer, Within
 from spatial.venue_edits import CloseUnit, MoveUnit, OpenUnit, Relabel
+from spatial.zone_shapes import DrawnZone
 from tests.actors.parkside import document, rows
 from tests.actors.stage import Stage, stage
 from tests.actors.test_positions_oracle import BOOK, OFFERS, crowd, feed

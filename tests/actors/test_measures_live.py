@@ -27,8 +27,9 @@ from actors.messages import (
 )
 from esplanade.core.ids import Address
 from spatial.columns import LEFT
-from spatial.drawn_zones import BACKWARD, FORWARD, DrawnZone, Line, Places, passed
+from spatial.drawn_zones import BACKWARD, FORWARD, Places, passed
 from spatial.measures import Trajectories, passings
+from spatial.zone_shapes import DrawnZone, Line
 from tests.actors.parkside import rows
 from tests.actors.stage import Stage, stage
 from tests.actors.test_drawn_zones import ZONES, Standing, make_host, told

@@ -30,7 +30,7 @@ from actors.session import Session
 from actors.subject_export import check_subject, held_about
 from actors.system import Key
 from actors.venue_shelf import VenueShelf
-from ar.anchors import Anchor, Observed
+from ar.anchor_records import Anchor, Observed
 from esplanade.core.errors import Conflict, InvalidInput
 from esplanade.core.ids import Address, partition_of
 from esplanade.storage.sealing import ERASED_TEXT, FRESH_S

@@ -29,7 +29,7 @@ from actors.topics import Body, Publication, Rewind, TickClosed, channel
 from esplanade.core.clock import RealClock
 from esplanade.core.errors import NotFound, Unavailable
 from esplanade.core.ids import PARTITIONS, Address, partition_of
-from esplanade.processes import ServiceConfig
+from esplanade.service_config import ServiceConfig
 from esplanade.storage.broker import Subscription
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
@@ -73,7 +73,7 @@ def cluster(urls: tuple[str, str]) -> Iterator[Cluster]:
         allowed_origins=(), console=None, max_connections=1, lease_ttl_s=5.0, tick_deadline_s=10.0,
     )  # fmt: skip
     try:
-        yield Cluster(node, [spawn("esplanade.processes:ShardProcess", shard_name(i), config, i) for i in range(SHARDS + SPARES)])
+        yield Cluster(node, [spawn("esplanade.shard_process:ShardProcess", shard_name(i), config, i) for i in range(SHARDS + SPARES)])
         pids = node.pids()
         family = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
         listening = [c.laddr for pid in pids for c in psutil.Process(pid).net_connections(kind="inet") if c.status == psutil.CONN_LISTEN]

@@ -10,21 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ar.anchor_records import ACCESS, EVERYTHING, Anchor, Held, Observed, Seeker, check_anchor, check_anchors, full_covariance
 from ar.anchor_refinement import refine_anchors
-from ar.anchors import (
-    ACCESS,
-    EVERYTHING,
-    MAX_KEPT,
-    TIER_ROWS,
-    Anchor,
-    AnchorBook,
-    Held,
-    Observed,
-    Seeker,
-    check_anchor,
-    check_anchors,
-    full_covariance,
-)
+from ar.anchors import MAX_KEPT, TIER_ROWS, AnchorBook
 from ar.pose import Poses
 from esplanade.core.errors import InvalidInput, LimitExceeded, NotFound
 

@@ -7,7 +7,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from ar.anchors import Anchor, AnchorBook
+from ar.anchor_records import Anchor
+from ar.anchors import AnchorBook
 from ar.clouds import Prepared
 from ar.maps import SpatialMap, Tile, TileKey
 from ar.pack import Pack, write_pack

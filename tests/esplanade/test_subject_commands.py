@@ -18,7 +18,7 @@ from actors.system import Key
 from esplanade.core.clock import RealClock
 from esplanade.core.errors import InvalidInput
 from esplanade.core.ids import PARTITIONS, Address
-from esplanade.processes import open_keyring
+from esplanade.identities import open_keyring
 from esplanade.storage.embedded import start_postgres
 from esplanade.storage.memory import MemoryBroker, MemoryHub
 from esplanade.storage.people import Person

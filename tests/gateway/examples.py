@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from actors.messages import BayChange, GateCount, Refined, Store
-from ar.anchors import Anchor, Held, Observed
+from ar.anchor_records import Anchor, Held, Observed
 from ar.scene_ops import CREATE, SET, Dot, Op, encode
 from gateway import frames as f
 from gateway.frames.distances import End
-from spatial.drawn_zones import DrawnZone, Open, Polygon
 from spatial.offers import Everyone, Offer, Within
 from spatial.venue_edits import CloseUnit, MoveUnit
+from spatial.zone_shapes import DrawnZone, Open, Polygon
 
 KEY = bytes(range(16))
 SUBJECTS = np.array([3, 7], "<u4").tobytes()

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from ar.anchor_records import Held, Observed
 from ar.anchor_refinement import refine_anchors
-from ar.anchors import Held, Observed
 from ar.scene import Scene
 from esplanade.core.errors import EsplanadeError
 from gateway import hub

@@ -12,7 +12,8 @@ import httpx
 import numpy as np
 import pytest
 
-from actors.localiser import AT_ONCE, MAX_WAITING, Localiser, Query, Work, locate
+from actors.localise_worker import locate
+from actors.localiser import AT_ONCE, MAX_WAITING, Localiser, Query, Work
 from actors.map_shelf import newest_map, open_map, store_map
 from ar import geopose
 from ar.pose import Poses
@@ -29,7 +30,7 @@ LENS = (CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy)
 
 async def in_a_thread(function: str, data: bytes, *, deadline_s: float) -> bytes:
     """Work without Ray: the same function, in a thread of this process."""
-    assert function == "actors.localiser:locate"
+    assert function == "actors.localise_worker:locate"
     return await asyncio.to_thread(locate, data)
 
 

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from esplanade.core.errors import EsplanadeError
-from esplanade.processes import free_port, signing_seed
+from esplanade.identities import signing_seed
+from esplanade.ports import free_port
 from esplanade.storage.postgres import PostgresCatalogue
 from gateway.auth import Signer
 from gateway.client import Client, Frame

@@ -21,7 +21,7 @@ import msgspec
 import psutil
 
 from actors.ray_leftovers import FOLDERS, OWNER, PREFIX
-from esplanade.processes import free_port
+from esplanade.ports import free_port
 from tests.proof.bank import Acked, Sent, Verdict, read_log
 from tests.proof.payers import TENANT, VENUE_FILE
 from tests.services.stack import Esplanade, environment, eventually

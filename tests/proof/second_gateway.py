@@ -9,7 +9,8 @@ import argparse
 import asyncio
 
 from actors.ray_system import RaySystem, _true_loopback, start_ray
-from esplanade.processes import GatewayProcess, ServiceConfig
+from esplanade.gateway_process import GatewayProcess
+from esplanade.service_config import ServiceConfig
 
 
 async def serve(arguments: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from esplanade.core.ids import Address, partition_of
 from esplanade.storage.memory import MemoryBroker, MemoryCatalogue, MemoryHub, MemoryJournal, MemoryStore
 from gateway.auth import Signer, Verifier
 from gateway.server import GatewayServer
-from scenarios.recording import RecordingTee
+from scenarios.recording_tee import RecordingTee
 from scenarios.runner import Services, local_recording
 
 SEED = bytes(range(32))

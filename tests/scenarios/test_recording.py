@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from esplanade.core.errors import Conflict, InvalidInput, NotFound
-from scenarios.recording import Recording, RecordingTee, RecordingWriter, join_recorders, recorders
+from scenarios.recording import Recording, RecordingWriter, join_recorders, recorders
+from scenarios.recording_tee import RecordingTee
 from spatial.columns import LEFT, PositionColumns
 
 

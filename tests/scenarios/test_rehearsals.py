@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
+from esplanade.api_process import RehearsalDesk
 from esplanade.control import controlled
 from esplanade.core.clock import ManualClock
 from esplanade.core.errors import Conflict, Fault, NotFound, Unavailable
-from esplanade.processes import RehearsalDesk
 from gateway.api import ApiSettings, build_api
 from gateway.permissions import ROLES
 from scenarios.rehearsals import KEPT_RUNS, POINTS, Rehearsals, described

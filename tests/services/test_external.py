@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from actors.ray_leftovers import end_node
-from esplanade.processes import free_port
+from esplanade.ports import free_port
 from esplanade.storage.embedded import start_postgres, start_redis
 from tests.services.stack import Esplanade, assert_nothing_left, data_folder, environment, eventually
 

@@ -9,10 +9,10 @@ import pytest
 
 from esplanade.core.errors import InvalidInput
 from spatial.audience import Campaign, Crowd, Outcome, Room, decide, held_out
-from spatial.fence_watch import Hours
 from spatial.live import Live
 from spatial.routes import At, Route
 from spatial.routing import Router
+from spatial.zone_shapes import Hours
 from tests.spatial.test_routing import FULL
 
 ROUTER = Router.build(FULL)

@@ -16,9 +16,10 @@ from scipy.stats import norm
 from esplanade.core.errors import InvalidInput, NotFound
 from spatial import fence_kernels
 from spatial.columns import LEFT
-from spatial.fence_watch import CROSS, DWELL, ENTER, EXIT, Events, FenceRule, FenceWatch, Hours, unit_fence
+from spatial.fence_watch import CROSS, DWELL, ENTER, EXIT, Events, FenceRule, FenceWatch, unit_fence
 from spatial.geofence import Corridor, FenceSet
 from spatial.venue import Level, Origin, Unit, Venue
+from spatial.zone_shapes import Hours
 from tests.spatial.test_geofence import shape_of, star
 
 SQUARE = [(0.0, 0.0), (10.0, 0.0), (10.0, 10.0), (0.0, 10.0)]

@@ -7,8 +7,9 @@ import random
 import pytest
 import shapely
 
-from spatial.drawn_zones import Along, Circle, DrawnZone, Line, Polygon, outline
+from spatial.drawn_zones import outline
 from spatial.zone_board import ZoneBoard
+from spatial.zone_shapes import Along, Circle, DrawnZone, Line, Polygon
 
 
 def drawn(chance: random.Random, number: int) -> DrawnZone:

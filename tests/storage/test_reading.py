@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 
 from actors.events import TYPES, EventBody, Paid, encode_event
 from actors.messages import BayChange, GateCount, LiveEdit
-from ar.anchors import Anchor, Observed
+from ar.anchor_records import Anchor, Observed
 from esplanade.storage.journal import Append, Event, OutboxEntry
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.segment_codec import encode_events
-from spatial.drawn_zones import Circle, DrawnZone
 from spatial.offers import Inside, Offer, Within
 from spatial.venue_edits import CloseUnit
+from spatial.zone_shapes import Circle, DrawnZone
 from tests.actors.parkside import keys, u2, u4
 
 pytestmark = pytest.mark.services
