@@ -4,13 +4,13 @@ A reminder is stored by events of its entity in the same append as the turn that
 whose events are stored together with `reminder_fired.v1`: it is run until that is durable, and has one effect. Never before its time by the owner's clock. What was missed while
 nobody owned the log is made up for as soon as somebody does: a one-shot fires once, a periodic one once with the count of what was missed.
 
-Owns the rules and the heap of a log; `Entity` keeps an entity's reminders, the shard runs the turns.
+Owns the rules and the heap of a log; `actors.entity` keeps an entity's reminders, the shard runs the turns.
 """
 
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -19,9 +19,6 @@ from actors.messages import Remind
 from esplanade.core.errors import Fault
 from esplanade.core.ids import Address
 from esplanade.storage.journal import Event
-
-if TYPE_CHECKING:
-    from actors.entity import Entity
 
 MAX_REMINDERS: Final = 64
 """Reminders of one entity."""
@@ -70,11 +67,18 @@ def while_under_way(name: str) -> Reminder:
     return Reminder(name, 1, period_ms=60_000, keep=True)
 
 
+class Reminded(Protocol):
+    """What an entity keeps of its reminders, by name; None where it never had one."""
+
+    name: str
+    reminders: dict[str, Held] | None
+
+
 Wake = tuple[int, str]
 """(due in ms, name) of a reminder that a turn has set."""
 
 
-def change(entity: Entity, changes: tuple[Reminder | DropReminder, ...], events: list[Event], version: int) -> tuple[int, tuple[Wake, ...]]:
+def change(entity: Reminded, changes: tuple[Reminder | DropReminder, ...], events: list[Event], version: int) -> tuple[int, tuple[Wake, ...]]:
     """Enter what a turn decided about reminders: events behind `events`; the version then, and what to be woken for. Raises Fault beyond a limit."""
     wakes: list[Wake] = []
     for wanted in changes:
@@ -100,7 +104,7 @@ def change(entity: Entity, changes: tuple[Reminder | DropReminder, ...], events:
     return version, tuple(wakes)
 
 
-def fold(entity: Entity, body: ReminderSet | ReminderDropped | ReminderFired) -> None:
+def fold(entity: Reminded, body: ReminderSet | ReminderDropped | ReminderFired) -> None:
     """Apply a reminder's event to the entity."""
     held = entity.reminders
     if held is None:
