@@ -14,7 +14,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
 
 from esplanade.core.errors import LimitExceeded, NotFound, Unauthenticated
-from esplanade.storage.blobs import Blobs, check_digest
+from esplanade.storage.blob_layout import check_digest
+from esplanade.storage.blobs import Blobs
 from gateway.auth import Identity
 from gateway.permissions import Resource
 from gateway.rest import body_of

@@ -1,23 +1,17 @@
 """Content-addressed bytes: assets, map tiles. A blob is named by the SHA-256 of what it holds and never changes; a head is a name that points to the newest version of something.
 
-Owns the port (`Blobs`) and the folder `blobs` of the data directory (`BlobStore`): `<first two digits>/<sha256>` and `heads/<name>`. Writers and readers may be several
-processes: a file is there whole or not at all. On S3-compatible storage: `esplanade.storage.s3_blobs`, with the same layout below its prefix.
+Owns the port (`Blobs`) and the folder `blobs` of the data directory (`BlobStore`). Writers and readers may be several
+processes: a file is there whole or not at all. On S3-compatible storage: `esplanade.storage.s3_blobs`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import re
-import secrets
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
-from esplanade.core.errors import Conflict, InvalidInput, LimitExceeded, NotFound
-
-MAX_BLOB_BYTES: Final = 256 * 2**20
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-_HEAD: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}(/[A-Za-z0-9_.:-]{1,128}){0,5}")
+from esplanade.core.errors import InvalidInput, NotFound
+from esplanade.storage.blob_layout import blob_key, checked_data, head_key, write_whole
 
 
 class Blobs(Protocol):
@@ -30,7 +24,7 @@ class Blobs(Protocol):
     folder: Path
 
     def put(self, data: bytes, *, expected: str | None = None) -> str:
-        """Keep bytes; returns their SHA-256. Idempotent. Raises Conflict where they differ from the `expected` hash, LimitExceeded above MAX_BLOB_BYTES."""
+        """Keep bytes; returns their SHA-256. Idempotent. Raises Conflict where they differ from the `expected` hash, LimitExceeded above `blob_layout.MAX_BLOB_BYTES`."""
         ...
 
     def path(self, digest: str) -> Path:
@@ -97,46 +91,3 @@ class BlobStore:
 
     def _file(self, digest: str) -> Path:
         return self.folder / blob_key(digest)
-
-
-def checked_data(data: bytes, expected: str | None) -> str:
-    """The SHA-256 of bytes that may be put. Raises Conflict where it is not the `expected` one, LimitExceeded above MAX_BLOB_BYTES."""
-    if len(data) > MAX_BLOB_BYTES:
-        raise LimitExceeded(f"blob of {len(data)} bytes: at most {MAX_BLOB_BYTES}; cut it into parts")
-    digest = hashlib.sha256(data).hexdigest()
-    if expected is not None and expected != digest:
-        raise Conflict(f"blob {expected}: what came has the SHA-256 {digest}; send it again")
-    return digest
-
-
-def check_digest(digest: str) -> None:
-    """Raises InvalidInput for what is no SHA-256 in lower-case hexadecimal digits."""
-    if not _DIGEST.fullmatch(digest):
-        raise InvalidInput(f"blob {digest[:80]!r}: must be a SHA-256, 64 hexadecimal digits in lower case")
-
-
-def blob_key(digest: str) -> str:
-    """Where a blob lies, below the store. Raises InvalidInput as `check_digest`."""
-    check_digest(digest)
-    return f"{digest[:2]}/{digest}"
-
-
-def head_key(head: str) -> str:
-    """Where a head lies, below the store. Raises InvalidInput for a name that is none."""
-    if not _HEAD.fullmatch(head) or ".." in head:
-        raise InvalidInput(f"head {head[:80]!r}: must be names of letters, digits and _.:- with / between them")
-    return f"heads/{head}"
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """A file that others see whole, and durable, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    try:
-        with new.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)

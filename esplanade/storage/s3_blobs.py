@@ -1,6 +1,6 @@
 """Blobs on S3-compatible storage: `s3://bucket/prefix?endpoint=https://...&region=...&cache=FOLDER&cache_gib=8`.
 
-Owns the layout below the prefix (that of `esplanade.storage.blobs`) and a folder of this machine, in which what was asked for is kept: a blob never changes, so it is fetched once
+Owns the layout below the prefix (`esplanade.storage.blob_layout`) and a folder of this machine, in which what was asked for is kept: a blob never changes, so it is fetched once
 a machine, checked against its hash, and read from there, in ranges too. Heads are asked for each time. The least lately used files go where the folder grows beyond
 `cache_gib`; several processes share it. Credentials are the usual ones (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, or the machine's role), never part of the URL.
 Needs the package obstore: `pip install 'esplanade[s3]'`.
@@ -20,7 +20,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from esplanade.core.errors import InvalidInput, NotFound, Unavailable
-from esplanade.storage.blobs import blob_key, checked_data, head_key, write_whole
+from esplanade.storage.blob_layout import blob_key, checked_data, head_key, write_whole
 
 ANSWER_S: Final = 30
 """The longest wait for an answer of the storage."""
