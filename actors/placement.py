@@ -14,10 +14,12 @@ from esplanade.core.ids import PARTITIONS
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`take`: partitions that each process takes over at once. `move`: (from, to, partitions) that are handed over live."""
+    """`take`: partitions that each process takes over at once. `move`: (from, to, partitions) that are handed over live. `waits`: there are partitions that should go to
+    another, and no process that may have them now."""
 
     take: dict[str, list[int]] = field(default_factory=dict)
     move: list[tuple[str, str, list[int]]] = field(default_factory=list)
+    waits: bool = False
 
 
 def plan(owners: Mapping[int, str | None], live: Collection[str], *, wanted: int, spares: int, leaving: Collection[str] = ()) -> Plan:
@@ -44,7 +46,7 @@ def plan(owners: Mapping[int, str | None], live: Collection[str], *, wanted: int
         while idle and len(work) < wanted:
             work.append(idle.pop(0))
         if not work:
-            return Plan()
+            return Plan(waits=True)
         take: dict[str, list[int]] = {}
         for partition in orphans:
             _give(take, work, owned, partition)

@@ -122,7 +122,7 @@ class Supervisor:
             watching.cancel()
 
     async def settled(self) -> None:
-        """Returns when a look at the table from now on finds nothing to do."""
+        """Returns when a look at the table from now on finds nothing to do: never while no process lives that could do it."""
         self._settled.clear()
         self._news.set()
         await self._settled.wait()
@@ -194,7 +194,7 @@ class Supervisor:
                 await asyncio.sleep(AGAIN_S)  # the database or a shard is away: look again
 
     async def _tend(self) -> bool:
-        """Look once; True where something was to be done."""
+        """Look once; True where something was to be done, though nobody is there who could do it."""
         leases = await self._journal.leases()
         self._directory.adopt(leases)
         self._find_hung(leases)
@@ -204,7 +204,7 @@ class Supervisor:
             owners, set(live.values()), wanted=self.settings.wanted, spares=self.settings.spares, leaving=self.settings.leaving
         )  # fmt: skip
         if not made.take and not made.move:
-            return False
+            return made.waits
         await self._carry_out(made, leases)
         return True
 

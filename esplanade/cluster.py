@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 READY_S: Final = 90.0
 """How long processes may take to start."""
+DRAIN_S: Final = 90.0
+"""How long a shard's partitions may take to find other owners."""
 WATCH_S: Final = 0.5
 """How soon the death of a process is noticed."""
 
@@ -204,7 +206,7 @@ class Cluster:
             return shard.name
 
     async def drain(self, name: str) -> None:
-        """Hand everything that a shard owns to others, live, and give it nothing more. Raises NotFound, Conflict where no other could take it."""
+        """Hand everything that a shard owns to others, live, and give it nothing more. Raises NotFound, Conflict where no other could take it, Unavailable where none did."""
         async with self._changing:
             await self._drain(name)
 
@@ -215,7 +217,14 @@ class Cluster:
         if not [shard for shard in self._shards if shard.name != name and shard.name not in supervisor.settings.leaving]:
             raise Conflict(f"shard {name}: no other could take over what it owns; add one first")
         supervisor.settings.leaving.add(name)
-        await supervisor.settled()
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                await supervisor.settled()
+        except TimeoutError:
+            supervisor.settings.leaving.discard(name)
+            raise Unavailable(
+                f"shard {name}: no other took over what it owns within {DRAIN_S:.0f} s; it goes on as before, look at the others and try again"
+            ) from None
 
     async def remove_shard(self, name: str) -> None:
         """Drain a shard, then end its process. Raises as `drain` does."""

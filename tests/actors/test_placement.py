@@ -56,8 +56,9 @@ def test_a_shard_too_many_standing_by_gets_a_fair_share() -> None:
     assert plan(after, ["shard-0", "shard-1", "shard-2", "shard-3"], wanted=3, spares=1) == Plan()
 
 
-def test_with_nobody_alive_nothing_can_be_done() -> None:
-    assert plan({}, [], wanted=2, spares=1) == Plan()
+def test_with_nobody_alive_nothing_can_be_done_and_all_waits() -> None:
+    assert plan({}, [], wanted=2, spares=1) == Plan(waits=True)
+    assert plan(halves(), ["shard-0", "shard-1"], wanted=2, spares=1, leaving=["shard-0", "shard-1"]) == Plan(waits=True)
 
 
 @given(
@@ -74,7 +75,7 @@ def test_plans_end_with_every_partition_owned_by_one_that_may_and_move_nothing_n
     may = live - leaving
     for _ in range(4):
         made = plan(owners, live, wanted=wanted, spares=spares, leaving=leaving)
-        if made == Plan():
+        if not made.take and not made.move:
             break
         after = carried_out(owners, made)
         given_up = {p for p in ALL if owners[p] is None or owners[p] in leaving}
@@ -83,5 +84,6 @@ def test_plans_end_with_every_partition_owned_by_one_that_may_and_move_nothing_n
         owners = after
     else:
         raise AssertionError("plans never end")
+    assert made.waits == (not may)
     if may:
         assert set(owners.values()) <= may

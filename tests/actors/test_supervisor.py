@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from actors.directory import Directory, encode_leases, owner_name
 from actors.shard import Shard, ShardSettings
 from actors.supervisor import Supervisor, SupervisorSettings
@@ -93,6 +95,27 @@ async def test_a_hung_spare_and_a_hung_owner_are_each_ended_once_and_replaced() 
         assert "shard-1@1" in await owners()
         assert len(await journal.leases()) == PARTITIONS
         assert [child.kills for child in children] == [1, 0, 1]
+    await supervisor.stop()
+    for child in children:
+        await child.shard.stop()
+
+
+async def test_a_drained_shard_without_heirs_is_not_settled_until_one_comes() -> None:
+    store = MemoryStore(RealClock())
+    children = [Child(f"shard-{i}", store) for i in range(2)]
+    for child in children:
+        await child.begin()
+    journal = MemoryJournal(store)
+    supervisor = Supervisor([children[0]], Directory(), journal, RealClock(), SupervisorSettings(wanted=1, spares=0, lease_ttl_s=LIMIT_S))
+    async with asyncio.timeout(LIMIT_S):
+        await supervisor.start()
+        supervisor.settings.leaving.add("shard-0")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await supervisor.settled()
+        supervisor.add(children[1])
+        await supervisor.settled()
+        assert {lease.owner for lease in await journal.leases()} == {"shard-1@1"}
     await supervisor.stop()
     for child in children:
         await child.shard.stop()
