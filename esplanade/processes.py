@@ -104,7 +104,9 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     shard_memory_mib: int = 0
     issuers: tuple[dict[str, Any], ...] = ()
     messages: str | None = None
-    """File of the simulated provider of sign-in codes; None where there is none."""
+    """File for sign-in codes over channels without a provider; None: they are off."""
+    smtp: dict[str, Any] | None = None
+    sms: dict[str, Any] | None = None
     guests: bool = True
     plans: dict[str, dict[str, Any]] = {}
     tenant_plans: dict[str, str] = {}
@@ -423,9 +425,11 @@ class ApiProcess:
         """Listen; returns the port."""
         from gateway.api import ApiSettings, PartnerKit, build_api, gateways_check, serve_api
         from gateway.audit_trail import AuditTrail
+        from gateway.code_delivery import CodeCourier
+        from gateway.code_providers import Sms, Smtp, open_senders
         from gateway.metrics import GatewayMetrics
         from gateway.rest_users import SubjectKit
-        from gateway.sign_in import CodeDesk, OperatorDesk, SimulatedProvider
+        from gateway.sign_in import CodeDesk, OperatorDesk
         from gateway.token_routes import Doors
         from gateway.tokens import TokenDesk
 
@@ -479,12 +483,14 @@ class ApiProcess:
             identities.meters.start()
         if identities.certificate is not None:
             identities.certificate.watch()
-        self._codes = None
-        if config.messages is not None:
-            provider = SimulatedProvider(Path(config.messages))
-            self._codes = CodeDesk(
-                store=store, catalogue=catalogue, sender=provider, quota=identities.quota, vault=vault, clock=clock, audit=self._audit
-            )  # fmt: skip
+        senders = await asyncio.to_thread(
+            open_senders,
+            smtp=None if config.smtp is None else msgspec.convert(config.smtp, Smtp),
+            sms=None if config.sms is None else msgspec.convert(config.sms, Sms),
+            simulated=None if config.messages is None else Path(config.messages),
+        )
+        self._courier = courier = CodeCourier(senders, clock=clock, metrics=metrics, audit=self._audit)
+        codes = CodeDesk(store=store, catalogue=catalogue, courier=courier, quota=identities.quota, vault=vault, clock=clock, audit=self._audit)
         doors = Doors(
             store=store,
             credentials=identities.credentials,
@@ -498,7 +504,7 @@ class ApiProcess:
                 audit=self._audit,
             ),
             keys=identities.keys,
-            codes=self._codes,
+            codes=codes if senders else None,
             operators=await asyncio.to_thread(lambda: OperatorDesk(store=store, vault=vault, clock=clock, audit=self._audit)),
             clock=clock,
             random=os.urandom,
@@ -568,8 +574,7 @@ class ApiProcess:
         await self._housekeeper.stop()
         await self._background.stop()  # event streams end, so that the server has nobody to wait for
         await self._server.stop()
-        if self._codes is not None:
-            await self._codes.stop()
+        await self._courier.stop()
         await self._identities.credentials.stop()
         for watcher in (self._identities.meters, self._identities.certificate):
             if watcher is not None:

@@ -152,12 +152,12 @@ def token_routes(doors: Doors) -> APIRouter:
         return Response(status_code=200, headers=_UNKEPT)
 
     @router.post("/v1/sign-in/code", status_code=202)
-    async def code(wanted: CodeRequest) -> JSONResponse:
-        """Send a code to a phone or mailbox. `request` goes to /v1/token together with the code. Says the same whoever is asked for."""
+    async def code(wanted: CodeRequest, request: Request) -> JSONResponse:
+        """Send a code to a phone or mailbox. `request` goes to /v1/token together with the code. Says the same whoever is asked for; 503 where codes cannot be sent now, to anybody."""
         if doors.codes is None:
             raise Forbidden("sign-in by code is off here (code_provider): sign in another way")
-        request = await doors.codes.request(wanted.tenant, wanted.channel, wanted.address)
-        return JSONResponse({"request": request, "expires_in": 600}, 202, headers=_UNKEPT)
+        asked = await doors.codes.request(wanted.tenant, wanted.channel, wanted.address, origin=_origin(request))
+        return JSONResponse({"request": asked, "expires_in": 600}, 202, headers=_UNKEPT)
 
     @router.get("/v1/authorize", include_in_schema=False)
     async def page(request: Request) -> Response:
