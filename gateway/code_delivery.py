@@ -125,7 +125,7 @@ class CodeCourier:
                         tries += 1
                         answer, why = await self._try(line, message)
                     if answer != "later":
-                        end = "sent" if answer == "sent" else "refused"
+                        end = "refused" if answer == "never" else answer
                         return
                     if self._stopping:  # cancelled, and a library has swallowed that (asyncio.wait_for does, before Python 3.12)
                         return
@@ -150,7 +150,7 @@ class CodeCourier:
         else:
             self._audit.refused(tenant=tenant, who="unknown", what="code.send", target=message.channel, origin=origin, outcome=end, why=why)
 
-    async def _try(self, line: _Line, message: CodeMessage) -> tuple[Answer, str]:
+    async def _try(self, line: _Line, message: CodeMessage) -> tuple[Answer | Literal["failed"], str]:
         """(what became of it, why)."""
         try:
             async with asyncio.timeout(TRY_S):
@@ -159,9 +159,10 @@ class CodeCourier:
             why = error.message
         except TimeoutError:
             why = f"no answer within {TRY_S:.0f} s"
-        except Exception as error:  # its words might hold the address, so they are left out
+        except Exception as error:  # ours, and of this message: were it counted, an address that brings it about would close the channel. Its words might hold the address
             why = f"{type(error).__name__} in {type(line.sender).__name__}"
             _log.error("code_sender_failed", extra={"error": why, "where": "".join(traceback.format_tb(error.__traceback__))})
+            return "failed", why
         else:
             if line.failures >= FAILURES:
                 _log.warning("codes_are_sent_again", extra={"channel": message.channel})

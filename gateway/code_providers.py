@@ -33,8 +33,8 @@ SUBJECT: Final = "Your sign-in code"
 TWILIO: Final = "https://api.twilio.com"
 QUIT_S: Final = 2.0
 """For the goodbye to a mail server that has taken the message."""
-OUR_FAULT: Final = frozenset({20003, 21212, 21603, 21606, 21659, 21660, 21661, 21701, 21704})
-"""Twilio's codes within HTTP 400 that are about the account or the sender, and so about every message."""
+OUR_FAULT: Final = frozenset({20003, 21212, 21601, 21603, 21659, 21660, 21661, 21701, 21704})
+"""Twilio's codes within HTTP 400 that are about the account or the sender, and so about every message. Not 21606, which a number in another country can cause."""
 MAX_ANSWER_BYTES: Final = 16 * 1024
 
 
