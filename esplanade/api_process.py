@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from actors.localiser import Localiser, Work
 from actors.ray_system import RaySystem, run_task
 from actors.subject_export import held_about
@@ -29,9 +31,11 @@ from esplanade.storage.postgres_webhooks import PostgresWebhooks
 from esplanade.storage.redis import RedisBroker
 from gateway.api import ApiSettings, Background, PartnerKit, build_api, gateways_check, serve_api
 from gateway.audit_trail import AuditTrail
+from gateway.code_delivery import CodeCourier
+from gateway.code_providers import Sms, Smtp, open_senders
 from gateway.metrics import GatewayMetrics
 from gateway.rest_users import SubjectKit
-from gateway.sign_in import CodeDesk, OperatorDesk, SimulatedProvider
+from gateway.sign_in import CodeDesk, OperatorDesk
 from gateway.token_routes import Doors
 from gateway.tokens import TokenDesk
 
@@ -104,12 +108,14 @@ class ApiProcess:
             identities.meters.start()
         if identities.certificate is not None:
             identities.certificate.watch()
-        self._codes = None
-        if config.messages is not None:
-            provider = SimulatedProvider(Path(config.messages))
-            self._codes = CodeDesk(
-                store=store, catalogue=catalogue, sender=provider, quota=identities.quota, vault=vault, clock=clock, audit=self._audit
-            )  # fmt: skip
+        senders = await asyncio.to_thread(
+            open_senders,
+            smtp=None if config.smtp is None else msgspec.convert(config.smtp, Smtp),
+            sms=None if config.sms is None else msgspec.convert(config.sms, Sms),
+            simulated=None if config.messages is None else Path(config.messages),
+        )
+        self._courier = courier = CodeCourier(senders, clock=clock, metrics=metrics, audit=self._audit)
+        codes = CodeDesk(store=store, catalogue=catalogue, courier=courier, quota=identities.quota, vault=vault, clock=clock, audit=self._audit)
         doors = Doors(
             store=store,
             credentials=identities.credentials,
@@ -123,7 +129,7 @@ class ApiProcess:
                 audit=self._audit,
             ),
             keys=identities.keys,
-            codes=self._codes,
+            codes=codes if senders else None,
             operators=await asyncio.to_thread(lambda: OperatorDesk(store=store, vault=vault, clock=clock, audit=self._audit)),
             clock=clock,
             random=os.urandom,
@@ -193,8 +199,7 @@ class ApiProcess:
         await self._housekeeper.stop()
         await self._background.stop()  # event streams end, so that the server has nobody to wait for
         await self._server.stop()
-        if self._codes is not None:
-            await self._codes.stop()
+        await self._courier.stop()
         await self._identities.credentials.stop()
         for watcher in (self._identities.meters, self._identities.certificate):
             if watcher is not None:

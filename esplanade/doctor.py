@@ -67,6 +67,29 @@ def _people(settings: Settings) -> Check:
     return Check("people", "ok", f"answered: {answered}" if answered else "all embedded, on loopback: nobody is asked, nobody is erased")
 
 
+def _codes(settings: Settings) -> Check:
+    """Whether people get the codes that they sign in with. The provider itself is asked when there is a code to send."""
+    by = [
+        f"{channel} by {name}"
+        for channel, name in (("e-mail", settings.smtp and settings.smtp.host), ("SMS", settings.sms and settings.sms.kind))
+        if name
+    ]
+    if settings.simulated_codes is not None:
+        by.append(f"simulated {'else' if by else ''}".strip() + f": written to {settings.simulated_codes}")
+    if settings.simulated_codes is not None and not settings.at_home:
+        return Check(
+            "codes", "warning", "; ".join(by), 'name a provider for each channel (smtp, sms), or set code_provider = "off" (docs/security.md)'
+        )
+    files = [
+        str(held.certificates)
+        for held in (settings.smtp, settings.sms)
+        if held and held.certificates and not held.certificates.expanduser().is_file()
+    ]
+    if files:
+        return Check("codes", "failed", f"{', '.join(files)}: not there", "name files of certificates in PEM (smtp.certificates, sms.certificates)")
+    return Check("codes", "ok", "; ".join(by) or "off: nobody signs in by a code")
+
+
 def examine(settings: Settings) -> Iterator[Check]:
     """All checks, in the order of what to mend first."""
     version = ".".join(map(str, sys.version_info[:3]))
@@ -100,6 +123,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield Check("ray", "ok", "local node" if settings.ray_address is None else f"cluster at {settings.ray_address}")
 
     yield _people(settings)
+    yield _codes(settings)
 
     directory = settings.data_dir
     parent = next(p for p in (directory, *directory.absolute().parents) if p.exists())

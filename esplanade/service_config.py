@@ -42,7 +42,9 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     shard_memory_mib: int = 0
     issuers: tuple[dict[str, Any], ...] = ()
     messages: str | None = None
-    """File of the simulated provider of sign-in codes; None where there is none."""
+    """File for sign-in codes over channels without a provider; None: they are off."""
+    smtp: dict[str, Any] | None = None
+    sms: dict[str, Any] | None = None
     guests: bool = True
     plans: dict[str, dict[str, Any]] = {}
     tenant_plans: dict[str, str] = {}

@@ -5,11 +5,14 @@ Owns names, types, defaults and limits. Never opens a connection or makes a dire
 
 from __future__ import annotations
 
+import base64
 import os
+import re
 import tempfile
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 
 CONFIG_VARIABLE = "ESPLANADE_CONFIG"
 """Names the TOML file; without it, `esplanade.toml` in the current directory is read if it is there."""
+
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def default_data_dir() -> Path:
@@ -71,6 +77,59 @@ class TenantSettings(BaseModel):
 
     consent: Literal["asked", "assumed"] | None = None
     retention_days: Annotated[int, Field(ge=1, le=3_660)] | None = None
+
+
+class SmtpSettings(BaseModel):
+    """A mail server that takes our messages, encrypted always; docs/security.md says what each field means."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: Annotated[str, Field(min_length=1, max_length=253)]
+    sender: Annotated[str, Field(max_length=320, pattern=r"^([^<>@\r\n]*<[!-;=?A-~]+@[!-;=?A-~]+>|[!-;=?A-~]+@[!-;=?A-~]+)$")]
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    security: Literal["starttls", "tls"] = "starttls"
+    username: str = ""
+    certificates: Path | None = None
+
+
+class SmsSettings(BaseModel):
+    """An SMS provider that takes our messages over HTTP; docs/security.md says what each field means."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["webhook", "twilio"]
+    url: Annotated[str, Field(max_length=2_000)] = ""
+    account: str = ""
+    key: str = ""
+    sender: Annotated[str, Field(max_length=64)] = ""
+    certificates: Path | None = None
+
+    def check(self, secret: str | None) -> None:
+        """Raises ValueError, in words that hold no secret."""
+        if not secret:
+            raise ValueError("sms: sms_secret must be there too (of a webhook the key that signs, of twilio the auth token or the API key's secret)")
+        if self.url or self.kind == "webhook":
+            parts = urlsplit(self.url)
+            if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+                raise ValueError("sms.url: must begin with https://; http:// will do on this machine alone (127.0.0.1, ::1, localhost)")
+            if not parts.hostname or parts.username is not None or parts.password is not None or parts.fragment:
+                raise ValueError("sms.url: must name a host, without user, password or fragment")
+        if self.kind == "webhook":
+            if self.account or self.key or self.sender:
+                raise ValueError("sms.account, sms.key, sms.sender: are twilio's; leave them out beside a webhook")
+            try:
+                signing = base64.b64decode(secret.removeprefix("whsec_"), validate=True) if secret.startswith("whsec_") else b""
+            except ValueError:
+                signing = b""
+            if not 24 <= len(signing) <= 64:
+                raise ValueError("sms_secret: of a webhook must be whsec_ and then 24 to 64 random bytes in base64 (standardwebhooks.com)")
+            return
+        if not re.fullmatch("AC[0-9a-f]{32}", self.account) or (self.key and not re.fullmatch("SK[0-9a-f]{32}", self.key)):
+            raise ValueError(
+                "sms.account: must be AC and 32 hexadecimal digits, as twilio's console shows it, and sms.key, where one is used, SK and 32"
+            )
+        if not re.fullmatch(r"MG[0-9a-f]{32}|\+[1-9][0-9]{2,14}|[A-Za-z0-9 ]{1,11}", self.sender):
+            raise ValueError("sms.sender: must be a number as +491701234567, a name of at most 11 letters, or a messaging service (MG...)")
 
 
 class Settings(BaseSettings):
@@ -123,8 +182,16 @@ class Settings(BaseSettings):
     )
     allowed_origins: tuple[str, ...] = Field((), description="Origins of pages that may open a WebSocket, beside the API's own address.")
     issuers: tuple[IssuerSettings, ...] = Field((), description="OpenID Connect issuers whose tokens are believed, beside our own.")
-    code_provider: Literal["off", "simulator"] = Field(
-        "off", description="Who sends sign-in codes over SMS and e-mail; the simulator writes them to messages.jsonl in the data directory."
+    code_provider: Literal["off", "simulator"] | None = Field(
+        None,
+        description="What becomes of sign-in codes over a channel that has no provider (smtp, sms): off refuses them, simulator writes them to messages.jsonl "
+        "in the data directory; by default simulator only when everything is embedded and on loopback.",
+    )
+    smtp: SmtpSettings | None = Field(None, description="Mail server that takes sign-in codes to people.")
+    smtp_password: Annotated[str, Field(max_length=4_096)] | None = Field(None, repr=False, description="Password of smtp.username.")
+    sms: SmsSettings | None = Field(None, description="Provider that takes sign-in codes to phones.")
+    sms_secret: Annotated[str, Field(max_length=4_096)] | None = Field(
+        None, repr=False, description="What we prove to the SMS provider who we are with."
     )
     guests: bool = Field(True, description="Whether people may come in without signing in.")
     plans: dict[str, PlanSettings] = Field({}, description="Plans: what all of a tenant's clients may do together.")
@@ -174,6 +241,12 @@ class Settings(BaseSettings):
             raise ValueError(f"plans {', '.join(unknown)}: not among `plans`; describe them there")
         for tenant in self.tenants:
             check_name(tenant, "tenant")
+        if bool(self.smtp and self.smtp.username) != bool(self.smtp_password):
+            raise ValueError("smtp.username and smtp_password: give both or neither")
+        if self.sms is not None:
+            self.sms.check(self.sms_secret)
+        elif self.sms_secret:
+            raise ValueError("sms_secret: is of the provider in `sms`, which is not there")
         return self
 
     @property
@@ -186,6 +259,27 @@ class Settings(BaseSettings):
         return self.blob_url or str(self.blob_dir or self.data_dir.expanduser().absolute() / "blobs")
 
     @property
+    def simulated_codes(self) -> Path | None:
+        """File of sign-in codes over channels without a provider; None where these are off."""
+        simulated = self.at_home if self.code_provider is None else self.code_provider == "simulator"
+        return self.data_dir.expanduser().resolve() / "messages.jsonl" if simulated and None in (self.smtp, self.sms) else None
+
+    @property
+    def smtp_config(self) -> dict[str, Any] | None:
+        """For `gateway.code_providers.Smtp`."""
+        smtp = self.smtp
+        if smtp is None:
+            return None
+        port = smtp.port or (465 if smtp.security == "tls" else 587)  # RFC 8314, 3.3; RFC 6409
+        return {**smtp.model_dump(), "port": port, "password": self.smtp_password or "", "certificates": _absolute(smtp.certificates)}
+
+    @property
+    def sms_config(self) -> dict[str, Any] | None:
+        """For `gateway.code_providers.Sms`."""
+        sms = self.sms
+        return None if sms is None else {**sms.model_dump(), "secret": self.sms_secret or "", "certificates": _absolute(sms.certificates)}
+
+    @property
     def embedded(self) -> bool:
         """Whether PostgreSQL, Redis and Ray are all our own."""
         return self.postgres_url is None and self.redis_url is None and self.ray_address is None
@@ -193,7 +287,7 @@ class Settings(BaseSettings):
     @property
     def at_home(self) -> bool:
         """Whether all is our own and nobody but who sits at this machine can come."""
-        return self.embedded and self.host in ("127.0.0.1", "::1", "localhost")
+        return self.embedded and self.host in LOOPBACK
 
     @property
     def answers(self) -> Answers:
@@ -230,6 +324,8 @@ def load_settings(*, config: Path | None = None, **overrides: Any) -> Settings:
         first = "; ".join(
             f"{e['loc'][0]}: must have 64 hexadecimal digits"
             if e["loc"][:1] == ("master_key",)  # it is not to be shown
+            else f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"
+            if e["loc"] and e["loc"][0] in ("smtp", "smtp_password", "sms", "sms_secret")  # nor a secret that is in the wrong place
             else f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}"
             if e["loc"]
             else e["msg"].removeprefix("Value error, ")  # of several together: the input is all of them, secrets too
@@ -240,6 +336,10 @@ def load_settings(*, config: Path | None = None, **overrides: Any) -> Settings:
 
 OTHER_VARIABLES = ("ESPLANADE_DATA", "ESPLANADE_CHROMIUM", "ESPLANADE_WORLD_SEEDS", "ESPLANADE_SCENE_SEEDS", "ESPLANADE_JUPEDSIM_PYTHON")
 """Variables that only tests read: the folder of real data, the browser, the seeds of the world test."""
+
+
+def _absolute(file: Path | None) -> str | None:
+    return None if file is None else str(file.expanduser().resolve())
 
 
 def socket_dir() -> Path:

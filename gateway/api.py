@@ -62,7 +62,7 @@ from gateway.rest_ways import way_routes
 from gateway.scene_routes import scene_routes
 from gateway.streams import Streams, stream_routes
 from gateway.tls import Certificate
-from gateway.token_routes import Doors, token_routes
+from gateway.token_routes import STRANGERS, Doors, token_routes
 from gateway.venues import VenueCache
 from gateway.webhooks import WebhookCourier
 
@@ -314,7 +314,7 @@ def build_api(
         lines = await _lines(catalogue, None) if settings.public_venues else []
         return {"ws_url": settings.ws_url, "local_sign_in": settings.local_sign_in, "venues": lines}
 
-    @app.post("/v1/local/token")
+    @app.post("/v1/local/token", openapi_extra=STRANGERS)
     async def local_token(wanted: LocalToken, request: Request) -> dict[str, Any]:
         """A token without an account, for whoever sits at this machine."""
         origin = request.client.host if request.client is not None else ""

@@ -46,6 +46,7 @@ CounterName = Literal[
     "esplanade_gateway_revocations_total",
     "esplanade_gateway_quota_refusals_total",
     "esplanade_gateway_webhook_attempts_total",
+    "esplanade_gateway_codes_total",
     "esplanade_gateway_webhooks_in_total",
     "esplanade_gateway_event_streams_total",
 ]
@@ -103,6 +104,7 @@ HELP: Final[dict[CounterName | GaugeName | HistogramName | ScrapeName, str]] = {
     "esplanade_gateway_refused_tokens_total": "credentials refused, by reason",
     "esplanade_gateway_revocations_total": "revocations heard of",
     "esplanade_gateway_quota_refusals_total": "requests refused by a limit that several share, by whose it is (address, tenant)",
+    "esplanade_gateway_codes_total": "sign-in codes, by channel and what became of them (email or sms, and sent, retried, refused, given_up, failed or stopped)",
     "esplanade_gateway_webhook_attempts_total": "deliveries of webhooks, by outcome (delivered, failed, dead, lost, replayed)",
     "esplanade_gateway_webhooks_in_total": "webhooks from partners, by outcome (done, or the code of the refusal)",
     "esplanade_gateway_event_streams_total": "event streams ended, by reason (client, slow, expired, stopped)",
@@ -145,6 +147,7 @@ LABEL: Final[dict[str, str]] = {
     "esplanade_gateway_refused_tokens_total": "reason",
     "esplanade_gateway_quota_refusals_total": "whose",
     "esplanade_gateway_webhook_attempts_total": "outcome",
+    "esplanade_gateway_codes_total": "outcome",
     "esplanade_gateway_webhooks_in_total": "outcome",
     "esplanade_gateway_event_streams_total": "reason",
 }

@@ -8,13 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
-import logging
-import os
 import re
-from collections import deque
-from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final
 
 import msgspec
 import pyotp
@@ -22,15 +17,14 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from esplanade.core.clock import SystemClock
-from esplanade.core.errors import EsplanadeError, InvalidInput, LimitExceeded, NotFound, Unauthenticated
+from esplanade.core.errors import InvalidInput, LimitExceeded, NotFound, Unauthenticated
 from esplanade.storage.catalogue import Catalogue
 from esplanade.storage.identity import IdentityStore, OneTime, Operator
 from esplanade.storage.quota import Quota
 from esplanade.storage.sealing import Vault
 from gateway.audit_trail import AuditTrail
 from gateway.auth import base64url
-
-Channel = Literal["sms", "email"]
+from gateway.code_delivery import Channel, CodeCourier, CodeMessage
 
 CODE_DIGITS: Final = 6
 CODE_S: Final = 600.0
@@ -38,8 +32,6 @@ CODE_ATTEMPTS: Final = 5
 """Of a million codes: a guesser has 5 in a million with each code, and CODES_PER_ADDRESS of these in CODES_WINDOW_S."""
 CODES_PER_ADDRESS: Final = 3
 CODES_WINDOW_S: Final = 900.0
-MAX_SENDING: Final = 100
-"""Messages on their way to the provider; more are refused."""
 
 PASSWORD_FAILURES: Final = 5
 """In a row; then the operator is locked for LOCK_S, with the right password too."""
@@ -54,35 +46,10 @@ TOTP_DRIFT: Final = 1
 """Steps that an authenticator's clock may be off."""
 
 _SMS: Final = re.compile(r"\+[1-9][0-9]{7,14}")
-_EMAIL: Final = re.compile(r"[^\s@\x00-\x1f]{1,64}@[^\s@\x00-\x1f]{1,253}\.[^\s@.\x00-\x1f]{2,63}")
+_LETTER: Final = r"[^\s@\x00-\x1f\x7f\"(),:;<>\[\\\]]"
+_EMAIL: Final = re.compile(rf"{_LETTER}{{1,64}}@{_LETTER}{{1,253}}\.(?:(?!\.){_LETTER}){{2,63}}")
+"""Without the quotes, comments and lists of RFC 5322: with them, one mailbox would have many spellings, each with CODES_PER_ADDRESS of its own."""
 _WRONG: Final = "name, password or second factor is wrong, or too many tries were; try again later"
-_log = logging.getLogger("esplanade.gateway.sign_in")
-
-
-class CodeSender(Protocol):
-    """The provider of messages."""
-
-    async def send(self, channel: Channel, address: str, text: str) -> None:
-        """Hand a message over. Raises Unavailable."""
-        ...
-
-
-class SimulatedProvider:
-    """Keeps messages instead of sending them: the newest in memory, and, where a file is given, all as lines of JSON that only its owner may read."""
-
-    def __init__(self, file: Path | None = None, keep: int = 100) -> None:
-        self._file = file
-        self.sent: deque[tuple[Channel, str, str]] = deque(maxlen=keep)
-
-    async def send(self, channel: Channel, address: str, text: str) -> None:
-        self.sent.append((channel, address, text))
-        if self._file is not None:
-            await asyncio.to_thread(self._write, self._file, json.dumps({"channel": channel, "to": address, "text": text}) + "\n")
-
-    @staticmethod
-    def _write(file: Path, line: str) -> None:
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a") as out:
-            out.write(line)
 
 
 class _Sent(msgspec.Struct):
@@ -101,7 +68,7 @@ class CodeDesk:
         *,
         store: IdentityStore,
         catalogue: Catalogue,
-        sender: CodeSender,
+        courier: CodeCourier,
         quota: Quota,
         vault: Vault,
         clock: SystemClock,
@@ -109,23 +76,21 @@ class CodeDesk:
     ) -> None:
         self._store = store
         self._catalogue = catalogue
-        self._sender = sender
+        self._courier = courier
         self._quota = quota
         self._vault = vault
         self._clock = clock
         self._audit = audit
-        self._sending: set[asyncio.Task[None]] = set()
 
-    async def request(self, tenant: str, channel: Channel, address: str) -> str:
-        """Send a code, where there is such a tenant; returns what to present with it. Raises InvalidInput for what is no address, LimitExceeded."""
+    async def request(self, tenant: str, channel: Channel, address: str, *, origin: str) -> str:
+        """Send a code, where there is such a tenant; returns what to present with it. Raises InvalidInput for what is no address, LimitExceeded, and as `CodeCourier.check`."""
         if channel == "sms":
             address = re.sub(r"[ ()./-]", "", address)
         if not (_SMS if channel == "sms" else _EMAIL).fullmatch(address) or len(address) > 320:
             raise InvalidInput("address: must be a number as +491701234567 for sms, or an e-mail address; mend it")
         address = address if channel == "sms" else address.lower()
         account = self._vault.digest("account", channel, address)
-        if len(self._sending) >= MAX_SENDING:
-            raise LimitExceeded(f"{MAX_SENDING} messages wait for the provider; try again in a minute")
+        self._courier.check(channel)
         if not await self._quota.take(f"code:{tenant}:{account.hex()}", 1, limit=CODES_PER_ADDRESS, window_s=CODES_WINDOW_S):
             raise LimitExceeded(
                 f"{CODES_PER_ADDRESS} codes were asked for this address within {CODES_WINDOW_S / 60:.0f} minutes; use one of them, or wait"
@@ -133,25 +98,12 @@ class CodeDesk:
         request = base64url(self._vault.random(16))
         code = f"{int.from_bytes(self._vault.random(8), 'big') % 10**CODE_DIGITS:0{CODE_DIGITS}d}"
         if tenant in await self._catalogue.tenants():
-            kept = _Sent(self._vault.digest("code", request, code), account, channel)
-            await self._store.keep_once("code", request, OneTime(tenant, msgspec.msgpack.encode(kept)), self._clock.unix_ms() + round(CODE_S * 1000))
-            task = asyncio.ensure_future(
-                self._send(channel, address, f"{code} is your code. It is good for {CODE_S / 60:.0f} minutes. Tell it to nobody.")
-            )
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
+            kept, now_ms = _Sent(self._vault.digest("code", request, code), account, channel), self._clock.unix_ms()
+            await self._store.keep_once("code", request, OneTime(tenant, msgspec.msgpack.encode(kept)), now_ms + round(CODE_S * 1000))
+            text = f"{code} is your code. It is good for {CODE_S / 60:.0f} minutes. Tell it to nobody."
+            message = CodeMessage(base64url(self._vault.random(16)), channel, address, text, now_ms)
+            self._courier.send(message, tenant=tenant, origin=origin)
         return request
-
-    async def _send(self, channel: Channel, address: str, text: str) -> None:
-        try:
-            await self._sender.send(channel, address, text)
-        except EsplanadeError as error:
-            _log.error("code_not_sent", extra={"channel": channel, "error": error.code})
-
-    async def stop(self) -> None:
-        for task in list(self._sending):
-            task.cancel()
-        await asyncio.gather(*self._sending, return_exceptions=True)
 
     async def verify(self, request: str, code: str, *, origin: str) -> tuple[str, int]:
         """(tenant, subject) of the person whose code it is; each code counts once. Raises Unauthenticated, which does not say why."""

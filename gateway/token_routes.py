@@ -22,8 +22,9 @@ from esplanade.storage.identity import IdentityStore, OneTime
 from esplanade.storage.sealing import Random
 from gateway.auth import BadToken, Identity, base64url
 from gateway.credentials import Credentials
+from gateway.openapi import says
 from gateway.permissions import Role
-from gateway.sign_in import CodeDesk, OperatorDesk
+from gateway.sign_in import CODE_S, CodeDesk, OperatorDesk
 from gateway.signing_keys import SigningKeys
 from gateway.tokens import Pair, TokenDesk, challenge_of
 
@@ -45,10 +46,14 @@ GIVEN: Final = ("refresh_token", "code", "code_verifier", "client_id", "redirect
 """What goes with one grant or another."""
 
 
+STRANGERS: Final[dict[str, Any]] = {"security": []}
+"""Of the OpenAPI document: who comes in has no token yet."""
+
+
 def _form_of(required: str, *others: str) -> dict[str, Any]:
     """A form's part of the OpenAPI document."""
     schema = {"type": "object", "required": [required], "properties": {name: {"type": "string"} for name in (required, *others)}}
-    return {"requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": schema}}}}
+    return STRANGERS | {"requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": schema}}}}
 
 
 _OAUTH_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
@@ -64,6 +69,13 @@ class CodeRequest(BaseModel):
     tenant: str = Field(min_length=1, max_length=128)
     channel: Literal["sms", "email"]
     address: str = Field(min_length=3, max_length=320)
+
+
+class CodeSent(msgspec.Struct):
+    """`request`: goes to /v1/token with the code that was sent."""
+
+    request: str
+    expires_in: int
 
 
 class _Authorization(msgspec.Struct):
@@ -138,7 +150,7 @@ def token_routes(doors: Doors) -> APIRouter:
         except NotFound as error:
             return _oauth_error(OAuthError("invalid_request", error.message))
 
-    @router.post("/v1/revoke", openapi_extra=_form_of("token"), responses=_OAUTH_ERRORS)
+    @router.post("/v1/revoke", openapi_extra=_form_of("token"), responses=_OAUTH_ERRORS, response_class=Response)
     async def revoke(request: Request) -> Response:
         """RFC 7009: end the sign-in that `token` (of either kind) came of. Answers 200 whether or not there was one."""
         try:
@@ -151,13 +163,15 @@ def token_routes(doors: Doors) -> APIRouter:
             await doors.tokens.revoke("family", tenant, name, who=who, origin=_origin(request))
         return Response(status_code=200, headers=_UNKEPT)
 
-    @router.post("/v1/sign-in/code", status_code=202)
-    async def code(wanted: CodeRequest) -> JSONResponse:
-        """Send a code to a phone or mailbox. `request` goes to /v1/token together with the code. Says the same whoever is asked for."""
+    @router.post(
+        "/v1/sign-in/code", status_code=202, openapi_extra=STRANGERS, responses=says(CodeSent, status=202, what="It is on its way, if it can be.")
+    )
+    async def code(wanted: CodeRequest, request: Request) -> JSONResponse:
+        """Send a code to a phone or mailbox. `request` goes to /v1/token together with the code. Says the same whoever is asked for; 503 where codes cannot be sent now, to anybody."""
         if doors.codes is None:
             raise Forbidden("sign-in by code is off here (code_provider): sign in another way")
-        request = await doors.codes.request(wanted.tenant, wanted.channel, wanted.address)
-        return JSONResponse({"request": request, "expires_in": 600}, 202, headers=_UNKEPT)
+        asked = await doors.codes.request(wanted.tenant, wanted.channel, wanted.address, origin=_origin(request))
+        return JSONResponse(msgspec.to_builtins(CodeSent(asked, round(CODE_S))), 202, headers=_UNKEPT)
 
     @router.get("/v1/authorize", include_in_schema=False)
     async def page(request: Request) -> Response:

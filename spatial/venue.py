@@ -156,6 +156,12 @@ class Zone(_Feature):
     polygon: MultiPolygon
 
 
+def _said(feature: _Feature) -> str:
+    """What a feature is, and where."""
+    level = getattr(feature, "level_id", None)
+    return f"{type(feature).__name__.lower()}{'' if level is None else f' on level {level}'}"
+
+
 class Venue(BaseModel):
     """A whole venue. Order matters: `level` columns index `levels`, `till` and `unit` columns index `units`."""
 
@@ -179,15 +185,17 @@ class Venue(BaseModel):
 
     @model_validator(mode="after")
     def _references_hold(self) -> Self:
-        seen: set[str] = set()
         features: tuple[_Feature, ...] = (
             *self.levels, *self.units, *self.openings, *self.amenities, *self.occupants,
             *self.entrances, *self.connectors, *self.barriers, *self.zones,
         )  # fmt: skip
+        first: dict[str, _Feature] = {}
         for feature in features:
-            if feature.id in seen:
-                raise ValueError(f"id {feature.id!r} occurs twice; ids are unique within a venue")
-            seen.add(feature.id)
+            if feature.id in first:
+                raise ValueError(
+                    f"id {feature.id!r} belongs to two features ({_said(first[feature.id])}, {_said(feature)}); an id is of one feature in the whole venue: give one of them another"
+                )
+            first[feature.id] = feature
         ordinals = [level.ordinal for level in self.levels]
         if ordinals != sorted(set(ordinals)):
             raise ValueError(f"levels have ordinals {ordinals}; list them from the lowest to the highest, each once")

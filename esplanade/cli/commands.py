@@ -128,6 +128,11 @@ def _print_addresses(console: Console, config: ServiceConfig) -> None:
     console.print(f"console  [bold]{config.api_url}[/]", highlight=False)
     console.print(f"gateway  {config.ws_url}", highlight=False)
     console.print(f"metrics  {config.api_url}metrics", highlight=False)
+    if config.messages is not None:
+        channels = " and ".join(name for name, provider in (("e-mail", config.smtp), ("SMS", config.sms)) if provider is None)
+        console.print(
+            f"codes    sign-in codes over {channels} are simulated: nobody gets one, {config.messages} does", highlight=False, soft_wrap=True
+        )
 
 
 async def run_and_report(

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 import shapely
+from pydantic import ValidationError
 from shapely import STRtree
 from shapely.geometry.base import BaseGeometry
 
@@ -32,6 +33,7 @@ from spatial.importers.links import link_levels
 from spatial.importers.overlay import Overlay, apply_rest, apply_units, load_overlay
 from spatial.plan import PIECE_LEAST_M2, level_plan
 from spatial.venue import Entrance, Level, MultiPolygon, Occupant, Opening, Origin, Unit, UnitCategory, Venue
+from spatial.venue_files import explain
 
 MAX_BYTES: Final = 64 * 2**20
 OVERLAP_M2: Final = 0.5
@@ -136,9 +138,12 @@ def read_site(site_dir: Path, overlay: Path | None = None) -> ImportResult:
     units = apply_units(said, units)
     name = site_dir.resolve().name
     venue_id = re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("._-")[:64] or "site"
-    bare = Venue(id=venue_id, name=name, kind="mall", timezone="UTC", origin=origin, levels=tuple(levels), units=tuple(units))
     notes = [note for floor in floors for note in floor.notes]
-    venue, links = _conclude(bare, raws, notes)
+    try:
+        bare = Venue(id=venue_id, name=name, kind="mall", timezone="UTC", origin=origin, levels=tuple(levels), units=tuple(units))
+        venue, links = _conclude(bare, raws, notes)
+    except ValidationError as error:
+        raise InvalidInput(f"{site_dir}: {explain(error)}") from None
     venue = apply_rest(said, venue)
     accounts = tuple(_account(floor, venue, i) for i, floor in enumerate(floors))
     rejected = tuple(r for floor in floors for r in floor.rejected)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from esplanade.core.errors import InvalidInput, NotFound
 from esplanade.doctor import examine
 from esplanade.settings import Settings, load_settings
+from gateway.code_providers import Sms, Smtp
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -84,6 +86,73 @@ def test_what_does_not_belong_together_is_said(settings: dict[str, Any], named: 
     with pytest.raises(InvalidInput, match=named) as refused:
         load_settings(**settings, master_key="ab" * 32)
     assert "abab" not in str(refused.value)
+
+
+TWILIO = {"kind": "twilio", "account": "AC" + "0" * 32, "sender": "+15005550006"}
+WEBHOOK = {"kind": "webhook", "url": "https://sms.example/codes"}
+SIGNS = "whsec_" + "c2VjcmV0" * 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"smtp": {"host": "m", "sender": "codes"}}, "smtp.sender"),
+        ({"smtp": {"host": "m", "sender": "a@b.c, d@e.f"}}, "smtp.sender"),
+        ({"smtp": {"host": "m", "sender": "a@b.c", "security": "none"}}, "smtp.security"),
+        ({"smtp": {"host": "m", "sender": "a@b.c", "username": "codes"}}, "smtp.username and smtp_password"),
+        ({"smtp": {"host": "m", "sender": "a@b.c", "password": "hunter2"}}, "smtp.password: Extra inputs"),
+        ({"smtp": "hunter2"}, "smtp: "),
+        ({"smtp_password": "hunter2"}, "smtp.username and smtp_password"),
+        ({"sms": TWILIO}, "sms_secret"),
+        ({"sms_secret": "hunter2"}, "`sms`, which is not there"),
+        ({"sms": TWILIO | {"account": "hunter2"}, "sms_secret": "hunter2"}, "sms.account"),
+        ({"sms": TWILIO | {"sender": "a name that is too long"}, "sms_secret": "hunter2"}, "sms.sender"),
+        ({"sms": TWILIO | {"url": "http://api.example"}, "sms_secret": "hunter2"}, "sms.url"),
+        ({"sms": WEBHOOK, "sms_secret": "whsec_hunter2"}, "24 to 64 random bytes"),
+        ({"sms": WEBHOOK, "sms_secret": "hunter2" * 9}, "must be whsec_"),
+        ({"sms": WEBHOOK | {"url": "http://sms.example/"}, "sms_secret": SIGNS}, "https://"),
+        ({"sms": WEBHOOK | {"url": "https://a:hunter2@sms.example/"}, "sms_secret": SIGNS}, "without user"),
+        ({"sms": WEBHOOK | {"sender": "Mall"}, "sms_secret": SIGNS}, "twilio's"),
+    ],
+)
+def test_a_provider_of_codes_that_lacks_something_is_refused_and_no_secret_is_repeated(settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(InvalidInput, match=named) as refused:
+        load_settings(**settings)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_secrets_of_providers_come_from_the_environment_and_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "esplanade.toml").write_text(
+        "[smtp]\nhost = 'smtp.example'\nsender = 'Mall <codes@mall.example>'\nusername = 'codes'\n[sms]\nkind = 'webhook'\nurl = 'http://127.0.0.1:8000/'\n"
+    )
+    monkeypatch.setenv("ESPLANADE_SMTP_PASSWORD", "hunter2")
+    monkeypatch.setenv("ESPLANADE_SMS_SECRET", SIGNS)
+    settings = load_settings()
+    assert settings.smtp_config is not None
+    assert settings.sms_config is not None
+    assert (settings.smtp_config["port"], settings.smtp_config["password"], settings.sms_config["secret"]) == (587, "hunter2", SIGNS)
+    assert msgspec.convert(settings.smtp_config, Smtp).sender == "Mall <codes@mall.example>"
+    assert msgspec.convert(settings.sms_config, Sms).kind == "webhook"
+    assert load_settings(smtp={"host": "m", "sender": "a@b.c", "security": "tls", "username": "codes"}).smtp_config["port"] == 465  # type: ignore[index]
+    for shown in (repr(settings), repr(msgspec.convert(settings.smtp_config, Smtp)), repr(msgspec.convert(settings.sms_config, Sms))):
+        assert "hunter2" not in shown
+        assert SIGNS not in shown
+
+
+def codes(settings: Settings) -> tuple[str, str]:
+    [check] = [check for check in examine(settings) if check.name == "codes"]
+    return check.state, check.found
+
+
+def test_codes_are_simulated_where_nobody_but_who_sits_at_the_machine_can_come_and_it_is_said(tmp_path: Path) -> None:
+    file = str(tmp_path / "messages.jsonl")
+    smtp = {"host": "smtp.example", "sender": "codes@mall.example"}
+    assert codes(load_settings(data_dir=tmp_path)) == ("ok", f"simulated: written to {file}")
+    assert codes(load_settings(data_dir=tmp_path, smtp=smtp)) == ("ok", f"e-mail by smtp.example; simulated else: written to {file}")
+    assert codes(load_settings(data_dir=tmp_path, code_provider="off")) == ("ok", "off: nobody signs in by a code")
+    assert codes(load_settings(data_dir=tmp_path, host="0.0.0.0", smtp=smtp)) == ("ok", "e-mail by smtp.example")
+    assert codes(load_settings(data_dir=tmp_path, host="0.0.0.0", code_provider="simulator")) == ("warning", f"simulated: written to {file}")
+    assert codes(load_settings(data_dir=tmp_path, smtp=smtp | {"certificates": str(tmp_path / "ca.pem")}))[0] == "failed"
 
 
 def test_every_setting_is_documented() -> None:

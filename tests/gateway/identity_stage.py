@@ -18,10 +18,12 @@ from esplanade.storage.sealing import Vault
 from gateway.api import ApiSettings, build_api
 from gateway.audit_trail import AuditTrail
 from gateway.auth import Verifier
+from gateway.code_delivery import Channel, CodeCourier, CodeSender
+from gateway.code_providers import SimulatedProvider
 from gateway.credentials import Credentials
 from gateway.issuers import Issuers, TrustedIssuer
 from gateway.metrics import GatewayMetrics
-from gateway.sign_in import CodeDesk, OperatorDesk, Operators, SimulatedProvider
+from gateway.sign_in import CodeDesk, OperatorDesk, Operators
 from gateway.signing_keys import SigningKeys
 from gateway.token_routes import Doors
 from gateway.tokens import TokenDesk
@@ -76,6 +78,7 @@ class Stage:
         self.audit = AuditTrail(self.log, self.clock, self.one.metrics, run=b"r" * 8)
         self.quota = MemoryQuota(self.clock)
         self.provider = SimulatedProvider()
+        self.senders: dict[Channel, CodeSender] = {"sms": self.provider, "email": self.provider}
         self.settings = ApiSettings(ws_url="ws://127.0.0.1:7001/v1/ws", **settings)
 
     async def fetch(self, address: str) -> bytes:
@@ -102,8 +105,9 @@ class Stage:
             random=self.random,
             audit=self.audit,
         )
+        self.courier = CodeCourier(self.senders, clock=self.clock, metrics=self.one.metrics, audit=self.audit)
         self.codes = CodeDesk(
-            store=store, catalogue=self.catalogue, sender=self.provider, quota=self.quota, vault=self.vault, clock=self.clock, audit=self.audit
+            store=store, catalogue=self.catalogue, courier=self.courier, quota=self.quota, vault=self.vault, clock=self.clock, audit=self.audit
         )
         self.operator_desk = OperatorDesk(store=store, vault=self.vault, clock=self.clock, audit=self.audit, hasher=CHEAP)
         self.operators = Operators(store=store, catalogue=self.catalogue, vault=self.vault, clock=self.clock)
@@ -119,7 +123,7 @@ class Stage:
 
     async def stop(self) -> None:
         await self.client.aclose()
-        await self.codes.stop()
+        await self.courier.stop()
         for process in (self.one, self.two):
             await process.credentials.stop()
 

@@ -21,6 +21,8 @@ from esplanade.storage.memory_webhooks import MemoryWebhooks
 from esplanade.storage.sealing import Vault
 from gateway.api import ApiSettings, PartnerKit, build_api, serve_api
 from gateway.rest_users import SubjectKit
+from gateway.token_routes import GUEST
+from tests.gateway.identity_stage import Stage
 from tests.gateway.mall import VENUE, running_mall
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -102,7 +104,7 @@ KNOWN = {
 }
 
 
-def hold(operation: Any, token: str, known: dict[str, Any], answered: Counter[tuple[str, str, int]]) -> None:
+def hold(operation: Any, token: str | None, known: dict[str, Any], answered: Counter[tuple[str, str, int]]) -> None:
     """Try an operation with what its document allows and what it does not; with `known`, of what is there."""
 
     @settings(max_examples=5, derandomize=True, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
@@ -111,7 +113,7 @@ def hold(operation: Any, token: str, known: dict[str, Any], answered: Counter[tu
         for part in (case.path_parameters, case.query, case.body):
             if isinstance(part, dict):
                 part.update({name: value for name, value in known.items() if name in part})
-        response = case.call_and_validate(checks=CHECKS, headers={"authorization": f"Bearer {token}"}, timeout=30)
+        response = case.call_and_validate(checks=CHECKS, headers={} if token is None else {"authorization": f"Bearer {token}"}, timeout=30)
         answered[operation.method, operation.path, response.status_code // 100] += 1
 
     tried()
@@ -134,6 +136,32 @@ def test_every_operation_answers_as_its_document_says(live: Live) -> None:
     assert len(tried) == len(operations) - len(NOT_HERE) > 30
     fine = {(method, path) for method, path, hundreds in answered if hundreds == 2}
     assert len(fine) > 20, f"an answer is held to the document only where there is one: {sorted(tried - fine)}"
+
+
+SIGN_IN = {"/v1/token", "/v1/revoke", "/v1/sign-in/code", "/v1/local/token"}
+
+
+async def test_sign_in_answers_as_its_document_says_and_wants_no_token() -> None:
+    stage = Stage()
+    await stage.start()
+    server = await serve_api(stage.app)
+    answered: Counter[tuple[str, str, int]] = Counter()
+
+    def ask() -> set[str]:
+        schema = schemathesis.openapi.from_url(f"http://127.0.0.1:{server.port}/v1/openapi.json")
+        operations = [operation for operation in (result.ok() for result in schema.get_all_operations()) if operation.path in SIGN_IN]
+        for operation in operations:
+            assert operation.definition.raw["security"] == [], operation.path
+            hold(operation, None, {"tenant": "demo", "address": "ann@example.org", "channel": "email", "grant_type": GUEST}, answered)
+        return {operation.path for operation in operations}
+
+    try:
+        assert await asyncio.to_thread(ask) == SIGN_IN
+        assert {path for _, path, hundreds in answered if hundreds == 2} >= {"/v1/token", "/v1/revoke", "/v1/sign-in/code"}
+        assert {path for _, path, hundreds in answered if hundreds == 4} >= {"/v1/token", "/v1/sign-in/code"}
+    finally:
+        await server.stop()
+        await stage.stop()
 
 
 def test_the_document_says_what_every_operation_wants_and_how_it_refuses(live: Live) -> None:

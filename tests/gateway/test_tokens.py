@@ -15,7 +15,9 @@ import pytest
 
 from esplanade.core.errors import InvalidInput, LimitExceeded, Unauthenticated
 from gateway.auth import BadToken
-from gateway.sign_in import CODE_ATTEMPTS, CODE_S, CODES_PER_ADDRESS, CODES_WINDOW_S, LOCK_S, PASSWORD_FAILURES, SimulatedProvider
+from gateway.code_delivery import CodeMessage
+from gateway.code_providers import SimulatedProvider
+from gateway.sign_in import CODE_ATTEMPTS, CODE_S, CODES_PER_ADDRESS, CODES_WINDOW_S, LOCK_S, PASSWORD_FAILURES
 from gateway.token_routes import AUTHORIZATION_S, CODE, EXCHANGE, GUEST, MAX_FORM_BYTES, SECOND_FACTOR
 from gateway.tokens import ACCESS_S, challenge_of
 from tests.gateway.identity_stage import CHEAP, Stage
@@ -394,6 +396,7 @@ async def test_an_address_is_not_flooded(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("channel", "address"),
     [("sms", "12345678"), ("sms", "+0123456789"), ("sms", "+49170123456789012"), ("email", "ann"), ("email", "a@b"), ("email", "a@b.c\nBcc: x@y.zz"),
+     ("email", "(1)ann@example.org"), ("email", "ann,bob@example.org"), ("email", "<ann@example.org>"), ("email", '"ann"@example.org'),
      ("sms", "ann@example.org"), ("pigeon", "+491701234567"), ("email", "a" * 400 + "@example.org")],
 )  # fmt: skip
 async def test_what_is_no_address_is_refused(stage: Stage, channel: str, address: str) -> None:
@@ -412,7 +415,7 @@ async def test_an_address_is_kept_nowhere(stage: Stage) -> None:
 
 async def test_the_simulated_provider_writes_what_only_its_owner_reads(tmp_path: Any) -> None:
     file = tmp_path / "messages.jsonl"
-    await SimulatedProvider(file).send("sms", "+491701234567", "123456 is your code.")
+    await SimulatedProvider(file).send(CodeMessage("m1", "sms", "+491701234567", "123456 is your code.", 0))
     assert file.stat().st_mode & 0o777 == 0o600
     assert "123456" in file.read_text()
 

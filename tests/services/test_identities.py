@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from esplanade.cli.main import _cli
 from gateway.codes import CloseCode
 from gateway.token_routes import CODE
 from gateway.tokens import challenge_of
+from tests.gateway.mail_server import PASSWORD as MAIL_PASSWORD
+from tests.gateway.mail_server import USER, MailServer, mail_server
 from tests.gateway.mall import until
 from tests.gateway.test_identity_server import certify, closed, said_hello, trusting
 from tests.services.stack import Esplanade, data_folder
@@ -79,9 +82,30 @@ async def by_phone(http: httpx.AsyncClient, data: Path, before: int) -> dict[str
     return await granted(http, grant_type=CODE, request=request, code=code)
 
 
+async def by_mail(http: httpx.AsyncClient, mail: MailServer) -> dict[str, Any]:
+    request = (await http.post("v1/sign-in/code", json={"tenant": "demo", "channel": "email", "address": "bea@example.org"})).json()["request"]
+    await until(lambda: bool(mail.mails))
+    return await granted(http, grant_type=CODE, request=request, code=mail.mails[-1].get_content()[:6])
+
+
 async def test_everybody_comes_in_by_their_own_door_and_is_out_at_once(tmp_path: Path) -> None:
     key = Ed25519PrivateKey.generate()
-    with data_folder() as data, Esplanade(data, "serve", env=settings(tmp_path, key)) as service:
+    env = settings(tmp_path, key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(env["ESPLANADE_TLS_CERTIFICATE"], env["ESPLANADE_TLS_KEY"])
+    async with mail_server(context) as mail:
+        smtp = {
+            "host": "127.0.0.1",
+            "port": mail.port,
+            "sender": "codes@mall.example",
+            "username": USER,
+            "certificates": env["ESPLANADE_TLS_CERTIFICATE"],
+        }
+        await everybody(tmp_path, key, env | {"ESPLANADE_SMTP": json.dumps(smtp), "ESPLANADE_SMTP_PASSWORD": MAIL_PASSWORD}, mail)
+
+
+async def everybody(tmp_path: Path, key: Ed25519PrivateKey, env: dict[str, str], mail: MailServer) -> None:
+    with data_folder() as data, Esplanade(data, "serve", env=env) as service:
         service.ready()
         assert (urlsplit(service.api).scheme, urlsplit(service.ws).scheme) == ("https", "wss")
         tls = trusting()
@@ -97,6 +121,10 @@ async def test_everybody_comes_in_by_their_own_door_and_is_out_at_once(tmp_path:
             # a phone, by a code
             phone = await by_phone(http, data, 0)
             by_code = await come_in(phone["access_token"])
+
+            # somebody without one, by a code that the mail server got
+            assert (await by_mail(http, mail))["subject"] != phone["subject"]
+            assert mail.encrypted == [True]
 
             # a till, by a key
             secret = await says(data, "keys", "create", "till 1", "--permission", "wallets.read", "--permission", "venue.read", *WHERE)

@@ -27,6 +27,15 @@ def test_read_is_imported_plus_merged_plus_rejected(result: ImportResult) -> Non
     assert sum(level.imported for level in result.summary.levels) == len(result.venue.levels) + len(result.venue.units)
 
 
+def test_an_id_on_two_floors_is_said_with_both_and_with_what_to_do(tmp_path: Path) -> None:
+    upper = [*upper_floor(), next(one for one in ground_floor() if one["id"] == "books")]
+    site = write_site(tmp_path, {"F1": ground_floor(), "F2": upper})
+    with pytest.raises(InvalidInput) as refused:
+        read_site(site)
+    said = "id 'books' belongs to two features (unit on level F1, unit on level F2); an id is of one feature in the whole venue: give one of them another"
+    assert str(refused.value) == f"{site}: document: {said}"
+
+
 def test_every_rejected_feature_has_its_rule_and_remedy(result: ImportResult) -> None:
     said = {r.feature_id: r.rule for r in result.summary.rejected}
     assert said == {

@@ -43,7 +43,12 @@ def _dangling(document: dict) -> None:  # type: ignore[type-arg]
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
-    [(_without_levels, "levels"), (_ring_of_two, r"units\.0\.polygon"), (_twice, "occurs twice"), (_dangling, "'nowhere' is no unit")],
+    [
+        (_without_levels, "levels"),
+        (_ring_of_two, r"units\.0\.polygon"),
+        (_twice, r"belongs to two features \(unit on level G, unit on level G\); .*: give one of them another"),
+        (_dangling, "'nowhere' is no unit"),
+    ],
 )
 def test_a_broken_document_is_refused_in_one_line_with_the_place(tmp_path: Path, spoil, message: str) -> None:  # type: ignore[no-untyped-def]
     document = _document()
