@@ -51,7 +51,8 @@ class CrowdState:
     """Columns of `count` rows (arrays are longer). `last`: tick of the newest row taken, an observation or LEFT; `present` as in `spatial.offers`.
 
     member (rows, width) int32: the fences a row is in, ascending, -1 padded; since: ticks of entry. inside, entries, exits, stayed (ticks), dwells: by fence.
-    venue: entries to and exits from the venue; indoors: 1 where a row is in it.
+    venue: entries to and exits from the venue; indoors: 1 where a row is in it. radius_dm: how sure a row's newest position is, as in `PositionColumns`; like a position's way here
+    it is told by no event, so that after a restart it is not known until the next observation.
     """
 
     def __init__(self, *, width: int, n_fences: int, outline_base: int) -> None:
@@ -62,6 +63,7 @@ class CrowdState:
         self.level = np.zeros(0, np.uint8)
         self.x_m = np.zeros(0, np.float32)
         self.y_m = np.zeros(0, np.float32)
+        self.radius_dm = np.zeros(0, np.uint8)
         self.last = np.zeros(0, np.int64)
         self.present = np.zeros(0, np.bool_)
         self.seen = np.zeros(0, np.bool_)
@@ -73,6 +75,7 @@ class CrowdState:
         self.slots = np.full(4, -1, np.int32)
         self.inside, self.entries, self.exits, self.stayed, self.dwells = (np.zeros(n_fences, np.int64) for _ in range(5))
         self.venue = np.zeros(2, np.int64)
+        self._any_radius = False
         self._grow(1024)
         self._asked: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)
         self._answered: Rows = np.zeros(0, np.int32)
@@ -83,6 +86,7 @@ class CrowdState:
         self.level = np.concatenate([self.level, np.full(more, LEFT, np.uint8)])
         self.x_m = np.concatenate([self.x_m, np.full(more, np.nan, np.float32)])
         self.y_m = np.concatenate([self.y_m, np.full(more, np.nan, np.float32)])
+        self.radius_dm = np.concatenate([self.radius_dm, np.zeros(more, np.uint8)])
         self.last = np.concatenate([self.last, np.full(more, _NEVER, np.int64)])
         self.present = np.concatenate([self.present, np.zeros(more, np.bool_)])
         self.seen = np.concatenate([self.seen, np.zeros(more, np.bool_)])
@@ -144,6 +148,14 @@ class CrowdState:
             row, level, x_m, y_m, np.atleast_1d(np.asarray(tick, np.int64)), LEFT, self.level, self.x_m, self.y_m, self.last, self.present, self.seen, first
         )  # fmt: skip
         return first
+
+    def take_radius(self, row: Rows, radius_dm: npt.NDArray[np.uint8] | None) -> None:
+        """How sure those positions are; None: not known of any."""
+        if radius_dm is not None:
+            self.radius_dm[row] = radius_dm
+            self._any_radius = True
+        elif self._any_radius:
+            self.radius_dm[row] = 0
 
     def stale(self, tick: int) -> Rows:
         """Rows that are present only until now: their last observation is STALE_TICKS ago or more."""

@@ -82,8 +82,10 @@ class LiveViews:
         kernels.pseudonyms(crowd.subject[row], self._key, name)
         order = np.argsort(name)  # the order tells nothing either
         row, name = row[order], name[order]
+        radius_dm = crowd.radius_dm[row]
         return Dots(
-            venue=self._book.venue.id, level=level, tick=tick, pseudonym=name.tobytes(), x=crowd.x_m[row].tobytes(), y=crowd.y_m[row].tobytes()
+            venue=self._book.venue.id, level=level, tick=tick, pseudonym=name.tobytes(), x=crowd.x_m[row].tobytes(), y=crowd.y_m[row].tobytes(),
+            radius=radius_dm.tobytes() if radius_dm.any() else b"",
         )  # fmt: skip
 
     def density(self, tick: int, level: int, crowd: CrowdState) -> Density:

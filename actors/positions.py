@@ -449,6 +449,7 @@ class PositionHost:
         crowd = self.crowd
         row = crowd.rows_of(columns.subject)
         crowd.observe(row, columns.level, columns.x_m, columns.y_m, tick)
+        crowd.take_radius(row, columns.radius_dm)
         gone = crowd.stale(tick)
         crowd.present[gone] = False
         self._settled.forget()
@@ -470,6 +471,7 @@ class PositionHost:
         observed = crowd.rows_of_tick(columns.subject)
         before = self._places() if self.zones.lines else None
         first_seen = crowd.observe(observed, columns.level, columns.x_m, columns.y_m, tick)
+        crowd.take_radius(observed, columns.radius_dm)
         gone = crowd.stale(tick)
         crowd.present[gone] = False
 

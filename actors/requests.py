@@ -57,6 +57,7 @@ class Take(_OfVenue, frozen=True, tag="take"):
     level: bytes
     x: bytes
     y: bytes
+    radius: bytes = b""
 
 
 class Watermark(_OfVenue, frozen=True, tag="watermark"):
@@ -266,11 +267,11 @@ def log_of(request: Request) -> tuple[str, int]:
 
 
 def take_of(tenant: str, venue: str, columns: PositionColumns, source: str | None, tick: int | None) -> Take:
-    return Take(tenant, venue, source, tick, *columns.pack())
+    return Take(tenant, venue, source, tick, *columns.pack(), columns.pack_radius())
 
 
 def columns_of(take: Take) -> PositionColumns:
-    return PositionColumns.unpack(take.subject, take.level, take.x, take.y)
+    return PositionColumns.unpack(take.subject, take.level, take.x, take.y, take.radius)
 
 
 def observe_of(tenant: str, venue: str, observed: Observed) -> Observe:

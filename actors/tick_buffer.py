@@ -20,7 +20,7 @@ MAX_AHEAD: Final = 256
 """Ticks that rows and declarations may be ahead of the last closed one."""
 
 MAX_WAITING_ROWS: Final = 8_000_000
-"""Rows that wait, at most (13 bytes each)."""
+"""Rows that wait, at most (13 or 14 bytes each)."""
 
 MAX_SOURCES: Final = 64
 _RECENT: Final = 64

@@ -89,7 +89,7 @@ class VenueStats(_Body, frozen=True, kw_only=True, tag="stats"):
 
 
 class Dots(_Body, frozen=True, kw_only=True, tag="dots"):
-    """People on one level, under pseudonyms that rotate. pseudonym: (n,) u4; x, y: (n,) f4, metres, venue frame."""
+    """People on one level, under pseudonyms that rotate. pseudonym: (n,) u4; x, y: (n,) f4, metres, venue frame; radius: (n,) u1, `PositionColumns.radius_dm`, or nothing."""
 
     venue: str
     level: int
@@ -97,6 +97,7 @@ class Dots(_Body, frozen=True, kw_only=True, tag="dots"):
     pseudonym: bytes
     x: bytes
     y: bytes
+    radius: bytes = b""
 
 
 class Density(_Body, frozen=True, kw_only=True, tag="density"):

@@ -35,7 +35,7 @@ def frame_of(body: t.Body, place: f.Place | None = None) -> f.ServerFrame:
                 exits=body.exits, dwells=body.dwells, tick_ms=body.tick_ms, zones=body.zones,
             )  # fmt: skip
         case t.Dots():
-            return f.Dots(venue=body.venue, level=body.level, tick=body.tick, pseudonym=body.pseudonym, x=body.x, y=body.y)
+            return f.Dots(venue=body.venue, level=body.level, tick=body.tick, pseudonym=body.pseudonym, x=body.x, y=body.y, radius=body.radius)
         case t.Density():
             return f.Density(
                 venue=body.venue, level=body.level, tick=body.tick, x0_m=body.x0_m, y0_m=body.y0_m, cell_m=body.cell_m,

@@ -23,7 +23,7 @@ MAX_SIDE_M: Final = 2_500.0
 CELL_M: Final = 8.0
 MAX_CELLS: Final = 1 << 16
 ROW_BYTES: Final = 8
-"""A person told: pseudonym u4, x, y u2."""
+"""A person told: pseudonym u4, x, y u2. One more for a radius, in a picture that knows any."""
 CLUSTER_BYTES: Final = 6
 LEAST_ROWS: Final = 16
 """However small the allowance, so many people or clusters are told."""
@@ -33,6 +33,7 @@ WINDOW: Final = 4
 _Float = npt.NDArray[np.float32]
 _Name = npt.NDArray[np.uint32]
 _Step = npt.NDArray[np.uint16]
+_Radius = npt.NDArray[np.uint8]
 
 
 def check_view(view: f.View) -> None:
@@ -50,18 +51,24 @@ class Picture:
         self._name: _Name = np.frombuffer(dots.pseudonym, "<u4")
         self._x: _Float = np.frombuffer(dots.x, "<f4")
         self._y: _Float = np.frombuffer(dots.y, "<f4")
+        self.knows_radius = len(dots.radius) > 0
+        self._radius: _Radius = np.frombuffer(dots.radius, np.uint8) if self.knows_radius else np.zeros(len(self._name), np.uint8)
         if not (self._name[1:] > self._name[:-1]).all():  # two people of one pseudonym are one
             self._name, first = np.unique(self._name, return_index=True)
-            self._x, self._y = self._x[first], self._y[first]
+            self._x, self._y, self._radius = self._x[first], self._y[first], self._radius[first]
         self._cells: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], float, float, float, int, int] | None = None
 
     def __len__(self) -> int:
         return len(self._name)
 
-    def within(self, view: f.View) -> tuple[_Name, _Float, _Float]:
-        """Names, in order, and places of who is in the rectangle, its lower edges counted in, its upper ones not."""
+    @property
+    def row_bytes(self) -> int:
+        return ROW_BYTES + self.knows_radius
+
+    def within(self, view: f.View) -> tuple[_Name, _Float, _Float, _Radius]:
+        """Names, in order, places and radii (decimetres, 0: not known) of who is in the rectangle, its lower edges counted in, its upper ones not."""
         if not len(self):
-            return self._name, self._x, self._y
+            return self._name, self._x, self._y, self._radius
         order, starts, x0, y0, cell_m, cols, rows = self._cut()
         c0, c1 = (max(0, min(cols - 1, int((edge - x0) // cell_m))) for edge in (view.x0, view.x1))
         r0, r1 = (max(0, min(rows - 1, int((edge - y0) // cell_m))) for edge in (view.y0, view.y1))
@@ -70,7 +77,7 @@ class Picture:
         x, y = self._x[at], self._y[at]
         x0, y0, x1, y1 = np.array((view.x0, view.y0, view.x1, view.y1))  # of 64 bits, or an edge would be rounded to the people's 32
         inside = (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
-        return self._name[at[inside]], x[inside], y[inside]
+        return self._name[at[inside]], x[inside], y[inside], self._radius[at[inside]]
 
     def _cut(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], float, float, float, int, int]:
         if self._cells is None:
@@ -101,6 +108,7 @@ class Viewport:
         self._name: _Name = np.empty(0, np.uint32)
         self._x: _Step = np.empty(0, np.uint16)
         self._y: _Step = np.empty(0, np.uint16)
+        self._radius: _Radius = np.empty(0, np.uint8)
         self._clusters: tuple[bytes, bytes, bytes] = (b"", b"", b"")
 
     def look(self, view: f.View, *, bytes_per_s: int | None) -> None:
@@ -119,37 +127,43 @@ class Viewport:
 
     def frame(self, picture: Picture, *, interval_s: float) -> f.DotsView | None:
         """What the client must be told to hold what it would see now; None where it does. `interval_s`: between frames, for the allowance."""
-        name, x_m, y_m = picture.within(self.view)
-        near, clusters, cluster_m = self._detail(x_m, y_m, interval_s)
+        name, x_m, y_m, radius = picture.within(self.view)
+        near, clusters, cluster_m = self._detail(x_m, y_m, interval_s, picture.row_bytes)
         origin = (self.view.x0 // ORIGIN_M * ORIGIN_M, self.view.y0 // ORIGIN_M * ORIGIN_M)
-        name, x, y = name[near], _steps(x_m[near], origin[0]), _steps(y_m[near], origin[1])
+        name, x, y, radius = name[near], _steps(x_m[near], origin[0]), _steps(y_m[near], origin[1]), radius[near]
         columns = (_steps(clusters[0], origin[0]).tobytes(), _steps(clusters[1], origin[1]).tobytes(), clusters[2].astype("<u2").tobytes())
-        told, left = self._held(name, x, y)
+        told, left, radius = self._held(name, x, y, radius)
         # From anew where steps are counted from elsewhere, or where who left and who came would take more bytes than everyone.
-        whole = origin != self._origin or 4 * len(left) + ROW_BYTES * int((~told).sum()) > ROW_BYTES * len(name) > 0
+        whole = origin != self._origin or 4 * len(left) + picture.row_bytes * int((~told).sum()) > picture.row_bytes * len(name) > 0
         if whole:
             told, left = np.zeros(len(name), np.bool_), self._name[:0]
         if not whole and told.all() and not len(left) and columns == self._clusters:
             return None
-        self._origin, self._name, self._x, self._y, self._clusters = origin, name, x, y, columns
+        self._origin, self._name, self._x, self._y, self._radius, self._clusters = origin, name, x, y, radius, columns
         self.number += 1
         new = ~told
         return f.DotsView(
             venue=picture.venue, level=picture.level, tick=picture.tick, number=self.number, whole=whole, x0_m=origin[0], y0_m=origin[1], step_m=STEP_M,
             pseudonym=name[new].astype("<u4").tobytes(), x=x[new].astype("<u2").tobytes(), y=y[new].astype("<u2").tobytes(),
             left=left.astype("<u4").tobytes(), cluster_m=cluster_m, cluster_x=columns[0], cluster_y=columns[1], cluster_count=columns[2],
+            radius=radius[new].tobytes() if radius[new].any() else b"",
         )  # fmt: skip
 
-    def _held(self, name: _Name, x: _Step, y: _Step) -> tuple[npt.NDArray[np.bool_], _Name]:
-        """(which of these the client holds at this very place, whom it holds who is not among these)."""
+    def _held(self, name: _Name, x: _Step, y: _Step, radius: _Radius) -> tuple[npt.NDArray[np.bool_], _Name, _Radius]:
+        """(which of these the client holds at this very place, whom it holds who is not among these, the radii that it holds afterwards).
+
+        A radius within a quarter of the one told is not told again.
+        """
         if not len(self._name):
-            return np.zeros(len(name), np.bool_), self._name
+            return np.zeros(len(name), np.bool_), self._name, radius
         at = np.minimum(np.searchsorted(self._name, name), len(self._name) - 1)
-        told = (self._name[at] == name) & (self._x[at] == x) & (self._y[at] == y)
-        return told, self._name[~np.isin(self._name, name, assume_unique=True)]
+        held = self._radius[at]
+        same = 4 * np.abs(radius.astype(np.int16) - held) <= held
+        told = (self._name[at] == name) & (self._x[at] == x) & (self._y[at] == y) & same
+        return told, self._name[~np.isin(self._name, name, assume_unique=True)], np.where(told, held, radius)
 
     def _detail(
-        self, x_m: _Float, y_m: _Float, interval_s: float
+        self, x_m: _Float, y_m: _Float, interval_s: float, row_bytes: int
     ) -> tuple[npt.NDArray[np.bool_], tuple[_Float, _Float, npt.NDArray[np.intp]], float]:
         """(who stays a point, clusters of the others: middle x, y and count, the clusters' size or 0).
 
@@ -157,7 +171,7 @@ class Viewport:
         quarter than the one before) whose people fit, and half for clusters in squares, the smallest of a power of two metres that fit.
         """
         empty = np.empty(0, np.float32)
-        rows = len(x_m) if self.bytes_per_s is None else max(LEAST_ROWS, int(self.bytes_per_s * interval_s) // ROW_BYTES)
+        rows = len(x_m) if self.bytes_per_s is None else max(LEAST_ROWS, int(self.bytes_per_s * interval_s) // row_bytes)
         if len(x_m) <= rows:
             return np.ones(len(x_m), np.bool_), (empty, empty, np.empty(0, np.intp)), 0.0
         view = self.view

@@ -109,6 +109,7 @@ function dots(level) {
     pseudonym: bytes(Uint32Array.from(here, ([, i]) => i + 1)),
     x: bytes(Float32Array.from(here, ([s]) => s.x)),
     y: bytes(Float32Array.from(here, ([s]) => s.y)),
+    radius: Uint8Array.from(here, ([, i]) => (i % 5 === 0 ? 0 : 20 + ((i * 37) % 70))),
   };
 }
 function density(level) {

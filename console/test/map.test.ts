@@ -3,7 +3,7 @@ import { fitCamera, lookAt, scaleBar, toScreen, toVenue } from "../src/map/camer
 import { Dots } from "../src/map/dots";
 import { BANDS, bandOf, densityOfPoints, paintField, perSquareMetre, rampPosition, sample, smooth } from "../src/map/field";
 import { type LabelBox, overlap, placeLabels, priorityOf, wrap } from "../src/map/labels";
-import { ease, FADE_FROM, FADE_TO, fieldWeight } from "../src/map/lod";
+import { discWeight, ease, FADE_FROM, FADE_TO, fieldWeight } from "../src/map/lod";
 import { RAMPS } from "../src/map/ramp";
 import { axesOf, regionOf } from "../src/map/region";
 import { cutSegment, shellOf, wallsOf } from "../src/map/walls";
@@ -26,6 +26,12 @@ describe("level of detail", () => {
     expect(fieldWeight(FADE_FROM)).toBe(0);
     expect(fieldWeight(FADE_TO)).toBe(1);
     expect(fieldWeight(50_000)).toBe(1);
+  });
+  it("draws everyone's disc only near and among few, and fades it without a jump", () => {
+    expect(discWeight(8, 10)).toBe(1);
+    expect(discWeight(3, 10)).toBe(0);
+    expect(discWeight(8, 500)).toBe(0);
+    for (let n = 0; n < 200; n++) expect(Math.abs(discWeight(8, n + 1) - discWeight(8, n))).toBeLessThan(0.03);
   });
   it("changes without a jump: one person more moves the weight by less than a hundredth", () => {
     for (let n = 3000; n < 7000; n++) {
@@ -174,8 +180,31 @@ describe("dots", () => {
     dots.take(Uint32Array.from({ length: n + 1 }, (_, i) => i), Float32Array.from({ length: n + 1 }, (_, i) => (i === n ? 80 : (i % 8) * 0.4)), Float32Array.from({ length: n + 1 }, (_, i) => (i === n ? 80 : Math.floor(i / 8) * 0.4)), 0, RAMPS.dark); // biome-ignore format: columns
     expect([...dots.colour.slice(0, 3)]).not.toEqual([...dots.colour.slice(4 * n, 4 * n + 3)]);
   });
+  it("are as sure as the frame says, and a dot of which nothing is said is not", () => {
+    const dots = new Dots();
+    dots.take(u(1, 2), f(0, 5), f(0, 5), 0, RAMPS.dark, Uint8Array.of(31, 0));
+    expect(dots.of(1)?.radiusM).toBeCloseTo(3.1);
+    expect(dots.of(2)?.radiusM).toBe(0);
+    expect(dots.of(3)).toBeUndefined();
+    dots.take(u(1, 2), f(0, 5), f(0, 5), 0.5, RAMPS.dark);
+    expect(dots.of(1)?.radiusM).toBe(0);
+  });
+  it("are found by the nearest within reach, where they are drawn now", () => {
+    const dots = new Dots();
+    dots.take(u(1, 2), f(0, 5), f(0, 0), 0, RAMPS.dark);
+    expect(dots.nearest(1, 0, 2)).toBe(1);
+    expect(dots.nearest(4, 0, 2)).toBe(2);
+    expect(dots.nearest(2.4, 3, 2)).toBeUndefined();
+    dots.take(u(1, 2), f(0, 9), f(0, 0), 0.5, RAMPS.dark);
+    dots.advance(0.5);
+    expect(dots.nearest(5, 0, 1)).toBe(2);
+    dots.advance(3);
+    expect(dots.nearest(5, 0, 1)).toBeUndefined();
+    expect(dots.nearest(9, 0, 1)).toBe(2);
+  });
   it("refuse columns of different lengths", () => {
     expect(() => new Dots().take(u(1, 2), f(1), f(1), 0, RAMPS.dark)).toThrow(RangeError);
+    expect(() => new Dots().take(u(1, 2), f(1, 1), f(1, 1), 0, RAMPS.dark, Uint8Array.of(3))).toThrow(RangeError);
   });
 });
 

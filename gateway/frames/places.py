@@ -208,7 +208,7 @@ class ZoneState(Frame, frozen=True, kw_only=True, tag="zone_state"):
 
 
 class Dots(Frame, frozen=True, kw_only=True, tag="dots"):
-    """Operators: people on a level: pseudonym (n,) u4, x, y (n,) f4."""
+    """Operators: people on a level: pseudonym (n,) u4, x, y (n,) f4; radius (n,) u1, decimetres within which nine in ten are right, 0 where not known, or nothing."""
 
     venue: str
     level: int
@@ -216,11 +216,12 @@ class Dots(Frame, frozen=True, kw_only=True, tag="dots"):
     pseudonym: bytes
     x: bytes
     y: bytes
+    radius: bytes = b""
 
 
 class DotsView(Frame, frozen=True, kw_only=True, tag="dots_view"):
     """Operators: what changed in the rectangle looked at: who came or moved: pseudonym (n,) u4, x, y (n,) u2, steps of `step_m` from `x0_m`, `y0_m`;
-    who left: (m,) u4. `whole`: forget whom you held. Clusters of people too many to be told, all of them each time: middle x, y and count (k,) u2."""
+    radius (n,) u1 as in Dots, or nothing; who left: (m,) u4. `whole`: forget whom you held. Clusters of people too many to be told, all of them each time: middle x, y and count (k,) u2."""
 
     venue: str
     level: int
@@ -238,6 +239,7 @@ class DotsView(Frame, frozen=True, kw_only=True, tag="dots_view"):
     cluster_x: bytes = b""
     cluster_y: bytes = b""
     cluster_count: bytes = b""
+    radius: bytes = b""
 
 
 class Density(Frame, frozen=True, kw_only=True, tag="density"):

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from esplanade.core.errors import InvalidInput
-from spatial.columns import LEFT, PositionColumns
+from spatial.columns import LEFT, PositionColumns, radius_dm_of
 
 F4 = npt.NDArray[np.float32]
 F8 = npt.NDArray[np.float64]
@@ -149,4 +149,5 @@ def rows_of(observed: Observed, answers: Answers) -> PositionColumns:
     rows = rows[np.append(subject[1:] != subject[:-1], True)] if len(rows) else rows
     level = np.where(gone[rows], LEFT, answers.level[rows]).astype(np.uint8)
     xy_m = np.where(gone[rows, None], np.float32(0), answers.xy_m[rows])
-    return PositionColumns(observed.subject[rows], level, np.ascontiguousarray(xy_m[:, 0]), np.ascontiguousarray(xy_m[:, 1]))
+    radius_dm = np.where(gone[rows], np.uint8(0), radius_dm_of(answers.radius_m[rows]))
+    return PositionColumns(observed.subject[rows], level, np.ascontiguousarray(xy_m[:, 0]), np.ascontiguousarray(xy_m[:, 1]), radius_dm)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from actors import positioning
+from actors.topics import Dots
 from esplanade.core.errors import InvalidInput, LimitExceeded, NotFound
 from simulation.phones import Air, AirSettings, Phones, PhoneSettings, survey
 from spatial.positioning.model import save_model
@@ -62,9 +63,18 @@ async def test_rows_reach_the_host_and_a_map_is_taken_up_refused_and_replaced_wh
         assert (answers.level == CROWD.level).mean() > 0.9
         assert np.median(np.hypot(answers.xy_m[:, 0] - CROWD.x_m, answers.xy_m[:, 1] - CROWD.y_m)) < 4
         host = next(log.hosts["parkside"].host for shard in system.shards for log in shard._logs.values() if "parkside" in log.hosts)
+        heard = await at.listen("venue/parkside/dots/0")
+        await at.system.watch("demo", "parkside", {"venue/parkside/dots/0": 10.0})
         await at.poll(0.2)
         assert host.spotted(7) is not None
         assert host.crowd.count == 30
+        dots = [told for _, told in await heard.all() if isinstance(told, Dots)][-1]
+        answered = answers.radius_m[answers.level == 0]
+        assert sorted(dots.radius) == np.clip(np.ceil(10 * np.sort(answered)), 1, 255).tolist(), "operators see the radius that the phone is told"
+        await system.take("demo", "parkside", rows((0, 0, 4.0, 12.0)), source=None, tick=None)
+        await at.poll(0.2)
+        dots = [told for _, told in await heard.all() if isinstance(told, Dots)][-1]
+        assert dots.radius.count(0) == 1, "who says where they are is as sure as they are"
         await catalogue.put_radio_map("demo", "parkside", b"no model")
         await later(at)
         with pytest.raises(InvalidInput, match="cannot be read"):

@@ -200,12 +200,12 @@ SERVER: tuple[f.ServerFrame, ...] = (
         seq=16, accounts=3, total={"EUR": 0}, wallets={"EUR": 550}, tills={"EUR": 450}, outside={"EUR": -1000}, payments=1, top_ups=1,
     ),
     f.Subscribed(seq=7, topic="venue/parkside/density/1"),
-    f.Dots(venue="parkside", level=0, tick=610, pseudonym=SUBJECTS, x=XS, y=YS),
+    f.Dots(venue="parkside", level=0, tick=610, pseudonym=SUBJECTS, x=XS, y=YS, radius=bytes([31, 0])),
     f.DotsView(
         venue="parkside", level=0, tick=610, number=17, x0_m=0.0, y0_m=-512.0, step_m=0.05, pseudonym=SUBJECTS,
         x=np.array([30, 1240], "<u2").tobytes(), y=np.array([10_195, 10_240], "<u2").tobytes(), left=np.array([9], "<u4").tobytes(), whole=True,
         cluster_m=8.0, cluster_x=np.array([80], "<u2").tobytes(), cluster_y=np.array([10_320], "<u2").tobytes(),
-        cluster_count=np.array([12], "<u2").tobytes(),
+        cluster_count=np.array([12], "<u2").tobytes(), radius=bytes([31, 0]),
     ),
     f.Density(
         venue="parkside", level=1, tick=610, x0_m=-10.0, y0_m=0.0, cell_m=5.0, cols=2, rows=2, count=np.array([0, 3, 12, 0], "<u2").tobytes()

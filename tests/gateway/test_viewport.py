@@ -17,11 +17,12 @@ from gateway.viewport import LEAST_ROWS, STEP_M, WINDOW, Picture, Viewport, chec
 Place = tuple[float, float]
 
 
-def dots(people: dict[int, Place], tick: int = 1) -> f.Dots:
+def dots(people: dict[int, Place], tick: int = 1, radius: dict[int, int] | None = None) -> f.Dots:
     names = sorted(people)
     return f.Dots(
         venue="v", level=0, tick=tick, pseudonym=np.array(names, "<u4").tobytes(),
         x=np.array([people[name][0] for name in names], "<f4").tobytes(), y=np.array([people[name][1] for name in names], "<f4").tobytes(),
+        radius=b"" if radius is None else bytes(radius[name] for name in names),
     )  # fmt: skip
 
 
@@ -36,6 +37,7 @@ class Screen:
     """What docs/protocol.md tells a client to do."""
 
     people: dict[int, Place] = field(default_factory=dict)
+    radius: dict[int, int] = field(default_factory=dict)
     clusters: list[tuple[float, float, int]] = field(default_factory=list)
     bytes: int = 0
 
@@ -45,11 +47,14 @@ class Screen:
         self.bytes += len(MSGPACK.encode(frame))
         if frame.whole:
             self.people.clear()
+            self.radius.clear()
         for name in np.frombuffer(frame.left, "<u4").tolist():
-            del self.people[name]
+            del self.people[name], self.radius[name]
         x = frame.x0_m + np.frombuffer(frame.x, "<u2") * frame.step_m
         y = frame.y0_m + np.frombuffer(frame.y, "<u2") * frame.step_m
         self.people.update(zip(np.frombuffer(frame.pseudonym, "<u4").tolist(), zip(x.tolist(), y.tolist(), strict=True), strict=True))
+        names = np.frombuffer(frame.pseudonym, "<u4").tolist()
+        self.radius.update(zip(names, frame.radius or bytes(len(names)), strict=True))
         count = np.frombuffer(frame.cluster_count, "<u2").tolist()
         cx = frame.x0_m + np.frombuffer(frame.cluster_x, "<u2") * frame.step_m
         cy = frame.y0_m + np.frombuffer(frame.cluster_y, "<u2") * frame.step_m
@@ -86,8 +91,41 @@ def test_within_is_the_crop_on_edges_too(people: dict[int, Place], some: list[f.
     picture = Picture(dots(people))
     x0, y0 = min(people.values())
     for view in [*some, f.View(x0, y0, x0 + 8.0, y0 + 8.0), f.View(x0 - 8.0, y0 - 8.0, x0, y0)]:
-        name, x, y = picture.within(view)
+        name, x, y, _ = picture.within(view)
         assert dict(zip(name.tolist(), zip(x.tolist(), y.tolist(), strict=True), strict=True)) == cropped(people, view)
+
+
+known = st.dictionaries(st.integers(0, 12), st.tuples(places, st.integers(0, 255)), max_size=12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(known, min_size=1, max_size=8), st.booleans())
+def test_the_screen_holds_each_radius_to_a_quarter(story: list[dict[int, tuple[Place, int]]], nobodys: bool) -> None:
+    viewport, screen = Viewport(f.View(-700, -700, 700, 700), bytes_per_s=None), Screen()
+    for people in story:
+        radius = {name: 0 if nobodys else r for name, (_, r) in people.items()}
+        frame = dots({name: place for name, (place, _) in people.items()}, radius=radius)
+        screen.take(viewport.frame(Picture(frame), interval_s=0.5))
+        for name, held in screen.radius.items():
+            assert 4 * abs(held - radius[name]) <= held
+            assert (held == 0) == (radius[name] == 0), "not known is told as such"
+
+
+def test_a_radius_costs_a_byte_and_is_said_again_when_it_changes_by_more_than_a_quarter() -> None:
+    people = {i: (i * 1.0, 5.0) for i in range(10)}
+    viewport, plain = (Viewport(f.View(0, 0, 100, 100), bytes_per_s=None) for _ in range(2))
+    with_radius = viewport.frame(Picture(dots(people, radius=dict.fromkeys(people, 40))), interval_s=0.5)
+    without = plain.frame(Picture(dots(people)), interval_s=0.5)
+    assert with_radius is not None
+    assert without is not None
+    head = len(MSGPACK.encode(with_radius)) - len(MSGPACK.encode(without)) - len(people)
+    assert 0 < head < 12, "the column's name"
+    assert without.radius == b""
+    assert viewport.frame(Picture(dots(people, 2, dict.fromkeys(people, 50))), interval_s=0.5) is None
+    second = viewport.frame(Picture(dots(people, 3, {**dict.fromkeys(people, 50), 4: 51})), interval_s=0.5)
+    assert second is not None
+    assert np.frombuffer(second.pseudonym, "<u4").tolist() == [4]
+    assert second.radius == bytes([51])
 
 
 def test_who_stands_still_is_said_once() -> None:

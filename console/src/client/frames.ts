@@ -241,8 +241,18 @@ export type DotsViewFrame = {
   cluster_x?: Uint8Array;
   cluster_y?: Uint8Array;
   cluster_count?: Uint8Array;
+  radius?: Uint8Array;
 };
-export type DotsFrame = { op: "dots"; venue: string; level: number; tick: number; pseudonym: Uint8Array; x: Uint8Array; y: Uint8Array };
+export type DotsFrame = {
+  op: "dots";
+  venue: string;
+  level: number;
+  tick: number;
+  pseudonym: Uint8Array;
+  x: Uint8Array;
+  y: Uint8Array;
+  radius?: Uint8Array;
+};
 export type DensityFrame = {
   op: "density";
   venue: string;

@@ -2,10 +2,13 @@
  * Positions between frames: each pseudonym moves evenly from where it is drawn to where the newest frame puts it.
  * Owns the arrays of one level. A pseudonym seen for the first time, or one that jumped more than JUMP_M, appears in its new place. Pure: time is an argument.
  */
+import type { Point } from "../venue";
 import { densityOfPoints, rampPosition, sample } from "./field";
 import { type Rgb, rampColour } from "./ramp";
 
 const JUMP_M = 15;
+/** Of a frame's `radius`: this many decimetres or more. */
+export const FARTHEST_DM = 255;
 /** Longest time a move is drawn over; frames at 2 Hz come every 0.5 s. */
 const LONGEST_S = 1.2;
 
@@ -16,6 +19,8 @@ export class Dots {
   xy = new Float32Array(0);
   /** (n, 4) bytes. */
   colour = new Uint8Array(0);
+  /** (n,) metres within which nine in ten such dots are right; 0 where it is not known. */
+  radiusM = new Float32Array(0);
   #from = new Float32Array(0);
   #to = new Float32Array(0);
   #start = 0;
@@ -23,9 +28,10 @@ export class Dots {
   #settled = true;
 
   /** Take a frame received at `nowS`. */
-  take(pseudonym: Uint32Array, x: Float32Array, y: Float32Array, nowS: number, ramp: readonly Rgb[]): void {
+  take(pseudonym: Uint32Array, x: Float32Array, y: Float32Array, nowS: number, ramp: readonly Rgb[], radiusDm?: Uint8Array): void {
     this.advance(nowS);
     const n = pseudonym.length;
+    if (radiusDm !== undefined && radiusDm.length !== n) throw new RangeError(`dots: ${n} pseudonyms, ${radiusDm.length} radii`);
     if (x.length !== n || y.length !== n) throw new RangeError(`dots: ${n} pseudonyms, ${x.length} x, ${y.length} y`);
     const before = new Map<number, number>();
     for (let i = 0; i < this.count; i++) before.set(this.pseudonym[i]!, i);
@@ -44,6 +50,7 @@ export class Dots {
     this.#start = nowS;
     this.count = n;
     this.pseudonym = pseudonym;
+    this.radiusM = Float32Array.from({ length: n }, (_, i) => (radiusDm?.[i] ?? 0) / 10);
     this.#from = from;
     this.#to = to;
     this.xy = from.slice();
@@ -82,8 +89,28 @@ export class Dots {
     this.#to = new Float32Array(0);
     this.#from = new Float32Array(0);
     this.colour = new Uint8Array(0);
+    this.radiusM = new Float32Array(0);
     this.pseudonym = new Uint32Array(0);
     this.#settled = true;
+  }
+
+  /** The pseudonym drawn nearest to a point, at most `withinM` from it. */
+  nearest(x: number, y: number, withinM: number): number | undefined {
+    let found: number | undefined;
+    let least = withinM;
+    for (let i = 0; i < this.count; i++) {
+      const away = Math.hypot(this.xy[2 * i]! - x, this.xy[2 * i + 1]! - y);
+      if (away > least) continue;
+      least = away;
+      found = this.pseudonym[i]!;
+    }
+    return found;
+  }
+
+  /** Where a pseudonym is drawn, and how sure that is; undefined where it is not here. */
+  of(pseudonym: number): { point: Point; radiusM: number } | undefined {
+    const i = this.pseudonym.indexOf(pseudonym);
+    return i < 0 ? undefined : { point: [this.xy[2 * i]!, this.xy[2 * i + 1]!], radiusM: this.radiusM[i]! };
   }
 
   /** How many lie in a box. */

@@ -9,6 +9,18 @@ export function fieldWeight(onScreen: number): number {
   return t * t * (3 - 2 * t);
 }
 
+const DISCS_FROM_PX = 4;
+const DISCS_FULL_PX = 6;
+const DISCS_FULL = 40;
+const DISCS_NONE = 80;
+
+/** Weight of the discs that say how sure every dot is, 0 to 1: only near and with few in view, where one can tell whose is whose. */
+export function discWeight(pxPerM: number, onScreen: number): number {
+  const near = (pxPerM - DISCS_FROM_PX) / (DISCS_FULL_PX - DISCS_FROM_PX);
+  const few = (DISCS_NONE - onScreen) / (DISCS_NONE - DISCS_FULL);
+  return Math.min(1, Math.max(0, near)) * Math.min(1, Math.max(0, few));
+}
+
 /** Move `current` toward `target` in `dtS` seconds, all the way in about `overS`; at once where motion is unwanted (overS 0). */
 export function ease(current: number, target: number, dtS: number, overS: number): number {
   if (overS <= 0) return target;

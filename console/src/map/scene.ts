@@ -8,15 +8,17 @@ import { Deck, type Layer, OrthographicView } from "@deck.gl/core";
 import { BitmapLayer, LineLayer, PathLayer, ScatterplotLayer, SolidPolygonLayer } from "@deck.gl/layers";
 import { f4, u2, u4 } from "../client/codec";
 import type { DensityFrame, DotsFrame } from "../client/frames";
+import { decimals } from "../format";
+import { s } from "../strings";
 import { css, reducedMotion, theme, token } from "../ui/theme";
 import type { Camera, Layer as LayerName } from "../url";
 import type { Bounds, Point, Polygon, Spot, VenueIndex } from "../venue";
 import { boundsOf, ringArea } from "../venue";
 import { fitCamera, lookAt, MAX_ZOOM, MIN_ZOOM, type Padding, toScreen, toVenue } from "./camera";
-import { Dots } from "./dots";
+import { Dots, FARTHEST_DM } from "./dots";
 import { type Grid, paintField, perSquareMetre, smooth } from "./field";
 import { type Figure, figureLayers } from "./figures";
-import { dotRadius, ease, fieldWeight } from "./lod";
+import { discWeight, dotRadius, ease, fieldWeight } from "./lod";
 import { Overlay } from "./overlay";
 import { closed, type Plan, planOf } from "./plan";
 import { RAMPS } from "./ramp";
@@ -27,6 +29,8 @@ export type OfferMark = { level: number; point: Point; radiusM?: number; flash: 
 export type Me = { level: number; point: Point; headingRad?: number; radiusM: number; region?: Point[]; target?: Point };
 
 type Picture = { image: ImageData; bounds: [number, number, number, number] };
+/** A click so near to a dot means that dot. */
+const CLICK_PX = 9;
 /** Pixels of a painted field, about. */
 const FIELD_PX = 250_000;
 
@@ -46,6 +50,8 @@ export class MapScene {
   readonly overlay: Overlay;
   #o: SceneOptions;
   readonly #root: HTMLElement;
+  /** How sure the chosen dot is, in words beside it. */
+  readonly #sure: HTMLElement;
   readonly #deck: Deck<OrthographicView>;
   #plans: (Plan | undefined)[] = [];
   #level: number;
@@ -64,6 +70,9 @@ export class MapScene {
   #selected: Spot | undefined;
   #hovered: Spot | undefined;
   #me: Me | undefined;
+  #chosen: number | undefined;
+  #taking = false;
+  #inView = 0;
   #lastFrame = 0;
   #frame = 0;
   #dirty = true;
@@ -85,7 +94,10 @@ export class MapScene {
     const canvas = document.createElement("canvas");
     canvas.className = "map-names";
     canvas.setAttribute("aria-hidden", "true");
-    root.append(holder, canvas);
+    this.#sure = document.createElement("div");
+    this.#sure.className = "map-sure";
+    this.#sure.hidden = true;
+    root.append(holder, canvas, this.#sure);
     this.overlay = new Overlay(canvas, options.index);
     this.overlay.setLevel(this.#level);
     this.#deck = new Deck<OrthographicView>({
@@ -147,6 +159,7 @@ export class MapScene {
     if (level === this.#level) return;
     this.#level = level;
     this.dots.clear();
+    this.#chosen = undefined;
     this.#newest = undefined;
     this.#density = undefined;
     this.#fieldImage = undefined;
@@ -179,6 +192,7 @@ export class MapScene {
 
   /** While corners are set, two quick clicks are two corners, not a step nearer. */
   setTaking(taking: boolean): void {
+    this.#taking = taking;
     this.#deck.setProps({ controller: controls(!taking) as never });
   }
 
@@ -298,6 +312,11 @@ export class MapScene {
   }
 
   #picked(point: Point): void {
+    const chosen = this.#taking || !this.#dotsShown() ? undefined : this.dots.nearest(point[0], point[1], CLICK_PX / 2 ** this.#camera.zoom);
+    if (chosen !== this.#chosen) {
+      this.#chosen = chosen;
+      this.#touch(false);
+    }
     this.#o.onPick(this.#o.index.at(this.#level, point[0], point[1]), point);
   }
 
@@ -306,6 +325,7 @@ export class MapScene {
     const [x0, y1] = toVenue(this.#camera, w, h, [0, 0]);
     const [x1, y0] = toVenue(this.#camera, w, h, [w, h]);
     const n = this.dots.within(x0, y0, x1, y1);
+    this.#inView = n;
     this.#targetWeight = fieldWeight(n);
     this.#o.onScreen?.(n, this.#targetWeight);
   }
@@ -325,9 +345,9 @@ export class MapScene {
     this.#lastFrame = nowMs;
     let again = false;
     if (this.#newest) {
-      const { pseudonym, x, y } = this.#newest;
+      const { pseudonym, x, y, radius } = this.#newest;
       this.#newest = undefined;
-      this.dots.take(u4(pseudonym), f4(x), f4(y), performance.now() / 1000, RAMPS[theme.value]);
+      this.dots.take(u4(pseudonym), f4(x), f4(y), performance.now() / 1000, RAMPS[theme.value], radius?.length ? radius : undefined);
       this.#count();
     }
     if (this.#glide) {
@@ -362,6 +382,7 @@ export class MapScene {
 
   #draw(): void {
     this.#deck.setProps({ layers: this.#deckLayers(), viewState: this.#viewState() as never });
+    this.#saySure();
     if (!this.#namesDirty) return;
     this.#namesDirty = false;
     this.overlay.draw(
@@ -375,6 +396,25 @@ export class MapScene {
       this.#layers.includes("labels"),
       this.#clearing(),
     );
+  }
+
+  #dotsShown(): boolean {
+    return this.#layers.includes("people") && this.#weight < 1 && this.dots.count > 0;
+  }
+
+  #chosenDot(): { point: Point; radiusM: number } | undefined {
+    return this.#chosen !== undefined && this.#dotsShown() ? this.dots.of(this.#chosen) : undefined;
+  }
+
+  #saySure(): void {
+    const dot = this.#chosenDot();
+    this.#sure.hidden = dot === undefined;
+    if (dot === undefined) return;
+    const [x, y] = this.project(dot.point);
+    const { radiusM } = dot;
+    this.#sure.style.transform = `translate(${Math.round(x + 12)}px, ${Math.round(y - 26)}px)`;
+    const said = radiusM === 0 ? s.map.unsure : (radiusM * 10 < FARTHEST_DM ? s.map.sure : s.map.sureOrMore)(decimals(radiusM, 1));
+    if (this.#sure.textContent !== said) this.#sure.textContent = said;
   }
 
   #plan(): Plan {
@@ -442,7 +482,7 @@ export class MapScene {
     const heat = shows("heat") ? this.#heatPicture() : undefined;
     if (heat) out.push(bitmap(`heat-${level}`, heat, 0.85));
     out.push(solid("around", plan.around, "outside"), solid("void", plan.fills.void, "void"));
-    for (const spot of [this.#hovered, this.#selected]) {
+    for (const spot of new Set([this.#hovered, this.#selected])) {
       if (spot && spot.level === level && spot.kind === "unit")
         out.push(
           solid(`tint-${spot === this.#selected ? "selected" : "hover"}-${spot.id}`, spot.polygon, "accent", spot === this.#selected ? 52 : 24),
@@ -481,7 +521,8 @@ export class MapScene {
         }),
       );
     }
-    if (shows("people") && this.#weight < 1 && this.dots.count > 0) {
+    if (this.#dotsShown()) {
+      out.push(...this.#discLayers(px));
       out.push(
         new ScatterplotLayer({
           id: `people-${level}`,
@@ -547,6 +588,53 @@ export class MapScene {
     }
     for (const [owner, figures] of this.#figures) out.push(...figureLayers(owner, figures, level));
     if (this.#me && this.#me.level === level) out.push(...this.#meLayers(this.#me, px));
+    return out;
+  }
+
+  /** How sure dots are: soft discs around all of them where that is no clutter, and around the chosen one anyway. */
+  #discLayers(px: number): Layer[] {
+    const out: Layer[] = [];
+    const weight = discWeight(px, this.#inView) * (1 - this.#weight);
+    if (weight > 0)
+      for (const [share, alpha] of [
+        [1, 20],
+        [0.72, 16],
+        [0.45, 16],
+      ] as const)
+        out.push(
+          new ScatterplotLayer({
+            id: `sure-${share}-${this.#level}`,
+            data: {
+              length: this.dots.count,
+              attributes: { getPosition: { value: this.dots.xy, size: 2 }, getRadius: { value: this.dots.radiusM, size: 1 } },
+            },
+            radiusUnits: "common",
+            radiusScale: share,
+            opacity: weight,
+            getFillColor: token("accent", alpha),
+            updateTriggers: { getFillColor: theme.value },
+          }),
+        );
+    const chosen = this.#chosenDot();
+    if (chosen) {
+      const mark = (id: string, radius: number, units: "common" | "pixels", fill: number, line: number, width: number) =>
+        new ScatterplotLayer<Point>({
+          id: `chosen-${id}`,
+          data: [chosen.point],
+          getPosition: (p: Point) => p as never,
+          getRadius: radius,
+          radiusUnits: units,
+          filled: fill > 0,
+          stroked: true,
+          getFillColor: token("accent", fill),
+          getLineColor: token("accent", line),
+          getLineWidth: width,
+          lineWidthUnits: "pixels",
+          updateTriggers: { getRadius: radius, getFillColor: theme.value, getLineColor: theme.value },
+        });
+      if (chosen.radiusM > 0) out.push(mark("disc", chosen.radiusM, "common", 44, 150, 1));
+      out.push(mark("ring", dotRadius(px) + 3, "pixels", 0, 255, 2));
+    }
     return out;
   }
 

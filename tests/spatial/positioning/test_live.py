@@ -166,7 +166,11 @@ def test_a_phone_in_another_building_is_outside_and_leaves_once() -> None:
     told = [live.take(observed((1, 4.0 + k, 0.0, 0.0, elsewhere, [])), 0.0) for k in range(5)]
     assert [int(a.state[0]) for a in told] == [State.LOCATED, State.LOCATED, *[State.OUTSIDE] * 3]
     assert [bool(a.flags[0] & GONE) for a in told] == [False, False, True, False, False]
-    assert rows_of(observed((1, 6.0, 0.0, 0.0, None, [])), told[2]).level.tolist() == [LEFT]
+    left = rows_of(observed((1, 6.0, 0.0, 0.0, None, [])), told[2])
+    assert left.level.tolist() == [LEFT]
+    assert left.pack_radius() == b"\0"
+    here = rows_of(observed((1, 6.0, 0.0, 0.0, None, [])), told[0])
+    assert here.pack_radius() == bytes([int(np.ceil(10 * told[0].radius_m[0]))])
     assert stand(live, 1, 10, 6, begin_s=10.0) == State.LOCATED
     assert live.take(observed((2, 0.0, 0.0, 0.0, None, [])), 0.0).state[0] == State.SILENT
 
