@@ -1,6 +1,7 @@
 """Frames of nothing but balances asked for: answered a ledger at a time by a compiled look-up, not a turn at a time. So a crowd that asks at once after an outage is served soon.
 
-The answers are those of the turns (`Ledger.decide` of GetBalance), and leave when what they saw is durable. Owns no state.
+The answers are those of the turns (`Ledger.decide` of GetBalance), and leave when what they saw is durable. Those of a ledger that is not at hand wait for it as one
+entry of its log's queue: a hundred thousand entries, each run in its turn, took three quarters of the time of a wake. Owns no state.
 """
 
 from __future__ import annotations
@@ -9,20 +10,42 @@ from collections.abc import Sequence
 from typing import Final
 
 from actors.entity import Entity
-from actors.flusher import Flusher, Log
-from actors.frame import Frame
+from actors.flusher import Flusher
+from actors.frame import Frame, Slot
 from actors.frame_turns import Calls, Ran
 from actors.ledger import Ledger
 from actors.messages import Command, GetBalance
 from actors.partition_log import PartitionLog
-from actors.requests import Commands, Replied
+from actors.requests import Ask, Commands, Refused, Replied
 
 WORTH_WHILE: Final = 16
 """Asks of one ledger, on average, from which the look-up is cheaper than turns."""
 
 
-def run_balances(requests: Commands, frame: Frame, flusher: Flusher, calls: Calls, now_s: float) -> Ran | None:
-    """Answer the frame; None, with nothing done, where it holds anything else or a ledger is not here and free to answer: it goes turn by turn then."""
+class BalancesSlot(Slot):
+    """Asks of one ledger in one frame; `request` is the first of them."""
+
+    __slots__ = ("indices", "subjects")
+
+    def __init__(self, request: Ask, frame: Frame, indices: list[int], subjects: list[int], came_s: float) -> None:
+        super().__init__(request, frame, indices[0], came_s)
+        self.count = len(indices)
+        self.indices = indices
+        self.subjects = subjects
+
+    def refuse(self, refused: Refused) -> None:
+        for index in self.indices:
+            self.frame.answer(index, refused)
+
+    def run(self, ledger: Ledger, entity: Entity, log: PartitionLog, flusher: Flusher) -> None:
+        """Answer them, once durable."""
+        for index, balance in zip(self.indices, ledger.balances(entity.state, self.subjects), strict=True):
+            self.frame.answers[index] = Replied(balance)
+        flusher.when_all_durable([log] * self.count, self.indices, self.frame.release)
+
+
+def run_balances(requests: Commands, frame: Frame, ledger: Ledger, flusher: Flusher, calls: Calls, now_s: float) -> Ran | None:
+    """Answer the frame, or have it wait for its ledgers; None, with nothing done, where it holds anything else: it goes turn by turn then."""
     subjects = _subjects(requests)
     if subjects is None:
         return None
@@ -31,23 +54,18 @@ def run_balances(requests: Commands, frame: Frame, flusher: Flusher, calls: Call
         asked.setdefault(number, []).append(index)
     if len(subjects) < WORTH_WHILE * len(asked):
         return None
-    ledgers: list[tuple[Entity, PartitionLog, Ledger, list[int]]] = []
+    turns = 0
     for indices in asked.values():
         entity = calls.find(indices[0])
         log = None if entity is None else entity.log
-        if entity is None or log is None or not isinstance(entity.behaviour, Ledger) or not calls.serves(log):
-            return None
-        log.used_s = now_s
-        ledgers.append((entity, log, entity.behaviour, indices))
-    logs: list[Log] = []
-    answered: list[int] = []
-    for held, its_log, behaviour, indices in ledgers:
-        for index, balance in zip(indices, behaviour.balances(held.state, [subjects[i] for i in indices]), strict=True):
-            frame.answers[index] = Replied(balance)
-        logs += [its_log] * len(indices)
-        answered += indices
-    flusher.when_all_durable(logs, answered, frame.release)
-    return Ran(len(answered), 0)
+        slot = BalancesSlot(requests.ask(indices[0]), frame, indices, [subjects[i] for i in indices], now_s)
+        if entity is not None and log is not None and calls.serves(log):
+            log.used_s = now_s
+            slot.run(ledger, entity, log, flusher)
+            turns += len(indices)
+        else:
+            calls.route_slot(slot)
+    return Ran(turns, 0)
 
 
 def _subjects(requests: Commands) -> list[int] | None:

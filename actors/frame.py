@@ -10,15 +10,19 @@ from esplanade.core.errors import EsplanadeError, Fault
 
 
 class Slot:
-    """A request of a frame, and where its answer goes."""
+    """A request of a frame, and where its answer goes. `count`: of requests that it stands for."""
 
-    __slots__ = ("came_s", "frame", "index", "request")
+    __slots__ = ("came_s", "count", "frame", "index", "request")
 
     def __init__(self, request: Request, frame: Frame, index: int, came_s: float) -> None:
         self.came_s = came_s
+        self.count = 1
         self.request = request
         self.frame = frame
         self.index = index
+
+    def refuse(self, refused: Refused) -> None:
+        self.frame.answer(self.index, refused)
 
 
 class NewKeySlot(Slot):

@@ -13,7 +13,7 @@ from actors.behaviour import Context, Decision
 from actors.entity import ENCODED_DONE, Entity, Turn, encode_reply
 from actors.events import EVENT_NAMES, PERSONAL_KINDS, encode_body
 from actors.flusher import Flusher, Gathered
-from actors.frame import Frame
+from actors.frame import Frame, Slot
 from actors.messages import Command, Done, Rejected
 from actors.meter import Stopwatch
 from actors.partition_log import HostedPositions, PartitionLog
@@ -47,6 +47,8 @@ class Calls(NamedTuple):
     """Whether turns of this log may run at once."""
     route: Callable[[int], None]
     """Run or queue a request in the ordinary way."""
+    route_slot: Callable[[Slot], None]
+    """The same of one, or of several in one, with a slot made for it."""
     broke: Callable[[int, PartitionLog, Exception], None]
     """A turn broke an invariant: refuse it, give its log up."""
     wake: Callable[[PartitionLog, Entity, Turn], None]

@@ -43,9 +43,10 @@ class Histogram(msgspec.Struct):
     def of(cls, bounds: tuple[float, ...]) -> Histogram:
         return cls(bounds, [0] * (len(bounds) + 1))
 
-    def observe(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
+    def observe(self, value: float, count: int = 1) -> None:
+        """So many of this value."""
+        self.counts[bisect_left(self.bounds, value)] += count
+        self.sum += count * value
 
     @property
     def total(self) -> int:

@@ -714,7 +714,11 @@ class RaySystem(RequestSystem):
             """Answers some; which of them are to be asked again."""
             every = len(indices) == len(requests)
             partitions = frozenset(places if every else [places[i] for i in indices])
-            frame = encode_requests(requests if every else [requests[i] for i in indices])
+
+            @functools.cache
+            def frame() -> bytes:
+                return encode_requests(requests if every else [requests[i] for i in indices])
+
             while (found := await self._bundle(self._lane(name), frame, partitions, expires_s)) is None:
                 if loop.time() + RETRY_S >= expires_s:
                     return indices
@@ -754,13 +758,13 @@ class RaySystem(RequestSystem):
             self._doubt()
             await asyncio.sleep(RETRY_S)
 
-    async def _bundle(self, lane: _Lane, frame: bytes, partitions: frozenset[int], expires_s: float) -> Sequence[Answer] | None:
-        """The answers to a frame of one caller; None where the process dies, hands a partition over, takes too long, or was found dead a moment ago."""
+    async def _bundle(self, lane: _Lane, frame: Callable[[], bytes], partitions: frozenset[int], expires_s: float) -> Sequence[Answer] | None:
+        """The answers to a frame of one caller, which is made when its turn has come; None where the process dies, hands a partition over, takes too long, or was found dead a moment ago."""
         loop = asyncio.get_running_loop()
         async with lane.bundles:
             if loop.time() < lane.away_until_s or any(self.directory.owner_of(partition) != lane.name for partition in partitions):
                 return None  # they moved while this bundle waited its turn
-            call = lane.bundle(frame)
+            call = lane.bundle(frame())
             self._bundles[call] = lane.name, partitions
             try:
                 async with asyncio.timeout_at(expires_s):

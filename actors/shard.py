@@ -14,11 +14,11 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
-from actors.balance_reads import run_balances
+from actors.balance_reads import BalancesSlot, run_balances
 from actors.behaviour import KEY_ALONE, Context
 from actors.directory import DIRECTORY_CHANNEL, encode_leases
 from actors.edited_maps import EditedMaps
@@ -27,6 +27,7 @@ from actors.events import PERSONAL_KINDS
 from actors.flusher import Flusher, Log
 from actors.frame import Frame, NewKeySlot, Slot
 from actors.frame_turns import Calls, Row, run_rows
+from actors.ledger import Ledger
 from actors.meter import Meter, Stopwatch
 from actors.partition_log import BEHAVIOURS, Behaviours, PartitionLog
 from actors.positioning import Positioning
@@ -198,10 +199,13 @@ class Shard:
     async def _reopen_venues(self, partitions: set[int]) -> None:
         while True:
             try:
-                for entry in await self._catalogue.venues():
-                    partition = partition_of(Address("positions", entry.tenant, entry.venue))
-                    if partition in partitions and partition in self._tenure.leases and (await self._journal.heads(partition)).get(entry.tenant):
-                        self._reopen[(entry.tenant, partition)] = 0.0
+                of_venues = {
+                    (entry.tenant, partition_of(Address("positions", entry.tenant, entry.venue))) for entry in await self._catalogue.venues()
+                }
+                asked = sorted({partition for _, partition in of_venues} & partitions)
+                for place in sorted(of_venues & (await self._journal.logs(asked)).keys() if asked else ()):
+                    if place[1] in self._tenure.leases:
+                        self._reopen[place] = 0.0
                 self.poll()
                 await self._open_reminded(sorted(partitions))
                 return
@@ -318,10 +322,16 @@ class Shard:
             self._profile.turns += 1
             self._broken(log, Slot(ask(index), frame, index, now_s), error)
 
-        calls = Calls(find, serves, lambda index: self._route(Slot(ask(index), frame, index, now_s), now_s), broke, self._await)
-        ran = run_balances(requests, frame, self._flusher, calls, now_s) if isinstance(requests, Commands) else None
+        def route(index: int) -> None:
+            self._route(Slot(ask(index), frame, index, now_s), now_s)
+
+        calls = Calls(find, serves, route, lambda slot: self._route(slot, now_s), broke, self._await)
+        ledger = self._behaviours.get("ledger")
+        ran = None
+        if isinstance(requests, Commands) and isinstance(ledger, Ledger) and len(requests) <= self.settings.max_mailbox:
+            ran = run_balances(requests, frame, ledger, self._flusher, calls, now_s)
         if ran is not None:
-            took_s = (self._clock.monotonic_s() - now_s) / ran.turns
+            took_s = (self._clock.monotonic_s() - now_s) / len(requests)
             for index in chosen:
                 timed(index, took_s, 0)
         else:
@@ -361,8 +371,8 @@ class Shard:
         return entity
 
     def _refuse(self, slot: Slot, error: EsplanadeError) -> None:
-        self._profile.refused += 1
-        slot.frame.answer(slot.index, refusal(error))
+        self._profile.refused += slot.count
+        slot.refuse(refusal(error))
 
     def _route(self, slot: Slot, now_s: float) -> None:
         """Run the request if its log is at hand and nothing waits before it; else queue it."""
@@ -376,13 +386,15 @@ class Shard:
             if log.live and not log.queue and self._missing(log, slot.request, now_s) is None:
                 self._run(log, slot, now_s)
                 return
-            if self._mailbox >= self.settings.max_mailbox:
-                raise LimitExceeded(f"mailbox of shard {self.name} holds {self._mailbox} requests; at most that many wait, send again")
+            if self._mailbox + slot.count > self.settings.max_mailbox:
+                raise LimitExceeded(
+                    f"mailbox of shard {self.name} holds {self._mailbox} requests; at most {self.settings.max_mailbox} wait, send again"
+                )
         except EsplanadeError as error:
             self._refuse(slot, error)
             return
         log.queue.append(slot)
-        self._mailbox += 1
+        self._mailbox += slot.count
         self._work_on(log)
 
     def _route_public(self, slot: Slot, ask: PublicAsk) -> None:
@@ -498,8 +510,8 @@ class Shard:
 
     def _take_from_queue(self, log: PartitionLog) -> None:
         slot = log.queue.popleft()
-        self._mailbox -= 1
-        self._meter.mailbox_s.observe(self._clock.monotonic_s() - slot.came_s)
+        self._mailbox -= slot.count
+        self._meter.mailbox_s.observe(self._clock.monotonic_s() - slot.came_s, slot.count)
 
     async def _fetch(self, log: PartitionLog, venue: str, request: Request) -> None:
         now_s = self._clock.monotonic_s()
@@ -519,7 +531,7 @@ class Shard:
     def _run(self, log: PartitionLog, slot: Slot, now_s: float) -> None:
         """One turn. Its answer waits until everything the log has gathered is durable."""
         request = slot.request
-        self._profile.turns += 1
+        self._profile.turns += slot.count
         if isinstance(request, Observe):
             try:
                 self._positioning.submit(log, slot, request, log.hosts[request.venue].host.book.venue)
@@ -528,8 +540,15 @@ class Shard:
             return
         part = trace_turn(request, now_s - slot.came_s, self.name) if type(request) is TracedAsk else None
         try:
+            if isinstance(slot, BalancesSlot):
+                address = address_of(request)
+                slot.run(cast(Ledger, self._behaviours[address.kind]), self._entity(log, address), log, self._flusher)
+                return
             answer = self._ask(log, request, now_s) if isinstance(request, Ask) else self._venues.run(log, request, now_s)
         except EsplanadeError as error:
+            if isinstance(slot, BalancesSlot):
+                self._refuse(slot, error)
+                return
             answer = refusal(error)
             self._profile.refused += 1
         except Exception as error:
@@ -558,11 +577,7 @@ class Shard:
 
     def _ask(self, log: PartitionLog, ask: Ask, now_s: float) -> Answer:
         address = ask.address
-        if address not in log.entities and self._entities >= self.settings.max_entities and not self._passivate_oldest(log):
-            raise LimitExceeded(f"shard {self.name} holds {self.settings.max_entities} entities; at most that many, add shards")
-        before = len(log.entities)
-        entity = log.entity(address)
-        self._entities += len(log.entities) - before
+        entity = self._entity(log, address)
         behaviour = self._behaviours[address.kind]
         venue = behaviour.venue_of(address, ask.command)
         host = log.host(venue) if venue and address.kind in VENUE_KINDS else None
@@ -581,6 +596,15 @@ class Shard:
             if type(ask) is PublicAsk:
                 self._flusher.record(log, stored_reply(ask, turn.reply, self._clock.unix_ms()))
         return Replied(turn.reply)
+
+    def _entity(self, log: PartitionLog, address: Address) -> Entity:
+        """The entity, new where it is not here. Raises LimitExceeded where no more fit, NotFound for a kind that does not exist."""
+        if address not in log.entities and self._entities >= self.settings.max_entities and not self._passivate_oldest(log):
+            raise LimitExceeded(f"shard {self.name} holds {self.settings.max_entities} entities; at most that many, add shards")
+        before = len(log.entities)
+        entity = log.entity(address)
+        self._entities += len(log.entities) - before
+        return entity
 
     # --- reminders ----------------------------------------------------------------------------------------------------
 
@@ -617,16 +641,11 @@ class Shard:
 
     async def _open_reminded(self, partitions: list[int]) -> None:
         """Logs of these partitions that have had reminders are replayed unasked, one after another."""
-        opened = 0
-        for partition in partitions:
-            for tenant in await self._journal.heads(partition):
-                if (
-                    partition in self._tenure.leases
-                    and (tenant, partition) not in self._logs
-                    and (await self._journal.place(tenant, topic_of(partition)))[1]
-                ):
-                    self._reopen.setdefault((tenant, partition), self._clock.monotonic_s() + opened * REMINDED_EVERY_S)
-                    opened += 1
+        of = {topic_of(partition): partition for partition in partitions}
+        reminded = sorted((of[topic], tenant) for tenant, topic in await self._journal.topics_used(list(of)))
+        for opened, (partition, tenant) in enumerate(reminded):
+            if partition in self._tenure.leases and (tenant, partition) not in self._logs:
+                self._reopen.setdefault((tenant, partition), self._clock.monotonic_s() + opened * REMINDED_EVERY_S)
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -740,7 +759,7 @@ class Shard:
             del self._logs[(log.tenant, log.partition)]
         waiting = list(log.queue)
         log.queue.clear()
-        self._mailbox -= len(waiting)
+        self._mailbox -= sum(slot.count for slot in waiting)
         self._flusher.forget(log, error if error.retryable else Unavailable(error.message))
         now_s = self._clock.monotonic_s()
         if log.partition in self._tenure.leases and not self._stopping and (log.hosts or not log.live):

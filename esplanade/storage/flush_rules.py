@@ -79,10 +79,15 @@ def check_partition(partition: int) -> None:
         raise InvalidInput(f"partition {partition}: must be 0 to {PARTITIONS - 1}")
 
 
-def check_lease(partitions: Sequence[int], ttl_ms: int) -> None:
+def check_partitions(partitions: Sequence[int]) -> list[int]:
+    """Them in order, each once."""
     for partition in partitions:
         check_partition(partition)
-    if len(set(partitions)) != len(partitions):
+    return sorted({*partitions})
+
+
+def check_lease(partitions: Sequence[int], ttl_ms: int) -> None:
+    if len(check_partitions(partitions)) != len(partitions):
         raise InvalidInput(f"partitions {list(partitions)}: each may occur once")
     if not 1 <= ttl_ms <= MAX_TTL_MS:
         raise InvalidInput(f"ttl_ms {ttl_ms}: must be 1 to {MAX_TTL_MS}")

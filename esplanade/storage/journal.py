@@ -130,6 +130,10 @@ class Journal(Protocol):
         """Last position of the partition's log by tenant; tenants without one are absent."""
         ...
 
+    async def logs(self, partitions: Sequence[int]) -> dict[tuple[str, int], int]:
+        """The same of many partitions in one question: last position by (tenant, partition)."""
+        ...
+
     def read(self, tenant: str, partition: int, *, after: int = 0) -> AsyncIterator[Segment]:
         """Segments after a position, in order. Raises NotFound where the next of them is archived (`esplanade.storage.archive`), Fault where it is missing."""
         ...
@@ -150,6 +154,10 @@ class Journal(Protocol):
 
     async def place(self, tenant: str, topic: str) -> tuple[int, int]:
         """Current (epoch, offset) of a topic; (1, 0) for one never used."""
+        ...
+
+    async def topics_used(self, topics: Sequence[str]) -> set[tuple[str, str]]:
+        """(tenant, topic) of those of these topics that have entries in their current epoch, trimmed ones too, of any tenant."""
         ...
 
     async def trim_outbox(self, *, older_than_ms: int) -> int:

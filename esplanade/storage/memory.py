@@ -32,6 +32,7 @@ from esplanade.storage.flush_rules import (
     check_lease,
     check_limit,
     check_partition,
+    check_partitions,
     check_snapshot,
     event_copy,
     fenced_message,
@@ -164,9 +165,12 @@ class MemoryJournal:
         return published
 
     async def heads(self, partition: int) -> dict[str, int]:
+        return {tenant: position for (tenant, _), position in (await self.logs([partition])).items()}
+
+    async def logs(self, partitions: Sequence[int]) -> dict[tuple[str, int], int]:
         self._check_open()
-        check_partition(partition)
-        return {tenant: len(log) for (tenant, held), log in self.store.logs.items() if held == partition and log}
+        wanted = check_partitions(partitions)
+        return {place: len(log) for place, log in self.store.logs.items() if place[1] in wanted and log}
 
     async def read(self, tenant: str, partition: int, *, after: int = 0) -> AsyncIterator[Segment]:
         self._check_open()
@@ -211,6 +215,11 @@ class MemoryJournal:
         self._check_open()
         held = self.store.topics.get((tenant, topic), _Topic())
         return held.epoch, held.last
+
+    async def topics_used(self, topics: Sequence[str]) -> set[tuple[str, str]]:
+        self._check_open()
+        wanted = {*topics}
+        return {place for place, topic in self.store.topics.items() if place[1] in wanted and topic.last}
 
     async def trim_outbox(self, *, older_than_ms: int) -> int:
         """Drop outbox entries written `older_than_ms` ago or earlier; returns how many. Their offsets can no longer be resumed from."""

@@ -20,6 +20,7 @@ from esplanade.storage.flush_rules import (
     check_lease,
     check_limit,
     check_partition,
+    check_partitions,
     check_snapshot,
     fenced_message,
     misplaced_message,
@@ -56,18 +57,27 @@ _READ: Final = """
     ) AS sized
     WHERE before < %s ORDER BY position
 """
-# The tenants of the log by skipping through the index, then the last position of each: the cost follows the tenants, not the segments.
-_HEADS: Final = """
+# The tenants by skipping through an index, then a look for each of them and what is wanted: the cost follows the tenants, not the rows.
+_TENANTS: Final = """
     WITH RECURSIVE held AS (
-        (SELECT tenant FROM segment ORDER BY tenant LIMIT 1)
+        (SELECT tenant FROM {table} ORDER BY tenant LIMIT 1)
         UNION ALL
-        SELECT (SELECT s.tenant FROM segment s WHERE s.tenant > held.tenant ORDER BY s.tenant LIMIT 1) FROM held WHERE held.tenant IS NOT NULL
+        SELECT (SELECT s.tenant FROM {table} s WHERE s.tenant > held.tenant ORDER BY s.tenant LIMIT 1) FROM held WHERE held.tenant IS NOT NULL
     )
-    SELECT held.tenant, head.position
-    FROM held CROSS JOIN LATERAL (
-        SELECT s.position FROM segment s WHERE s.tenant = held.tenant AND s.partition = %s ORDER BY s.position DESC LIMIT 1
+"""
+_LOGS: Final = (
+    _TENANTS.format(table="segment")
+    + """
+    SELECT held.tenant, wanted.partition, head.position
+    FROM held CROSS JOIN unnest(%s::integer[]) AS wanted (partition) CROSS JOIN LATERAL (
+        SELECT s.position FROM segment s WHERE s.tenant = held.tenant AND s.partition = wanted.partition ORDER BY s.position DESC LIMIT 1
     ) AS head
 """
+)
+_TOPICS_USED: Final = (
+    _TENANTS.format(table="outbox_topic")
+    + "SELECT t.tenant, t.topic FROM held JOIN outbox_topic t ON t.tenant = held.tenant AND t.topic = ANY (%s::text[]) WHERE t.last_offset > 0"
+)
 
 
 class PostgresJournal:
@@ -166,10 +176,13 @@ class PostgresJournal:
         ]
 
     async def heads(self, partition: int) -> dict[str, int]:
-        check_partition(partition)
+        return {tenant: position for (tenant, _), position in (await self.logs([partition])).items()}
+
+    async def logs(self, partitions: Sequence[int]) -> dict[tuple[str, int], int]:
+        wanted = check_partitions(partitions)
         async with writing(self._pool) as connection:
-            cursor = await connection.execute(_HEADS, (partition,))
-            return {str(tenant): int(position) for tenant, position in await cursor.fetchall()}
+            cursor = await connection.execute(_LOGS, (wanted,))
+            return {(str(tenant), int(partition)): int(position) for tenant, partition, position in await cursor.fetchall()}
 
     async def read(self, tenant: str, partition: int, *, after: int = 0) -> AsyncIterator[Segment]:
         check_partition(partition)
@@ -258,6 +271,11 @@ class PostgresJournal:
         async with reading(self._pool, tenant) as connection:
             epoch, _, last = await self._topic(connection, tenant, topic)
         return epoch, last
+
+    async def topics_used(self, topics: Sequence[str]) -> set[tuple[str, str]]:
+        async with writing(self._pool) as connection:
+            cursor = await connection.execute(_TOPICS_USED, (list(topics),))
+            return {(str(tenant), str(topic)) for tenant, topic in await cursor.fetchall()}
 
     @staticmethod
     async def _topic(connection: psycopg.AsyncConnection[tuple[object, ...]], tenant: str, topic: str) -> tuple[int, int, int]:

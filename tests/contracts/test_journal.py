@@ -182,6 +182,19 @@ async def test_tenants_and_partitions_have_logs_of_their_own(journal: Journal) -
     assert await journal.heads(7) == {"demo": 1, "other": 2}
     assert await journal.heads(8) == {"demo": 1}
     assert await journal.heads(9) == {}
+    assert await journal.logs([9, 8, 7, 8]) == {("demo", 7): 1, ("other", 7): 2, ("demo", 8): 1}
+    assert await journal.logs([9]) == await journal.logs([]) == {}
+    with pytest.raises(InvalidInput, match=f"partition {PARTITIONS}"):
+        await journal.logs([7, PARTITIONS])
+
+
+async def test_topics_that_have_had_entries_are_found_over_all_tenants(journal: Journal) -> None:
+    lease = await lease_of(journal)
+    await journal.flush([append(lease, 1), append(lease, 1, tenant="other")], [OutboxEntry("demo", "t/1", b"x"), OutboxEntry("other", "t/2", b"x")])
+    assert await journal.topics_used(["t/1", "t/2", "t/3"]) == {("demo", "t/1"), ("other", "t/2")}
+    await journal.trim_outbox(older_than_ms=0)
+    assert await journal.topics_used(["t/2", "t/3"]) == {("other", "t/2")}, "trimmed or not"
+    assert await journal.topics_used([]) == set()
 
 
 async def test_a_flush_happens_wholly_or_not_at_all(open_journal: Opener) -> None:

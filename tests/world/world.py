@@ -95,8 +95,11 @@ class WorldJournal(MemoryJournal):
     async def renew(self, leases: Sequence[Lease], *, ttl_ms: int) -> list[Lease]:
         return await self._called(partial(super().renew, leases, ttl_ms=ttl_ms))
 
-    async def heads(self, partition: int) -> dict[str, int]:
-        return await self._called(partial(super().heads, partition))
+    async def logs(self, partitions: Sequence[int]) -> dict[tuple[str, int], int]:
+        return await self._called(partial(super().logs, partitions))
+
+    async def topics_used(self, topics: Sequence[str]) -> set[tuple[str, str]]:
+        return await self._called(partial(super().topics_used, topics))
 
     async def snapshot(self, tenant: str, partition: int) -> Snapshot | None:
         return await self._called(partial(super().snapshot, tenant, partition))
