@@ -79,10 +79,13 @@ MAX_HOLDS: Final = 262_144
 REPLAYED: Final = 2**62
 """The time at which every time-ordered key of the journal has been."""
 
-_NO_UNITS: Final = np.zeros(0, np.uint16)
+_NO_UNITS: Final = np.frombuffer(b"", "<u2")  # as those of a batch are, so that no kernel is compiled for two kinds of array
 _NO_TILLS: Final = np.zeros(0, np.bool_)
 
-Simple = TopUps | Payments | ToppedUp | Paid
+_I8: Final = np.dtype("<i8")
+_U4: Final = np.dtype("<u4")
+_U2: Final = np.dtype("<u2")
+
 Rows = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.uint8]
 
@@ -236,10 +239,11 @@ def _settled(state: LedgerState, result: Codes, balance: npt.NDArray[np.int64]) 
 
 def _lengths(n: int, limit: int, **columns: tuple[bytes, int]) -> Rejected | None:
     """Refuse columns that do not have n rows of their width, or too many."""
-    if any(len(data) != width * n for data, width in columns.values()):
-        told = ", ".join(f"{name} {len(data)} B" for name, (data, _) in columns.items())
-        rule = ", ".join(f"{width}n" for _, width in columns.values())
-        return Rejected(code="invalid", message=f"batch with {told}; n rows need {rule} bytes")
+    for column, column_width in columns.values():
+        if len(column) != column_width * n:
+            told = ", ".join(f"{name} {len(data)} B" for name, (data, _) in columns.items())
+            rule = ", ".join(f"{width}n" for _, width in columns.values())
+            return Rejected(code="invalid", message=f"batch with {told}; n rows need {rule} bytes")
     if n > limit:
         return Rejected(code="too_many_rows", message=f"batch of {n} rows; at most {limit}, send several")
     return None
@@ -264,7 +268,8 @@ def _book(context: Context, venue: str) -> VenueBook:
 
 def _expiring(state: LedgerState, clock: str, now: int) -> bytes:
     """Keys of the holds to release before a batch."""
-    return np.array([(high, low) for _, high, low in state.due_now(clock, now)], "<i8").tobytes()
+    due = state.due_now(clock, now)
+    return np.array([(high, low) for _, high, low in due], "<i8").tobytes() if due else b""
 
 
 HOLDS: Final = "holds"
@@ -302,15 +307,6 @@ def _apply_expiry(state: LedgerState, event: HoldsExpired) -> None:
 # --- payments and top-ups ---------------------------------------------------------------------------------------------
 
 
-def _read_simple(batch: Simple, rows: Rows, result: Codes, ledger: int, currency: int, venue: int, tills: npt.NDArray[np.bool_] | None) -> None:
-    paying = isinstance(batch, Payments | Paid)
-    kernels.read_simple(
-        rows, result, np.frombuffer(batch.key, "<i8"), np.frombuffer(batch.subject, "<u4"),
-        np.frombuffer(batch.unit, "<u2") if isinstance(batch, Payments | Paid) else _NO_UNITS,
-        np.frombuffer(batch.amount, "<u4"), _NO_TILLS if tills is None else tills, paying, isinstance(batch, TopUps | Payments), ledger, LEDGERS, currency, venue,
-    )  # fmt: skip
-
-
 def _settle_simple(state: LedgerState, command: TopUps | Payments, ledger: int, context: Context) -> Decision | Rejected:
     paying = isinstance(command, Payments)
     venue = command.venue if isinstance(command, Payments) else ""
@@ -325,16 +321,21 @@ def _settle_simple(state: LedgerState, command: TopUps | Payments, ledger: int, 
     expired = _expiring(state, venue, command.tick) if paying else b""
     e = len(expired) // 16
     rows, result = np.empty((e + n, kernels.ROW_WORDS), np.int64), np.zeros(e + n, np.uint8)
+    balance, fresh = np.empty(e + n, np.int64), np.empty(e + n, np.uint8)
     if e:
         _expiry_rows(rows[:e], expired)
-    currency = _place(state.currencies, command.currency)
-    place = _place(state.venues, venue) if paying else 0
-    _read_simple(command, rows[e:], result[e:], ledger, currency, place, _book(context, venue).has_till if paying else None)
-    balance, fresh = _run(state, rows, result, currency=currency, venue=place, ordered_ms=command.ordered_ms)
-    entries = _take_back(state)
-    reply = _settled(state, result[e:], balance[e:])
+    tables = state.tables
+    tables.room(e + n)
+    entries, moved, not_moved = kernels.settle_simple(
+        rows, result, balance, fresh, e, np.frombuffer(command.key, _I8), np.frombuffer(command.subject, _U4),
+        np.frombuffer(command.unit, _U2) if isinstance(command, Payments) else _NO_UNITS, np.frombuffer(command.amount, _U4),
+        _book(context, venue).has_till if paying else _NO_TILLS, paying, ledger, LEDGERS,
+        tables.accounts, tables.account_slots, tables.keys, tables.key_slots, tables.counts, tables.log,
+        _place(state.currencies, command.currency), _place(state.venues, venue) if paying else 0, state.day, command.ordered_ms, tables.forgotten_ms, MAX_HOLDS,
+    )  # fmt: skip
+    state.refused += not_moved
+    reply = Settled(result=result[e:].tobytes(), codes=CODES, balance=balance[e:].tobytes())
     events: tuple[EventBody, ...] = (HoldsExpired(venue, command.tick, expired),) if e else ()
-    moved = int(np.count_nonzero(fresh[e:]))
     if moved:
         moves = None if moved == n else fresh[e:].astype(np.bool_)
         key, who, amount = _chosen(command.key, 16, moves), _chosen(command.subject, 4, moves), _chosen(command.amount, 4, moves)
@@ -359,7 +360,11 @@ def _apply_simple(state: LedgerState, event: ToppedUp | Paid, done: bool) -> Non
     venue = _enter(state.venues, event.venue) if isinstance(event, Paid) else 0
     if not done:
         rows, result = np.empty((n, kernels.ROW_WORDS), np.int64), np.zeros(n, np.uint8)
-        _read_simple(event, rows, result, 0, currency, venue, None)
+        kernels.read_simple(
+            rows, result, np.frombuffer(event.key, _I8), np.frombuffer(event.subject, _U4),
+            np.frombuffer(event.unit, _U2) if isinstance(event, Paid) else _NO_UNITS, np.frombuffer(event.amount, _U4), _NO_TILLS, isinstance(event, Paid), False,
+            0, LEDGERS, currency, venue,
+        )  # fmt: skip
         _keep(state, rows, result, currency=currency, venue=venue, ordered=event.ordered)
     if isinstance(event, Paid):
         state.payments += n

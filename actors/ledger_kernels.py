@@ -740,6 +740,29 @@ def settle(
     return touched
 
 
+@numba.njit(cache=True)
+def settle_simple(
+    rows: I8, result: U1, balance: I8, fresh: U1, expiring: int,
+    key: I8, subject: U4, unit: U2, amount: U4, has_till: Any, paying: bool, ledger: int, ledgers: int,
+    accounts: I8, a_slots: I4, keys: I8, k_slots: I8, counts: I8, log: I8,
+    currency: Any, venue: Any, day: Any, ordered_ms: int, forgotten_ms: int, max_holds: int,
+) -> Any:  # fmt: skip
+    """`read_simple` into the rows after the first `expiring`, `settle` of all and `take_back`, in one call: of a batch of few rows, the calls are what costs.
+
+    Returns how many entries do it again, how many of the rows that were read took effect, and how many were refused.
+    """
+    read_simple(rows[expiring:], result[expiring:], key, subject, unit, amount, has_till, paying, True, ledger, ledgers, currency, venue)
+    settle(rows, result, balance, fresh, accounts, a_slots, keys, k_slots, counts, log, currency, venue, 0, day, ordered_ms, forgotten_ms, max_holds)
+    entries = counts[N_LOG]
+    take_back(log, 0, counts, accounts, a_slots, keys, k_slots)
+    moved = 0
+    refused = 0
+    for i in range(expiring, len(rows)):
+        moved += 1 if fresh[i] else 0
+        refused += 1 if result[i] else 0
+    return entries, moved, refused
+
+
 @numba.njit(cache=True, inline="always")
 def id_time_ms(high: Any) -> Any:
     """Milliseconds in a UUIDv7 (RFC 9562, 5.7): its first 48 bits, big-endian; `high`: its first eight bytes read little-endian."""

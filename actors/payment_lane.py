@@ -1,16 +1,18 @@
-"""Single payments, gathered into batches by themselves: what comes while a ledger's batch is under way goes with the next one. Owns the queues; waits for no timer."""
+"""Single payments, gathered into batches by themselves: those of one turn of the loop go together, and what comes while a ledger's batch is under way goes with the next one.
+Owns the queues; waits for no timer."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+import struct
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, NamedTuple
 
-import numpy as np
-
 from actors import messages
-from actors.messages import LEDGERS, Payments, Rejected
+from actors.messages import LEDGERS, Payments, Rejected, Reply
 from actors.system import System
 from esplanade.core.errors import EsplanadeError, Fault, LimitExceeded, Unavailable
 from esplanade.core.ids import Address
@@ -50,6 +52,18 @@ class _Place(NamedTuple):
     ledger: int
 
 
+class _Queue:
+    """Payments of one place. It is there as long as a batch of it is under way, or may be made in this turn of the loop or the next."""
+
+    __slots__ = ("address", "place", "under_way", "waiting")
+
+    def __init__(self, place: _Place) -> None:
+        self.place = place
+        self.address = Address("ledger", place.tenant, str(place.ledger))
+        self.waiting: list[tuple[Payment, Settled]] = []
+        self.under_way: list[tuple[Payment, Settled]] = []
+
+
 TickOf = Callable[[str, str], Awaitable[int]]
 """The last closed tick of a tenant's venue. Raises what `System.clock` raises."""
 
@@ -64,83 +78,127 @@ class PaymentLane:
         self._system = system
         self._tick_of = tick_of or self._asked_tick
         self._told = told
-        self._waiting: dict[_Place, list[tuple[Payment, Settled]]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._queues: dict[tuple[str, str, str, int | None, int], _Queue] = {}
+        self._ready: list[_Queue] = []  # whose next batch is made soon
+        self._asking: set[asyncio.Task[None]] = set()  # for ticks
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def pay(self, tenant: str, venue: str, currency: str, tick: int | None, payment: Payment) -> Outcome:
         """Settle a payment; answers once durable. Raises what `System.ask` raises, LimitExceeded where too many wait."""
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-
-        def settled(outcome: Outcome | EsplanadeError) -> None:
-            if future.done():
-                return  # who asked has gone
-            if isinstance(outcome, EsplanadeError):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
-
-        self.pay_soon(tenant, venue, currency, tick, payment, settled)
+        self.pay_soon(tenant, venue, currency, tick, payment, partial(_settle, future))
         return await future
 
     def pay_soon(self, tenant: str, venue: str, currency: str, tick: int | None, payment: Payment, settled: Settled) -> None:
         """As `pay`, without a task for each: `settled` is called with what `pay` would return or raise. Raises LimitExceeded."""
-        place = _Place(tenant, venue, currency, tick, payment.subject % LEDGERS)
-        waiting = self._waiting.get(place)
-        if waiting is None:
-            waiting = self._waiting[place] = []
-            task = asyncio.ensure_future(self._run(place, waiting))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        if len(waiting) >= MAX_WAITING:
-            raise LimitExceeded(f"{MAX_WAITING} payments wait for ledger {place.ledger}; send again with the same key")
-        waiting.append((payment, settled))
+        place = (tenant, venue, currency, tick, payment.subject % LEDGERS)
+        queue = self._queues.get(place)
+        if queue is None:
+            queue = self._queues[place] = _Queue(_Place(*place))
+            self._idle.clear()
+            self._send_soon(queue)
+        if len(queue.waiting) >= MAX_WAITING:
+            raise LimitExceeded(f"{MAX_WAITING} payments wait for ledger {queue.place.ledger}; send again with the same key")
+        queue.waiting.append((payment, settled))
 
-    async def _run(self, place: _Place, waiting: list[tuple[Payment, Settled]]) -> None:
-        try:
-            while waiting:
-                batch = waiting[:MAX_ROWS]
-                del waiting[:MAX_ROWS]
-                outcomes: Sequence[Outcome | EsplanadeError]
-                try:
-                    outcomes = await self._settle(place, [payment for payment, _ in batch])
-                except EsplanadeError as error:
-                    outcomes = [error] * len(batch)
-                except asyncio.CancelledError:
-                    batch += waiting  # those who wait behind it too
-                    waiting.clear()
-                    outcomes = [Unavailable("the payment was given up here; send it again with the same key")] * len(batch)
-                except Exception as error:
-                    _log.exception("payments_failed", extra={"tenant": place.tenant, "venue": place.venue})
-                    outcomes = [Fault(f"payment lane: {type(error).__name__}: {error}")] * len(batch)
-                for (_, settled), outcome in zip(batch, outcomes, strict=True):
-                    settled(outcome)
-        finally:
-            del self._waiting[place]
+    def _send_soon(self, queue: _Queue) -> None:
+        """In the next turn of the loop but one: those who hear in this turn of a payment that is settled pay again in the next, and go along."""
+        if not self._ready:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._send_ready)
+        self._ready.append(queue)
 
-    async def _settle(self, place: _Place, payments: list[Payment]) -> list[Outcome]:
+    def _send_ready(self) -> None:
+        """All that are ready, so that the system carries them together."""
+        ready, self._ready = self._ready, []
+        for queue in ready:
+            self._send(queue)
+
+    def _send(self, queue: _Queue) -> None:
+        if not queue.waiting:
+            self._queues.pop(queue.place, None)
+            if not self._queues:
+                self._idle.set()
+            return
+        queue.under_way, queue.waiting = queue.waiting[:MAX_ROWS], queue.waiting[MAX_ROWS:]
         self._told()
-        tick = await self._tick_of(place.tenant, place.venue) if place.tick is None else place.tick
-        keys, subjects, units, amounts = zip(*payments, strict=True)
-        command = Payments(
-            tick=tick, venue=place.venue, currency=place.currency, key=b"".join(keys), subject=np.array(subjects, "<u4").tobytes(),
-            unit=np.array(units, "<u2").tobytes(), amount=np.array(amounts, "<u4").tobytes(),
-        )  # fmt: skip
-        address = Address("ledger", place.tenant, str(place.ledger))
-        reply = await self._system.ask(address, command)  # each row's own key makes a retry safe
-        if isinstance(reply, Rejected):
-            return [Outcome(reply.code, 0)] * len(payments)
-        if not isinstance(reply, messages.Settled) or len(reply.result) != len(payments):
-            raise Fault(f"{address} answered {type(reply).__name__} to {len(payments)} payments")
-        balances = np.frombuffer(reply.balance, "<i8").tolist()
-        return [Outcome(reply.codes[code - 1] if code else None, balance) for code, balance in zip(reply.result, balances, strict=True)]
+        if queue.place.tick is not None:
+            self._ask(queue, queue.place.tick)
+            return
+        task = asyncio.ensure_future(self._ask_at_tick(queue))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _ask_at_tick(self, queue: _Queue) -> None:
+        batch = queue.under_way
+        try:
+            tick = await self._tick_of(queue.place.tenant, queue.place.venue)
+        except EsplanadeError as error:
+            self._answered(queue, batch, error)
+        except Exception as error:
+            self._answered(queue, batch, self._broken(queue, error))
+        else:
+            self._ask(queue, tick)
+
+    def _ask(self, queue: _Queue, tick: int) -> None:
+        """Each row's own key makes a retry safe."""
+        batch, place = queue.under_way, queue.place
+        try:
+            keys, subjects, units, amounts = zip(*[payment for payment, _ in batch], strict=True)
+            n = len(batch)
+            command = Payments(
+                tick=tick, venue=place.venue, currency=place.currency, key=b"".join(keys), subject=struct.pack(f"<{n}I", *subjects),
+                unit=struct.pack(f"<{n}H", *units), amount=struct.pack(f"<{n}I", *amounts),
+            )  # fmt: skip
+            self._system.ask_soon(queue.address, command, partial(self._answered, queue, batch))
+        except Exception as error:
+            self._answered(queue, batch, self._broken(queue, error))
+
+    def _answered(self, queue: _Queue, batch: list[tuple[Payment, Settled]], reply: Reply | EsplanadeError) -> None:
+        if queue.under_way is not batch:
+            return  # given up here meanwhile
+        queue.under_way = []
+        if isinstance(reply, messages.Settled) and len(reply.result) == len(batch):
+            codes = reply.codes
+            balances = struct.unpack(f"<{len(batch)}q", reply.balance)
+            for (_, settled), code, balance in zip(batch, reply.result, balances, strict=True):
+                settled(Outcome(codes[code - 1] if code else None, balance))
+        elif isinstance(reply, Rejected):
+            for _, settled in batch:
+                settled(Outcome(reply.code, 0))
+        else:
+            error = reply if isinstance(reply, EsplanadeError) else Fault(f"{queue.address} answered {type(reply).__name__} to {len(batch)} payments")
+            for _, settled in batch:
+                settled(error)
+        self._send_soon(queue)
+
+    def _broken(self, queue: _Queue, error: Exception) -> Fault:
+        _log.error("payments_failed", exc_info=error, extra={"tenant": queue.place.tenant, "venue": queue.place.venue})
+        return Fault(f"payment lane: {type(error).__name__}: {error}")
 
     async def _asked_tick(self, tenant: str, venue: str) -> int:
         return (await self._system.clock(tenant, venue)).tick
 
     async def stop(self, timeout_s: float) -> None:
         """Let what waits go, for a while; then give up."""
-        if self._tasks:
-            _, late = await asyncio.wait(list(self._tasks), timeout=timeout_s)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        for task in list(self._asking):
+            task.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
+        given_up = Unavailable("the payment was given up here; send it again with the same key")
+        for queue in list(self._queues.values()):
+            batch, queue.under_way, queue.waiting = [*queue.under_way, *queue.waiting], [], []
+            for _, settled in batch:
+                settled(given_up)
+
+
+def _settle(future: asyncio.Future[Outcome], outcome: Outcome | EsplanadeError) -> None:
+    if future.done():
+        return  # who asked has gone
+    if isinstance(outcome, EsplanadeError):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

@@ -30,6 +30,7 @@ from actors.frame_turns import Calls, Row, run_rows
 from actors.ledger import Ledger
 from actors.meter import Meter, Stopwatch
 from actors.partition_log import BEHAVIOURS, Behaviours, PartitionLog
+from actors.payment_turns import only_payments, run_payments
 from actors.positioning import Positioning
 from actors.positions import HostSettings, PositionHost
 from actors.process_memory import Memory
@@ -336,7 +337,11 @@ class Shard:
                 timed(index, took_s, 0)
         else:
             rows = self._column_rows(requests, serving) if isinstance(requests, Commands) else self._rows(requests, serving)
-            ran = run_rows(rows, frame, self._flusher, calls, Stopwatch(chosen, self._clock.monotonic_s, timed), now_s, self.name)
+            watch = Stopwatch(chosen, self._clock.monotonic_s, timed)
+            if only_payments(requests):
+                ran = run_payments(rows, frame, self._flusher, calls, watch, lambda tenant, venue: self._shelf.at_hand(tenant, venue, now_s), now_s)
+            else:
+                ran = run_rows(rows, frame, self._flusher, calls, watch, now_s, self.name)
         self._profile.turns += ran.turns
         self._profile.refused += ran.refused
 

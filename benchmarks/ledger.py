@@ -117,7 +117,7 @@ class Ours:
 
     async def singles(self, seconds: float) -> tuple[float, list[float]]:
         """(payments a second, latencies in ms) of CALLERS callers, each waiting for its answer."""
-        lane, rng = PaymentLane(LocalSystem([self.shard])), np.random.default_rng(9)
+        lane, rng = PaymentLane(LocalSystem([self.shard])), np.random.default_rng(self.acked)
         wallets, units = rng.integers(0, self.load.wallets, 65_536).tolist(), rng.integers(0, self.load.tills, 65_536).tolist()
         took: list[float] = []
 

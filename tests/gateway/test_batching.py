@@ -10,6 +10,7 @@ import pytest
 
 from actors import messages as m
 from actors import payment_lane
+from actors.lane import RequestSystem
 from actors.payment_lane import Payment, PaymentLane
 from actors.system import System
 from esplanade.core.errors import EsplanadeError, Fault, LimitExceeded, Unavailable
@@ -36,6 +37,8 @@ class Calls:
             raise self.error
         people = zip(columns.subject.tolist(), columns.level.tolist(), columns.x_m.tolist(), columns.y_m.tolist(), strict=True)
         self.takes.append((venue, source, tick, {subject: (level, x, y) for subject, level, x, y in people}))
+
+    ask_soon = RequestSystem.ask_soon
 
     async def ask(self, address: Address, command: m.Command, **_: Any) -> m.Reply:
         assert isinstance(command, m.Payments)
