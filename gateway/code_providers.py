@@ -140,7 +140,7 @@ class SmtpProvider:
             try:
                 await server.connect()
             except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-                raise Unavailable(f"{smtp.host}:{smtp.port} lets us not in: {_reason(error)}") from error
+                raise Unavailable(f"{smtp.host}:{smtp.port} does not let us in: {_reason(error)}") from error
             try:
                 await server.send_message(mail, sender=self._from, recipients=[address.addr_spec])
             except aiosmtplib.SMTPRecipientsRefused as error:

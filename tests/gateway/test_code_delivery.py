@@ -139,7 +139,7 @@ async def test_a_name_beyond_ascii_is_reached_where_the_server_can(server: MailS
     [
         ({"password": "wrong"}, "SMTPAuthenticationError 535"),
         ({"certificates": None}, "self-signed certificate"),
-        ({"security": "tls"}, "lets us not in"),
+        ({"security": "tls"}, "does not let us in"),
     ],
     ids=["password", "certificate", "no TLS there"],
 )
