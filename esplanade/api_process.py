@@ -108,14 +108,14 @@ class ApiProcess:
             identities.meters.start()
         if identities.certificate is not None:
             identities.certificate.watch()
-        senders = await asyncio.to_thread(
-            open_senders,
-            smtp=None if config.smtp is None else msgspec.convert(config.smtp, Smtp),
-            sms=None if config.sms is None else msgspec.convert(config.sms, Sms),
-            simulated=None if config.messages is None else Path(config.messages),
-        )
+        smtp = None if config.smtp is None else msgspec.convert(config.smtp, Smtp)
+        sms = None if config.sms is None else msgspec.convert(config.sms, Sms)
+        senders = await asyncio.to_thread(open_senders, smtp=smtp, sms=sms, simulated=None if config.messages is None else Path(config.messages))
         self._courier = courier = CodeCourier(senders, clock=clock, metrics=metrics, audit=self._audit)
-        codes = CodeDesk(store=store, catalogue=catalogue, courier=courier, quota=identities.quota, vault=vault, clock=clock, audit=self._audit)
+        codes = CodeDesk(
+            store=store, catalogue=catalogue, courier=courier, quota=identities.quota, vault=vault, clock=clock, audit=self._audit,
+            sms_prefixes=() if sms is None else sms.prefixes, sms_per_hour=None if sms is None else sms.per_hour,
+        )  # fmt: skip
         doors = Doors(
             store=store,
             credentials=identities.credentials,

@@ -103,6 +103,8 @@ class SmsSettings(BaseModel):
     key: str = ""
     sender: Annotated[str, Field(max_length=64)] = ""
     certificates: Path | None = None
+    prefixes: Annotated[tuple[Annotated[str, Field(pattern=r"^\+[1-9][0-9]{0,13}$")], ...], Field(max_length=300)] = ()
+    per_hour: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
     def check(self, secret: str | None) -> None:
         """Raises ValueError, in words that hold no secret."""

@@ -54,7 +54,10 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sms(msgspec.Struct, frozen=True, kw_only=True):
-    """`webhook`: `url`, and as `secret` the bytes that sign, in base64 behind whsec_. `twilio`: `account` (AC...), `key` (SK..., or the account itself) with its `secret`, and `sender`."""
+    """`webhook`: `url`, and as `secret` the bytes that sign, in base64 behind whsec_. `twilio`: `account` (AC...), `key` (SK..., or the account itself) with its `secret`, and `sender`.
+
+    `prefixes`, `per_hour`: as `CodeDesk` has them.
+    """
 
     kind: Literal["webhook", "twilio"]
     url: str = ""
@@ -63,6 +66,8 @@ class Sms(msgspec.Struct, frozen=True, kw_only=True):
     sender: str = ""
     secret: str = ""
     certificates: str | None = None
+    prefixes: tuple[str, ...] = ()
+    per_hour: int | None = None
 
     def __repr__(self) -> str:
         return f"Sms({self.kind}, {self.url or self.account})"

@@ -32,6 +32,7 @@ CODE_ATTEMPTS: Final = 5
 """Of a million codes: a guesser has 5 in a million with each code, and CODES_PER_ADDRESS of these in CODES_WINDOW_S."""
 CODES_PER_ADDRESS: Final = 3
 CODES_WINDOW_S: Final = 900.0
+HOUR_S: Final = 3_600.0
 
 PASSWORD_FAILURES: Final = 5
 """In a row; then the operator is locked for LOCK_S, with the right password too."""
@@ -61,7 +62,10 @@ class _Sent(msgspec.Struct):
 
 
 class CodeDesk:
-    """Codes over SMS and e-mail. Whoever reads what was sent to an address is the person of that address, in that tenant."""
+    """Codes over SMS and e-mail. Whoever reads what was sent to an address is the person of that address, in that tenant.
+
+    `sms_prefixes`: how numbers must begin to be sent any; () leaves it open. `sms_per_hour`: how many a tenant sends at most. SMS cost money, and strangers ask for them.
+    """
 
     def __init__(
         self,
@@ -73,7 +77,11 @@ class CodeDesk:
         vault: Vault,
         clock: SystemClock,
         audit: AuditTrail | None,
+        sms_prefixes: tuple[str, ...] = (),
+        sms_per_hour: int | None = None,
     ) -> None:
+        self._prefixes = sms_prefixes
+        self._per_hour = sms_per_hour
         self._store = store
         self._catalogue = catalogue
         self._courier = courier
@@ -88,6 +96,8 @@ class CodeDesk:
             address = re.sub(r"[ ()./-]", "", address)
         if not (_SMS if channel == "sms" else _EMAIL).fullmatch(address) or len(address) > 320:
             raise InvalidInput("address: must be a number as +491701234567 for sms, or an e-mail address; mend it")
+        if channel == "sms" and self._prefixes and not address.startswith(self._prefixes):
+            raise InvalidInput(f"address: codes go to numbers that begin with {', '.join(self._prefixes)}; give one of these, or sign in another way")
         address = address if channel == "sms" else address.lower()
         account = self._vault.digest("account", channel, address)
         self._courier.check(channel)
@@ -95,6 +105,8 @@ class CodeDesk:
             raise LimitExceeded(
                 f"{CODES_PER_ADDRESS} codes were asked for this address within {CODES_WINDOW_S / 60:.0f} minutes; use one of them, or wait"
             )
+        if channel == "sms" and self._per_hour is not None and not await self._quota.take(f"sms:{tenant}", 1, limit=self._per_hour, window_s=HOUR_S):
+            raise LimitExceeded(f"more than {self._per_hour} codes over sms were asked for within an hour: ask again later, or sign in another way")
         request = base64url(self._vault.random(16))
         code = f"{int.from_bytes(self._vault.random(8), 'big') % 10**CODE_DIGITS:0{CODE_DIGITS}d}"
         if tenant in await self._catalogue.tenants():

@@ -108,6 +108,7 @@ SIGNS = "whsec_" + "c2VjcmV0" * 5
         ({"sms": TWILIO | {"account": "hunter2"}, "sms_secret": "hunter2"}, "sms.account"),
         ({"sms": TWILIO | {"sender": "a name that is too long"}, "sms_secret": "hunter2"}, "sms.sender"),
         ({"sms": TWILIO | {"url": "http://api.example"}, "sms_secret": "hunter2"}, "sms.url"),
+        ({"sms": TWILIO | {"prefixes": ["49"]}, "sms_secret": "hunter2"}, r"sms.prefixes.0"),
         ({"sms": WEBHOOK, "sms_secret": "whsec_hunter2"}, "24 to 64 random bytes"),
         ({"sms": WEBHOOK, "sms_secret": "hunter2" * 9}, "must be whsec_"),
         ({"sms": WEBHOOK | {"url": "http://sms.example/"}, "sms_secret": SIGNS}, "https://"),
@@ -123,7 +124,7 @@ def test_a_provider_of_codes_that_lacks_something_is_refused_and_no_secret_is_re
 
 def test_secrets_of_providers_come_from_the_environment_and_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "esplanade.toml").write_text(
-        "[smtp]\nhost = 'smtp.example'\nsender = 'Mall <codes@mall.example>'\nusername = 'codes'\n[sms]\nkind = 'webhook'\nurl = 'http://127.0.0.1:8000/'\n"
+        "[smtp]\nhost = 'smtp.example'\nsender = 'Mall <codes@mall.example>'\nusername = 'codes'\n[sms]\nkind = 'webhook'\nurl = 'http://127.0.0.1:8000/'\nprefixes = ['+49']\nper_hour = 500\n"
     )
     monkeypatch.setenv("ESPLANADE_SMTP_PASSWORD", "hunter2")
     monkeypatch.setenv("ESPLANADE_SMS_SECRET", SIGNS)
@@ -132,7 +133,8 @@ def test_secrets_of_providers_come_from_the_environment_and_are_not_shown(tmp_pa
     assert settings.sms_config is not None
     assert (settings.smtp_config["port"], settings.smtp_config["password"], settings.sms_config["secret"]) == (587, "hunter2", SIGNS)
     assert msgspec.convert(settings.smtp_config, Smtp).sender == "Mall <codes@mall.example>"
-    assert msgspec.convert(settings.sms_config, Sms).kind == "webhook"
+    sms = msgspec.convert(settings.sms_config, Sms)
+    assert (sms.kind, sms.prefixes, sms.per_hour) == ("webhook", ("+49",), 500)
     assert load_settings(smtp={"host": "m", "sender": "a@b.c", "security": "tls", "username": "codes"}).smtp_config["port"] == 465  # type: ignore[index]
     for shown in (repr(settings), repr(msgspec.convert(settings.smtp_config, Smtp)), repr(msgspec.convert(settings.sms_config, Sms))):
         assert "hunter2" not in shown

@@ -79,6 +79,7 @@ class Stage:
         self.quota = MemoryQuota(self.clock)
         self.provider = SimulatedProvider()
         self.senders: dict[Channel, CodeSender] = {"sms": self.provider, "email": self.provider}
+        self.sms: dict[str, Any] = {}
         self.settings = ApiSettings(ws_url="ws://127.0.0.1:7001/v1/ws", **settings)
 
     async def fetch(self, address: str) -> bytes:
@@ -107,8 +108,8 @@ class Stage:
         )
         self.courier = CodeCourier(self.senders, clock=self.clock, metrics=self.one.metrics, audit=self.audit)
         self.codes = CodeDesk(
-            store=store, catalogue=self.catalogue, courier=self.courier, quota=self.quota, vault=self.vault, clock=self.clock, audit=self.audit
-        )
+            store=store, catalogue=self.catalogue, courier=self.courier, quota=self.quota, vault=self.vault, clock=self.clock, audit=self.audit, **self.sms
+        )  # fmt: skip
         self.operator_desk = OperatorDesk(store=store, vault=self.vault, clock=self.clock, audit=self.audit, hasher=CHEAP)
         self.operators = Operators(store=store, catalogue=self.catalogue, vault=self.vault, clock=self.clock)
         doors = Doors(

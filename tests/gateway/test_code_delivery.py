@@ -26,6 +26,7 @@ from gateway.api import serve_api
 from gateway.code_delivery import FAILURES, MAX_WAITING, PAUSES_S, REST_S, Answer, Channel, CodeCourier, CodeMessage, CodeSender
 from gateway.code_providers import SignedPostProvider, Sms, Smtp, SmtpProvider, TwilioProvider, open_senders
 from gateway.metrics import GatewayMetrics
+from gateway.sign_in import HOUR_S
 from gateway.token_routes import CODE
 from tests.gateway.certificates import certify
 from tests.gateway.identity_stage import Stage
@@ -342,6 +343,23 @@ async def test_a_signed_post_is_the_same_at_every_try() -> None:
         assert (told["data"]["channel"], told["data"]["to"]) == ("sms", PHONE)
         pair = await stage.token(grant_type=CODE, request=reply.json()["request"], code=told["data"]["text"][:6])
         assert pair.status_code == 200
+
+
+async def test_sms_go_where_they_may_and_no_more_than_a_tenant_pays_for_in_an_hour() -> None:
+    stage = Stage()
+    stage.sms = {"sms_prefixes": ("+49", "+43"), "sms_per_hour": 4}
+    await stage.start()
+    refused = await ask(stage, "+8821612345678", "sms")
+    assert (refused.status_code, "begin with +49, +43" in refused.json()["detail"]) == (422, True)
+    for n in range(4):
+        assert (await ask(stage, f"+4917012345{n:02d}", "sms")).status_code == 202
+    refused = await ask(stage, "+491701234599", "sms")
+    assert (refused.status_code, "4 codes over sms" in refused.json()["detail"]) == (429, True)
+    assert (await ask(stage, "+491701234598", "sms", tenant="other")).status_code == 202
+    assert (await ask(stage)).status_code == 202, "mail costs nothing"
+    stage.clock.advance(HOUR_S)
+    assert (await ask(stage, "+491701234599", "sms")).status_code == 202
+    await stage.stop()
 
 
 async def test_whoever_has_the_key_can_check_who_sent_it() -> None:

@@ -125,6 +125,8 @@ async def everybody(tmp_path: Path, key: Ed25519PrivateKey, env: dict[str, str],
             # somebody without one, by a code that the mail server got
             assert (await by_mail(http, mail))["subject"] != phone["subject"]
             assert mail.encrypted == [True]
+            service.says("sign-in codes over SMS are simulated")
+            assert not any(secret in service.text for secret in (MAIL_PASSWORD, "bea@example.org"))
 
             # a till, by a key
             secret = await says(data, "keys", "create", "till 1", "--permission", "wallets.read", "--permission", "venue.read", *WHERE)

@@ -15,8 +15,8 @@ from esplanade.core.errors import Conflict, InvalidInput, NotFound, Unavailable
 from esplanade.storage.blobs import Blobs, BlobStore, open_blobs
 
 needs_s3 = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("obstore", "moto")),
-    reason="the packages obstore and moto[server,s3] are not installed here",
+    any(importlib.util.find_spec(name) is None for name in ("obstore", "moto", "flask_cors")),
+    reason="the packages obstore, moto[s3] and flask-cors (the extra dev) are not installed here",
 )
 BOTH = ["disk", pytest.param("s3", marks=needs_s3)]
 
