@@ -61,7 +61,7 @@ class ShardProcess:
         config = self._config
         tracing.start(shard_name(self._index), os.environ)
         await asyncio.to_thread(warm_up)  # compiled kernels, before a turn needs one
-        self._journal = await PostgresJournal.open(config.postgres_url)
+        self._journal = await PostgresJournal.open(config.postgres_url, warm=True)
         self._catalogue = await PostgresCatalogue.open(config.postgres_url)
         self._broker = await RedisBroker.open(config.redis_url)
         self._keys = await PostgresSubjectKeys.open(config.postgres_url)

@@ -88,9 +88,12 @@ class PostgresJournal:
         self._flushes = flushes
 
     @classmethod
-    async def open(cls, url: str, *, connections: int = 4) -> Self:
-        """Connect. Raises Unavailable where the database cannot be reached, Conflict where it is not migrated to this code's schema."""
-        return cls(await open_pool(url, connections=connections), await open_lane(url, connections=FLUSH_CONNECTIONS))
+    async def open(cls, url: str, *, connections: int = 4, warm: bool = False) -> Self:
+        """Connect; `warm`: by as many connections as a takeover and its first flush use, else by one, and more as they are used.
+
+        Raises Unavailable where the database cannot be reached, Conflict where it is not migrated to this code's schema."""
+        pool = await open_pool(url, connections=connections, ready=connections if warm else 1)
+        return cls(pool, await open_lane(url, connections=FLUSH_CONNECTIONS, ready=1 if warm else 0))
 
     async def acquire(self, partitions: Sequence[int], owner: str, *, ttl_ms: int) -> list[Lease]:
         check_lease(partitions, ttl_ms)

@@ -31,8 +31,8 @@ IDLE_IN_TRANSACTION_TIMEOUT: Final = "10s"
 TCP_USER_TIMEOUT_MS: Final = 10_000
 
 
-async def open_pool(url: str, *, connections: int) -> Pool:
-    """A pool of at most `connections`, writer's role, each statement its own transaction.
+async def open_pool(url: str, *, connections: int, ready: int = 1) -> Pool:
+    """A pool of at most `connections`, `ready` of them open from now on; writer's role, each statement its own transaction.
 
     Raises Unavailable where the database cannot be reached, Conflict where its schema is not this code's.
     """
@@ -40,7 +40,7 @@ async def open_pool(url: str, *, connections: int) -> Pool:
         probe = await psycopg.AsyncConnection.connect(url, connect_timeout=int(WAIT_S))
         async with probe:
             await _check_schema(probe)
-    return await open_lane(url, connections=connections, ready=1)
+    return await open_lane(url, connections=connections, ready=ready)
 
 
 async def open_lane(url: str, *, connections: int, ready: int = 0) -> Pool:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from actors.ledger_codes import OP_HOLD, TILL, WALLET
-from actors.messages import LEDGERS, GetBalance, Rejected, Settled, TopUps, Transfers
-from actors.requests import Answer, Ask, Commands, Replied, encode_requests
-from actors.shard import Shard
+from actors.messages import LEDGERS, Balance, GetBalance, Rejected, Settled, TopUps, Transfers
+from actors.requests import Answer, Ask, Commands, Refused, Replied, encode_requests
+from actors.shard import Shard, ShardSettings
 from esplanade.core.ids import Address
 from tests.actors.parkside import keys, u4
 from tests.actors.stage import Stage, stage
@@ -69,6 +69,51 @@ async def test_of_a_shard_that_has_just_begun_it_waits_for_the_replay() -> None:
         await at.restart()
         everyone = asks(range(200))
         assert await together(at.system.shards[0], everyone) == await one_by_one(at.system.shards[0], everyone)
+
+
+async def test_those_of_a_ledger_that_is_not_at_hand_wait_in_the_order_of_their_coming_and_count_one_by_one() -> None:
+    async with stage() as at:
+        await fund(at, range(200), "EUR", 1_000)
+        await at.restart()
+        [shard] = at.system.shards
+        more = TopUps(tick=1, key=keys(9_000), subject=u4(8), amount=u4(5), currency="EUR")
+        before = asyncio.create_task(together(shard, asks(range(200))))
+        adding = asyncio.create_task(shard.answer([Ask(Address("ledger", "demo", "0"), more)]))
+        after = asyncio.create_task(together(shard, asks([8] * 32)))
+        await asyncio.sleep(0)
+        assert shard.profile().mailbox == 233
+        asked, _, again = await asyncio.gather(before, adding, after)
+        assert asked[8] == Replied(Balance(balances={"EUR": 81}))
+        assert again == [Replied(Balance(balances={"EUR": 86}))] * 32
+        told = shard.profile()
+        assert (told.mailbox, told.mailbox_time.total) == (0, 233)
+
+
+async def test_those_beyond_the_mailbox_are_refused_to_be_sent_again() -> None:
+    async with stage(settings=ShardSettings(max_mailbox=100)) as at:
+        await fund(at, range(200), "EUR", 1_000)
+        await at.restart()
+        [shard] = at.system.shards
+        waiting = [asyncio.create_task(together(shard, asks([8 * i for i in range(80)]))) for _ in range(2)]
+        first, second = await asyncio.gather(*waiting)
+        assert {type(answer) for answer in first} == {Replied}
+        assert {answer.code for answer in second if isinstance(answer, Refused)} == {"limit"}
+        assert shard.profile().mailbox == 0
+        await at.restart()
+        kinds = [type(answer) for answer in await together(at.system.shards[0], asks(range(200)))]
+        assert (kinds.count(Replied), kinds.count(Refused)) == (100, 100), "a frame larger than the mailbox fills it"
+
+
+async def test_those_of_a_ledger_whose_replay_fails_are_refused_all() -> None:
+    async with stage() as at:
+        await fund(at, range(200), "EUR", 1_000)
+        await at.restart()
+        [shard] = at.system.shards
+        await at.journals[0].close()
+        found = await together(shard, asks(range(200)))
+        assert {answer.code for answer in found if isinstance(answer, Refused)} == {"unavailable"}
+        assert len(found) == shard.profile().refused == 200
+        assert shard.profile().mailbox == 0
 
 
 async def test_a_balance_that_is_not_durable_yet_is_not_told() -> None:

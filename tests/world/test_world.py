@@ -140,9 +140,9 @@ def reads_outside_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
         (reply_before_the_append, 0, ASTRAY),
         (reply_when_the_flush_is_sent, 0, ASTRAY),
         (no_fence, 1, ASTRAY),
-        (takeover_without_a_new_epoch, 201, ASTRAY),
+        (takeover_without_a_new_epoch, 237, ASTRAY),
         (lost_dedupe, 0, ASTRAY),
-        (dedupe_forgotten_by_snapshots, 9, ASTRAY),
+        (dedupe_forgotten_by_snapshots, 25, ASTRAY),
         (reads_outside_the_lease, 137, 0.5),
     ],
 )
