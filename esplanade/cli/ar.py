@@ -1,7 +1,8 @@
-"""`esplanade ar`: maps that cameras are localised in, written into the blob store alone (a running service sees the new version at the next query); and packs, fetched from a service."""
+"""`esplanade ar`: maps that cameras are localised in, written into the blob store alone (a running service sees the new version at the next query) and tried there; and packs, fetched from a service."""
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,12 +16,14 @@ from esplanade.core.errors import EsplanadeError, InvalidInput
 from esplanade.settings import load_settings
 
 if TYPE_CHECKING:
-    from ar.clouds import Camera
+    from ar.clouds import F4, F8, Camera
     from ar.maps import MapBuilder
     from ar.pose import Poses
 
 app = typer.Typer(
-    help="Maps that cameras are localised in, and packs of a place to work without a network.", no_args_is_help=True, add_completion=False
+    help="Maps that cameras are localised in, a camera placed in one, and packs of a place to work without a network.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 _map = typer.Typer(help="Build and show maps.", no_args_is_help=True, add_completion=False)
 app.add_typer(_map, name="map")
@@ -87,6 +90,48 @@ def show(venue: Venue, level: Level = 0, tenant: Tenant = "demo", data_dir: Data
 
 
 @app.command()
+def localise(
+    source: Annotated[
+        Path, typer.Argument(help="A depth image (.png, 16 bits, millimetres), or a .ply or .pcd cloud in the camera's own frame, metres.")
+    ],
+    venue: Venue,
+    level: Level = 0,
+    tenant: Tenant = "demo",
+    camera: Annotated[str, typer.Option(help="Of a depth image: fx,fy,cx,cy in pixels.")] = "",
+    near: Annotated[str, typer.Option(help="Where it is, if that is known: x,y,z,within, in metres, in the venue's frame.")] = "",
+    data_dir: DataDir = None,
+    config: Config = None,
+) -> None:
+    """Say where a camera is in the newest map of a level, as a service on the same blob store would; ends with 1 where it is not known."""
+    from actors.map_shelf import newest_map, open_map
+    from ar.clouds import Camera
+    from ar.localisation import Located, Prior, localise_cloud, localise_frame
+    from esplanade.storage.blobs import open_blobs
+
+    try:
+        blobs = open_blobs(load_settings(config=config, data_dir=data_dir).blobs)
+        where = open_map(blobs, newest_map(blobs, tenant, venue, level))
+        told = _numbers(near, 4, "--near x,y,z,within") if near else None
+        prior = None if told is None else Prior((told[0], told[1], told[2]), told[3])
+        try:
+            if source.suffix.lower() in (".ply", ".pcd"):
+                found = localise_cloud(where, _points(source), prior=prior)
+            else:
+                found = localise_frame(where, _depth_m(source), Camera(*_numbers(camera, 4, "--camera fx,fy,cx,cy")), prior=prior)
+        except InvalidInput as error:
+            raise InvalidInput(f"{source}: {error.message}") from error
+    except EsplanadeError as error:
+        _err.print(f"[bold red]{error.code}[/] {escape(error.message)}", soft_wrap=True)
+        raise typer.Exit(2) from None
+    if not isinstance(found, Located):
+        _err.print(f"not known (chance {found.chance:.2f}): {escape(found.reason)}", soft_wrap=True)
+        raise typer.Exit(1)
+    x, y, z = found.pose.translation_m[0]
+    turn = ", ".join(f"{v:.4f}" for v in found.pose.rotation[0])
+    _out.print(f"at {x:.3f}, {y:.3f}, {z:.3f} m, rotation {turn} (x, y, z, w); chance {found.chance:.2f}", soft_wrap=True)
+
+
+@app.command()
 def pack(
     venue: Annotated[str, typer.Argument(help="Id of the venue.")],
     place: Annotated[str, typer.Argument(help="LEVEL,X,Y,RADIUS_M: a circle on a level, in metres.")],
@@ -141,14 +186,27 @@ def add_folder(builder: MapBuilder, source: Path, *, camera: str = "", viewpoint
 
 
 def _add_frame(builder: MapBuilder, path: Path, lens: Camera) -> int:
+    return builder.add_frame(_depth_m(path), lens, _pose(path.with_name(path.name.replace(".depth.png", ".pose.txt"))))
+
+
+def _depth_m(path: Path) -> F4:
+    """Raises InvalidInput for what is no depth image in millimetres."""
     import numpy as np
 
     from ar.clouds import open3d
 
+    if not path.is_file():
+        raise InvalidInput("there is no such file")
+    with path.open("rb") as file:
+        begins = file.read(8)
+        file.seek(-min(12, path.stat().st_size), os.SEEK_END)
+        ends = file.read()
+    if begins != b"\x89PNG\r\n\x1a\n" or b"IEND" not in ends:  # Open3D would read what is missing as nothing measured
+        raise InvalidInput("must be a whole .png; it is none, or is cut off")
     depth = np.asarray(open3d().io.read_image(str(path)))
     if depth.dtype != np.uint16 or depth.ndim != 2:
         raise InvalidInput(f"image of shape {depth.shape}, type {depth.dtype}: must be one channel of 16 bits, millimetres")
-    return builder.add_frame((depth / 1000).astype(np.float32), lens, _pose(path.with_name(path.name.replace(".depth.png", ".pose.txt"))))
+    return (depth / 1000).astype(np.float32)
 
 
 def _pose(path: Path) -> Poses:
@@ -164,16 +222,24 @@ def _pose(path: Path) -> Poses:
 
 
 def _add_cloud(builder: MapBuilder, path: Path, seen_from: list[float]) -> int:
+    from ar.pose import Poses
+
+    return builder.add_cloud(_points(path), Poses.identity(), viewpoint=seen_from)
+
+
+def _points(path: Path) -> F8:
+    """Points (n, 3) of a .ply or .pcd. Raises InvalidInput where they are fewer than its head says."""
     import numpy as np
 
     from ar.clouds import open3d
-    from ar.pose import Poses
 
+    if not path.is_file():
+        raise InvalidInput("there is no such file")
     points = np.asarray(open3d().io.read_point_cloud(str(path)).points)
     said = _said(path)
     if said is not None and said != len(points):
         raise InvalidInput(f"its head says {said} points, {len(points)} could be read; it is cut off or garbled")
-    return builder.add_cloud(points, Poses.identity(), viewpoint=seen_from)
+    return np.asarray(points, np.float64)
 
 
 def _said(path: Path) -> int | None:

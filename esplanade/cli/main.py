@@ -47,7 +47,7 @@ _cli.add_typer(keys_app, name="keys", help="Make, list, rotate and revoke API ke
 _cli.add_typer(operators_app, name="operators", help="Add and change those who sign in with a password.")
 _cli.command()(login)
 _cli.command()(revoke)
-_cli.add_typer(ar_app, name="ar", help="Build the maps that cameras are localised in.")
+_cli.add_typer(ar_app, name="ar", help="Build the maps that cameras are localised in, place a camera in one, and fetch packs of a place.")
 _cli.command()(audit)
 _cli.command()(backup)
 _cli.command()(restore)
