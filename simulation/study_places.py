@@ -5,7 +5,6 @@ Owns what is made of a scenario before anybody walks: every reference is looked 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,7 +22,7 @@ from simulation.ground import CELL_M, Ground, survey
 from simulation.models import model_of
 from simulation.navigation import Links
 from simulation.places import COUNTER, ENTRANCE, ZONE, find_places
-from simulation.study_spec import CrowdSpec, PeopleSpec, Ring, VisitorsSpec
+from simulation.study_spec import CrowdSpec, GroundSpec, PeopleSpec, Ring, VisitorsSpec
 from simulation.transport import Connector, Escalator, Lift, Stairs, join_levels
 from simulation.waiting_lines import WaitingLine
 from simulation.walker_kernels import WALL_OVERLAP_M
@@ -94,15 +93,29 @@ class Setting:
         return tuple(k for k, place in enumerate(self.places) if place.leave)
 
 
-def polygon(name: str, ring: Ring, holes: Sequence[Ring] = ()) -> Polygon:
+def polygon(name: str, ring: Ring) -> Polygon:
     """A valid polygon of a ring. Raises InvalidInput with its name for a ring that is none."""
     try:
-        found = Polygon(ring, holes)
+        found = Polygon(ring)
     except (ShapelyError, ValueError) as error:
         raise InvalidInput(f"{name}: {error}; a ring has three corners at least") from None
     if not found.is_valid or found.area <= 0:
         raise InvalidInput(f"{name}: its ring crosses itself or has no area; draw it anew")
     return found
+
+
+def ground_of(name: str, spec: GroundSpec) -> BaseGeometry:
+    """The outline less its holes, which may touch or cross it and each other (a wall is drawn as it stands). Raises InvalidInput with the number of a hole whose
+    ring is none, and where nothing is left."""
+    outline = polygon(name, spec.outline)
+    holes = [polygon(f"{name}: hole {k}", hole) for k, hole in enumerate(spec.holes)]
+    whole = Polygon(outline.exterior, [hole.exterior for hole in holes])
+    if whole.is_valid:
+        return whole
+    left = outline.difference(shapely.union_all(holes))
+    if left.area <= 0:
+        raise InvalidInput(f"{name}: its holes leave nothing of it; draw them smaller")
+    return left
 
 
 def close_gaps(ground: BaseGeometry, radius_m: float) -> tuple[BaseGeometry, list[tuple[float, float]]]:
@@ -156,7 +169,7 @@ def set_up(spec: CrowdSpec) -> Setting:
         if spec.slopes:
             raise InvalidInput("slopes: a venue has none; leave them out, or give ground instead of the venue")
     else:
-        drawn_levels, narrowest_m = [polygon(f"ground {k}", ground.outline, ground.holes) for k, ground in enumerate(spec.ground)], _narrowest_m(spec)
+        drawn_levels, narrowest_m = [ground_of(f"ground {k}", ground) for k, ground in enumerate(spec.ground)], _narrowest_m(spec)
         closed = [close_gaps(ground, narrowest_m) if narrowest_m > WALL_OVERLAP_M else (ground, []) for ground in drawn_levels]
         levels = tuple(ground for ground, _ in closed)
         too_narrow = tuple(f"level {k}: ({x:.2f}, {y:.2f})" for k, (_, gaps) in enumerate(closed) for x, y in gaps)

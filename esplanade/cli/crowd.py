@@ -102,7 +102,9 @@ def run(
             gaps = study.setting.too_narrow
             if gaps:
                 named = "; ".join(gaps[:5]) + (" ..." if len(gaps) > 5 else "")
-                _err.print(f"closed: {len(gaps)} gaps through which no body fits, widen them if they are doors: {named}", highlight=False)
+                _err.print(
+                    f"closed: {len(gaps)} gaps through which no body fits, widen them if they are doors: {named}", highlight=False, soft_wrap=True
+                )
             _err.print(f"ready after {ready[0]:.1f} s: {len(study.walkers)} people stand at their start{drawn}", highlight=False)
 
         outcome = run_crowd(spec, threads=threads, at_first=at_first)

@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from simulation.placing import spread
 from simulation.realism import DENSITIES, WIDTHS_M, bottlenecks, corridor_speeds, speed_at_density, spread_at
 from simulation.rimea import QUICK, TESTS
 from simulation.study import Study
+from simulation.study_places import ground_of
 from simulation.study_spec import CrowdSpec, GoalSpec, GroundSpec, PeopleSpec, read_spec
 from simulation.trajectories import Recording, load, save
 
@@ -128,6 +130,34 @@ def test_ways_do_not_lead_into_a_gap_that_no_body_fits_through() -> None:
     assert outcome.study.setting.too_narrow == ("level 0: (4.15, 7.95)",)
     pillar = [(4, 2), (4.3, 2), (4.3, 7.6), (4, 7.6)]
     assert Study.of(replace_struct(spec, ground=[GroundSpec(spec.ground[0].outline, [pillar])])).setting.too_narrow == ()
+
+
+def test_a_wall_may_be_drawn_from_side_to_side_and_past_the_outline() -> None:
+    """It used to be refused as an outline that crosses itself."""
+    room = [(0.0, 0.0), (9.0, 0.0), (9.0, 8.0), (0.0, 8.0)]
+    whole = ground_of("ground 0", GroundSpec(room, [[(4, -1), (4.3, -1), (4.3, 6), (4, 6)], [(4, 5), (6, 5), (6, 6), (4, 6)]]))
+    assert whole.area == pytest.approx(72.0 - 0.3 * 6.0 - 2.0 + 0.3)
+    assert ground_of("ground 0", GroundSpec(room, [[(4, 0), (5, 0), (5, 8), (4, 8)]])).area == pytest.approx(64.0)
+    with pytest.raises(InvalidInput, match="ground 0: hole 1: its ring crosses itself"):
+        ground_of("ground 0", GroundSpec(room, [[(1, 1), (2, 1), (2, 2)], [(1, 1), (2, 2), (2, 1), (1, 2)]]))
+    with pytest.raises(InvalidInput, match="leave nothing"):
+        ground_of("ground 0", GroundSpec(room, [[(-1, -1), (10, -1), (10, 9), (-1, 9)]]))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"people": [PeopleSpec(3, [(20, 0), (23, 0), (23, 4), (20, 4)], "out")]}, "people 0: their area lies in walls or off level 0"),
+        ({"people": [PeopleSpec(900, [(0, 0), (3, 0), (3, 4), (0, 4)], "out")]}, "people 0: spread: 900 bodies"),
+        ({"record_s": 0.0}, "record_s = 0.0"),
+        ({"jam_s": -1.0}, "jam_s = -1.0"),
+    ],
+)
+def test_what_cannot_be_run_is_named_by_its_entry(change: dict[str, Any], says: str) -> None:
+    goal = GoalSpec("out", [(8, 1), (9, 1), (9, 3), (8, 3)])
+    spec = CrowdSpec([GroundSpec([(0, 0), (9, 0), (9, 4), (0, 4)])], [goal], [PeopleSpec(3, [(0, 0), (3, 0), (3, 4), (0, 4)], "out")])
+    with pytest.raises(InvalidInput, match=says):
+        Study.of(replace_struct(spec, **change))
 
 
 def test_the_egress_curve_has_everybody_who_left_and_nobody_who_did_not() -> None:
