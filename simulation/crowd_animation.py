@@ -20,12 +20,12 @@ MOST_FRAMES: Final = 2_000
 
 _PAGE: Final = """<!doctype html>
 <meta charset="utf-8"><title>{title}</title>
-<style>body{{margin:0;font:14px system-ui;background:#f6f4ef;color:#2b3038}}main{{padding:12px;max-width:1200px;margin:auto}}canvas{{width:100%;background:#fff;border:1px solid #cfcabd}}
+<style>body{{margin:0;font:14px system-ui;background:#f6f4ef;color:#2b3038}}main{{padding:12px;max-width:1200px;margin:auto}}canvas{{max-width:100%;background:#fff;border:1px solid #cfcabd}}
 .bar{{display:flex;gap:12px;align-items:center;margin:8px 0}}input[type=range]{{flex:1}}</style>
 <main><h1 style="font-size:18px;margin:4px 0">{title}</h1>
 <div class="bar"><button id="play">Play</button><input id="at" type="range" min="0" value="0" aria-label="time"><output id="time"></output>
 <label>Level <select id="level"></select></label><label>Speed <select id="pace" aria-label="times real time"><option value="1">1×<option value="5" selected>5×<option value="20">20×</select></label></div>
-<canvas id="ground" width="1200" height="700"></canvas>
+<canvas id="ground"></canvas>
 <div class="bar"><span>stands</span><span style="width:180px;height:10px;background:linear-gradient(90deg,hsl(0 70% 40%),hsl(60 70% 40%),hsl(120 70% 40%))"></span><span>walks at 1.3 m/s or faster</span><span id="bar" style="border-bottom:3px solid #2b3038;text-align:center"></span></div></main>
 <script>
 const data = {data};
@@ -35,14 +35,16 @@ const rows = new Uint16Array(raw.buffer), $ = id => document.getElementById(id),
 data.levels.forEach((_, k) => $("level").add(new Option(k, k)));
 $("level").value = data.first; $("at").max = data.start.length - 2;
 const [x0, y0, x1, y1] = data.bounds, size = Math.min(1180 / (x1 - x0), 680 / (y1 - y0));
-const px = x => 10 + (x - x0) * size, py = y => 690 - (y - y0) * size;
+const wide = $("ground").width = Math.max(300, Math.ceil(20 + (x1 - x0) * size)), tall = $("ground").height = Math.ceil(20 + (y1 - y0) * size);
+$("ground").style.width = wide + "px";
+const px = x => 10 + (x - x0) * size, py = y => tall - 10 - (y - y0) * size;
 const metres = [1, 2, 5, 10, 20, 50, 100, 200, 500].find(m => m * size >= 60) || 1000;
-$("bar").textContent = metres + " m"; $("bar").style.width = metres * size / 1200 * $("ground").clientWidth + "px";
+$("bar").textContent = metres + " m"; $("bar").style.width = metres * size / wide * $("ground").clientWidth + "px";
 const colour = v => "hsl(" + Math.round(120 * Math.min(1, v / 1.3)) + " 70% 40%)";
 let playing = false, at = 0, before = 0;
 function draw() {{
   const frame = Math.floor(at), level = +$("level").value;
-  ctx.clearRect(0, 0, 1200, 700);
+  ctx.clearRect(0, 0, wide, tall);
   ctx.fillStyle = "#ece8dd"; ctx.strokeStyle = "#2b3038"; ctx.beginPath();
   for (const ring of data.levels[level]) {{ ring.forEach(([x, y], i) => i ? ctx.lineTo(px(x), py(y)) : ctx.moveTo(px(x), py(y))); ctx.closePath(); }}
   ctx.fill("evenodd"); ctx.stroke();

@@ -35,7 +35,8 @@ def draw_run(recording: Recording, ground: BaseGeometry, *, level: int = 0) -> b
     heat = measures.heat_map(paths, bounds, cell_m=CELL_M)
     density = np.ma.masked_equal(heat.person_s / CELL_M**2 / seconds, 0.0)
     speed = measures.individual_speed(paths, step=1)
-    figure = Figure(figsize=(13, 9), dpi=110, layout="constrained")
+    share = (bounds[3] - bounds[1]) / (bounds[2] - bounds[0])
+    figure = Figure(figsize=(13, float(np.clip(12.0 * share + 1.5, 6.5, 13.0))), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes: Any = figure.subplots(2, 2)
     figure.suptitle(f"level {level}, {seconds:.0f} s", color=INK)
@@ -53,12 +54,11 @@ def draw_run(recording: Recording, ground: BaseGeometry, *, level: int = 0) -> b
             vmin=0,
             vmax=most,
         )
-        ax.set_xlim(bounds[0] - CELL_M, bounds[2] + CELL_M)
-        ax.set_ylim(bounds[1] - CELL_M, bounds[3] + CELL_M)
-        figure.colorbar(shown, ax=ax, label=label, shrink=0.8)
-    last = np.sort(np.array([recording.frame[recording.person == who].max() for who in np.unique(recording.person)])) / recording.rate_hz
-    gone = last < last.max() if len(last) else last
-    axes[1, 1].step(last[gone], np.arange(1, int(np.sum(gone)) + 1), where="post", color=INK)
+        # Beside the map and not taken off its width: the three maps are of one size.
+        figure.colorbar(shown, cax=ax.inset_axes((1.02, 0.05, 0.025, 0.9)), label=label)
+    when, how_many = egress(recording)
+    axes[1, 1].step(when, how_many, where="post", color=INK)
+    axes[1, 1].set_xlim(0, seconds)
     axes[1, 1].set_title("Who had left by when, all levels")
     axes[1, 1].set_xlabel("seconds from the start")
     axes[1, 1].set_ylabel("people who have left")
@@ -67,6 +67,16 @@ def draw_run(recording: Recording, ground: BaseGeometry, *, level: int = 0) -> b
     out = io.BytesIO()
     figure.savefig(out, format="png", metadata={"Software": None})
     return out.getvalue()
+
+
+def egress(recording: Recording) -> tuple[Any, Any]:
+    """(seconds, people who have left by then) from the start to the end: who is not in the last frame has left after the last in which they were."""
+    _, there = np.unique(recording.person[::-1], return_index=True)
+    last = recording.frame[::-1][there]
+    end = max(recording.frames, int(recording.frame.max()) + 1)
+    gone = np.sort(last[last + 1 < end]) + 1
+    when = np.concatenate([[0], gone, [end - 1]]) / recording.rate_hz
+    return when, np.concatenate([np.arange(len(gone) + 1), [len(gone)]])
 
 
 def _mean_speed(paths: measures.Trajectories, speed: Any, bounds: tuple[float, float, float, float], like: Any) -> Any:
@@ -90,13 +100,16 @@ def _paths(ax: Any, paths: measures.Trajectories, ground: BaseGeometry) -> None:
         ax.plot(paths.x_m[rows], paths.y_m[rows], lw=0.6, alpha=0.4, color=PATH)
         ax.plot(paths.x_m[rows][:1], paths.y_m[rows][:1], ".", ms=3, color=INK)
     ax.set_title(f"Where {len(drawn)} of {len(people)} people went (dot: where each began)")
-    ax.set_aspect("equal")
 
 
 def _outline(ax: Any, ground: BaseGeometry) -> None:
-    """Walls as lines, the ground tinted, axes in metres."""
+    """Walls as lines, the ground tinted, axes in metres of one length."""
     ax.set_xlabel("m")
     ax.set_ylabel("m")
+    x0, y0, x1, y1 = ground.bounds
+    ax.set_aspect("equal")
+    ax.set_xlim(x0 - CELL_M, x1 + CELL_M)
+    ax.set_ylim(y0 - CELL_M, y1 + CELL_M)
     for part in map(orient, shapely.get_parts(ground)):  # holes turn the other way round, so that they are not tinted
         for ring in [part.exterior, *part.interiors]:
             ax.plot(*np.asarray(ring.coords).T, color=INK, lw=1, zorder=3)

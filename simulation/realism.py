@@ -124,7 +124,7 @@ def fundamental_diagram(model: Model, data_dir: Path | None, *, seeds: tuple[int
             low, middle, high, n = there
             criterion, passed = (
                 f"laboratory {low:.2f} to {high:.2f} m/s, half below {middle:.2f} ({n} points); Weidmann {due:.2f}",
-                low <= speed <= high,
+                bool(low <= speed <= high),
             )
         found.append(
             Verdict(f"speed at {density:.2f}/m2", f"{speed:.2f} m/s ({met[:, 1].min():.2f} to {met[:, 1].max():.2f} by start)", criterion, passed)

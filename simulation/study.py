@@ -641,6 +641,10 @@ class Study:
         """A scenario with everybody at their start. Raises InvalidInput naming what cannot be."""
         if not 0 < spec.seconds <= MAX_SECONDS:
             raise InvalidInput(f"seconds = {spec.seconds}; must be above 0, at most a day")
+        if not 0 < spec.record_s <= MAX_SECONDS:
+            raise InvalidInput(f"record_s = {spec.record_s}; must be above 0 s between two frames, at most a day")
+        if not 0 <= spec.jam_s <= MAX_SECONDS:
+            raise InvalidInput(f"jam_s = {spec.jam_s}; must be above 0 s, at most a day, or 0 for ways that feel no jams")
         model = model_of(spec.model, spec.parameters, parameter_set=spec.parameter_set)
         spec = with_bodies(spec, model)
         check_crowds(spec)

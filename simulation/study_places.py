@@ -5,7 +5,6 @@ Owns what is made of a scenario before anybody walks: every reference is looked 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,11 +19,13 @@ from esplanade.core.errors import InvalidInput
 from simulation.demand import Demand
 from simulation.floor import Floor, Hop, Slope
 from simulation.ground import CELL_M, Ground, survey
+from simulation.models import model_of
 from simulation.navigation import Links
 from simulation.places import COUNTER, ENTRANCE, ZONE, find_places
-from simulation.study_spec import CrowdSpec, Ring
+from simulation.study_spec import CrowdSpec, GroundSpec, PeopleSpec, Ring, VisitorsSpec
 from simulation.transport import Connector, Escalator, Lift, Stairs, join_levels
 from simulation.waiting_lines import WaitingLine
+from simulation.walker_kernels import WALL_OVERLAP_M
 from spatial.plan import level_plan, shape
 from spatial.venue import Connector as VenueConnector
 from spatial.venue import Venue
@@ -37,6 +38,8 @@ STOP_M: Final = 2.5
 LINE_M: Final = 1.0
 """Who is this close to a service's line or counters joins it."""
 EXIT_M: Final = 1.5
+GAP_SLACK_M: Final = 1e-3
+"""Gaps are measured to so much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +63,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Floor, ground of each level as polygons, connectors and places of a scenario. unlinked: ids of a venue's connectors that lack a stop on open ground."""
+    """Floor, ground of each level as polygons, connectors and places of a scenario. unlinked: ids of a venue's connectors that lack a stop on open ground.
+    too_narrow: gaps that were closed, no body of the scenario fits through them."""
 
     floor: Floor
     levels: tuple[BaseGeometry, ...]
     connectors: tuple[Connector, ...]
     places: tuple[Place, ...]
     unlinked: tuple[str, ...]
+    too_narrow: tuple[str, ...] = ()
 
     def number(self, name: str, what: str) -> int:
         """The place of this name (or, of a venue's shops, the only one of this occupant). Raises InvalidInput for none or several."""
@@ -88,15 +93,53 @@ class Setting:
         return tuple(k for k, place in enumerate(self.places) if place.leave)
 
 
-def polygon(name: str, ring: Ring, holes: Sequence[Ring] = ()) -> Polygon:
+def polygon(name: str, ring: Ring) -> Polygon:
     """A valid polygon of a ring. Raises InvalidInput with its name for a ring that is none."""
     try:
-        found = Polygon(ring, holes)
+        found = Polygon(ring)
     except (ShapelyError, ValueError) as error:
         raise InvalidInput(f"{name}: {error}; a ring has three corners at least") from None
     if not found.is_valid or found.area <= 0:
         raise InvalidInput(f"{name}: its ring crosses itself or has no area; draw it anew")
     return found
+
+
+def ground_of(name: str, spec: GroundSpec) -> BaseGeometry:
+    """The outline less its holes, which may touch or cross it and each other (a wall is drawn as it stands). Raises InvalidInput with the number of a hole whose
+    ring is none, and where nothing is left."""
+    outline = polygon(name, spec.outline)
+    holes = [polygon(f"{name}: hole {k}", hole) for k, hole in enumerate(spec.holes)]
+    whole = Polygon(outline.exterior, [hole.exterior for hole in holes])
+    if whole.is_valid:
+        return whole
+    left = outline.difference(shapely.union_all(holes))
+    if left.area <= 0:
+        raise InvalidInput(f"{name}: its holes leave nothing of it; draw them smaller")
+    return left
+
+
+def close_gaps(ground: BaseGeometry, radius_m: float) -> tuple[BaseGeometry, list[tuple[float, float]]]:
+    """(ground less its gaps that a body of this radius does not fit through, a point in each). What is closed lies between two sides that such a body can be
+    on: bodies lose nothing by it, and ways no longer lead them where they would be stuck. Corners and dead ends stay."""
+    half = radius_m - WALL_OVERLAP_M
+    roomy = ground.buffer(-half, join_style="mitre").buffer(half + GAP_SLACK_M, join_style="mitre")
+    gaps = []
+    for part in shapely.get_parts(ground.difference(roomy)):
+        sides = shapely.get_parts(part.buffer(10 * GAP_SLACK_M).intersection(roomy))
+        if sum(side.area > GAP_SLACK_M**2 for side in sides) > 1:
+            gaps.append(part)
+    if not gaps:
+        return ground, []
+    points = [part.representative_point() for part in gaps]
+    return ground.difference(shapely.union_all(gaps)), [(point.x, point.y) for point in points]
+
+
+def _narrowest_m(spec: CrowdSpec) -> float:
+    """Radius of the narrowest bodies of a scenario; 0 where it has none."""
+    crowds: list[PeopleSpec | VisitorsSpec] = [*spec.people, *spec.visitors]
+    usual_m = model_of(spec.model, spec.parameters, parameter_set=spec.parameter_set).radius_m
+    radii = [crowd.radius_m or usual_m for crowd in crowds]
+    return min(radii, default=0.0)
 
 
 def set_up(spec: CrowdSpec) -> Setting:
@@ -111,6 +154,7 @@ def set_up(spec: CrowdSpec) -> Setting:
     connectors += [Stairs(c.id, c.bottom, c.top, c.length_m, c.width_m, c.slope_deg) for c in spec.stairs]
     places: list[Place] = []
     unlinked: tuple[str, ...] = ()
+    too_narrow: tuple[str, ...] = ()
     if spec.venue:
         venue = load_venue(Path(spec.venue))
         plans = [level_plan(venue, k) for k in range(len(venue.levels))]
@@ -125,7 +169,10 @@ def set_up(spec: CrowdSpec) -> Setting:
         if spec.slopes:
             raise InvalidInput("slopes: a venue has none; leave them out, or give ground instead of the venue")
     else:
-        levels = tuple(polygon(f"ground {k}", ground.outline, ground.holes) for k, ground in enumerate(spec.ground))
+        drawn_levels, narrowest_m = [ground_of(f"ground {k}", ground) for k, ground in enumerate(spec.ground)], _narrowest_m(spec)
+        closed = [close_gaps(ground, narrowest_m) if narrowest_m > WALL_OVERLAP_M else (ground, []) for ground in drawn_levels]
+        levels = tuple(ground for ground, _ in closed)
+        too_narrow = tuple(f"level {k}: ({x:.2f}, {y:.2f})" for k, (_, gaps) in enumerate(closed) for x, y in gaps)
         slopes = [Slope(s.level, polygon(f"slope {k}", s.area), s.factor) for k, s in enumerate(spec.slopes)]
         floor = Floor.of(levels, cell_m=spec.cell_m, slopes=slopes)
     floor = join_levels(floor, connectors)
@@ -157,7 +204,7 @@ def set_up(spec: CrowdSpec) -> Setting:
             raise InvalidInput(f"goal {name!r}: there are {names.count(name)} goals or services of this name; give each its own")
     if not places:
         raise InvalidInput("scenario: no goals; say where people walk to")
-    return Setting(floor, levels, tuple(connectors), tuple(places), unlinked)
+    return Setting(floor, levels, tuple(connectors), tuple(places), unlinked, too_narrow)
 
 
 def _check_times(name: str, times: tuple[float, float]) -> None:

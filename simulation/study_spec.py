@@ -245,8 +245,20 @@ def read_spec(path: Path, settings: Sequence[str] = ()) -> CrowdSpec:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidInput(f"{path}: cannot be read ({error}); a crowd scenario is TOML in UTF-8") from None
     except msgspec.ValidationError as error:
-        raise InvalidInput(f"{path}: {error}; docs/crowd.md shows every key") from None
+        raise InvalidInput(f"{path}: {error}{_how_to_write(str(error))}; docs/crowd.md shows every key") from None
     return msgspec.structs.replace(spec, venue=str((path.parent / spec.venue).resolve())) if spec.venue else spec
+
+
+def _how_to_write(error: str) -> str:
+    """What TOML is written for what was expected, where those who write it by hand go wrong most."""
+    key = error.rpartition("`$.")[2].rstrip("`").partition("[")[0]
+    if error.startswith("Expected `array`, got `object`") and "." not in key:
+        return f"; {key} is a list, begin each of its entries with [[{key}]]"
+    if error.startswith("Expected `object | null`, got `array`"):
+        return f"; there is one {key} at most, begin it with [{key}]"
+    if error.startswith("Expected `str`, got `int`") and error.endswith((".from`", ".at`", ".until`", ".closes`", ".opens`", "`$.starts`")):
+        return '; a time is written in quotation marks: "14:00", or seconds from the start, "3600"'
+    return ""
 
 
 def _put(document: dict[str, Any], setting: str) -> None:

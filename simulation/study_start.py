@@ -82,7 +82,13 @@ def place_people(study: Study, k: int, people: PeopleSpec) -> None:
     with_wheels = people.prams > 0 or people.wheelchairs > 0
     widest = max(people.radius_m, WHEELCHAIR_M if with_wheels else 0.0)
     ground = setting.levels[people.level]
-    place = spread(ground, people.count, rng=rng, radius_m=widest, within=polygon(f"people {k}", people.area))
+    area = polygon(f"people {k}", people.area)
+    if not ground.intersects(area):
+        raise InvalidInput(f"people {k}: their area lies in walls or off level {people.level}; draw it on walkable ground")
+    try:
+        place = spread(ground, people.count, rng=rng, radius_m=widest, within=area)
+    except InvalidInput as error:
+        raise InvalidInput(f"people {k}: {error.message}") from None
     if not spec.venue:
         _check_doors(k, people, place, ground, study.places[route[-1]], [study.places[q] for q in route], study.transport)
     mean, sd = people.speed_mps

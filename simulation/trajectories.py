@@ -50,12 +50,13 @@ class Recorder:
 
     def recording(self) -> Recording:
         whole = {name: np.concatenate([part[name] for part in self._parts]) for name in ("frame", "id", "x", "y", "level")}
-        return Recording(whole["id"], whole["frame"], whole["x"], whole["y"], whole["level"], self.rate_hz)
+        return Recording(whole["id"], whole["frame"], whole["x"], whole["y"], whole["level"], self.rate_hz, self._frame)
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Columns (n,), by frame and then id: person, frame, places in metres, level; `rate_hz` frames a second."""
+    """Columns (n,), by frame and then id: person, frame, places in metres, level; `rate_hz` frames a second. frames: how many were taken, those in which nobody was
+    included (0: unknown, as in a text file, which keeps no more than the rows)."""
 
     person: npt.NDArray[np.int64]
     frame: npt.NDArray[np.int64]
@@ -63,6 +64,7 @@ class Recording:
     y_m: F8
     level: npt.NDArray[np.uint8]
     rate_hz: float
+    frames: int = 0
 
     def on(self, level: int = 0) -> Trajectories:
         """The rows of one level, for `spatial.measures`."""
@@ -76,7 +78,7 @@ def save(recording: Recording, path: Path) -> None:
         case ".parquet":
             table = pa.table(
                 {"id": recording.person, "frame": recording.frame, "x": recording.x_m, "y": recording.y_m, "level": recording.level},
-                metadata={"fps": repr(recording.rate_hz)},
+                metadata={"fps": repr(recording.rate_hz), "frames": str(recording.frames)},
             )
             pq.write_table(table, path)
         case ".txt":
@@ -90,10 +92,11 @@ def load(path: Path) -> Recording:
     """Read what `save` wrote. Raises NotFound, or InvalidInput for a file that is none."""
     if not path.is_file():
         raise NotFound(f"{path}: no such file; give the path of trajectories")
+    frames = 0
     try:
         if path.suffix == ".parquet":
             table = pq.read_table(path)
-            rate_hz = float(table.schema.metadata[b"fps"])
+            rate_hz, frames = float(table.schema.metadata[b"fps"]), int(table.schema.metadata.get(b"frames", b"0"))
             column = {name: table[name].to_numpy() for name in ("id", "frame", "x", "y", "level")}
         else:
             first = path.open(encoding="utf-8").readline()
@@ -104,5 +107,5 @@ def load(path: Path) -> Recording:
         raise InvalidInput(f"{path}: not trajectories ({error}); give a file that `esplanade crowd run` wrote") from None
     return Recording(
         column["id"].astype(np.int64), column["frame"].astype(np.int64), column["x"].astype(np.float64), column["y"].astype(np.float64),
-        column["level"].astype(np.uint8), rate_hz,
+        column["level"].astype(np.uint8), rate_hz, frames,
     )  # fmt: skip

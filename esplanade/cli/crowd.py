@@ -99,6 +99,12 @@ def run(
                 _write(first, frame_svg(study, title=scenario.stem).encode())
             ready.extend((time.time() - psutil.Process().create_time(), time.process_time(), time.perf_counter()))
             drawn = "" if first is None else f", {first} written"
+            gaps = study.setting.too_narrow
+            if gaps:
+                named = "; ".join(gaps[:5]) + (" ..." if len(gaps) > 5 else "")
+                _err.print(
+                    f"closed: {len(gaps)} gaps through which no body fits, widen them if they are doors: {named}", highlight=False, soft_wrap=True
+                )
             _err.print(f"ready after {ready[0]:.1f} s: {len(study.walkers)} people stand at their start{drawn}", highlight=False)
 
         outcome = run_crowd(spec, threads=threads, at_first=at_first)
@@ -115,7 +121,7 @@ def run(
 
             _write(animate, page(outcome, title=scenario.stem).encode())
     report = outcome.report
-    half = float(outcome.left_s[len(outcome.left_s) // 2]) if len(outcome.left_s) else None
+    half = round(float(outcome.left_s[len(outcome.left_s) // 2]), 2) if len(outcome.left_s) else None
     figures = {
         "added": report.added, "left": report.left, "still_there": report.bodies + report.riding, "time_s": round(report.time_s, 2), "half_left_s": half,
         "egress": egress_curve(outcome),
@@ -123,7 +129,7 @@ def run(
         "ready_s": round(ready[0], 2), "ready_cpu_s": round(ready[1], 2), "real_time": round(report.time_s / took_s, 1), "digest": outcome.digest, "came": outcome.study.came, "outside": outcome.study.outside,
         "refused": outcome.study.refused, "services": [asdict(line) for line in outcome.services],
         "connectors": [asdict(figures) for figures in connector_figures(outcome)], "unlinked": list(outcome.study.setting.unlinked),
-        "cut_off": list(outcome.study.cut_off),
+        "cut_off": list(outcome.study.cut_off), "too_narrow": list(outcome.study.setting.too_narrow),
     }  # fmt: skip
     _err.print(
         f"{report.added} people, {sum(report.left.values())} left in {report.time_s:.1f} s; {len(report.stuck)} stuck, {len(report.lost)} lost; {took_s:.1f} s"

@@ -6,22 +6,25 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as replace_struct
 from shapely.geometry import box
 
 from benchmarks.crowd_calibration import Walked, cross_validate
 from esplanade.core.errors import InvalidInput, NotFound
-from simulation.crowd_drawing import draw_run
+from simulation.crowd_drawing import draw_run, egress
 from simulation.crowd_run import egress_curve, run_crowd
 from simulation.models import CALIBRATED, PUBLISHED, AnticipationVelocity, SocialForce, check_model, model_of
 from simulation.placing import spread
 from simulation.realism import DENSITIES, WIDTHS_M, bottlenecks, corridor_speeds, speed_at_density, spread_at
 from simulation.rimea import QUICK, TESTS
 from simulation.study import Study
+from simulation.study_places import ground_of
 from simulation.study_spec import CrowdSpec, GoalSpec, GroundSpec, PeopleSpec, read_spec
-from simulation.trajectories import load, save
+from simulation.trajectories import Recording, load, save
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "crowd.md"
 
@@ -88,6 +91,9 @@ def test_every_key_of_a_scenario_is_documented() -> None:
         ("[[ground]]\noutline = [[0, 0], [9, 0], [9, 9]]\n[[goals]]\nname = 'a'\narea = [[1, 1], [2, 1], [2, 2]]\n[[people]]\ncount = 1\ngoal = 'b'\narea = [[0, 0], [9, 0], [9, 9]]", "goal 'b'"),
         ("goals = []\npeople = []\nground = []\nstep = 3", "unknown field"),
         ("[[", "cannot be read"),
+        ("[visitors]\ninside = 3", r"begin each of its entries with \[\[visitors\]\]"),
+        ("[[alarm]]\nat = '14:00'", r"begin it with \[alarm\]"),
+        ("[alarm]\nat = 14", "a time is written in quotation marks"),
     ],
 )  # fmt: skip
 def test_a_scenario_that_breaks_a_rule_is_refused_with_the_rule(text: str, says: str, tmp_path: Path) -> None:
@@ -111,6 +117,58 @@ def test_a_door_narrower_than_a_body_is_named_before_the_run(door_m: float, pass
     else:
         with pytest.raises(InvalidInput, match=r"3 of them.*widen the doors to 0\.40 m"):
             Study.of(spec)
+
+
+def test_ways_do_not_lead_into_a_gap_that_no_body_fits_through() -> None:
+    """A wall that ends 0.1 m before the next one: people went that way, it is the shorter one, and stood there to the end."""
+    wall = [(4, 2), (4.3, 2), (4.3, 7.9), (4, 7.9)]
+    goal = GoalSpec("out", [(8, 5), (9, 5), (9, 8), (8, 8)])
+    people = PeopleSpec(5, [(0, 6), (3, 6), (3, 8), (0, 8)], "out")
+    spec = CrowdSpec([GroundSpec([(0, 0), (9, 0), (9, 8), (0, 8)], [wall])], [goal], [people], seconds=60.0)
+    outcome = run_crowd(spec, threads=1)
+    assert outcome.report.left == {"out": 5}
+    assert outcome.study.setting.too_narrow == ("level 0: (4.15, 7.95)",)
+    pillar = [(4, 2), (4.3, 2), (4.3, 7.6), (4, 7.6)]
+    assert Study.of(replace_struct(spec, ground=[GroundSpec(spec.ground[0].outline, [pillar])])).setting.too_narrow == ()
+
+
+def test_a_wall_may_be_drawn_from_side_to_side_and_past_the_outline() -> None:
+    """It used to be refused as an outline that crosses itself."""
+    room = [(0.0, 0.0), (9.0, 0.0), (9.0, 8.0), (0.0, 8.0)]
+    whole = ground_of("ground 0", GroundSpec(room, [[(4, -1), (4.3, -1), (4.3, 6), (4, 6)], [(4, 5), (6, 5), (6, 6), (4, 6)]]))
+    assert whole.area == pytest.approx(72.0 - 0.3 * 6.0 - 2.0 + 0.3)
+    assert ground_of("ground 0", GroundSpec(room, [[(4, 0), (5, 0), (5, 8), (4, 8)]])).area == pytest.approx(64.0)
+    with pytest.raises(InvalidInput, match="ground 0: hole 1: its ring crosses itself"):
+        ground_of("ground 0", GroundSpec(room, [[(1, 1), (2, 1), (2, 2)], [(1, 1), (2, 2), (2, 1), (1, 2)]]))
+    with pytest.raises(InvalidInput, match="leave nothing"):
+        ground_of("ground 0", GroundSpec(room, [[(-1, -1), (10, -1), (10, 9), (-1, 9)]]))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"people": [PeopleSpec(3, [(20, 0), (23, 0), (23, 4), (20, 4)], "out")]}, "people 0: their area lies in walls or off level 0"),
+        ({"people": [PeopleSpec(900, [(0, 0), (3, 0), (3, 4), (0, 4)], "out")]}, "people 0: spread: 900 bodies"),
+        ({"record_s": 0.0}, "record_s = 0.0"),
+        ({"jam_s": -1.0}, "jam_s = -1.0"),
+    ],
+)
+def test_what_cannot_be_run_is_named_by_its_entry(change: dict[str, Any], says: str) -> None:
+    goal = GoalSpec("out", [(8, 1), (9, 1), (9, 3), (8, 3)])
+    spec = CrowdSpec([GroundSpec([(0, 0), (9, 0), (9, 4), (0, 4)])], [goal], [PeopleSpec(3, [(0, 0), (3, 0), (3, 4), (0, 4)], "out")])
+    with pytest.raises(InvalidInput, match=says):
+        Study.of(replace_struct(spec, **change))
+
+
+def test_the_egress_curve_has_everybody_who_left_and_nobody_who_did_not() -> None:
+    """Three frames in two of which somebody is: the picture used to leave out who left last."""
+    person, frame = np.array([1, 2, 1]), np.array([0, 0, 1])
+    there = np.zeros(3)
+    left_last = Recording(person, frame, there, there, there.astype(np.uint8), 2.0, frames=3)
+    when, how_many = egress(left_last)
+    assert (when.tolist(), how_many.tolist()) == ([0.0, 0.5, 1.0, 1.0], [0, 1, 2, 2])
+    still_there = replace(left_last, frames=2)
+    assert egress(still_there)[1].tolist() == [0, 1, 1]
 
 
 def test_people_are_spread_clear_of_walls_and_each_other_or_refused() -> None:
