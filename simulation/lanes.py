@@ -199,14 +199,13 @@ load: Any = intrinsic(_load)
 
 
 def _load_minus(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
-    """array[index: index + 8] - value of a contiguous array of float64, subtracted in double precision; nothing is checked."""
-    doubles = ir.VectorType(ir.DoubleType(), WIDTH)
+    """array[index: index + 8] - value of a contiguous array of int32, subtracted as whole numbers that wrap round; nothing is checked."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        loaded = builder.load(_place(context, builder, signature.args[0], values[0], values[1], doubles), align=8)
-        return builder.fptrunc(builder.fsub(loaded, _splat(builder, values[2], doubles)), _FLOATS)
+        loaded = builder.load(_place(context, builder, signature.args[0], values[0], values[1], _INTS), align=4)
+        return builder.sitofp(builder.sub(loaded, _splat(builder, values[2], _INTS)), _FLOATS)
 
-    return LANES(array, types.uint64, types.float64), generate
+    return LANES(array, types.uint64, types.int32), generate
 
 
 load_minus: Any = intrinsic(_load_minus)

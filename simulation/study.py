@@ -102,6 +102,7 @@ class Study:
         ]
         self._every = max(1, round(DECIDE_S / walkers.step_s))
         self._second = max(1, round(1.0 / walkers.step_s))
+        walkers.leaning = True
         self._row: npt.NDArray[np.int64] = np.full(1, -1)
         self._due: list[tuple[int, int, int, int]] = []
         self._arrivals: list[tuple[int, int]] = []

@@ -28,11 +28,12 @@ I8 = npt.NDArray[np.int64]
 U1 = npt.NDArray[np.uint8]
 
 CHUNK = 256
+RUNS = 4  # rows of cells in sight at most, for cells at least three quarters of the sight deep
 PAIRS = 1024  # whom the bodies of a block see, at least: 16 bytes each, so that they stay in the nearest cache
-AHEAD = 12
 OVERLAP_M = 0.01  # bodies go into each other by this much at most, past the end of a thin wall too:
 WALL_OVERLAP_M = 0.005
 NEAR_WALLS = 256
+QUANTA_PER_M = float(1 << 22)  # places of others are whole numbers of a quarter of a micrometre
 ROUNDED_M = 2e-6  # gaps are known in single precision
 GOAL_CELLS = 2.0  # who leaves at a goal is looked at when so many cells off by the way,
 CLOSE_CELLS = 4.5  # and then as close as this to the cell aimed at, from wherever near their own
@@ -66,12 +67,15 @@ class Cells(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The floor as `simulation.floor.Floor` has it, and aim: (goals, c)."""
+    """The floor as `simulation.floor.Floor` has it, and aim: (goals, c). look: (g,) as `looks` gives it, one word where the cell and its walls would be three;
+    paced: whether anywhere people walk at another pace than their own."""
 
     cid: Any
+    look: Any
     x: Any
     y: Any
     pace: Any
+    paced: bool
     near_start: Any
     near_item: Any
     aim: Any
@@ -86,7 +90,8 @@ class State(NamedTuple):
     """Generation t: place, velocity and heading; and what does not change within a step.
 
     patience: steps without getting on after which people try other directions, a new one every `second` steps. lean: (n,) added to the unit vector of the way to
-    the goal (a group's cohesion); with goal -2 the only wish (a place in a queue).
+    the goal (a group's cohesion); with goal -2 the only wish (a place in a queue); leaning: whether anybody may have one. last_start: nobody starts later. aimed, aim_x, aim_y: (n,) where they walk straight to (no number: nowhere)
+    from the cell that they stand on, for the goal `aimed`: remembered, for most stay on their cell from one step to the next.
     """
 
     x: Any
@@ -100,13 +105,18 @@ class State(NamedTuple):
     level: Any
     goal: Any
     start_step: Any
+    last_start: int
     step: int
     id: Any
     mark_step: Any
     patience: int
     second: int
+    leaning: bool
     lean_x: Any
     lean_y: Any
+    aimed: Any
+    aim_x: Any
+    aim_y: Any
 
 
 class After(NamedTuple):
@@ -194,6 +204,15 @@ def cell_at(
     return best
 
 
+@njit(cache=True, nogil=True)
+def looks(cid: I4, near_start: I4) -> I4:
+    """(g,) the free cell where no wall is near; -2 - cell where one is; -1 where there is no cell."""
+    look = np.empty(len(cid), np.int32)
+    for g in range(len(cid)):
+        look[g] = cid[g] if near_start[g] == near_start[g + 1] or cid[g] < 0 else -2 - cid[g]
+    return look
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def falloff(gap: float, fall: F8, per_m: float) -> float:
     """The repulsion across a gap, metres, from its table: entry k is for a gap of k / per_m - FALL_FROM_M; straight between entries; the last two are 0."""
@@ -250,69 +269,92 @@ def limited(
 
 
 @njit(cache=True, nogil=True)
-def gather(state: State, order: I4, sx: F8, sy: F8, sr: F4, part: int, parts: int) -> None:
-    """Write places and radii in the order of the cells: the `part`th of `parts` of them."""
+def gather(state: State, order: I4, sx: I4, sy: I4, sr: F4, part: int, parts: int) -> None:
+    """Write places, in quanta, and radii in the order of the cells: the `part`th of `parts` of them. Quanta wrap round: what lies between two bodies is right
+    up to 512 m."""
     x, y, radius = state.x, state.y, state.radius
     n = len(order)
     for k in range(n * part // parts, n * (part + 1) // parts):
         i = np.uint64(order[k])
-        sx[k], sy[k], sr[k] = x[i], y[i], radius[i]
+        sx[k], sy[k], sr[k] = np.int32(np.int64(x[i] * QUANTA_PER_M)), np.int32(np.int64(y[i] * QUANTA_PER_M)), radius[i]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _wishes(
-    state: State, plan: Plan, walls: F8, order: I4, sx: F8, sy: F8, cell: I4, close: Any, begin: int, end: int, heads_for: I4, wish_x: F8, wish_y: F8, wish_v: F8
+    state: State, plan: Plan, walls: F8, order: I4, cell: I4, close: Any, begin: int, end: int, at_x: F8, at_y: F8, anew: I4, heads_for: I4,
+    wish_x: F8, wish_y: F8, wish_v: F8,
 ) -> None:  # fmt: skip
     """Write where the bodies from `begin` up to `end` in the order want to go, (x, y) of length 1 or 0, and how fast; their cells, and who is `close`.
 
-    Two passes, so that what one body waits for is not in another's way: which cell they aim at; in which direction it lies.
+    In passes, so that what one body waits for is not in another's way: who has come to another cell; where those aim; in which direction it lies.
     """
-    speed, level_of, goal_of, start_step, now = state.speed, state.level, state.goal, state.start_step, state.step
+    x, y, speed, level_of, goal_of, start_step, now = state.x, state.y, state.speed, state.level, state.goal, state.start_step, state.step
     who_is, mark_step, patience, second, lean_x, lean_y = state.id, state.mark_step, state.patience, state.second, state.lean_x, state.lean_y
-    cid, cx, cy, pace, near_start, near_item, aim = plan.cid, plan.x, plan.y, plan.pace, plan.near_start, plan.near_item, plan.aim
+    aimed, aim_x, aim_y = state.aimed, state.aim_x, state.aim_y
+    cid, look, cx, cy, pace, paced, near_start, near_item, aim = (
+        plan.cid, plan.look, plan.x, plan.y, plan.pace, plan.paced, plan.near_start, plan.near_item, plan.aim
+    )  # fmt: skip
     x0, y0, raster, nx, ny = plan.x0, plan.y0, plan.cell, plan.nx, plan.ny
-    per_raster, cells_of_floor = 1.0 / raster, np.int64(aim.shape[1])
-    # The way from where they stood is asked for in time, it is far away in memory.
+    per_raster, cells_of_floor, levels, found = 1.0 / raster, np.int64(aim.shape[1]), len(cid) // (nx * ny), np.uint64(0)
+    waits, leaning = now <= state.last_start, state.leaning
     for k in range(begin, end):
-        if k + AHEAD < len(order):
-            soon = np.uint64(order[np.uint64(k + AHEAD)])
-            prefetch(aim, np.int64(max(0, goal_of[soon])) * cells_of_floor + np.int64(cell[soon]))
         i: Any = np.uint64(order[np.uint64(k)])
-        px, py = sx[np.uint64(k)], sy[np.uint64(k)]
-        level: Any = np.int64(level_of[i])
+        px, py = x[i], y[i]
+        at_x[np.uint64(k - begin)], at_y[np.uint64(k - begin)] = px, py
+        level: Any = np.int64(level_of[i]) if levels > 1 else np.int64(0)
         here: Any = np.int64(cell[i])
         col, row = int((px - x0) * per_raster), int((py - y0) * per_raster)
         g: Any = np.uint64((level * ny + min(ny - 1, max(0, row))) * nx + min(nx - 1, max(0, col)))
-        in_cell: Any = np.int64(cid[g])
-        # Away from walls the cell is the one that they are in, old or new; only there it is looked at what they see.
-        if in_cell < 0 or (near_start[g] != near_start[g + np.uint64(1)] and in_cell != here):
-            in_cell = np.int64(cell_at(px, py, level, here, cid, cx, cy, near_start, near_item, x0, y0, raster, nx, ny, walls))
-        here = in_cell
-        cell[i] = here
-        nth = np.uint64(k - begin)
+        in_cell: Any = np.int64(look[g])
+        if in_cell < 0:
+            # Away from walls the cell is the one that they are in, old or new; only here it is looked at what they see.
+            in_cell = np.int64(-2) - in_cell
+            if in_cell != here:
+                in_cell = np.int64(cell_at(px, py, level, here, cid, cx, cy, near_start, near_item, x0, y0, raster, nx, ny, walls))
         goal: Any = np.int64(goal_of[i])
-        wish_v[nth] = speed[i] * pace[np.uint64(here)]
-        target: Any = np.int64(aim[np.uint64(goal), np.uint64(here)]) if goal >= 0 else np.int64(-1)
-        heads_for[nth] = target
+        # What is asked for is far away in memory: for all of them at once.
+        anew[found] = i
+        if in_cell != here or goal != np.int64(aimed[i]):
+            found += np.uint64(1)
+            cell[i], aimed[i] = in_cell, goal
+            prefetch(aim, max(np.int64(0), goal) * cells_of_floor + in_cell)
+        v0 = speed[i]
+        if paced:
+            v0 = v0 * pace[np.uint64(in_cell)]
+        wish_v[np.uint64(k - begin)] = v0
+    for q in range(found):
+        i = np.uint64(anew[q])
+        goal = np.int64(aimed[i])
+        target: Any = np.int64(aim[np.uint64(goal), np.uint64(cell[i])]) if goal >= 0 else np.int64(-1)
+        heads_for[q] = target
+        prefetch(cx, max(np.int64(0), target))
+        prefetch(cy, max(np.int64(0), target))
+    for q in range(found):
+        i, target = np.uint64(anew[q]), np.int64(heads_for[q])
+        if target >= 0:
+            aim_x[i], aim_y[i] = cx[np.uint64(target)], cy[np.uint64(target)]
+        else:
+            aim_x[i], aim_y[i] = math.nan, math.nan
     for k in range(begin, end):
         nth = np.uint64(k - begin)
-        i, px, py = np.uint64(order[np.uint64(k)]), sx[np.uint64(k)], sy[np.uint64(k)]
-        goal = np.int64(goal_of[i])
-        v0, target = wish_v[nth], np.int64(heads_for[nth])
-        wx = wy = 0.0
-        close[i] = 0
-        if target >= 0:
-            wx, wy = cx[np.uint64(target)] - px, cy[np.uint64(target)] - py
-            length = math.sqrt(wx * wx + wy * wy)
-            inverse = 1.0 / length if length > 0.05 and now > start_step[i] else 0.0
-            wx, wy = wx * inverse, wy * inverse
-            close[i] = length < CLOSE_CELLS * raster and np.int64(aim[np.uint64(goal), np.uint64(target)]) == target
-        if (lean_x[i] != 0.0 or lean_y[i] != 0.0) and goal != -1 and now > start_step[i]:
+        i, px, py = np.uint64(order[np.uint64(k)]), at_x[nth], at_y[nth]
+        wx, wy = aim_x[i] - px, aim_y[i] - py
+        length = math.sqrt(wx * wx + wy * wy)
+        # No number for who aims nowhere: not above anything.
+        inverse = 1.0 / length if length > 0.05 and not (waits and now <= start_step[i]) else 0.0
+        at_goal = False
+        if length < CLOSE_CELLS * raster:
+            goal = np.int64(goal_of[i])
+            target = np.int64(aim[np.uint64(goal), np.uint64(cell[i])])
+            at_goal = np.int64(aim[np.uint64(goal), np.uint64(target)]) == target
+        close[i] = at_goal
+        wx, wy = (wx * inverse, wy * inverse) if inverse > 0.0 else (0.0, 0.0)
+        if leaning and (lean_x[i] != 0.0 or lean_y[i] != 0.0) and goal_of[i] != -1 and now > start_step[i]:
             wx, wy = wx + lean_x[i], wy + lean_y[i]
             length = math.sqrt(wx * wx + wy * wy)
             inverse = 1.0 / length if length > 1e-6 else 0.0
             wx, wy = wx * inverse, wy * inverse
-        if now - mark_step[i] > patience and v0 > 0.0 and (wx != 0.0 or wy != 0.0):
+        if now - mark_step[i] > patience and wish_v[nth] > 0.0 and (wx != 0.0 or wy != 0.0):
             # Two who block each other face to face would stand for ever: each tries now this side, now that.
             turn = 2.4 * (hash01(7, who_is[i], now // second) - 0.5)
             wx, wy = math.cos(turn) * wx - math.sin(turn) * wy, math.sin(turn) * wx + math.cos(turn) * wy
@@ -324,13 +366,13 @@ def _stepper(kind: int) -> Any:
 
     @njit(cache=True, nogil=True, error_model="numpy")
     def advance(
-        state: State, cells: Cells, plan: Plan, after: After, numbers: Any, reach: float, headway: float, most_radius: float, cap: int, dt: float,
-        fall: F8, per_m: float, sx: F8, sy: F8, sr: F4, part: int, parts: int,
+        state: State, cells: Cells, plan: Plan, after: After, numbers: Any, reach: float, headway: float, most_radius: float, alike: bool, cap: int, dt: float,
+        fall: F8, per_m: float, sx: I4, sy: I4, sr: F4, part: int, parts: int,
     ) -> None:  # fmt: skip
         """Step the bodies of the `part`th of `parts` runs of chunks; writes their rows of `after`, nobody else's. A run lies together: what one chunk
         has fetched of the floor and of the rows of cells next to it, the next one uses.
 
-        reach: gaps beyond it repel nobody; headway: gaps beyond the desired speed times it slow nobody; cap: bodies in sight at most. fall, per_m: see
+        alike: everybody is as wide as the widest. reach: gaps beyond it repel nobody; headway: gaps beyond the desired speed times it slow nobody; cap: bodies in sight at most. fall, per_m: see
         `falloff`. sx, sy, sr: (n,) as `gather` writes them.
         """
         # Fields of tuples are counted references at every use: taken out once. Indices are unsigned, so that none is looked at for being negative.
@@ -349,48 +391,90 @@ def _stepper(kind: int) -> Any:
             after.cell,
             after.close,
         )
+        levels = (len(start) - 1) // (cols * rows)
         n, per_s, per_headway = len(order), 1.0 / dt, 1.0 / max(1e-9, headway)
         pairs = max(PAIRS, cap)
         dx, dy, dist, touch = np.empty(pairs, np.float32), np.empty(pairs, np.float32), np.empty(pairs, np.float32), np.empty(pairs, np.float32)
+        fx, fy = np.empty(pairs if kind == 0 else 0, np.float32), np.empty(pairs if kind == 0 else 0, np.float32)
+        if alike:
+            touch[:] = np.float32(most_radius) + np.float32(most_radius)
         who = np.empty(pairs if kind != 0 else 0, np.int32)
-        none, far, far2 = lanes.everywhere(0.0), lanes.everywhere(FAR_M), lanes.everywhere(FAR_M * FAR_M)
+        quantum = lanes.everywhere(1.0 / QUANTA_PER_M)
+        none, far = lanes.everywhere(0.0), lanes.everywhere(FAR_M)
         steepness, strength = lanes.everywhere(-1.4426950408889634 / numbers[2]), lanes.everywhere(math.log2(numbers[1]))
         wex, wey, wd = np.empty(2 * NEAR_WALLS), np.empty(2 * NEAR_WALLS), np.empty(2 * NEAR_WALLS)
         wall = np.empty(NEAR_WALLS, np.int32)
         wish_x, wish_y, wish_v = np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK)
-        heads_for = np.empty(CHUNK, np.int32)
-        turn_x, turn_y, narrowest = np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK)
+        at_x, at_y, anew, heads_for = np.empty(CHUNK), np.empty(CHUNK), np.empty(CHUNK, np.int32), np.empty(CHUNK, np.int32)
+        turn_x, turn_y, narrowest, cuts, own, free = (
+            np.empty(CHUNK),
+            np.empty(CHUNK),
+            np.empty(CHUNK),
+            np.empty(CHUNK),
+            np.empty(CHUNK),
+            np.empty(CHUNK),
+        )
         pair_at, pair_to, wall_at, wall_to = (
             np.empty(CHUNK, np.uint64),
             np.empty(CHUNK, np.uint64),
             np.empty(CHUNK, np.int64),
             np.empty(CHUNK, np.int64),
         )
+        run_at, run_to, runs = np.empty(RUNS * CHUNK, np.int32), np.empty(RUNS * CHUNK, np.int32), np.empty(CHUNK, np.int32)
+        listed_at, listed_to = np.empty(CHUNK, np.int32), np.empty(CHUNK, np.int32)
         chunks = (n + CHUNK - 1) // CHUNK
         for chunk in range(chunks * part // parts, chunks * (part + 1) // parts):
             begin, end = chunk * CHUNK, min(n, chunk * CHUNK + CHUNK)
-            _wishes(state, plan, walls, order, sx, sy, cell, close, begin, end, heads_for, wish_x, wish_y, wish_v)
+            _wishes(state, plan, walls, order, cell, close, begin, end, at_x, at_y, anew, heads_for, wish_x, wish_y, wish_v)
+            # Where to look for others and for walls, before anybody is looked at: to find that out takes long, for many at once no longer than for one.
+            for k in range(begin, end):
+                nth = np.uint64(k - begin)
+                i: Any = np.uint64(order[np.uint64(k)])
+                v0, r, level = wish_v[nth], most_radius, np.int64(0)
+                if not alike:
+                    r = radius[i]
+                if levels > 1:
+                    level = np.int64(level_of[i])
+                own[nth] = r
+                runs[nth], listed_at[nth], listed_to[nth] = 0, 0, 0
+                if kind != 2 and not (v0 > 0.0 and (wish_x[nth] != 0.0 or wish_y[nth] != 0.0)):
+                    wish_v[nth] = 0.0
+                    continue
+                cut = r + most_radius + max(reach, headway * v0)
+                cuts[nth] = cut
+                east, north = at_x[nth] - grid_x0, at_y[nth] - grid_y0
+                col, row = min(wall_nx - 1, max(0, int(east * per_wall))), min(wall_ny - 1, max(0, int(north * per_wall)))
+                g = (level * wall_ny + row) * wall_nx + col
+                listed_at[nth], listed_to[nth] = wall_start[np.uint64(g)], wall_start[np.uint64(g + 1)]
+                first, last = max(0, int((east - cut) * per_wide)), min(cols - 1, int((east + cut) * per_wide))
+                # Three rows of cells for nearly all, more where cells are less deep than sight: the processor foresees what is always alike.
+                middle = int(north * per_deep)
+                row, last_row = (
+                    max(0, min(middle - 1, int((north - cut) * per_deep))),
+                    min(rows - 1, max(middle + 1, int((north + cut) * per_deep))),
+                )
+                run: Any = nth * np.uint64(RUNS)
+                runs[nth] = last_row + 1 - row
+                while row <= last_row:
+                    base = (level * rows + row) * cols
+                    row += 1
+                    run_at[run], run_to[run] = start[np.uint64(base + first)], start[np.uint64(base + last + 1)]
+                    run += np.uint64(1)
             # Their steps, as many bodies at once as have room for whom they see: what one waits for, another uses.
             while begin < end:
                 stop, free_pair, free_wall = begin, np.uint64(0), 0
                 while stop < end and np.int64(free_pair) + cap <= pairs and free_wall <= NEAR_WALLS:
                     nth = np.uint64(stop - chunk * CHUNK)
-                    i: Any = np.uint64(order[np.uint64(stop)])
-                    px, py = sx[np.uint64(stop)], sy[np.uint64(stop)]
+                    px, py, quanta_x, quanta_y = at_x[nth], at_y[nth], sx[np.uint64(stop)], sy[np.uint64(stop)]
                     stop += 1
-                    v0, r, level = wish_v[nth], radius[i], np.int64(level_of[i])
                     pair_at[nth], wall_at[nth] = free_pair, free_wall
                     pair_to[nth], wall_to[nth] = free_pair, free_wall
-                    if kind != 2 and not (v0 > 0.0 and (wish_x[nth] != 0.0 or wish_y[nth] != 0.0)):
-                        wish_v[nth] = 0.0
+                    if runs[nth] == 0:
                         continue
-                    cut = r + most_radius + max(reach, headway * v0)
+                    cut = cuts[nth]
                     # Walls that are near.
-                    east, north = px - grid_x0, py - grid_y0
-                    col, row = min(wall_nx - 1, max(0, int(east * per_wall))), min(wall_ny - 1, max(0, int(north * per_wall)))
-                    g = (level * wall_ny + row) * wall_nx + col
                     near = free_wall
-                    for q in range(wall_start[np.uint64(g)], wall_start[np.uint64(g + 1)]):
+                    for q in range(listed_at[nth], listed_to[nth]):
                         w = np.uint64(wall_item[np.uint64(q)])
                         d, ax, ay = wall_distance(px, py, walls[w, 0], walls[w, 1], walls[w, 2], walls[w, 3])
                         if 0.0 < d < cut and near < free_wall + NEAR_WALLS:
@@ -398,21 +482,15 @@ def _stepper(kind: int) -> Any:
                             near += 1
                     # Eight bodies at a time, all of the cells in sight; those in sight are kept.
                     seen: Any = free_pair
-                    in_sight, mine = lanes.everywhere(cut * cut), lanes.everywhere(r)
-                    first, last = max(0, int((east - cut) * per_wide)), min(cols - 1, int((east + cut) * per_wide))
-                    # Three rows of cells for nearly all, more where cells are less deep than sight: the processor foresees what is always alike.
-                    middle = int(north * per_deep)
-                    row, last_row = (
-                        max(0, min(middle - 1, int((north - cut) * per_deep))),
-                        min(rows - 1, max(middle + 1, int((north + cut) * per_deep))),
-                    )
-                    while row <= last_row:
-                        base = (level * rows + row) * cols
-                        row += 1
-                        j, to = np.uint64(start[np.uint64(base + first)]), np.uint64(start[np.uint64(base + last + 1)])
+                    in_sight, mine = lanes.everywhere(cut * cut), lanes.everywhere(own[nth])
+                    run = nth * np.uint64(RUNS)
+                    last_run: Any = run + np.uint64(runs[nth])
+                    while run < last_run:
+                        j, to = np.uint64(run_at[run]), np.uint64(run_to[run])
+                        run += np.uint64(1)
                         more: Any = True
                         while more:
-                            ax, ay = lanes.load_minus(sx, j, px), lanes.load_minus(sy, j, py)
+                            ax, ay = lanes.mul(lanes.load_minus(sx, j, quanta_x), quantum), lanes.mul(lanes.load_minus(sy, j, quanta_y), quantum)
                             d2 = lanes.add(lanes.mul(ax, ax), lanes.mul(ay, ay))
                             bits = (
                                 lanes.bits_less(d2, in_sight)
@@ -421,8 +499,8 @@ def _stepper(kind: int) -> Any:
                             )
                             lanes.store(dx, seen, lanes.chosen_first(ax, bits))
                             lanes.store(dy, seen, lanes.chosen_first(ay, bits))
-                            lanes.store(dist, seen, lanes.chosen_first(d2, bits))
-                            lanes.store(touch, seen, lanes.chosen_first(lanes.add(mine, lanes.load(sr, j)), bits))
+                            if not alike:
+                                lanes.store(touch, seen, lanes.chosen_first(lanes.add(mine, lanes.load(sr, j)), bits))
                             if kind != 0:
                                 at: Any = seen
                                 for e in range(lanes.WIDTH):
@@ -443,7 +521,7 @@ def _stepper(kind: int) -> Any:
                                         hidden = True
                                         break
                             if not hidden:
-                                dx[kept], dy[kept], dist[kept], touch[kept] = dx[q], dy[q], dist[q], touch[q]
+                                dx[kept], dy[kept], touch[kept] = dx[q], dy[q], touch[q]
                                 if kind != 0:
                                     who[kept] = who[q]
                                 kept += np.uint64(1)
@@ -451,79 +529,101 @@ def _stepper(kind: int) -> Any:
                     # The last eight is filled up with who is far off.
                     lanes.store(dx, seen, far)
                     lanes.store(dy, seen, none)
-                    lanes.store(dist, seen, far2)
-                    lanes.store(touch, seen, none)
+                    if not alike:
+                        lanes.store(touch, seen, none)
                     pair_to[nth], wall_to[nth] = seen, near
                     free_pair, free_wall = (seen + np.uint64(lanes.WIDTH - 1)) & ~np.uint64(lanes.WIDTH - 1), near
-                # Distances, the nearest of them, and where the others push.
+                # Distances, and where each of the others pushes.
+                at = np.uint64(0)
+                while at < free_pair:
+                    ax, ay = lanes.load(dx, at), lanes.load(dy, at)
+                    d = lanes.root(lanes.add(lanes.mul(ax, ax), lanes.mul(ay, ay)))
+                    lanes.store(dist, at, d)
+                    if kind == 0:
+                        gap = lanes.sub(d, lanes.load(touch, at))
+                        f = lanes.div(lanes.power_of_two(lanes.add(strength, lanes.mul(steepness, gap))), d)
+                        lanes.store(fx, at, lanes.mul(f, ax))
+                        lanes.store(fy, at, lanes.mul(f, ay))
+                    at += np.uint64(lanes.WIDTH)
+                # The nearest, and what all of them push together.
                 for k in range(begin, stop):
                     nth = np.uint64(k - chunk * CHUNK)
                     push_x, push_y, nearest = none, none, far
                     at, to = pair_at[nth], pair_to[nth]
                     while at < to:
-                        d = lanes.root(lanes.load(dist, at))
-                        lanes.store(dist, at, d)
-                        gap = lanes.sub(d, lanes.load(touch, at))
-                        nearest = lanes.least(gap, nearest)
+                        nearest = lanes.least(lanes.sub(lanes.load(dist, at), lanes.load(touch, at)), nearest)
                         if kind == 0:
-                            f = lanes.div(lanes.power_of_two(lanes.add(strength, lanes.mul(steepness, gap))), d)
-                            push_x, push_y = lanes.add(push_x, lanes.mul(f, lanes.load(dx, at))), lanes.add(push_y, lanes.mul(f, lanes.load(dy, at)))
+                            push_x, push_y = lanes.add(push_x, lanes.load(fx, at)), lanes.add(push_y, lanes.load(fy, at))
                         at += np.uint64(lanes.WIDTH)
                     narrowest[nth] = lanes.smallest(nearest)
                     if kind == 0:
                         turn_x[nth], turn_y[nth] = wish_x[nth] - lanes.total(push_x), wish_y[nth] - lanes.total(push_y)
+                # Headings, into `turn`.
                 for k in range(begin, stop):
                     nth = np.uint64(k - chunk * CHUNK)
-                    i, px, py = np.uint64(order[np.uint64(k)]), sx[np.uint64(k)], sy[np.uint64(k)]
-                    wx, wy, v0, r = wish_x[nth], wish_y[nth], wish_v[nth], radius[i]
+                    if kind == 2 or wish_v[nth] == 0.0:
+                        continue
+                    if kind == 1:
+                        i = np.uint64(order[np.uint64(k)])
+                        seen_first: Any = np.int64(pair_at[nth])
+                        seen_last: Any = np.int64(pair_to[nth])
+                        hx, hy = _anticipating(
+                            i, vx, vy, old_hx, old_hy, wish_x[nth], wish_y[nth], numbers, fall, per_m, seen_first, seen_last, dx, dy, dist, touch, who, order
+                        )  # fmt: skip
+                    else:
+                        hx, hy = turn_x[nth], turn_y[nth]
+                    for e in range(wall_at[nth], wall_to[nth]):
+                        if wd[e] < own[nth] + 12.0 * numbers[4]:
+                            f = numbers[3] * math.exp((own[nth] - wd[e]) / numbers[4])
+                            hx, hy = hx - f * wex[e], hy - f * wey[e]
+                    length = math.sqrt(hx * hx + hy * hy)
+                    if length > 1e-12:
+                        inverse = 1.0 / length
+                        hx, hy = hx * inverse, hy * inverse
+                    else:
+                        i = np.uint64(order[np.uint64(k)])
+                        hx, hy = old_hx[i], old_hy[i]
+                    if kind == 1:
+                        hx, hy = _relaxed(hx, hy, old_hx[i], old_hy[i], wish_x[nth], wish_y[nth], min(1.0, dt / numbers[6]))
+                    turn_x[nth], turn_y[nth] = hx, hy
+                # The strip ahead, as wide as both bodies.
+                for k in range(begin, stop):
+                    nth = np.uint64(k - chunk * CHUNK)
+                    if kind == 2:
+                        continue
+                    to_x, to_y, nearest = lanes.everywhere(turn_x[nth]), lanes.everywhere(turn_y[nth]), far
+                    at, to = pair_at[nth], pair_to[nth]
+                    while at < to:
+                        ax, ay, both = lanes.load(dx, at), lanes.load(dy, at), lanes.load(touch, at)
+                        ahead = lanes.add(lanes.mul(ax, to_x), lanes.mul(ay, to_y))
+                        aside = lanes.magnitude(lanes.sub(lanes.mul(ax, to_y), lanes.mul(ay, to_x)))
+                        gap = lanes.where_at_most(aside, both, lanes.sub(lanes.load(dist, at), both), far)
+                        nearest = lanes.least(lanes.where_at_most(none, ahead, gap, far), nearest)
+                        at += np.uint64(lanes.WIDTH)
+                    free[nth] = lanes.smallest(nearest)
+                for k in range(begin, stop):
+                    nth = np.uint64(k - chunk * CHUNK)
+                    i, px, py = np.uint64(order[np.uint64(k)]), at_x[nth], at_y[nth]
+                    v0, r = wish_v[nth], own[nth]
                     if kind != 2 and v0 == 0.0:
                         next_x[i], next_y[i], next_vx[i], next_vy[i] = px, py, 0.0, 0.0
                         next_hx[i], next_hy[i] = old_hx[i], old_hy[i]
                         continue
-                    seen_first: Any = np.int64(pair_at[nth])
-                    seen_last: Any = np.int64(pair_to[nth])
+                    seen_first, seen_last = np.int64(pair_at[nth]), np.int64(pair_to[nth])
                     near_first: Any = wall_at[nth]
                     near_last: Any = wall_to[nth]
                     if kind == 2:
                         mx, my = _social_force(
-                            i, vx, vy, r, v0, wx, wy, numbers, fall, per_m, dt, seen_first, seen_last, dx, dy, dist, touch, who, order,
+                            i, vx, vy, r, v0, wish_x[nth], wish_y[nth], numbers, fall, per_m, dt, seen_first, seen_last, dx, dy, dist, touch, who, order,
                             near_first, near_last, wex, wey, wd,
                         )  # fmt: skip
                         hx, hy, length = old_hx[i], old_hy[i], math.sqrt(mx * mx + my * my)
                     else:
-                        if kind == 1:
-                            hx, hy = _anticipating(
-                                i, vx, vy, old_hx, old_hy, wx, wy, numbers, fall, per_m, seen_first, seen_last, dx, dy, dist, touch, who, order
-                            )  # fmt: skip
-                        else:
-                            hx, hy = turn_x[nth], turn_y[nth]
-                        for e in range(near_first, near_last):
-                            if wd[e] < r + 12.0 * numbers[4]:
-                                f = numbers[3] * math.exp((r - wd[e]) / numbers[4])
-                                hx, hy = hx - f * wex[e], hy - f * wey[e]
-                        length = math.sqrt(hx * hx + hy * hy)
-                        if length > 1e-12:
-                            inverse = 1.0 / length
-                            hx, hy = hx * inverse, hy * inverse
-                        else:
-                            hx, hy = old_hx[i], old_hy[i]
-                        if kind == 1:
-                            hx, hy = _relaxed(hx, hy, old_hx[i], old_hy[i], wx, wy, min(1.0, dt / numbers[6]))
-                        # The strip ahead, as wide as both bodies.
-                        to_x, to_y, nearest = lanes.everywhere(hx), lanes.everywhere(hy), far
-                        at, to = pair_at[nth], pair_to[nth]
-                        while at < to:
-                            ax, ay, both = lanes.load(dx, at), lanes.load(dy, at), lanes.load(touch, at)
-                            ahead = lanes.add(lanes.mul(ax, to_x), lanes.mul(ay, to_y))
-                            aside = lanes.magnitude(lanes.sub(lanes.mul(ax, to_y), lanes.mul(ay, to_x)))
-                            gap = lanes.where_at_most(aside, both, lanes.sub(lanes.load(dist, at), both), far)
-                            nearest = lanes.least(lanes.where_at_most(none, ahead, gap, far), nearest)
-                            at += np.uint64(lanes.WIDTH)
-                        free = lanes.smallest(nearest)
+                        hx, hy = turn_x[nth], turn_y[nth]
                         if kind == 0:
-                            length = min(v0, max(max(0.0, free - numbers[5]) * per_headway, max(0.0, free) * numbers[6])) * dt
+                            length = min(v0, max(max(0.0, free[nth] - numbers[5]) * per_headway, max(0.0, free[nth]) * numbers[6])) * dt
                         else:
-                            length = min(v0, max(0.0, free) * per_headway) * dt
+                            length = min(v0, max(0.0, free[nth]) * per_headway) * dt
                         mx, my = hx * length, hy * length
                     if near_last > near_first or 0.5 * (narrowest[nth] + OVERLAP_M) - ROUNDED_M <= length:
                         mx, my = limited(mx, my, r, seen_first, seen_last, dx, dy, dist, touch, near_first, near_last, wex, wey, wd)

@@ -69,8 +69,11 @@ PLACE_GAP_M: Final = 1e-6
 _ROWS: Final[dict[str, Any]] = {
     "id": np.int64, "level": np.uint8, "goal": np.int16, "x": np.float64, "y": np.float64, "vx": np.float64, "vy": np.float64, "hx": np.float64,
     "hy": np.float64, "speed": np.float64, "radius": np.float64, "cell": np.int32, "mark_x": np.float64, "mark_y": np.float64, "mark_step": np.int32,
-    "start_step": np.int32, "lean_x": np.float64, "lean_y": np.float64,
+    "start_step": np.int32, "lean_x": np.float64, "lean_y": np.float64, "aimed": np.int16, "aim_x": np.float64, "aim_y": np.float64,
 }  # fmt: skip
+_REMEMBERED: Final = ("aimed", "aim_x", "aim_y")
+"""Rows that are looked up anew where NOBODYS is what they are for; not in checkpoints."""
+NOBODYS: Final = -9
 _MOVING: Final = ("x", "y", "vx", "vy", "hx", "hy")
 
 
@@ -183,12 +186,15 @@ class Walkers:
         self._order: I4 = np.zeros(0, np.int32)
         self._key: I4 = np.zeros(0, np.int32)
         self._close: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)
-        self._sx, self._sy, self._sr = np.zeros(WIDTH), np.zeros(WIDTH), np.zeros(WIDTH, np.float32)
+        self._sx, self._sy, self._sr = np.zeros(WIDTH, np.int32), np.zeros(WIDTH, np.int32), np.zeros(WIDTH, np.float32)
         self._next_id = 1
         self._left = np.zeros(len(goals), np.int64)
         self._ever_stuck = 0
         self._left_now: list[tuple[int, int]] = []
         self._mixed = False
+        self._last_start = 0
+        self.leaning = False
+        """Whoever writes the rows `lean_x` and `lean_y` says so here once: until then nobody reads them."""
         self._resize()
 
     def __len__(self) -> int:
@@ -304,7 +310,7 @@ class Walkers:
             self._in_parts(
                 SERIAL_BELOW, walker_kernels.STEPPERS[self.model.kind], state, cells, self._plan,
                 After(**self._next, cell=self.rows["cell"], close=self._close), self.model.numbers(), self.model.reach_m(), self.model.headway_s(),
-                self._radius, self._cap, self.step_s, self._fall, FALL_PER_M, self._sx, self._sy, self._sr,
+                self._radius, self._alike, self._cap, self.step_s, self._fall, FALL_PER_M, self._sx, self._sy, self._sr,
             )  # fmt: skip
             for name in _MOVING:
                 self.rows[name], self._next[name] = self._next[name], self.rows[name]
@@ -368,6 +374,7 @@ class Walkers:
         bound = {int(goal) for goal in np.unique(self.rows["goal"]) if goal >= 0} | {rider[3] for rider in self.hops.riders if rider[3] >= 0}
         self.known[:] = False
         self.know(sorted(bound))
+        self.rows["aimed"][:] = NOBODYS
 
     def change_floor(self, floor: Floor) -> None:
         """Walk on a floor of the same cells with other walls or links between them (a door has closed), and find the ways anew.
@@ -400,7 +407,20 @@ class Walkers:
     def _planned(self) -> Plan:
         floor = self.floor
         return Plan(
-            floor.cid, floor.x, floor.y, floor.pace, floor.near_start, floor.near_item, self.aim, floor.x0, floor.y0, floor.cell_m, floor.nx, floor.ny
+            floor.cid,
+            walker_kernels.looks(floor.cid, floor.near_start),
+            floor.x,
+            floor.y,
+            floor.pace,
+            bool((floor.pace != 1.0).any()),
+            floor.near_start,
+            floor.near_item,
+            self.aim,
+            floor.x0,
+            floor.y0,
+            floor.cell_m,
+            floor.nx,
+            floor.ny,
         )
 
     def _leave(self) -> None:
@@ -462,7 +482,8 @@ class Walkers:
         """Everything that changes, for `resume`; the floor, the goals and the model are not in it."""
         out = io.BytesIO()
         counts = np.array([self.step_number, self._next_id, self._ever_stuck, self._mixed], np.int64)
-        saved: dict[str, Any] = {"counts": counts, "left": self._left, "hops": self.hops.state(), "model": np.array(self._made_of()), **self.rows}
+        saved: dict[str, Any] = {"counts": counts, "left": self._left, "hops": self.hops.state(), "model": np.array(self._made_of())}
+        saved |= {name: array for name, array in self.rows.items() if name not in _REMEMBERED}
         if self.jam_s is not None:
             saved |= {"aim": self.aim, "distance": self.distance_m, "known": self.known}
             if self._load is not None:
@@ -476,15 +497,17 @@ class Walkers:
             with np.load(io.BytesIO(saved), allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             made_of = str(arrays["model"])
-            rows = {name: np.ascontiguousarray(arrays[name], dtype) for name, dtype in _ROWS.items()}
+            rows = {name: np.ascontiguousarray(arrays[name], dtype) for name, dtype in _ROWS.items() if name not in _REMEMBERED}
             counts, left, hops = arrays["counts"].tolist(), arrays["left"], arrays["hops"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InvalidInput(f"resume: {len(saved)} bytes are not a checkpoint of walkers ({error}); pass what checkpoint() gave") from None
         if made_of != self._made_of():
             raise InvalidInput(f"resume: the checkpoint is of {made_of}; these are {self._made_of()}: build them alike")
-        self.rows, self._left = rows, left.astype(np.int64)
+        self.rows, self._left = rows | {name: np.full(len(rows["x"]), NOBODYS, _ROWS[name]) for name in _REMEMBERED}, left.astype(np.int64)
         self.step_number, self._next_id, self._ever_stuck, mixed = (int(count) for count in counts)
         self._mixed = bool(mixed)
+        self._last_start = int(rows["start_step"].max(initial=0))
+        self.leaning = self.leaning or bool((rows["lean_x"] != 0.0).any() or (rows["lean_y"] != 0.0).any())
         self.hops.restore(hops)
         if self.jam_s is not None:
             self.aim[:], self.distance_m[:], self.known[:] = arrays["aim"], arrays["distance"], arrays["known"]
@@ -502,9 +525,11 @@ class Walkers:
         n, floor = len(ids), self.floor
         new: dict[str, Any] = {name: np.zeros(n, dtype) for name, dtype in _ROWS.items()}
         new |= {"id": ids, "x": x, "y": y, "level": level, "goal": goal, "speed": speed, "radius": radius, "mark_x": x, "mark_y": y}
+        new["aimed"] = np.full(n, NOBODYS)
         new["mark_step"] = np.full(n, self.step_number)
         new["start_step"] = self.step_number + np.broadcast_to(wait_steps, n)
         new["cell"] = walker_kernels.place_cells(x, y, np.asarray(level, np.uint8), self._plan, floor.walls)
+        self._last_start = max(self._last_start, int(new["start_step"].max(initial=0)))
         self._mixed = True
         for name, dtype in _ROWS.items():
             self.rows[name] = np.concatenate([self.rows[name], np.asarray(new[name], dtype)])
@@ -536,10 +561,12 @@ class Walkers:
             )  # fmt: skip
         else:
             self._order, self._key, self._close = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.uint8)
-            self._sx, self._sy, self._sr = np.empty(n + WIDTH), np.empty(n + WIDTH), np.empty(n + WIDTH, np.float32)
+            self._sx, self._sy, self._sr = np.empty(n + WIDTH, np.int32), np.empty(n + WIDTH, np.int32), np.empty(n + WIDTH, np.float32)
         radius = self.rows["radius"]
         self._radius = float(radius.max(initial=RADIUS_M[0]))
-        least = float(radius.min(initial=self._radius)) - 0.5 * OVERLAP_M
+        least = float(radius.min(initial=self._radius))
+        self._alike = least == self._radius
+        least -= 0.5 * OVERLAP_M
         sight = 2.0 * self._radius + max(self.model.reach_m(), self.model.headway_s() * self.most_speed_mps * self._pace_most)
         # No more bodies have room in the cells in sight: the densest packing of discs covers 0.9069 of the plane. Each row of cells begins a new eight.
         room = 4.0 * (sight + self._wide + least) * (sight + self._deep + least)
@@ -548,8 +575,9 @@ class Walkers:
     def _state(self) -> State:
         r = self.rows
         return State(
-            r["x"], r["y"], r["vx"], r["vy"], r["hx"], r["hy"], r["speed"], r["radius"], r["level"], r["goal"], r["start_step"], self.step_number,
-            r["id"], r["mark_step"], self._patience, self._second, r["lean_x"], r["lean_y"],
+            r["x"], r["y"], r["vx"], r["vy"], r["hx"], r["hy"], r["speed"], r["radius"], r["level"], r["goal"], r["start_step"], self._last_start,
+            self.step_number, r["id"], r["mark_step"], self._patience, self._second, self.leaning, r["lean_x"], r["lean_y"],
+            r["aimed"], r["aim_x"], r["aim_y"],
         )  # fmt: skip
 
     def _sort(self) -> Cells:

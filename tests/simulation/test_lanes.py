@@ -26,7 +26,7 @@ def _all(x: Any, y: Any, z: Any, out: Any) -> Any:
     lanes.store(out[6], zero, lanes.where_less(a, b, lanes.numbered(), lanes.everywhere(-1.0)))
     lanes.store(out[7], zero, lanes.where_at_most(a, b, lanes.numbered(), lanes.everywhere(-1.0)))
     lanes.store(out[8], zero, lanes.power_of_two(a))
-    lanes.store(out[9], zero, lanes.load_minus(z, zero, 1e6))
+    lanes.store(out[9], zero, lanes.load_minus(z, zero, np.int32(2**31 - 10)))
     return lanes.total(a), lanes.smallest(a)
 
 
@@ -35,7 +35,8 @@ def test_each_lane_is_what_numpy_gives(seed: int) -> None:
     rng = np.random.default_rng(seed)
     x, y = rng.uniform(-20, 20, 8).astype(np.float32), rng.uniform(-20, 20, 8).astype(np.float32)
     y[seed % 8] = x[seed % 8]
-    z = 1e6 + rng.uniform(-3, 3, 8)
+    apart = rng.integers(-3_000_000, 3_000_000, 8)
+    z = (2**31 - 10 + apart).astype(np.int32)
     out = np.zeros((10, 8), np.float32)
     total, smallest = _all(x, y, z, out)
     number = np.arange(8, dtype=np.float32)
@@ -43,7 +44,7 @@ def test_each_lane_is_what_numpy_gives(seed: int) -> None:
     for word, got, right in zip(WORDS, out, expected, strict=False):
         np.testing.assert_array_equal(got, right, word)
     np.testing.assert_allclose(out[8], np.exp2(x.astype(np.float64)), rtol=4e-7)
-    np.testing.assert_array_equal(out[9], (z - 1e6).astype(np.float32))  # subtracted before it is rounded
+    np.testing.assert_array_equal(out[9], apart.astype(np.float32))  # past the largest whole number too
     assert total == pytest.approx(float(x.sum()), abs=1e-4)
     assert smallest == x.min()
 
