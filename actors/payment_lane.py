@@ -64,7 +64,7 @@ class PaymentLane:
         self._system = system
         self._tick_of = tick_of or self._asked_tick
         self._told = told
-        self._waiting: dict[_Place, list[tuple[Payment, Settled]]] = {}
+        self._waiting: dict[tuple[str, str, str, int | None, int], list[tuple[Payment, Settled]]] = {}  # by the fields of their _Place
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def pay(self, tenant: str, venue: str, currency: str, tick: int | None, payment: Payment) -> Outcome:
@@ -84,15 +84,16 @@ class PaymentLane:
 
     def pay_soon(self, tenant: str, venue: str, currency: str, tick: int | None, payment: Payment, settled: Settled) -> None:
         """As `pay`, without a task for each: `settled` is called with what `pay` would return or raise. Raises LimitExceeded."""
-        place = _Place(tenant, venue, currency, tick, payment.subject % LEDGERS)
-        waiting = self._waiting.get(place)
+        fields = (tenant, venue, currency, tick, payment.subject % LEDGERS)
+        waiting = self._waiting.get(fields)
         if waiting is None:
+            place = _Place(*fields)
             waiting = self._waiting[place] = []
             task = asyncio.ensure_future(self._run(place, waiting))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         if len(waiting) >= MAX_WAITING:
-            raise LimitExceeded(f"{MAX_WAITING} payments wait for ledger {place.ledger}; send again with the same key")
+            raise LimitExceeded(f"{MAX_WAITING} payments wait for ledger {fields[-1]}; send again with the same key")
         waiting.append((payment, settled))
 
     async def _run(self, place: _Place, waiting: list[tuple[Payment, Settled]]) -> None:
@@ -132,7 +133,7 @@ class PaymentLane:
         if not isinstance(reply, messages.Settled) or len(reply.result) != len(payments):
             raise Fault(f"{address} answered {type(reply).__name__} to {len(payments)} payments")
         balances = np.frombuffer(reply.balance, "<i8").tolist()
-        return [Outcome(reply.codes[code - 1] if code else None, balance) for code, balance in zip(reply.result, balances, strict=True)]
+        return list(map(Outcome, [reply.codes[code - 1] if code else None for code in reply.result], balances))
 
     async def _asked_tick(self, tenant: str, venue: str) -> int:
         return (await self._system.clock(tenant, venue)).tick
