@@ -30,12 +30,12 @@ class Directory:
 
     def __init__(self) -> None:
         self._leases: dict[int, Lease] = {}
+        self._owners: dict[int, str] = {}  # the processes of the leases
         self._listeners: list[Moved] = []
 
     def owner_of(self, partition: int) -> str | None:
         """Name of the process that owns it; None where nobody does yet."""
-        held = self._leases.get(partition)
-        return None if held is None else process_of(held.owner)
+        return self._owners.get(partition)
 
     def processes(self) -> list[str]:
         """Names of all owners."""
@@ -57,6 +57,7 @@ class Directory:
             if held is not None and held.epoch > lease.epoch:
                 continue
             self._leases[lease.partition] = lease
+            self._owners[lease.partition] = process_of(lease.owner)
             if held is None or held.owner != lease.owner:
                 moved.add(lease.partition)
         found = frozenset(moved)

@@ -98,6 +98,9 @@ def run_rows(rows: Iterable[Row], frame: Frame, flusher: Flusher, calls: Calls, 
                         if type(decision) is not Decision:
                             turn = None
                             answers[index] = Replied(cast(Rejected, decision))
+                        elif not decision.events and not decision.reminders:  # it has only looked
+                            turn = None
+                            answers[index] = Replied(decision.reply)
                         elif len(events := decision.events) == 1 and not decision.outbox and not decision.reminders:
                             turn = None
                             [body] = events

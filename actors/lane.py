@@ -31,7 +31,7 @@ from actors.requests import (
     observe_of,
     take_of,
 )
-from actors.system import Key, Then, VenueClock
+from actors.system import Key, Then, ThenEach, VenueClock
 from esplanade.core import tracing
 from esplanade.core.errors import EsplanadeError, Fault, InvalidInput, Unavailable
 from esplanade.core.ids import Address
@@ -47,6 +47,10 @@ _ASKING: Final[set[asyncio.Task[Reply]]] = set()
 def _answered(then: Then, asking: asyncio.Task[Reply]) -> None:
     _ASKING.discard(asking)
     then(outcome_of(asking))
+
+
+def _at_place(then: ThenEach, place: int, outcome: Reply | EsplanadeError) -> None:
+    then((place,), (outcome,))
 
 
 def outcome_of(asked: asyncio.Future[Reply]) -> Reply | EsplanadeError:
@@ -90,6 +94,11 @@ class RequestSystem:
         asking = asyncio.ensure_future(self.ask(address, command, deadline_s=deadline_s))
         _ASKING.add(asking)
         asking.add_done_callback(partial(_answered, then))
+
+    def ask_each_soon(self, asks: Sequence[tuple[Address, Command]], then: ThenEach, *, deadline_s: float = 5.0) -> None:
+        """Here one by one."""
+        for place, (address, command) in enumerate(asks):
+            self.ask_soon(address, command, partial(_at_place, then, place), deadline_s=deadline_s)
 
     async def open_source(self, tenant: str, venue: str, source: str, *, first_tick: int) -> VenueClock:
         return await self._clocked(OpenSource(tenant, venue, source, first_tick))

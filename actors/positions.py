@@ -620,8 +620,8 @@ class PositionHost:
             return self.zones.state(zone_id, self.buffer.closed)
         crowd = self.crowd
         return ZoneState(
-            tick=self.buffer.closed, inside=int(crowd.inside[fence]), entries=int(crowd.entries[fence]), exits=int(crowd.exits[fence]),
-            dwells=int(crowd.dwells[fence]), stayed_s=int(crowd.stayed[fence]) * TICK_S, ground_m2=self.book.ground_m2(zone_id),
+            tick=self.buffer.closed, inside=crowd.inside.item(fence), entries=crowd.entries.item(fence), exits=crowd.exits.item(fence),
+            dwells=crowd.dwells.item(fence), stayed_s=crowd.stayed.item(fence) * TICK_S, ground_m2=self.book.ground_m2(zone_id),
         )  # fmt: skip
 
     def _places(self) -> Places:

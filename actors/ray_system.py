@@ -59,7 +59,7 @@ from actors.requests import (
     log_place,
     partitions_at,
 )
-from actors.system import Then
+from actors.system import Then, ThenEach
 from esplanade.core import tracing
 from esplanade.core.errors import EsplanadeError, Fault, LimitExceeded, Unavailable
 from esplanade.core.ids import Address
@@ -446,6 +446,11 @@ class _Waiting:
         self.lane: _Lane | None = None
         self._done = done
 
+    @property
+    def size(self) -> int:
+        """Requests."""
+        return 1
+
     def is_over(self) -> bool:
         """Whether it has its answer, or nobody waits for it any more."""
         return self._done.done()
@@ -462,9 +467,9 @@ class _Soon(_Waiting):
 
     __slots__ = ("_ask", "_system", "_then")
 
-    def __init__(self, system: RaySystem, ask: Ask, then: Then, expires_s: float) -> None:
+    def __init__(self, system: RaySystem, ask: Ask, partition: int, then: Then, expires_s: float) -> None:
         self.request = self._ask = ask
-        self.partition = log_place(ask.address)[1]
+        self.partition = partition
         self.expires_s = expires_s
         self.lane = None
         self._system = system
@@ -475,7 +480,12 @@ class _Soon(_Waiting):
 
     def answer(self, answer: Answer) -> None:
         if type(answer) is Replied:
-            self._call(answer.reply)
+            then, self._then = self._then, None
+            assert then is not None
+            try:
+                then(answer.reply)
+            except Exception:  # stops nobody else's answer
+                _log.exception("then_failed")
         elif not isinstance(answer, Refused):
             self._call(Fault(f"{self._ask.address} answered {type(answer).__name__} to {type(self._ask.command).__name__}"))
         elif answer.code != Unavailable.code or not self._again():
@@ -504,12 +514,62 @@ class _Soon(_Waiting):
             _log.exception("then_failed")
 
 
+class _Block(_Waiting):
+    """Asks of one partition that came together, and are queued, carried and answered together. `places`: those of the asks among all that their caller made."""
+
+    __slots__ = ("_places", "_system", "_then", "asks")
+
+    def __init__(self, system: RaySystem, asks: list[Ask], places: Sequence[int], partition: int, then: ThenEach, expires_s: float) -> None:
+        self.request = asks[0]
+        self.asks = asks
+        self.partition = partition
+        self.expires_s = expires_s
+        self.lane = None
+        self._system = system
+        self._places = places
+        self._then: ThenEach | None = then
+
+    @property
+    def size(self) -> int:
+        return len(self.asks)
+
+    def is_over(self) -> bool:
+        return self._then is None
+
+    def answer_all(self, answers: Sequence[Answer]) -> None:
+        """Of each ask, in their order. Those that their owner cannot serve now are asked again one by one, where there is time for it."""
+        then, self._then = self._then, None
+        assert then is not None
+        if {*map(type, answers)} == {Replied}:
+            _tell(then, self._places, [answer.reply for answer in cast(Sequence[Replied], answers)])
+            return
+        for place, ask, answer in zip(self._places, self.asks, answers, strict=True):
+            _Soon(self._system, ask, self.partition, functools.partial(_tell_one, then, place), self.expires_s).answer(answer)
+
+    def fail(self, error: EsplanadeError) -> None:
+        then, self._then = self._then, None
+        assert then is not None
+        _tell(then, self._places, [error] * len(self.asks))
+
+
+def _tell(then: ThenEach, places: Sequence[int], outcomes: Sequence[Reply | EsplanadeError]) -> None:
+    try:
+        then(places, outcomes)
+    except Exception:  # stops nobody else's answer
+        _log.exception("then_failed")
+
+
+def _tell_one(then: ThenEach, place: int, outcome: Reply | EsplanadeError) -> None:
+    then((place,), (outcome,))
+
+
 class _Lane:
     """Requests to one process: a queue, a few frames in flight. `again(requests)` is called with what a death of the process left open."""
 
     def __init__(self, name: str, again: Callable[[list[_Waiting]], None]) -> None:
         self.name = name
         self.queue: deque[_Waiting] = deque()
+        self.queued = 0  # requests in it
         self.bundles = asyncio.Semaphore(BUNDLES_IN_FLIGHT)
         self.away_until_s = 0.0  # of the loop's time: found dead just now
         self._again = again
@@ -523,13 +583,16 @@ class _Lane:
     def put(self, waiting: _Waiting) -> None:
         waiting.lane = self
         self.queue.append(waiting)
-        self._wake()
+        self.queued += waiting.size
+        if not self._woken:
+            self._wake()
 
     def take_out(self, partitions: frozenset[int]) -> list[_Waiting]:
         """Requests for these partitions, queued or on their way, that nobody has answered yet: the lane forgets them."""
         out = [waiting for waiting in self.queue if waiting.partition in partitions]
         if out:
             self.queue = deque(waiting for waiting in self.queue if waiting.partition not in partitions)
+            self.queued -= sum(waiting.size for waiting in out)
         flying = [waiting for frame in self._in_flight.values() for waiting in frame if waiting.partition in partitions and waiting.lane is self]
         return [waiting for waiting in (*flying, *out) if not waiting.is_over()]
 
@@ -548,12 +611,14 @@ class _Lane:
         self._woken = False
         while self.queue and len(self._in_flight) < FRAMES_IN_FLIGHT:
             frame: list[_Waiting] = []
-            size = 0
-            while self.queue and len(frame) < MAX_FRAME_REQUESTS and size < MAX_FRAME_BYTES:
+            count = size = 0
+            while self.queue and size < MAX_FRAME_BYTES and (not frame or count + self.queue[0].size <= MAX_FRAME_REQUESTS):
                 waiting = self.queue.popleft()
+                self.queued -= waiting.size
                 if waiting.is_over():
                     continue
                 frame.append(waiting)
+                count += waiting.size
                 if isinstance(waiting.request, Take):
                     size += 13 * len(waiting.request.level)
             if frame:
@@ -565,10 +630,25 @@ class _Lane:
 
     async def _carry(self, number: int, frame: list[_Waiting]) -> None:
         try:
-            answers = decode_answers(await self.call("frame", encode_requests([waiting.request for waiting in frame])))
-            for waiting, answer in zip(frame, answers, strict=True):
-                if not waiting.is_over() and (waiting.lane is self or not isinstance(answer, Refused)):
-                    waiting.answer(answer)
+            requests: list[Request] = []
+            for waiting in frame:
+                if isinstance(waiting, _Block):
+                    requests += waiting.asks
+                else:
+                    requests.append(waiting.request)
+            answers = decode_answers(await self.call("frame", encode_requests(requests)))
+            if len(answers) != len(requests):
+                raise Fault(f"{len(answers)} answers to {len(requests)} requests")
+            del requests
+            at = 0
+            for waiting in frame:
+                if isinstance(waiting, _Block):
+                    mine = answers[at : at + waiting.size]
+                    if not waiting.is_over() and (waiting.lane is self or Refused not in {*map(type, mine)}):
+                        waiting.answer_all(mine)
+                elif not waiting.is_over() and (waiting.lane is self or not isinstance(answers[at], Refused)):
+                    waiting.answer(answers[at])
+                at += waiting.size
         except Unavailable:
             # The process died or is being restarted, so what became of the frame is unknown. Every request may be repeated: it carries its key, or changes nothing twice.
             await asyncio.sleep(RETRY_S)
@@ -635,6 +715,7 @@ class RaySystem(RequestSystem):
         self.directory = directory or Directory()
         self._lanes: dict[str, _Lane] = {}
         self._homeless: deque[_Waiting] = deque()  # for partitions without a known owner
+        self._homeless_requests = 0
         self._bundles: dict[asyncio.Future[Any], tuple[str, frozenset[int]]] = {}
         self._follower: Follower | None = None
         self._sweeping: asyncio.TimerHandle | None = None
@@ -675,13 +756,37 @@ class RaySystem(RequestSystem):
             self.ask_slowly(address, command, then, deadline_s)  # a span needs a task
             return
         loop = asyncio.get_running_loop()
-        expires_s = loop.time() + deadline_s
-        soon = _Soon(self, Ask(address, command, None, round(deadline_s * 1000)), then, expires_s)
+        soon = _Soon(self, Ask(address, command, None, round(deadline_s * 1000)), log_place(address)[1], then, loop.time() + deadline_s)
         try:
             self._put(soon)
         except LimitExceeded as error:
             loop.call_soon(soon.fail, error)
             return
+        if self._sweeping is None:
+            self._sweeping = loop.call_later(SWEEP_S, self._sweep)
+
+    def ask_each_soon(self, asks: Sequence[tuple[Address, Command]], then: ThenEach, *, deadline_s: float = 5.0) -> None:
+        """No object a request but the Ask itself; likewise."""
+        if tracing.on() or len(asks) == 1:
+            super().ask_each_soon(asks, then, deadline_s=deadline_s)
+            return
+        loop = asyncio.get_running_loop()
+        expires_s, within_ms = loop.time() + deadline_s, round(deadline_s * 1000)
+        made = [Ask(address, command, None, within_ms) for address, command in asks]
+        partitions = partitions_at(made)
+        blocks: list[_Block] = []
+        if len({*partitions}) == 1:
+            blocks.append(_Block(self, made, range(len(made)), partitions[0], then, expires_s))
+        else:
+            places_of: dict[int, list[int]] = {}
+            for place, partition in enumerate(partitions):
+                places_of.setdefault(partition, []).append(place)
+            blocks += [_Block(self, [made[place] for place in places], places, partition, then, expires_s) for partition, places in places_of.items()]
+        for block in blocks:
+            try:
+                self._put(block)
+            except LimitExceeded as error:
+                loop.call_soon(block.fail, error)
         if self._sweeping is None:
             self._sweeping = loop.call_later(SWEEP_S, self._sweep)
 
@@ -693,11 +798,11 @@ class RaySystem(RequestSystem):
         """Give up what nobody has answered in time; again in a while, as long as any is left."""
         self._sweeping = None
         loop = asyncio.get_running_loop()
+        now_s = loop.time()
         timed = [waiting for lane in self._lanes.values() for waiting in lane.unanswered() if waiting.expires_s]
         timed += [waiting for waiting in self._homeless if waiting.expires_s]
-        for waiting in timed:
-            if waiting.expires_s <= loop.time():
-                _expire(waiting)
+        for waiting in [waiting for waiting in timed if waiting.expires_s <= now_s]:
+            _expire(waiting)
         if timed:
             self._sweeping = loop.call_later(SWEEP_S, self._sweep)
 
@@ -788,13 +893,14 @@ class RaySystem(RequestSystem):
     def _put(self, waiting: _Waiting) -> None:
         name = self.directory.owner_of(waiting.partition)
         if name is None:
-            if len(self._homeless) >= MAX_QUEUED:
+            if self._homeless_requests >= MAX_QUEUED:
                 raise LimitExceeded(f"{MAX_QUEUED} requests wait for partitions without an owner in this process; send again")
             self._homeless.append(waiting)
+            self._homeless_requests += waiting.size
             self._doubt()
             return
-        lane = self._lane(name)
-        if len(lane.queue) >= MAX_QUEUED:
+        lane = self._lanes.get(name) or self._lane(name)
+        if lane.queued >= MAX_QUEUED:
             raise LimitExceeded(f"{MAX_QUEUED} requests wait for {name} in this process; send again")
         lane.put(waiting)
 
@@ -813,7 +919,7 @@ class RaySystem(RequestSystem):
                 waiting.fail(error)
 
     def _moved(self, partitions: frozenset[int]) -> None:
-        homeless, self._homeless = self._homeless, deque()
+        homeless, self._homeless, self._homeless_requests = self._homeless, deque(), 0
         left_open = [waiting for waiting in homeless if not waiting.is_over()]
         for call, (name, carried) in list(self._bundles.items()):
             if any(self.directory.owner_of(partition) != name for partition in carried & partitions):

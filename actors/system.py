@@ -12,7 +12,7 @@ sources keep their rows of that many ticks); the outcome is the same as without 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -47,6 +47,11 @@ Then = Callable[[Reply | EsplanadeError], None]
 """Called once, with a reply or with what was raised in its place. Must not raise."""
 
 
+ThenEach = Callable[[Sequence[int], Sequence[Reply | EsplanadeError]], None]
+"""Called with the places of some of several asks and, in the same order, what `Then` would be called with for each; once for each place, in as many calls as it takes. Must
+not raise."""
+
+
 class System(Protocol):
     async def ask(
         self, address: Address, command: Command, *, key: Key | None = None, public: bytes | None = None, deadline_s: float = 5.0
@@ -60,6 +65,10 @@ class System(Protocol):
 
     def ask_soon(self, address: Address, command: Command, then: Then, *, deadline_s: float = 5.0) -> None:
         """As `ask` of what needs no key, without a task for each: `then` gets what `ask` would return or raise, in a later turn of the loop."""
+        ...
+
+    def ask_each_soon(self, asks: Sequence[tuple[Address, Command]], then: ThenEach, *, deadline_s: float = 5.0) -> None:
+        """`ask_soon` of several, at most MAX_FRAME_REQUESTS: those that live together travel together, without an object for each."""
         ...
 
     async def open_source(self, tenant: str, venue: str, source: str, *, first_tick: int) -> VenueClock:

@@ -151,11 +151,11 @@ class Allowance:
         self.refused = 0
         self._meters = meters
 
-    def take(self) -> bool:
-        """Whether there was something left; takes it."""
-        if self.left > 0:
-            self.left -= 1
-            self.used += 1
+    def take(self, n: int = 1) -> bool:
+        """Whether there was so much left; takes it."""
+        if self.left >= n:
+            self.left -= n
+            self.used += n
             return True
         self.refused += 1
         self._meters.ran_out()

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, assert_never
 
 from actors import messages as m
 from actors.localiser import Localiser
 from actors.payment_lane import Outcome, Payment, PaymentLane
+from actors.requests import MAX_FRAME_REQUESTS
 from actors.system import System
 from esplanade.core import tracing
 from esplanade.core.clock import SystemClock
@@ -38,7 +39,7 @@ from gateway.money import MoneyDesk
 from gateway.observe import ObserveDesk
 from gateway.permissions import SECOND_FACTOR_ABOVE, SECOND_FACTOR_S, needs_second_factor
 from gateway.place_desk import PlaceDesk
-from gateway.read_plans import ReadFrame, Refused, read_plan
+from gateway.read_plans import Plan, ReadFrame, Refused, read_plan
 from gateway.stale_reads import StaleReads
 from gateway.ticks import Ticks
 from gateway.venues import VenueCache, VenueFacts
@@ -96,15 +97,25 @@ class Dispatch:
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._soon: set[_Answering] = set()
+        self._gathering: _Reads | None = None
+        self._reading: set[_Reads] = set()
         self._frames_in: dict[type[f.ClientFrame], Counter] = {}
         self._settled = asyncio.Event()
         self.in_flight = 0
 
     def handle(self, peer: Peer, frame: f.ClientFrame) -> None:
         """Take a permitted frame; the answer comes by `peer.send`, at once or later."""
+        self._take(peer, frame, self._clock.monotonic_s())
+
+    def handle_all(self, peer: Peer, frames: Sequence[f.ClientFrame]) -> None:
+        """Likewise all frames of a message."""
+        started = self._clock.monotonic_s()
+        for frame in frames:
+            self._take(peer, frame, started)
+
+    def _take(self, peer: Peer, frame: f.ClientFrame, started: float) -> None:
         counter = self._frames_in.get(type(frame)) or self._frames_in_of(frame)
         counter.n += 1
-        started = self._clock.monotonic_s()
         match frame:
             case f.GetZone() | f.GetBalance() | f.GetOffers():
                 self._read_soon(peer, frame, started)
@@ -240,15 +251,21 @@ class Dispatch:
         await self._moves.stop(timeout_s)
         await self._pays.stop(timeout_s)
         await self._observes.stop(timeout_s)
-        if self._soon:
+        if self._gathering is not None:
+            self._send_reads()
+        if self._soon or self._reading:
             self._settled.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await self._settled.wait()
         self._reads.stop()
         self._ticks.stop()
+        gone = Unavailable("the gateway stops: send again with the same key elsewhere")
         for answering in list(self._soon):
-            answering(Unavailable("the gateway stops: send again with the same key elsewhere"))
+            answering(gone)
+        for reads in list(self._reading):
+            left = reads.left()
+            reads(left, [gone] * len(left))
         self._places.stop()
 
     @property
@@ -300,30 +317,47 @@ class Dispatch:
 
     def answered(self, answering: _Answering, outcome: Any) -> None:
         """`outcome` is what the frame's answer is made of, or what was raised in its place."""
-        if answering not in self._soon:
+        soon = self._soon
+        if answering not in soon:
             return  # it had its answer when the gateway stopped
-        self._soon.discard(answering)
-        if not self._soon:
+        soon.discard(answering)
+        if not soon and not self._reading:
             self._settled.set()
-        reply: f.ServerFrame
-        frame = answering.frame
-        try:
-            reply = error_frame(outcome, frame.seq) if isinstance(outcome, EsplanadeError) else answering.made(frame, outcome)
-        except EsplanadeError as error:
-            reply = error_frame(error, frame.seq)
-        except Exception:
-            _log.exception("request_failed", extra={"seq": frame.seq})
-            reply = f.Error(code="fault", message="the request failed inside the server; it is logged, and nothing you can mend", seq=frame.seq)
-        self._finish(answering.peer, reply, answering.started)
+        self._finish(answering.peer, _reply(answering.frame, answering.made, outcome), answering.started)
+
+    def _send_reads(self) -> None:
+        """What this turn of the loop has gathered goes together."""
+        reads, self._gathering = self._gathering, None
+        if reads is not None:
+            self._reading.add(reads)
+            self._system.ask_each_soon(reads.asks, reads)
+
+    def reads_answered(self, reads: _Reads, places: Sequence[int], outcomes: Sequence[Any]) -> None:
+        """As `answered`, of reads that went together, by their places among them."""
+        if reads not in self._reading:
+            return  # they had their answers when the gateway stopped
+        now, observe = self._clock.monotonic_s(), self._metrics.observe
+        self.in_flight -= len(places)
+        for (peer, frame, made, started), outcome in zip(reads.take(places), outcomes, strict=True):
+            peer.session.answered()
+            peer.send(_reply(frame, made, outcome))
+            observe(now - started)
+        if not reads.open:
+            self._reading.discard(reads)
+            if not self._soon and not self._reading:
+                self._settled.set()
 
     def _read_soon(self, peer: Peer, frame: ReadFrame, started: float) -> None:
         """A read of one entity, of which all else is at hand: no task for it."""
-        identity, facts, tick = peer.identity, None, None
+        identity, kind, facts, tick = peer.identity, type(frame), None, None
         at_hand = not tracing.on()
         if at_hand and not isinstance(frame, f.GetBalance):
-            facts = self._venues.cached(identity.tenant, frame.venue)
-            tick = None if facts is None or isinstance(frame, f.GetZone) else self._tick_at_hand(facts)
-            at_hand = facts is not None and (isinstance(frame, f.GetZone) or tick is not None)
+            facts = self._venues.cached(identity.tenant, frame.venue, started)
+            if facts is None:
+                at_hand = False
+            elif kind is f.GetOffers:
+                tick = self._tick_at_hand(facts)
+                at_hand = tick is not None
         if not at_hand:
             self._request(peer, frame.seq, self._read_frame(peer, frame), started)
             return
@@ -333,7 +367,16 @@ class Dispatch:
             self.in_flight += 1
             self._finish(peer, error_frame(error, frame.seq), started)
             return
-        self._reads.ask_soon(plan.address, plan.command, self._answer_soon(peer, frame, started, plan.made), stale_ms=frame.stale_ms)
+        if frame.stale_ms:
+            self._reads.ask_soon(plan.address, plan.command, self._answer_soon(peer, frame, started, plan.made), stale_ms=frame.stale_ms)
+            return
+        self.in_flight += 1
+        reads = self._gathering
+        if reads is None:
+            reads = self._gathering = _Reads(self)
+            asyncio.get_running_loop().call_soon(self._send_reads)
+        if reads.add(peer, frame, plan, started) >= MAX_FRAME_REQUESTS:
+            self._send_reads()
 
     async def _read_frame(self, peer: Caller, frame: ReadFrame) -> f.ServerFrame:
         identity = peer.identity
@@ -408,7 +451,7 @@ class Dispatch:
     def _pay_soon(self, peer: Peer, frame: f.Pay, started: float) -> None:
         """A payment, where all that it needs beside the ledger is at hand: no task for it."""
         identity = peer.identity
-        facts = None if tracing.on() else self._venues.cached(identity.tenant, frame.venue)
+        facts = None if tracing.on() else self._venues.cached(identity.tenant, frame.venue, started)
         if facts is None:
             self._request(peer, frame.seq, self._pay(peer, frame), started)
             return
@@ -505,6 +548,57 @@ class _Answering:
 
     def __call__(self, outcome: Any) -> None:
         self._dispatch.answered(self, outcome)
+
+
+_Row = tuple[Peer, ReadFrame, Callable[[Any, Any], f.ServerFrame], float]
+
+
+class _Reads:
+    """Reads that go to the system together; called with the outcomes of some of them, by place."""
+
+    __slots__ = ("_dispatch", "_rows", "asks", "open")
+
+    def __init__(self, dispatch: Dispatch) -> None:
+        self._dispatch = dispatch
+        self._rows: list[_Row | None] = []  # None: answered
+        self.asks: list[tuple[Address, m.Command]] = []
+        self.open = 0
+
+    def add(self, peer: Peer, frame: ReadFrame, plan: Plan, started: float) -> int:
+        """How many there are now."""
+        address, command, made = plan
+        self.asks.append((address, command))
+        self._rows.append((peer, frame, made, started))
+        self.open += 1
+        return self.open
+
+    def take(self, places: Sequence[int]) -> list[_Row]:
+        """Those that are answered now."""
+        rows = self._rows
+        found = [row for row in (rows if len(places) == len(rows) else [rows[place] for place in places]) if row is not None]
+        self.open -= len(found)
+        if self.open:
+            for place in places:
+                rows[place] = None
+        return found
+
+    def left(self) -> list[int]:
+        """Places of those that are not."""
+        return [place for place, row in enumerate(self._rows) if row is not None]
+
+    def __call__(self, places: Sequence[int], outcomes: Sequence[Any]) -> None:
+        self._dispatch.reads_answered(self, places, outcomes)
+
+
+def _reply(frame: ReadFrame | f.Pay, made: Callable[[Any, Any], f.ServerFrame], outcome: Any) -> f.ServerFrame:
+    """The answer that an outcome is, or that what was raised in its place is."""
+    try:
+        return error_frame(outcome, frame.seq) if isinstance(outcome, EsplanadeError) else made(frame, outcome)
+    except EsplanadeError as error:
+        return error_frame(error, frame.seq)
+    except Exception:
+        _log.exception("request_failed", extra={"seq": frame.seq})
+        return f.Error(code="fault", message="the request failed inside the server; it is logged, and nothing you can mend", seq=frame.seq)
 
 
 def _payment(identity: Identity, facts: VenueFacts, frame: f.Pay) -> Payment:

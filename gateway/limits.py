@@ -50,8 +50,8 @@ class TokenBucket:
         self._tokens = burst
         self._at = now
 
-    def take(self, now: float) -> bool:
-        """Whether there was a token; takes it."""
+    def take(self, now: float, n: int = 1) -> bool:
+        """Whether there were `n` tokens; takes them, or none."""
         tokens = self._tokens
         if now != self._at:  # not another frame of the same message
             if now > self._at:
@@ -59,8 +59,12 @@ class TokenBucket:
                 if tokens > self._burst:
                     tokens = self._burst
             self._at = now
-        if tokens < 1.0:
+        if tokens < n:
             self._tokens = tokens
             return False
-        self._tokens = tokens - 1.0
+        self._tokens = tokens - n
         return True
+
+    def give_back(self, n: int) -> None:
+        """What was taken for nothing: another bucket had not as many."""
+        self._tokens += n

@@ -80,13 +80,14 @@ _GET_ZONE: Final = m.GetZone()
 
 
 def _zone(frame: f.GetZone, reply: m.Reply) -> f.ServerFrame:
+    if isinstance(reply, m.ZoneState):
+        return f.ZoneState(
+            seq=frame.seq, tick=reply.tick, inside=reply.inside, entries=reply.entries, exits=reply.exits, dwells=reply.dwells, stayed_s=reply.stayed_s,
+            crossed=reply.crossed, ground_m2=reply.ground_m2,
+        )  # fmt: skip
     if isinstance(reply, m.Rejected):
         raise NotFound(reply.message)
-    at = expect(frame, reply, m.ZoneState)
-    return f.ZoneState(
-        seq=frame.seq, tick=at.tick, inside=at.inside, entries=at.entries, exits=at.exits, dwells=at.dwells, stayed_s=at.stayed_s, crossed=at.crossed,
-        ground_m2=at.ground_m2,
-    )  # fmt: skip
+    return expect(frame, reply, f.ZoneState)
 
 
 def _balance(frame: f.GetBalance, reply: m.Reply) -> f.ServerFrame:

@@ -47,7 +47,7 @@ from gateway.limits import TokenBucket
 from gateway.metrics import METRICS_PREFIX, METRICS_TTL_S, GatewayMetrics, GaugeName
 from gateway.outbound import Wire, wire_of
 from gateway.permissions import outside
-from gateway.session import Action, Authenticate, Close, Join, Looked, Part, Probe, Request, Send, Session, Verify
+from gateway.session import Action, Authenticate, Close, Join, Looked, Part, Probe, Request, Requests, Send, Session, Verify
 from gateway.tls import Certificate
 from gateway.venues import VenueCache
 
@@ -139,7 +139,7 @@ class Connection:
         if not frames:
             return
         self.queued, self.queued_bytes = [], 0
-        wire = self._server.joined(frames, self.session.codec)
+        wire = wire_of(frames, self.session.codec) if len(frames) == 1 else self._server.joined(frames, self.session.codec)
         if self.transmit(wire.data):
             self._server.count_out(wire)
 
@@ -173,6 +173,8 @@ class Connection:
             match action:
                 case Request():
                     self._server.dispatch.handle(self, action.frame)
+                case Requests():
+                    self._server.dispatch.handle_all(self, action.frames)
                 case Send():
                     self.send(action.frame)
                 case Join():

@@ -13,7 +13,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, Literal, get_args
+from typing import Final, Literal, TypeGuard, get_args
 
 import msgspec
 
@@ -25,7 +25,7 @@ from gateway.codec import CODECS, Format, Unreadable
 from gateway.codes import CloseCode
 from gateway.filters import Test
 from gateway.limits import LIMITS, RoleLimits, TokenBucket
-from gateway.permissions import frames_of, outside
+from gateway.permissions import ROLES, frames_of, outside
 from gateway.policies import check_choice
 from gateway.viewport import check_view
 
@@ -65,6 +65,12 @@ class Request(msgspec.Struct, frozen=True):
     """A permitted, in-limit frame for dispatch. Unless it is unanswered by nature, `Session.answered(seq)` must follow."""
 
     frame: f.ClientFrame
+
+
+class Requests(msgspec.Struct, frozen=True):
+    """Several of one message, in their order; `Session.answered` must follow for each."""
+
+    frames: list[f.ClientFrame]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +143,7 @@ class Standing:
         return True
 
 
-Action = Send | Authenticate | Request | Join | Part | Looked | Verify | Probe | Close
+Action = Send | Authenticate | Request | Requests | Join | Part | Looked | Verify | Probe | Close
 State = Literal["new", "joining", "open", "closed"]
 
 TELLING: Final = frozenset({f.Move, f.Observe, f.WalkIn, f.ScenePresence})
@@ -145,6 +151,8 @@ TELLING: Final = frozenset({f.Move, f.Observe, f.WalkIn, f.ScenePresence})
 UNANSWERED: Final = (f.Ack, f.Watermark, f.Saw)
 _DISPATCHED: Final = frozenset(get_args(f.ClientFrame)) - {f.Hello, f.Subscribe, f.Unsubscribe, f.Renew, *UNANSWERED}
 """Frames that are requests and nothing else: all that a session decides of them is whether they are permitted, and whether too many are under way."""
+_PLAIN: Final = {role: _DISPATCHED & frames_of(role) for role in ROLES}
+"""Those of them that each role may send."""
 
 
 @dataclass(slots=True)
@@ -180,6 +188,7 @@ class Session:
         self._bucket = TokenBucket(self.limits.frames_per_s, self.limits.burst, now)
         self._person: TokenBucket | None = None
         self._allowance: Allowance | None = None
+        self._plain: frozenset[type] = frozenset()  # kinds of frames of which limits alone decide; none unless open
         self._held: deque[f.ClientFrame | Unreadable] = deque()
         self._pending: dict[str, _Pending] = {}
 
@@ -193,12 +202,30 @@ class Session:
         size = len(message) if isinstance(message, bytes) else len(message.encode("utf-8", "replace"))
         if size > self.limits.message_bytes:
             return self.end(CloseCode.TOO_LARGE, f"a message of {size} bytes: at most {self.limits.message_bytes} for this role", code="limit")
+        items = self.codec.decode(message)
+        if self._all_plain(items, now):
+            return [Request(items[0])] if len(items) == 1 else [Requests(items)]
         actions: list[Action] = []
-        for item in self.codec.decode(message):
+        for item in items:
             if self._over():
                 break
             actions += self._item(item, now)
         return actions
+
+    def _all_plain(self, items: list[f.ClientFrame | Unreadable], now: float) -> TypeGuard[list[f.ClientFrame]]:
+        """Whether every frame of a message is a request that `_item` would hand out as it is; they are taken then, by every limit. Most messages are such."""
+        n, standing, allowance = len(items), self.standing, self._allowance
+        if not self._plain.issuperset(map(type, items)) or self.in_flight + n > self.limits.requests or (standing is not None and not standing.given):
+            return False
+        if (allowance is not None and allowance.left < n) or not self._bucket.take(now, n):
+            return False
+        if self._person is not None and not self._person.take(now, n):
+            self._bucket.give_back(n)
+            return False
+        if allowance is not None:
+            allowance.take(n)
+        self.in_flight += n
+        return True
 
     def _over(self) -> bool:
         return self.state == "closed"
@@ -237,7 +264,7 @@ class Session:
                 f"{_op(frame)!r} tells where you are, to which you have not agreed: show the text of consent, then send give_consent with its version"
             )
             return [self._error("consent_needed", message, _seq(frame))]
-        if kind in _DISPATCHED and identity.scope is None and kind in frames_of(identity.role) and self.in_flight < self.limits.requests:
+        if kind in self._plain and self.in_flight < self.limits.requests:
             self.in_flight += 1
             return [Request(frame)]
         if isinstance(frame, f.Hello):
@@ -324,6 +351,8 @@ class Session:
         self.limits = LIMITS[identity.role]
         self._bucket = TokenBucket(self.limits.frames_per_s, self.limits.burst, now)
         self._person, self._allowance, self.standing = person, allowance, standing
+        if identity.scope is None:
+            self._plain = _PLAIN[identity.role]
         welcome = f.Welcome(
             session=self.id,
             subject=identity.subject,
@@ -422,6 +451,7 @@ class Session:
         if self.state == "closed":
             return []
         self.state = "closed"
+        self._plain = frozenset()
         self._held.clear()
         self._pending.clear()
         bye = f.Bye(code=code, message=message, reconnect=close.reconnect, retry_after_s=retry_after_s)
@@ -430,6 +460,7 @@ class Session:
     def lost(self) -> None:
         """The socket is gone."""
         self.state = "closed"
+        self._plain = frozenset()
         self._held.clear()
         self._pending.clear()
 

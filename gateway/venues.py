@@ -89,10 +89,10 @@ class VenueCache:
         self._known: OrderedDict[tuple[str, str], tuple[float, VenueFacts | None]] = OrderedDict()
         self._asking: dict[tuple[str, str], asyncio.Task[VenueFacts | None]] = {}
 
-    def cached(self, tenant: str, venue: str) -> VenueFacts | None:
-        """Facts still fresh, without waiting."""
+    def cached(self, tenant: str, venue: str, now: float | None = None) -> VenueFacts | None:
+        """Facts still fresh, without waiting; `now`: by the clock, where the caller has just looked at it."""
         known = self._known.get((tenant, venue))
-        return None if known is None or known[0] < self._clock.monotonic_s() else known[1]
+        return None if known is None or known[0] < (self._clock.monotonic_s() if now is None else now) else known[1]
 
     async def get(self, tenant: str, venue: str) -> VenueFacts:
         """Raises InvalidInput for what is no id, NotFound for what is no venue of this tenant."""

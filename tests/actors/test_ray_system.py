@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +20,14 @@ import psycopg
 import pytest
 
 from actors.directory import Directory, shard_name
-from actors.messages import LEDGERS, Books, GetBooks, GetZone, Payments, Settled, TopUps, ZoneState
+from actors.messages import LEDGERS, Balance, Books, GetBalance, GetBooks, GetZone, Payments, Reply, Settled, TopUps, ZoneState
 from actors.ray_leftovers import is_alive, reclaim
 from actors.ray_system import ProcessHandle, RayNode, RaySystem, spawn, start_ray
 from actors.requests import Ask, Refused
 from actors.supervisor import Supervisor, SupervisorSettings
 from actors.topics import Body, Publication, Rewind, TickClosed, channel
 from esplanade.core.clock import RealClock
-from esplanade.core.errors import NotFound, Unavailable
+from esplanade.core.errors import EsplanadeError, NotFound, Unavailable
 from esplanade.core.ids import PARTITIONS, Address, partition_of
 from esplanade.service_config import ServiceConfig
 from esplanade.storage.broker import Subscription
@@ -227,6 +227,40 @@ async def test_callers_that_share_calls_get_their_own_answers_in_their_order(sys
         for address, answer in zip(addresses, answers, strict=True):
             assert isinstance(answer, Refused)
             assert (answer.code, answer.message.partition(": ")[0]) == ("not_found", str(address))
+
+
+async def test_reads_asked_together_are_each_answered_once_while_their_shard_is_killed(system: RaySystem, cluster: Cluster) -> None:
+    """They go in blocks, one a partition, to both shards: the answers of blocks whose shard died on them come from the one that takes over."""
+    asks = [(Address("zone", "demo", ("parkside:front", "parkside:shop-00")[i % 2]), GetZone()) for i in range(64)]
+    asks += [(Address("ledger", "demo", str(subject % LEDGERS)), GetBalance(subject=subject)) for subject in range(64)]
+    answered: list[dict[int, Reply | EsplanadeError]] = []
+
+    async def ask() -> None:
+        found: dict[int, Reply | EsplanadeError] = {}
+        all_told = asyncio.Event()
+
+        def told(places: Sequence[int], outcomes: Sequence[Reply | EsplanadeError]) -> None:
+            for place, outcome in zip(places, outcomes, strict=True):
+                assert place not in found
+                found[place] = outcome
+            if len(found) == len(asks):
+                all_told.set()
+
+        system.ask_each_soon(asks, told, deadline_s=60)
+        await all_told.wait()
+        answered.append(found)
+
+    await ask()
+    shard = owner_of(system, cluster, asks[0][0])
+    pid = await shard.pid()
+    asking = [asyncio.create_task(ask()) for _ in range(20)]
+    await asyncio.sleep(0)  # they are queued, and the first on their way
+    os.kill(pid, signal.SIGKILL)
+    await asyncio.gather(*asking, replaced(shard, pid))
+    await shard.started()
+    assert len(answered) == 21
+    for found in answered:
+        assert [type(found[place]) for place in range(len(asks))] == [ZoneState] * 64 + [Balance] * 64
 
 
 async def test_phones_are_located_by_the_shard_that_hosts_their_venue_and_again_after_its_death(

@@ -13,7 +13,7 @@ from gateway import frames as f
 from gateway import session as s
 from gateway.auth import Identity
 from gateway.codes import CloseCode
-from gateway.limits import LIMITS
+from gateway.limits import LIMITS, TokenBucket
 from gateway.permissions import ROLES, Role, permits
 from tests.gateway.examples import CLIENT
 
@@ -119,6 +119,49 @@ def test_admitting_a_session_that_ended_meanwhile_does_nothing() -> None:
     session.receive(pack(HELLO), 0.0)
     session.lost()
     assert session.admit(Identity(7, "demo", "guest", None, FAR), now=0.0, now_ms=5) == []
+
+
+# --- messages of several requests ---------------------------------------------------------------------------------------
+
+
+def pings(first: int, n: int) -> list[dict[str, Any]]:
+    return [{"op": "ping", "seq": seq} for seq in range(first, first + n)]
+
+
+def test_a_message_of_requests_is_handed_out_whole_and_each_counts() -> None:
+    session = opened()
+    assert session.receive(pack(*pings(1, 5)), 1.0) == [s.Requests([f.Ping(seq=seq) for seq in range(1, 6)])]
+    assert session.in_flight == 5
+    limit = session.limits.requests
+    session.in_flight = limit - 1
+    one, refused = session.receive(pack(*pings(6, 2)), 1.0)
+    assert one == s.Request(f.Ping(seq=6))
+    assert error_of([refused]).code == "limit"
+    assert session.in_flight == limit
+
+
+def test_a_message_beyond_the_rate_is_taken_as_far_as_it_goes_and_takes_no_more_than_that() -> None:
+    """Of a person, from the bucket of all their devices too; what one bucket gives and the other does not is not lost."""
+    session = s.Session("s-1", "msgpack", 0.0)
+    session.receive(pack(HELLO), 0.0)
+    person = TokenBucket(0.0, 10, 0.0)
+    session.admit(Identity(7, "demo", "shopper", None, FAR), now=0.0, now_ms=5, person=person)
+    assert len(session.receive(pack(*pings(1, 7)), 0.0)) == 1
+    actions = session.receive(pack(*pings(8, 5)), 0.0)
+    assert actions[:3] == [s.Request(f.Ping(seq=seq)) for seq in (8, 9, 10)]
+    assert [error.seq for error in frames_sent(actions) if isinstance(error, f.Error)] == [11, 12]
+    burst = LIMITS["shopper"].burst
+    session = opened()
+    session.in_flight = -burst
+    assert session.receive(pack(*pings(1, burst)), 0.0) == [s.Requests([f.Ping(seq=seq) for seq in range(1, burst + 1)])]
+    assert error_of(session.receive(pack(*pings(99, 1)), 0.0)).code == "limit"
+
+
+def test_a_message_with_anything_else_in_it_goes_frame_by_frame() -> None:
+    session = opened()
+    [one, error, two] = session.receive(pack({"op": "ping", "seq": 1}, {"op": "get_books", "seq": 2}, {"op": "ping", "seq": 3}), 1.0)
+    assert [one, two] == [s.Request(f.Ping(seq=1)), s.Request(f.Ping(seq=3))]
+    assert error_of([error]).code == "forbidden"
 
 
 # --- garbage, size, rate ----------------------------------------------------------------------------------------------
