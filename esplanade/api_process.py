@@ -21,7 +21,7 @@ from esplanade.housekeeping import Housekeeper
 from esplanade.identities import Identities, open_keyring
 from esplanade.ports import taking_port
 from esplanade.retention import Retention
-from esplanade.service_config import GC_YOUNG_DOOR, RUNS, ServiceConfig, settle_collector
+from esplanade.service_config import GC_YOUNG_DOOR, RUNS, ServiceConfig, begin_logs, settle_collector
 from esplanade.storage.blobs import open_blobs
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_audit import PostgresAudit
@@ -59,6 +59,7 @@ class ApiProcess:
     async def start(self) -> int:
         """Listen; returns the port."""
         config = self._config
+        begin_logs("api", config)
         catalogue = await PostgresCatalogue.open(config.postgres_url)
         broker = await RedisBroker.open(config.redis_url)
         journal = await PostgresJournal.open(config.postgres_url, connections=3)  # an export reads whole logs: others must not wait for it

@@ -137,6 +137,8 @@ class Cluster:
             if settings.tls_certificate is None
             else (str(settings.tls_certificate.resolve()), str(settings.tls_key and settings.tls_key.resolve())),
             blobs=settings.blobs,
+            log_level=settings.log_level,
+            logs="" if settings.ray_address else str(settings.data_dir.expanduser().resolve() / "logs"),
             data_dir=str(settings.data_dir.expanduser().resolve()),
         )
         self._config = config

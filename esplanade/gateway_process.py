@@ -15,7 +15,7 @@ from esplanade.core import tracing
 from esplanade.core.clock import RealClock
 from esplanade.identities import Identities
 from esplanade.ports import taking_port
-from esplanade.service_config import GC_YOUNG_DOOR, ServiceConfig, settle_collector
+from esplanade.service_config import GC_YOUNG_DOOR, ServiceConfig, begin_logs, settle_collector
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_audit import PostgresAudit
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
@@ -45,6 +45,7 @@ class GatewayProcess:
     async def start(self) -> int:
         """Listen; returns the port."""
         config = self._config
+        begin_logs(f"gateway-{self._index}", config)
         tracing.start(f"gateway-{self._index}", os.environ)
         journal = await PostgresJournal.open(config.postgres_url)
         catalogue = await PostgresCatalogue.open(config.postgres_url)

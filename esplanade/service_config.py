@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from esplanade.core.logs import write_logs
 from gateway.answers import Answer, Answers
 
 GC_YOUNG: Final = 200_000
@@ -58,6 +60,9 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Files of certificate chain and key."""
     webhooks_to_private_addresses: bool = False
     blobs: str = ""
+    log_level: str = "info"
+    logs: str = ""
+    """Folder of log events; empty: to stderr, where processes may be on machines that have no such folder."""
     data_dir: str = ""
     """Of the service, for those of its processes that stand beside it; empty where rehearsals cannot be asked for."""
 
@@ -72,6 +77,11 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def api_url(self) -> str:
         return f"{'http' if self.tls is None else 'https'}://{_bracketed(self.host)}:{self.api_port}/"
+
+
+def begin_logs(process: str, config: ServiceConfig) -> None:
+    """What every process does first."""
+    write_logs(process, config.log_level, Path(config.logs) if config.logs else None)
 
 
 def settle_collector(young: int) -> None:

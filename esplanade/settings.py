@@ -218,7 +218,9 @@ class Settings(BaseSettings):
         None,
         description="S3-compatible storage of map tiles and assets instead of a folder: s3://bucket/prefix?endpoint=https://...&region=...&cache=FOLDER.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log event that is written.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe log event that is written (docs/operations.md#logs)."
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -22,7 +22,7 @@ from actors.warm_up import warm_up
 from esplanade.core import tracing
 from esplanade.core.clock import RealClock
 from esplanade.identities import open_keyring
-from esplanade.service_config import GC_YOUNG, ServiceConfig, settle_collector
+from esplanade.service_config import GC_YOUNG, ServiceConfig, begin_logs, settle_collector
 from esplanade.storage.postgres import PostgresJournal
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.postgres_keys import PostgresSubjectKeys
@@ -59,6 +59,7 @@ class ShardProcess:
 
     async def start(self) -> None:
         config = self._config
+        begin_logs(shard_name(self._index), config)
         tracing.start(shard_name(self._index), os.environ)
         await asyncio.to_thread(warm_up)  # compiled kernels, before a turn needs one
         self._journal = await PostgresJournal.open(config.postgres_url, warm=True)

@@ -21,7 +21,7 @@ from esplanade.cluster import Cluster
 from esplanade.control import controlled
 from esplanade.core.clock import RealClock
 from esplanade.core.ids import check_name
-from esplanade.service_config import RUNS, ServiceConfig
+from esplanade.service_config import RUNS, ServiceConfig, begin_logs
 from esplanade.settings import Settings
 from scenarios import runner
 from scenarios.rehearsals import Rehearsals
@@ -70,6 +70,7 @@ async def _running(settings: Settings, console: Console) -> AsyncIterator[tuple[
     began = time.monotonic()
     with console.status("starting") as status:
         config = await cluster.start(lambda step: status.update(f"{step} …"))
+    begin_logs("service", config)
     try:
         _print_addresses(console, config)
         console.print(f"[green]ready[/] after {time.monotonic() - began:.1f} s", highlight=False)
