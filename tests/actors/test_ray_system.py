@@ -21,8 +21,9 @@ import pytest
 
 from actors.directory import Directory, shard_name
 from actors.messages import LEDGERS, Balance, Books, GetBalance, GetBooks, GetZone, Payments, Reply, Settled, TopUps, ZoneState
+from actors.meter import Histogram
 from actors.ray_leftovers import is_alive, reclaim
-from actors.ray_system import ProcessHandle, RayNode, RaySystem, spawn, start_ray
+from actors.ray_system import SPACING_S, ProcessHandle, RayNode, RaySystem, spawn, start_ray
 from actors.requests import Ask, Refused
 from actors.supervisor import Supervisor, SupervisorSettings
 from actors.topics import Body, Publication, Rewind, TickClosed, channel
@@ -261,6 +262,31 @@ async def test_reads_asked_together_are_each_answered_once_while_their_shard_is_
     assert len(answered) == 21
     for found in answered:
         assert [type(found[place]) for place in range(len(asks))] == [ZoneState] * 64 + [Balance] * 64
+
+
+async def test_reads_that_come_one_by_one_share_frames_and_one_alone_goes_at_once(system: RaySystem) -> None:
+    """A frame for each kept both processes busy with Ray's calls, and everybody waited for that."""
+    n = 200
+    zone, done = Address("zone", "demo", "parkside:front"), asyncio.Event()
+    outcomes: list[Reply | EsplanadeError] = []
+
+    def told(outcome: Reply | EsplanadeError) -> None:
+        outcomes.append(outcome)
+        if len(outcomes) == n:
+            done.set()
+
+    async def frames() -> int:
+        return sum(msgspec.convert(each["answer_time"], Histogram).total for each in await system.profile())
+
+    await system.ask(zone, GetZone(), deadline_s=30)
+    before, began_s = await frames(), asyncio.get_running_loop().time()
+    for _ in range(n):
+        system.ask_soon(zone, GetZone(), told, deadline_s=30)
+        await asyncio.sleep(0.001)
+    await done.wait()
+    took_s = asyncio.get_running_loop().time() - began_s
+    assert [type(outcome) for outcome in outcomes] == [ZoneState] * n
+    assert await frames() - before <= min(n - 1, took_s / SPACING_S + 2)
 
 
 async def test_phones_are_located_by_the_shard_that_hosts_their_venue_and_again_after_its_death(
