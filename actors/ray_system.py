@@ -29,7 +29,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, ClassVar, Final, Protocol, cast
 
 import psutil
 import ray
@@ -74,6 +74,11 @@ OBJECT_STORE_BYTES: Final = 100 * 2**20
 """Frames travel inside calls; the object store holds nothing of ours."""
 
 FRAMES_IN_FLIGHT: Final = 4
+SPACING_S: Final = 0.005
+"""Between two frames of nothing but reads that nobody awaits (`ask_soon`), to one shard, as long as they are few: a call costs both processes a millisecond of processor
+time, and a frame for every few requests has them busy with nothing else, at which everybody waits longer. Whoever comes after a pause goes at once."""
+FEW: Final = 256
+"""Requests that wait so; as many go at once."""
 BUNDLES_IN_FLIGHT: Final = 16
 """The same of frames that callers have made (`request_many`): they need no others to wait for, and half of them gather while the other half's flush is under way."""
 BUNDLES_A_CALL: Final = 4
@@ -439,6 +444,9 @@ class _Waiting:
 
     __slots__ = ("_done", "expires_s", "lane", "partition", "request")
 
+    patient: ClassVar[bool] = False
+    """Whether it may wait for others to travel with (SPACING_S)."""
+
     def __init__(self, request: Request, partition: int, done: asyncio.Future[Answer]) -> None:
         self.request = request
         self.partition = partition
@@ -466,6 +474,8 @@ class _Soon(_Waiting):
     """A request whose answer goes to `then`, where nobody awaits: one object, so that the collector has little to walk through."""
 
     __slots__ = ("_ask", "_system", "_then")
+
+    patient = True
 
     def __init__(self, system: RaySystem, ask: Ask, partition: int, then: Then, expires_s: float) -> None:
         self.request = self._ask = ask
@@ -518,6 +528,8 @@ class _Block(_Waiting):
     """Asks of one partition that came together, and are queued, carried and answered together. `places`: those of the asks among all that their caller made."""
 
     __slots__ = ("_places", "_system", "_then", "asks")
+
+    patient = True
 
     def __init__(self, system: RaySystem, asks: list[Ask], places: Sequence[int], partition: int, then: ThenEach, expires_s: float) -> None:
         self.request = asks[0]
@@ -579,11 +591,16 @@ class _Lane:
         self._bundled: list[tuple[bytes, asyncio.Future[bytes]]] = []  # made in this turn of the loop
         self._actor: Any = None
         self._woken = False
+        self._hurried = False  # something in the queue cannot wait for others
+        self._sent_s = 0.0
+        self._pause: asyncio.TimerHandle | None = None
 
     def put(self, waiting: _Waiting) -> None:
         waiting.lane = self
         self.queue.append(waiting)
         self.queued += waiting.size
+        if not waiting.patient:
+            self._hurried = True
         if not self._woken:
             self._wake()
 
@@ -603,12 +620,27 @@ class _Lane:
             yield from frame
 
     def _wake(self) -> None:
+        if self._woken or len(self._in_flight) >= FRAMES_IN_FLIGHT:
+            return
+        loop = asyncio.get_running_loop()
+        if not self._hurried and self.queued < FEW and loop.time() < self._sent_s + SPACING_S:
+            if self._pause is None:
+                self._pause = loop.call_at(self._sent_s + SPACING_S, self._paused)
+            return
+        self._woken = True
+        loop.call_soon(self._send)
+
+    def _paused(self) -> None:
+        self._pause = None
         if not self._woken and len(self._in_flight) < FRAMES_IN_FLIGHT:
-            self._woken = True
-            asyncio.get_running_loop().call_soon(self._send)
+            self._send()
 
     def _send(self) -> None:
         self._woken = False
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        self._sent_s = asyncio.get_running_loop().time()
         while self.queue and len(self._in_flight) < FRAMES_IN_FLIGHT:
             frame: list[_Waiting] = []
             count = size = 0
@@ -627,6 +659,8 @@ class _Lane:
                 task = asyncio.ensure_future(self._carry(self._number, frame))
                 self._frames.add(task)
                 task.add_done_callback(self._frames.discard)
+        if not self.queue:
+            self._hurried = False
 
     async def _carry(self, number: int, frame: list[_Waiting]) -> None:
         try:
