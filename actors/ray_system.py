@@ -79,8 +79,9 @@ SPACING_S: Final = 0.005
 time, and a frame for every few requests has them busy with nothing else, at which everybody waits longer. Whoever comes after a pause goes at once."""
 FEW: Final = 256
 """Requests that wait so; as many go at once."""
-BUNDLES_IN_FLIGHT: Final = 16
-"""The same of frames that callers have made (`request_many`): they need no others to wait for, and half of them gather while the other half's flush is under way."""
+BUNDLES_IN_FLIGHT: Final = 32
+"""The same of frames that callers have made (`request_many`): they need no others to wait for, and half of them gather while the other half's flush is under way. A flush costs
+PostgreSQL and the shard by its segments, one a partition: with 16, it held half as many turns."""
 BUNDLES_A_CALL: Final = 4
 """Of frames that callers have made in the same turn of the loop, so many share a call, and are answered together: they gather for the same flush."""
 MAX_QUEUED: Final = 50_000

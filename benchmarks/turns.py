@@ -1,6 +1,6 @@
 """Journalled turns a second of a plain actor through Ray, the whole runtime on, 1,024 commands a call; the peer writes a row an event into PostgreSQL.
 
-Ours: keyed commands to 20,000 entities over all partitions of a service's two shard processes (lease and fence, dedupe by client and sequence, journal, profile), sixteen
+Ours: keyed commands to 20,000 entities over all partitions of a service's two shard processes (lease and fence, dedupe by client and sequence, journal, profile), 32
 calls in flight to each, answered when durable; a call goes to one shard, as a gateway gathers what goes to one. Every command makes an event, which carries its remembered answer. The peer keeps the same promise in the usual way: the same
 commands in batches of 1,024 over four connections, each batch one transaction that inserts a row an event (`unnest`, one statement) under a unique
 (entity, version), and one that updates the entities' versions. Same PostgreSQL, same settings, one after the other.
@@ -38,7 +38,7 @@ from esplanade.storage.postgres_migrate import migrate
 
 ENTITIES = 20_000
 CALL = 1_024
-IN_FLIGHT = 16
+IN_FLIGHT = 32
 SHARDS = 2
 TENANT = "bench"
 DONE = Done()

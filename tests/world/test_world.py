@@ -143,7 +143,7 @@ def reads_outside_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
         (takeover_without_a_new_epoch, 237, ASTRAY),
         (lost_dedupe, 0, ASTRAY),
         (dedupe_forgotten_by_snapshots, 25, ASTRAY),
-        (reads_outside_the_lease, 137, 0.5),
+        (reads_outside_the_lease, 556, 0.5),
     ],
 )
 async def test_the_world_catches(fault: Callable[[pytest.MonkeyPatch], None], first: int, astray: float, monkeypatch: pytest.MonkeyPatch) -> None:
