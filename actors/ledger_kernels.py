@@ -125,6 +125,20 @@ def rehash_keys(slots: I8, keys: I8, counts: I8) -> None:
 
 
 @numba.njit(cache=True)
+def move_slots(old: I8, new: I8, first: Any, ring: int) -> None:
+    """Fill `new`, empty and no smaller, with what `old` holds, in its order: neighbours stay near each other, so the memory is walked through and not jumped about in, and no key is
+    looked at. Row r is from now on (r - first) modulo `ring`, the number of rows there were."""
+    mask = len(new) - 1
+    for i in range(len(old)):
+        entry = old[i]
+        if entry != 0:
+            at = (entry >> 32) & mask
+            while new[at] != 0:
+                at = (at + 1) & mask
+            new[at] = (entry & ~_SUB) | ((((entry & _SUB) - 1 - first) & (ring - 1)) + 1)
+
+
+@numba.njit(cache=True)
 def account_of(slots: I4, accounts: I8, code: int) -> Any:
     """Row of an account, or -1."""
     return slots[_find_account(slots, accounts, code)]

@@ -15,6 +15,9 @@ I8 = npt.NDArray[np.int64]
 MAX_KEYS: Final = 950_000
 """Settled rows remembered by one ledger; beyond, the oldest are forgotten, except open holds."""
 
+ROWS_AHEAD: Final = 4
+"""Room for keys that is made when there is too little, in the number that is needed."""
+
 
 def _grown(table: I8, rows: int) -> I8:
     bigger = np.empty((_power(rows), table.shape[1]), np.int64)
@@ -81,11 +84,8 @@ class Tables:
         if accounts * 2 > len(self.account_slots):
             self.account_slots = np.full(1 << (accounts * 4 - 1).bit_length(), -1, np.int32)
             kernels.rehash_accounts(self.account_slots, self.accounts, self.account_count)
-        if keys > len(self.keys):
-            parts, count = self._key_parts(), self.key_count
-            self._keys = np.empty((_power(keys), kernels.KEY_WORDS), np.int64)
-            np.concatenate(parts, out=self._keys[:count])
-            self._rehash_keys(count)
+        if keys > len(self.keys) or keys * 2 > len(self.key_slots):
+            self._grow_keys(keys)
         if rows * kernels.LOG_A_ROW > len(self.log):
             self.log = np.empty((1 << (rows * kernels.LOG_A_ROW - 1).bit_length(), kernels.LOG_WORDS), np.int64)
 
@@ -97,6 +97,18 @@ class Tables:
         if start + (last - first) <= size:
             return [self.keys[start : start + last - first]]
         return [self.keys[start:], self.keys[:end]]
+
+    def _grow_keys(self, keys: int) -> None:
+        """Room for so many. Rows come in numbers: those that nobody has touched take no memory. Slots, touched all over, are as few as may be."""
+        ring, first, count = len(self._keys), 0, self.key_count
+        if keys > ring:
+            parts, first = self._key_parts(), int(self.counts[kernels.N_FIRST])
+            self._keys = np.empty((max(_power(keys), min(ROWS_AHEAD * _power(keys), _power(self._max_keys))), kernels.KEY_WORDS), np.int64)
+            np.concatenate(parts, out=self._keys[:count])
+            self.counts[kernels.N_FIRST], self.counts[kernels.N_KEYS] = 0, count
+        slots = np.zeros(2 * _power(keys), np.int64)
+        kernels.move_slots(self._key_slots, slots, first, ring)
+        self._key_slots = slots
 
     def _rehash_keys(self, count: int) -> None:
         """The first rows of `keys` are what is remembered."""

@@ -117,7 +117,8 @@ class PaymentLane:
 
     def _send(self, queue: _Queue) -> None:
         if not queue.waiting:
-            self._queues.pop(queue.place, None)
+            if self._queues.get(queue.place) is queue:  # none that came after this one was given up
+                del self._queues[queue.place]
             if not self._queues:
                 self._idle.set()
             return
@@ -159,7 +160,8 @@ class PaymentLane:
         if queue.under_way is not batch:
             return  # given up here meanwhile
         queue.under_way = []
-        if isinstance(reply, messages.Settled) and len(reply.result) == len(batch):
+        self._send_soon(queue)
+        if isinstance(reply, messages.Settled) and len(reply.balance) == 8 * len(reply.result) == 8 * len(batch):
             codes = reply.codes
             balances = struct.unpack(f"<{len(batch)}q", reply.balance)
             for (_, settled), code, balance in zip(batch, reply.result, balances, strict=True):
@@ -171,7 +173,6 @@ class PaymentLane:
             error = reply if isinstance(reply, EsplanadeError) else Fault(f"{queue.address} answered {type(reply).__name__} to {len(batch)} payments")
             for _, settled in batch:
                 settled(error)
-        self._send_soon(queue)
 
     def _broken(self, queue: _Queue, error: Exception) -> Fault:
         _log.error("payments_failed", exc_info=error, extra={"tenant": queue.place.tenant, "venue": queue.place.venue})
@@ -189,7 +190,9 @@ class PaymentLane:
             task.cancel()
         await asyncio.gather(*self._asking, return_exceptions=True)
         given_up = Unavailable("the payment was given up here; send it again with the same key")
-        for queue in list(self._queues.values()):
+        given, self._queues = list(self._queues.values()), {}
+        self._idle.set()
+        for queue in given:
             batch, queue.under_way, queue.waiting = [*queue.under_way, *queue.waiting], [], []
             for _, settled in batch:
                 settled(given_up)

@@ -29,7 +29,7 @@ from esplanade.storage.flush_rules import (
     unreadable_message,
 )
 from esplanade.storage.journal import Append, Lease, OutboxEntry, Published, Segment, Snapshot, StoredReply
-from esplanade.storage.postgres_arrays import bigint_array, integer_array
+from esplanade.storage.postgres_arrays import bigint_array, bytea_array, integer_array, text_array
 from esplanade.storage.postgres_catalogue import PostgresCatalogue
 from esplanade.storage.postgres_migrate import migrate
 from esplanade.storage.postgres_pool import Pool, keeping, open_lane, open_pool, reading, values, writing
@@ -139,24 +139,24 @@ class PostgresJournal:
         bodies = [encode_events(append.events) for append in appends]
         first = bigint_array([*chain.from_iterable([index.first for index in indexes])])
         parameters = (
-            [append.tenant for append in appends],
+            text_array([append.tenant for append in appends]),
             integer_array([append.partition for append in appends]),
             bigint_array([append.epoch for append in appends]),
             bigint_array([append.position for append in appends]),
             integer_array([len(index.entities) for index in indexes]),
-            bodies,
+            bytea_array(bodies),
             bigint_array([checksum(append.tenant, append.partition, append.position, body) for append, body in zip(appends, bodies, strict=True)]),
-            [index.names for index in indexes],
+            text_array([index.names for index in indexes]),
             first,
             first if all(index.last is index.first for index in indexes) else bigint_array([*chain.from_iterable([index.last for index in indexes])]),
-            [entry.tenant for entry in outbox],
-            [entry.topic for entry in outbox],
-            [entry.body for entry in outbox],
-            [reply.tenant for reply in keys],
-            [reply.key for reply in keys],
-            [reply.digest for reply in keys],
-            [reply.reply for reply in keys],
-            [reply.expires_unix_ms for reply in keys],
+            text_array([entry.tenant for entry in outbox]),
+            text_array([entry.topic for entry in outbox]),
+            bytea_array([entry.body for entry in outbox]),
+            text_array([reply.tenant for reply in keys]),
+            bytea_array([reply.key for reply in keys]),
+            bytea_array([reply.digest for reply in keys]),
+            bytea_array([reply.reply for reply in keys]),
+            bigint_array([reply.expires_unix_ms for reply in keys]),
         )
         async with writing(self._flushes) as connection:
             try:
