@@ -47,9 +47,10 @@ JAM_M: Final = 1.2
 JAM_PER_M2: Final = 2.0
 JAM_DEAR: Final = 4
 """With JAM_PER_M2 people standing on a block JAM_M wide or more, steps there cost so many times as much: some 0.33 m/s against 1.34."""
-WIDE: Final = 0.25
+WIDE: Final = 0.4
 DEEP: Final = 0.75
-"""Cells for neighbours are so many times the sight wide and deep: the fewest eights to look at, and no more cells than bodies at 0.5 persons/m2."""
+"""Cells for neighbours are so many times the sight wide and deep: the fewest eights to look at, and no more cells than bodies at 0.5 persons/m2. Less deep
+ones would have more rows in sight than `walker_kernels.RUNS`."""
 FALL_PER_M: Final = 500.0
 """Entries a metre of the table of repulsion: a range of 0.1 m is met within 5e-5 of its value."""
 SERIAL_BELOW: Final = 2000
