@@ -143,8 +143,11 @@ def keys(x: F8, y: F8, level: U1, x0: float, y0: float, wide: float, deep: float
 
 
 @njit(cache=True, nogil=True)
-def counting_sort(key: I4, start: I4, order: I4, part: int, parts: int) -> None:
-    """Write the bodies in the order of their cells, rows ascending within one, and where each cell begins: start (cells + 1,).
+def counting_sort(
+    key: I4, start: I4, order: I4, x: F8, y: F8, radius: F8, alike: bool, sx: I4, sy: I4, sr: F4, part: int, parts: int
+) -> None:  # fmt: skip
+    """Write the bodies in the order of their cells, rows ascending within one, and where each cell begins: start (cells + 1,). In that order too: places, in
+    quanta, and radii, unless they are alike. Quanta wrap round: what lies between two bodies is right up to 512 m.
 
     The `part`th of `parts` does so for its share of the cells; it looks at everybody to know how many stand in the cells before.
     """
@@ -166,7 +169,11 @@ def counting_sort(key: I4, start: I4, order: I4, part: int, parts: int) -> None:
         g = key[i]
         if low <= g < high:
             start[g] -= 1
-            order[start[g]] = i
+            k = np.uint64(start[g])
+            order[k] = i
+            sx[k], sy[k] = np.int32(np.int64(x[i] * QUANTA_PER_M)), np.int32(np.int64(y[i] * QUANTA_PER_M))
+            if not alike:
+                sr[k] = radius[i]
     if part == parts - 1:
         start[cells] = len(key)
 
@@ -266,17 +273,6 @@ def limited(
             if along > room:
                 share = min(share, room / along)
     return share * ux, share * uy
-
-
-@njit(cache=True, nogil=True)
-def gather(state: State, order: I4, sx: I4, sy: I4, sr: F4, part: int, parts: int) -> None:
-    """Write places, in quanta, and radii in the order of the cells: the `part`th of `parts` of them. Quanta wrap round: what lies between two bodies is right
-    up to 512 m."""
-    x, y, radius = state.x, state.y, state.radius
-    n = len(order)
-    for k in range(n * part // parts, n * (part + 1) // parts):
-        i = np.uint64(order[k])
-        sx[k], sy[k], sr[k] = np.int32(np.int64(x[i] * QUANTA_PER_M)), np.int32(np.int64(y[i] * QUANTA_PER_M)), radius[i]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -394,7 +390,7 @@ def _stepper(kind: int) -> Any:
         has fetched of the floor and of the rows of cells next to it, the next one uses.
 
         alike: everybody is as wide as the widest. reach: gaps beyond it repel nobody; headway: gaps beyond the desired speed times it slow nobody; cap: bodies in sight at most. fall, per_m: see
-        `falloff`. sx, sy, sr: (n,) as `gather` writes them.
+        `falloff`. sx, sy, sr: (n,) as `counting_sort` writes them.
         """
         # Fields of tuples are counted references at every use: taken out once. Indices are unsigned, so that none is looked at for being negative.
         order, start, walls, wall_start, wall_item = cells.order, cells.start, cells.walls, cells.wall_start, cells.wall_item
