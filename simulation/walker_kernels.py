@@ -28,7 +28,7 @@ I8 = npt.NDArray[np.int64]
 U1 = npt.NDArray[np.uint8]
 
 CHUNK = 256
-RUNS = 4  # rows of cells in sight at most, for cells at least three quarters of the sight deep
+RUNS = 4  # rows of cells in sight at most, of cells three quarters of the sight deep or deeper
 PAIRS = 1024  # whom the bodies of a block see, at least: 16 bytes each, so that they stay in the nearest cache
 OVERLAP_M = 0.01  # bodies go into each other by this much at most, past the end of a thin wall too:
 WALL_OVERLAP_M = 0.005
@@ -143,8 +143,11 @@ def keys(x: F8, y: F8, level: U1, x0: float, y0: float, wide: float, deep: float
 
 
 @njit(cache=True, nogil=True)
-def counting_sort(key: I4, start: I4, order: I4, part: int, parts: int) -> None:
-    """Write the bodies in the order of their cells, rows ascending within one, and where each cell begins: start (cells + 1,).
+def counting_sort(
+    key: I4, start: I4, order: I4, x: F8, y: F8, radius: F8, alike: bool, sx: I4, sy: I4, sr: F4, part: int, parts: int
+) -> None:  # fmt: skip
+    """Write the bodies in the order of their cells, rows ascending within one, and where each cell begins: start (cells + 1,). In that order too: places, in
+    quanta, and radii, unless they are alike. Quanta wrap round: what lies between two bodies is right up to 512 m.
 
     The `part`th of `parts` does so for its share of the cells; it looks at everybody to know how many stand in the cells before.
     """
@@ -166,7 +169,11 @@ def counting_sort(key: I4, start: I4, order: I4, part: int, parts: int) -> None:
         g = key[i]
         if low <= g < high:
             start[g] -= 1
-            order[start[g]] = i
+            k = np.uint64(start[g])
+            order[k] = i
+            sx[k], sy[k] = np.int32(np.int64(x[i] * QUANTA_PER_M)), np.int32(np.int64(y[i] * QUANTA_PER_M))
+            if not alike:
+                sr[k] = radius[i]
     if part == parts - 1:
         start[cells] = len(key)
 
@@ -268,17 +275,6 @@ def limited(
     return share * ux, share * uy
 
 
-@njit(cache=True, nogil=True)
-def gather(state: State, order: I4, sx: I4, sy: I4, sr: F4, part: int, parts: int) -> None:
-    """Write places, in quanta, and radii in the order of the cells: the `part`th of `parts` of them. Quanta wrap round: what lies between two bodies is right
-    up to 512 m."""
-    x, y, radius = state.x, state.y, state.radius
-    n = len(order)
-    for k in range(n * part // parts, n * (part + 1) // parts):
-        i = np.uint64(order[k])
-        sx[k], sy[k], sr[k] = np.int32(np.int64(x[i] * QUANTA_PER_M)), np.int32(np.int64(y[i] * QUANTA_PER_M)), radius[i]
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
 def _wishes(
     state: State, plan: Plan, walls: F8, order: I4, cell: I4, close: Any, begin: int, end: int, at_x: F8, at_y: F8, anew: I4, heads_for: I4,
@@ -361,6 +357,27 @@ def _wishes(
         wish_x[nth], wish_y[nth] = wx, wy
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def _windows(
+    at_x: F8, at_y: F8, cuts: F8, n: int, x0: float, y0: float, per_wide: float, per_deep: float, per_wall: float, most_col: Any, most_row: Any,
+    most_wall_col: Any, most_wall_row: Any, first_col: I4, last_col: I4, first_row: I4, last_row: I4, wall_col: I4, wall_row: I4,
+) -> None:  # fmt: skip
+    """Write which cells n bodies have in sight, and on which of the walls' cells they stand. Whole numbers of 32 bits only: compiled for many at once.
+
+    Three rows for nearly all, more where cells are less deep than sight.
+    """
+    none, one = np.int32(0), np.int32(1)
+    for k in range(n):
+        east, north, cut = at_x[k] - x0, at_y[k] - y0, cuts[k]
+        first_col[k] = max(none, np.int32((east - cut) * per_wide))
+        last_col[k] = min(most_col, np.int32((east + cut) * per_wide))
+        middle = np.int32(north * per_deep)
+        first_row[k] = max(none, min(np.int32(middle - one), np.int32((north - cut) * per_deep)))
+        last_row[k] = min(most_row, max(np.int32(middle + one), np.int32((north + cut) * per_deep)))
+        wall_col[k] = min(most_wall_col, max(none, np.int32(east * per_wall)))
+        wall_row[k] = min(most_wall_row, max(none, np.int32(north * per_wall)))
+
+
 def _stepper(kind: int) -> Any:
     """One step of a model (see `simulation.models`), compiled for its kind."""
 
@@ -373,7 +390,7 @@ def _stepper(kind: int) -> Any:
         has fetched of the floor and of the rows of cells next to it, the next one uses.
 
         alike: everybody is as wide as the widest. reach: gaps beyond it repel nobody; headway: gaps beyond the desired speed times it slow nobody; cap: bodies in sight at most. fall, per_m: see
-        `falloff`. sx, sy, sr: (n,) as `gather` writes them.
+        `falloff`. sx, sy, sr: (n,) as `counting_sort` writes them.
         """
         # Fields of tuples are counted references at every use: taken out once. Indices are unsigned, so that none is looked at for being negative.
         order, start, walls, wall_start, wall_item = cells.order, cells.start, cells.walls, cells.wall_start, cells.wall_item
@@ -420,6 +437,11 @@ def _stepper(kind: int) -> Any:
             np.empty(CHUNK, np.int64),
             np.empty(CHUNK, np.int64),
         )
+        first_col, last_col, first_row, last_row, wall_col, wall_row = (
+            np.empty(CHUNK, np.int32), np.empty(CHUNK, np.int32), np.empty(CHUNK, np.int32), np.empty(CHUNK, np.int32), np.empty(CHUNK, np.int32),
+            np.empty(CHUNK, np.int32),
+        )  # fmt: skip
+        last_cell = np.uint64(len(start) - 1)
         run_at, run_to, runs = np.empty(RUNS * CHUNK, np.int32), np.empty(RUNS * CHUNK, np.int32), np.empty(CHUNK, np.int32)
         listed_at, listed_to = np.empty(CHUNK, np.int32), np.empty(CHUNK, np.int32)
         chunks = (n + CHUNK - 1) // CHUNK
@@ -429,37 +451,32 @@ def _stepper(kind: int) -> Any:
             # Where to look for others and for walls, before anybody is looked at: to find that out takes long, for many at once no longer than for one.
             for k in range(begin, end):
                 nth = np.uint64(k - begin)
+                r = most_radius if alike else radius[np.uint64(order[np.uint64(k)])]
+                own[nth], cuts[nth] = r, r + most_radius + max(reach, headway * wish_v[nth])
+            _windows(
+                at_x, at_y, cuts, end - begin, grid_x0, grid_y0, per_wide, per_deep, per_wall, np.int32(cols - 1), np.int32(rows - 1), np.int32(wall_nx - 1),
+                np.int32(wall_ny - 1), first_col, last_col, first_row, last_row, wall_col, wall_row,
+            )  # fmt: skip
+            for k in range(begin, end):
+                nth = np.uint64(k - begin)
                 i: Any = np.uint64(order[np.uint64(k)])
-                v0, r, level = wish_v[nth], most_radius, np.int64(0)
-                if not alike:
-                    r = radius[i]
-                if levels > 1:
-                    level = np.int64(level_of[i])
-                own[nth] = r
-                runs[nth], listed_at[nth], listed_to[nth] = 0, 0, 0
-                if kind != 2 and not (v0 > 0.0 and (wish_x[nth] != 0.0 or wish_y[nth] != 0.0)):
+                level = np.int64(level_of[i]) if levels > 1 else np.int64(0)
+                if kind != 2 and not (wish_v[nth] > 0.0 and (wish_x[nth] != 0.0 or wish_y[nth] != 0.0)):
                     wish_v[nth] = 0.0
+                    runs[nth], listed_at[nth], listed_to[nth] = 0, 0, 0
                     continue
-                cut = r + most_radius + max(reach, headway * v0)
-                cuts[nth] = cut
-                east, north = at_x[nth] - grid_x0, at_y[nth] - grid_y0
-                col, row = min(wall_nx - 1, max(0, int(east * per_wall))), min(wall_ny - 1, max(0, int(north * per_wall)))
-                g = (level * wall_ny + row) * wall_nx + col
-                listed_at[nth], listed_to[nth] = wall_start[np.uint64(g)], wall_start[np.uint64(g + 1)]
-                first, last = max(0, int((east - cut) * per_wide)), min(cols - 1, int((east + cut) * per_wide))
-                # Three rows of cells for nearly all, more where cells are less deep than sight: the processor foresees what is always alike.
-                middle = int(north * per_deep)
-                row, last_row = (
-                    max(0, min(middle - 1, int((north - cut) * per_deep))),
-                    min(rows - 1, max(middle + 1, int((north + cut) * per_deep))),
-                )
+                g: Any = np.uint64((level * wall_ny + np.int64(wall_row[nth])) * wall_nx + np.int64(wall_col[nth]))
+                listed_at[nth], listed_to[nth] = wall_start[g], wall_start[g + np.uint64(1)]
                 run: Any = nth * np.uint64(RUNS)
-                runs[nth] = last_row + 1 - row
-                while row <= last_row:
-                    base = (level * rows + row) * cols
-                    row += 1
-                    run_at[run], run_to[run] = start[np.uint64(base + first)], start[np.uint64(base + last + 1)]
-                    run += np.uint64(1)
+                count: Any = np.int64(last_row[nth]) + np.int64(1) - np.int64(first_row[nth])
+                runs[nth] = count
+                at_row: Any = (level * rows + np.int64(first_row[nth])) * cols
+                low, high = np.uint64(at_row + np.int64(first_col[nth])), np.uint64(at_row + np.int64(last_col[nth]) + np.int64(1))
+                # All of them, whatever the count: the processor foresees what is always alike.
+                for e in range(RUNS):
+                    if e < 3 or e < count:
+                        run_at[run], run_to[run] = start[low], start[high]
+                    run, low, high = run + np.uint64(1), min(low + np.uint64(cols), last_cell), min(high + np.uint64(cols), last_cell)
             # Their steps, as many bodies at once as have room for whom they see: what one waits for, another uses.
             while begin < end:
                 stop, free_pair, free_wall = begin, np.uint64(0), 0

@@ -47,9 +47,10 @@ JAM_M: Final = 1.2
 JAM_PER_M2: Final = 2.0
 JAM_DEAR: Final = 4
 """With JAM_PER_M2 people standing on a block JAM_M wide or more, steps there cost so many times as much: some 0.33 m/s against 1.34."""
-WIDE: Final = 0.25
+WIDE: Final = 0.4
 DEEP: Final = 0.75
-"""Cells for neighbours are so many times the sight wide and deep: the fewest eights to look at, and no more cells than bodies at 0.5 persons/m2."""
+"""Cells for neighbours are so many times the sight wide and deep: the fewest eights to look at, and no more cells than bodies at 0.5 persons/m2. Less deep
+ones would have more rows in sight than `walker_kernels.RUNS`."""
 FALL_PER_M: Final = 500.0
 """Entries a metre of the table of repulsion: a range of 0.1 m is met within 5e-5 of its value."""
 SERIAL_BELOW: Final = 2000
@@ -193,6 +194,7 @@ class Walkers:
         self._left_now: list[tuple[int, int]] = []
         self._mixed = False
         self._last_start = 0
+        self._alike = False
         self.leaning = False
         """Whoever writes the rows `lean_x` and `lean_y` says so here once: until then nobody reads them."""
         self._resize()
@@ -306,7 +308,6 @@ class Walkers:
                 self._regroup()
             cells = self._sort()
             state = self._state()
-            self._in_parts(MANY, walker_kernels.gather, state, self._order, self._sx, self._sy, self._sr)
             self._in_parts(
                 SERIAL_BELOW, walker_kernels.STEPPERS[self.model.kind], state, cells, self._plan,
                 After(**self._next, cell=self.rows["cell"], close=self._close), self.model.numbers(), self.model.reach_m(), self.model.headway_s(),
@@ -548,9 +549,9 @@ class Walkers:
         else:
             for name, array in self.rows.items():
                 self.rows[name] = array[rows]
-        self._resize()
+        self._resize(fewer=True)
 
-    def _resize(self) -> None:
+    def _resize(self, *, fewer: bool = False) -> None:
         n = len(self)
         # Not zeros: NumPy asks for huge pages for what it leaves as it is, and looking up 4 KiB pages is a tenth of a million people's step.
         self._next = {name: array[:n] if len(array) >= n else np.empty(n) for name, array in self._next.items()}
@@ -562,6 +563,8 @@ class Walkers:
         else:
             self._order, self._key, self._close = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.uint8)
             self._sx, self._sy, self._sr = np.empty(n + WIDTH, np.int32), np.empty(n + WIDTH, np.int32), np.empty(n + WIDTH, np.float32)
+        if fewer and self._alike and n:
+            return  # as wide as before
         radius = self.rows["radius"]
         self._radius = float(radius.max(initial=RADIUS_M[0]))
         least = float(radius.min(initial=self._radius))
@@ -586,7 +589,10 @@ class Walkers:
             MANY, walker_kernels.keys, r["x"], r["y"], r["level"], floor.x0, floor.y0, self._wide, self._deep, self._cols, self._rows, self._key
         )
         # Each part looks at everybody: no more parts than threads.
-        self._in_parts(MANY, walker_kernels.counting_sort, self._key, self._start, self._order, parts_a_thread=1)
+        self._in_parts(
+            MANY, walker_kernels.counting_sort, self._key, self._start, self._order, r["x"], r["y"], r["radius"], self._alike, self._sx, self._sy, self._sr,
+            parts_a_thread=1,
+        )  # fmt: skip
         return Cells(self._start, self._order, self._wide, self._deep, self._cols, self._rows, self._sight, *self._walls)
 
     def _regroup(self) -> None:
