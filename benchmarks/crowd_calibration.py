@@ -3,7 +3,9 @@
 `ESPLANADE_DATA=... python -m benchmarks.crowd_calibration` walks every set of the grid once, then fits and scores by 4-fold cross-validation over runs (a run of a
 corridor, or a door, is wholly seen or wholly left out): once with the runs in the order of their names, and with 25 shufflings of them. Each line says in how
 many folds a speed or a flow holds, of those in which the runs left out have 20 points near its density, and in how many of them any one speed could hold at all:
-where that is fewer, the runs disagree among themselves by more than a run's own spread, and no law of speed and density can pass.
+where that is fewer, the runs disagree among themselves by more than a run's own spread, and no law of speed and density can pass. Last, how far each run left
+out is off what was fitted without it, and off what the runs seen say themselves at that density (root mean square over runs and densities, m/s): the
+laboratory's own scatter from run to run, which no law undercuts by much.
 
 A set's loss is the sum over densities and doors of (off / allowed)^2: off from the middle of the speeds of the runs seen, half of their spread (5 to 95 %)
 allowed; off from their flow by width, 15 % allowed. What lies beyond what is allowed counts tenfold.
@@ -79,11 +81,12 @@ def most_overlapping(bands: list[tuple[float, float]]) -> int:
 
 def cross_validate(
     walked: list[Walked], runs: list[F8], doors: F8, fold_of: I8, door_fold_of: I8, *, folds: int = FOLDS
-) -> tuple[list[Held], list[CollisionFreeSpeed]]:
-    """For each speed and each door how often it holds in the fold left out, and the set fitted without each fold. fold_of: (runs,), door_fold_of: (doors,)."""
+) -> tuple[list[Held], list[CollisionFreeSpeed], F8]:
+    """For each speed and each door how often it holds in the fold left out; the set fitted without each fold; and (e, 2) how far the middle of each run left out
+    is off the set, and off the middle of the runs seen, m/s, at each density that both have. fold_of: (runs,), door_fold_of: (doors,)."""
     bands: list[list[tuple[float, float]]] = [[] for _ in (*DENSITIES, *WIDTHS_M)]
     held = [0] * len(bands)
-    chosen = []
+    chosen, off = [], []
     for fold in range(folds):
         seen = np.concatenate([run for run, where in zip(runs, fold_of, strict=True) if where != fold])
         left_out = np.concatenate([run for run, where in zip(runs, fold_of, strict=True) if where == fold])
@@ -95,11 +98,16 @@ def cross_validate(
             if there is not None:
                 bands[k].append((there[0], there[2]))
                 held[k] += there[0] <= speed <= there[2]
+            among = spread_at(seen, density)
+            for run, where in zip(runs, fold_of, strict=True):
+                alone = spread_at(run, density) if where == fold else None
+                if alone is not None and among is not None:
+                    off.append((speed - alone[1], among[1] - alone[1]))
         for k, (width, flow) in enumerate(zip(WIDTHS_M, best.flows, strict=True), start=len(DENSITIES)):
             due = per_m_left_out * width
             bands[k].append((0.85 * due, 1.15 * due))
             held[k] += 0.85 * due <= flow <= 1.15 * due
-    return [Held(len(band), int(met), most_overlapping(band)) for band, met in zip(bands, held, strict=True)], chosen
+    return [Held(len(band), int(met), most_overlapping(band)) for band, met in zip(bands, held, strict=True)], chosen, np.array(off)
 
 
 def run() -> None:
@@ -119,18 +127,21 @@ def run() -> None:
             flush=True,
         )
     names = [*(f"speed at {density:g}/m2" for density in DENSITIES), *(f"flow through {width:g} m" for width in WIDTHS_M)]
-    by_name, chosen = cross_validate(walked, runs, doors, np.arange(len(runs)) % FOLDS, np.arange(len(doors)) % FOLDS)
+    by_name, chosen, off = cross_validate(walked, runs, doors, np.arange(len(runs)) % FOLDS, np.arange(len(doors)) % FOLDS)
     rng = np.random.default_rng(1)
-    shuffled = []
+    shuffled, off_shuffled = [], []
     often: dict[CollisionFreeSpeed, int] = {}
     for _ in range(SHUFFLINGS):
-        found, fitted = cross_validate(walked, runs, doors, rng.permutation(len(runs)) % FOLDS, rng.permutation(len(doors)) % FOLDS)
+        found, fitted, more = cross_validate(walked, runs, doors, rng.permutation(len(runs)) % FOLDS, rng.permutation(len(doors)) % FOLDS)
         shuffled.append(found)
+        off_shuffled.append(more)
         for model in fitted:
             often[model] = often.get(model, 0) + 1
     # The set in use, never fitted anew, on the same folds: what it would score had the fit chosen it each time.
     in_use = [one for one in walked if one.model == CALIBRATED]
-    fixed, _ = cross_validate(in_use, runs, doors, np.arange(len(runs)) % FOLDS, np.arange(len(doors)) % FOLDS) if in_use else ([], [])
+    fixed, _, off_in_use = (
+        cross_validate(in_use, runs, doors, np.arange(len(runs)) % FOLDS, np.arange(len(doors)) % FOLDS) if in_use else ([], [], np.zeros((0, 2)))
+    )
     rows = []
     for k, name in enumerate(names):
         total = Held(*(sum(getattr(found[k], field) for found in shuffled) for field in ("folds", "held", "could")))
@@ -141,6 +152,12 @@ def run() -> None:
         )
     for model, count in sorted(often.items(), key=lambda pair: -pair[1])[:5]:
         print(f"fitted in {count} of {SHUFFLINGS * FOLDS} folds: {model}")
+    for what, errors in (("by name", off), ("shuffled", np.concatenate(off_shuffled)), ("by name, the set in use", off_in_use)):
+        if len(errors):
+            ours, theirs = np.sqrt((errors**2).mean(axis=0))
+            print(
+                f"{what}: runs left out are {ours:.3f} m/s off what was fitted without them, {theirs:.3f} m/s off the runs seen ({len(errors)} of a run and a density)"
+            )
     best = min(walked, key=lambda one: loss(one, points, flow_per_m(doors)))
     print(
         json.dumps(

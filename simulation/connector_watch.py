@@ -75,7 +75,7 @@ class ConnectorWatch:
     def figures(self, connector_id: str, *, from_s: float, until_s: float, step_s: float) -> ConnectorFigures:
         """A connector between two times, by id, or by kind and number among its kind (`escalator-3`). Raises InvalidInput for one that is not there, or times at
         which nothing was taken down."""
-        k = self._number(connector_id)
+        k = self.number(connector_id)
         time = np.array(self.time_s)
         rows = np.flatnonzero((time >= from_s) & (time <= until_s))
         if not len(rows):
@@ -90,7 +90,8 @@ class ConnectorWatch:
             measures.band_of(float(density.mean()), waiting=True),
         )  # fmt: skip
 
-    def _number(self, name: str) -> int:
+    def number(self, name: str) -> int:
+        """Which connector is named so, by id or by kind and number. Raises InvalidInput for none."""
         names = [c.id for c in self._transport.connectors]
         if name in names:
             return names.index(name)

@@ -129,7 +129,7 @@ class SocialForce:
 Model = CollisionFreeSpeed | AnticipationVelocity | SocialForce
 
 CALIBRATED: Final = CollisionFreeSpeed(time_gap_s=0.2, stand_off_m=0.275, shuffle_per_s=1.0, radius_m=0.15)
-"""Fitted on one half of the laboratory's runs and scored on the other (`benchmarks.crowd_calibration`; docs/validation.md)."""
+"""Held against the laboratory's runs, left out of the fit in turn (`benchmarks.crowd_calibration`; docs/validation.md)."""
 PUBLISHED: Final = CollisionFreeSpeed()
 _MODELS: Final[dict[str, Model]] = {
     "collision_free_speed": PUBLISHED, "anticipation_velocity": AnticipationVelocity(), "social_force": SocialForce(),

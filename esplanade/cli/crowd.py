@@ -188,6 +188,12 @@ def compare(
             raise InvalidInput("compare: one scenario and no --set; give a second scenario or what is to be put over the first")
         specs = [_spec(scenario, None, venue), _spec(other or scenario, settings, venue)]
         found = []
+
+        def known(study: Study) -> None:
+            """A name that nothing has is refused before minutes are walked for it."""
+            for name in at or []:
+                study.watch.number(name)
+
         for name, spec in zip("AB", specs, strict=True):
             window = None
             if when is not None:
@@ -195,7 +201,7 @@ def compare(
                 if not 0 <= moment <= spec.seconds:
                     raise InvalidInput(f"--when {when}: the scenario runs from {spec.starts} for {spec.seconds:g} s")
                 window = moment - within, moment + within
-            outcome = run_crowd(spec, threads=threads)
+            outcome = run_crowd(spec, threads=threads, at_first=known)
             _err.print(f"{name}: {outcome.report.added} people, {outcome.report.time_s:.0f} s", highlight=False)
             found.append(connector_figures(outcome, names=at, window=window))
     title = "the whole run" if when is None else f"{when}, {within:g} s before and after"

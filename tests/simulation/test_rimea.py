@@ -223,9 +223,11 @@ def test_a_fold_is_scored_on_runs_that_its_fit_does_not_see() -> None:
     flows = 2.0 * np.array(WIDTHS_M)
     slow_law, fast_law = (Walked(model, np.array([[2.0, speed]]), flows) for model, speed in ((CALIBRATED, 0.5), (PUBLISHED, 0.9)))
     fold_of = np.array([0, 1])
-    held, chosen = cross_validate([slow_law, fast_law], [slow, fast], doors, fold_of, fold_of, folds=2)
+    held, chosen, off = cross_validate([slow_law, fast_law], [slow, fast], doors, fold_of, fold_of, folds=2)
     assert chosen == [PUBLISHED, CALIBRATED]
     assert (held[0].folds, held[0].held, held[0].could) == (2, 0, 1)
-    agreed, _ = cross_validate([slow_law, fast_law], [slow, slow], doors, fold_of, fold_of, folds=2)
+    agreed, _, scatter = cross_validate([slow_law, fast_law], [slow, slow], doors, fold_of, fold_of, folds=2)
     assert (agreed[0].folds, agreed[0].held, agreed[0].could) == (2, 2, 2)
+    np.testing.assert_allclose(off, [[0.4, 0.4], [-0.4, -0.4]], atol=1e-9)  # as far off the law as the runs are apart
+    np.testing.assert_allclose(scatter, 0.0, atol=1e-9)
     assert all((door.folds, door.held, door.could) == (2, 2, 2) for door in held[len(DENSITIES) :])
