@@ -26,8 +26,7 @@ TURN_STAYS: Final = 0.9
 JUMP: Final = 1e-4
 ALIVE: Final = 1e-6
 OPENING: Final = 1.5
-"""The causal answer believes the walk's first scan this much more (halving from scan to scan): scans near each other err alike, so that one alone says more than each of many.
-The smoothed one, which always has many, believes all alike."""
+"""The walk's first scan is believed this much more (halving from scan to scan): scans near each other err alike, so that one alone says more than each of many."""
 WAY_M: Final = 4.0
 RADIUS: Final = 3
 BLUR_M: Final = 0.5
@@ -114,12 +113,13 @@ class Locator:
         sharp = self.tuning.sharpness * (1 + OPENING * 0.5 ** np.arange(len(use)))
         likely = [self._likelihood(cosine[i], dice[i], int(heard[i]), float(s)) for s, i in zip(sharp, use, strict=True)]
         shift, blur = self._motion(walk, about)
-        causal = self._collect([self._moments(state) for state in self._forward(likely, shift, blur)], about, told)
+        states = self._forward(likely, shift, blur)
         if not smooth:
+            causal = self._collect([self._moments(state) for state in states], about, told)
             return causal, causal
-        likely = [self._likelihood(cosine[i], dice[i], int(heard[i]), self.tuning.sharpness) for i in use]
-        forward = list(self._forward(likely, shift, blur))
-        rows = [self._moments(forward[-1])]
+        forward = list(states)
+        rows = [self._moments(state) for state in forward]
+        causal, rows = self._collect(rows, about, told), rows[-1:]
         back: Images = {f: np.ones_like(image) for f, image in forward[-1].items()}
         for k in range(len(use) - 2, -1, -1):
             back = self._step_back(back, shift[k + 1], blur[k + 1], likely[k + 1], forward[k])

@@ -224,6 +224,13 @@ export class MapScene {
     this.#touch();
   }
 
+  /** Say of this pseudonym how sure its place is; undefined: of nobody. */
+  chooseDot(pseudonym: number | undefined): void {
+    if (pseudonym === this.#chosen) return;
+    this.#chosen = pseudonym;
+    this.#touch(false);
+  }
+
   setOffers(offers: OfferMark[]): void {
     this.#offers = offers;
     this.#touch();
@@ -312,11 +319,7 @@ export class MapScene {
   }
 
   #picked(point: Point): void {
-    const chosen = this.#taking || !this.#dotsShown() ? undefined : this.dots.nearest(point[0], point[1], CLICK_PX / 2 ** this.#camera.zoom);
-    if (chosen !== this.#chosen) {
-      this.#chosen = chosen;
-      this.#touch(false);
-    }
+    this.chooseDot(this.#taking || !this.#dotsShown() ? undefined : this.dots.nearest(point[0], point[1], CLICK_PX / 2 ** this.#camera.zoom));
     this.#o.onPick(this.#o.index.at(this.#level, point[0], point[1]), point);
   }
 

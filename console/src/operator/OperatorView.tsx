@@ -59,6 +59,8 @@ export function OperatorView({ view, index, onView, onEdited }: Props) {
   const picker = useRef<((point: Point) => void) | undefined>(undefined);
   const latest = useRef(view);
   latest.current = view;
+  const drawn = useRef(scene);
+  drawn.current = scene;
   const level = Math.min(view.level ?? firstLevel(index), index.doc.levels.length - 1);
   const selected = view.selected === undefined ? undefined : index.byId.get(view.selected);
   const go = (change: Partial<Props["view"]>) => onView({ ...latest.current, ...change });
@@ -147,7 +149,11 @@ export function OperatorView({ view, index, onView, onEdited }: Props) {
     else if (view.tool === "edits") go({ selected: index.at(level, point[0], point[1], true)?.id });
     else go({ selected: spot?.id, tool: undefined });
   };
-  useKeys(index.doc.levels.length, (next) => go({ level: next }), () => go({ selected: undefined })); // biome-ignore format: one line
+  const close = () => {
+    drawn.current?.chooseDot(undefined);
+    go({ selected: undefined });
+  };
+  useKeys(index.doc.levels.length, (next) => go({ level: next }), close);
 
   const timer = useRef(0);
   const barred = blocked(operator);
