@@ -19,13 +19,14 @@ from ar.clouds import F4, F8, Camera, Prepared, back_project, checked_depth, che
 from ar.maps import FINE, SURFACE_CELL, SpatialMap, TileKey, coarse_grid
 from ar.pose import Poses, quaternion_of, skew
 from ar.registration_kernels import sample_poses, seen_through
+from ar.sight import Sight
 from ar.surface_grid import SurfaceGrid, smooth_surface
 from esplanade.core.errors import InvalidInput
 
 CONFIDENT: Final = 0.8
 """Of 7-Scenes frames in maps of other frames, the poses off by over 5 cm came to 0.73 at most, those within 4.5 cm to 0.87 at least (docs/ar.md)."""
-CLOUD_CONFIDENT: Final = 0.3
-"""The same for clouds without a camera, where less is known: of the poses wrong by over 0.25 m none came above 0.14."""
+CLOUD_CONFIDENT: Final = 0.8
+"""The same for clouds without a camera: of 94 wrong poses of real pairs, mirrored ones among them, none that a search had chosen came above 0.79 (docs/ar.md)."""
 NEARLY: Final = 0.8
 """Another pose whose coarse score comes so near to the best's is refined and compared."""
 TIED: Final = 0.97
@@ -42,13 +43,19 @@ QUERY_FEATURES: Final = 900
 PRIOR_FEATURES: Final = 500
 ICP_POINTS: Final = 2_500
 FINAL_POINTS: Final = 3_500
-FINAL_STEPS: Final = 20
+SETTLING_STEPS: Final = 8
+SETTLING_TUKEY: Final = 0.7
+"""Steps of the last fit before the reach is at its least: without them where it ends hangs on where it began, by 5 mm (10 query frames, 4 beginnings each: docs/ar.md)."""
+FINAL_STEPS: Final = 15
 MOMENTUM: Final = 0.8
 FINAL_TUKEY: Final = 0.4
 FINAL_REACH: Final = 0.6
 """Of the last fit, in voxels: the distance from the surface at which a point counts no more, and how far around a point the surface is looked for."""
 CLEAR_M: Final = 2.0
 """Farther from the camera, depth is noisier in proportion: weighted so, of 25 frames held out the median error fell from 1.28 to 1.04 cm (docs/ar.md)."""
+MOST_THROUGH: Final = 0.08
+"""Of two clouds, or a cloud and a map: of right poses at most 0.02 is seen through (0.11 where half of a cloud was cut away), of a street laid onto its mirror image 0.13.
+A cloud that cannot tell is taken to see through as much."""
 QUERY_THINNING: Final = 1.5
 """A query is thinned to this many voxels of the map: half the points to fit normals to, and no loss that was seen."""
 MAX_TILES: Final = 3
@@ -57,8 +64,8 @@ MAX_TILES: Final = 3
 # Logistic weights of the chance to be right, fitted on 150 refined poses, right and wrong, of 7-Scenes frames in maps of other frames (docs/ar.md).
 _FRAME: Final = (4.11, 3.0, 3.48, -4.8, -16.47)
 """Constant, overlap, met, through, error by voxel: right is 5 cm and 2 degrees."""
-_CLOUD: Final = (0.44, 9.04, -9.02)
-"""Constant, overlap, error by voxel, where there is no camera to ask what it saw through: right is 10 cm and 3 degrees."""
+_CLOUD: Final = (-3.6, 2.0, -3.5, 1.9, -9.0)
+"""Constant, overlap, error by voxel, logarithm of one more than the features that agree, through, where there is no camera: right is 10 cm and 3 degrees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +83,10 @@ class Prior:
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What was measured of a pose. `overlap`: share of the query's points on the map with agreeing normals; `met`, `through`: shares of the map's
-    points in view that the camera met, and saw through (for clouds without a camera `met` is `overlap` and `through` is 0); `rmse_m` of
+    points in view that the camera met, and saw through (for clouds without a camera `met` is `overlap`, and `through` what they saw through from their origin); `rmse_m` of
     the points on the map; `stiffness`: the least constrained direction of the pose, 0 (slides) to 1; `rival`: how well the best other pose fits by this one's fit;
-    `dilution`: how far the camera may stand off along its weakest direction for each metre that its points are off the surface (as the dilution of precision of satellites)."""
+    `dilution`: how far the camera may stand off along its weakest direction for each metre that its points are off the surface (as the dilution of precision of satellites);
+    `agreeing`: pairs of features, each the other's nearest, that the pose brings together."""
 
     overlap: float
     met: float
@@ -87,6 +95,7 @@ class Evidence:
     stiffness: float
     rival: float
     dilution: float
+    agreeing: int
 
     @property
     def common_m(self) -> float:
@@ -107,8 +116,10 @@ class Evidence:
         """The chance that the pose is right (5 cm and 2 degrees with a camera, 10 cm and 3 degrees without); 0 where the pose may slide, or another fits as well."""
         if self.stiffness < MIN_STIFFNESS or self.rival > TIED or not math.isfinite(self.rmse_m) or (camera and self.loose):
             return 0.0
+        if not camera and self.through > MOST_THROUGH:
+            return 0.0
         error = self.rmse_m / voxel_m
-        seen = (1.0, self.overlap, self.met, self.through, error) if camera else (1.0, self.overlap, error)
+        seen = (1.0, self.overlap, self.met, self.through, error) if camera else (1.0, self.overlap, error, math.log1p(self.agreeing), self.through)
         total = sum(w * v for w, v in zip(_FRAME if camera else _CLOUD, seen, strict=True))
         within = math.erf(RIGHT_M / max(self.spread_m, 1e-9) / math.sqrt(2)) if camera else 1.0
         return within / (1 + math.exp(-max(-50.0, min(50.0, total))))
@@ -149,6 +160,9 @@ class _View:
     camera: Camera
 
 
+_Matches = tuple[F8, F8, F8, F8]
+
+
 @dataclass(frozen=True, slots=True)
 class _Ground:
     """What a query is held against: thinned points with features, the same points to search, and the finer surface to fit to."""
@@ -156,6 +170,8 @@ class _Ground:
     cloud: Prepared
     grids: tuple[SurfaceGrid, ...]
     surfaces: tuple[SurfaceGrid, ...]
+    from_origin: bool = False
+    """Whether it was seen from about its own origin, as a cloud of one place."""
 
     def nearest(self, at: F8, within: float) -> tuple[F8, F8, F8]:
         """(distance (n,), point (n, 3), normal (n, 3)) of the nearest map point; distance inf where none is `within`."""
@@ -191,7 +207,7 @@ def register(source: npt.ArrayLike, target: npt.ArrayLike, *, voxel_m: float | N
         voxel_m = min(0.4, max(0.02, min(float(np.linalg.norm(np.percentile(c, 98, axis=0) - np.percentile(c, 2, axis=0))) for c in (a, b)) / 200))
     cloud = prepare(*thin(b, voxel_m), voxel_m)
     fine = SurfaceGrid(*smooth_surface(*thin(b, FINE * voxel_m, wide=4 / FINE), FINE * voxel_m), SURFACE_CELL * voxel_m)
-    ground = _Ground(cloud, (coarse_grid(cloud, voxel_m),), (fine,))
+    ground = _Ground(cloud, (coarse_grid(cloud, voxel_m),), (fine,), from_origin=True)
     found = _search(ground, prepare(*thin(a, voxel_m), voxel_m), voxel_m, None, None, seed, 0.0)
     return _judged(found, CLOUD_CONFIDENT, camera=False)
 
@@ -289,6 +305,7 @@ def _search(ground: _Ground, query: Prepared, voxel: float, view: _View | None, 
     poses, votes = poses[votes >= 4], votes[votes >= 4]
     if not len(poses):
         return None
+    matches = (from_points, from_normals, to_points, to_normals)
     step = max(1, -(-len(query.points) // ICP_POINTS))
     points, normals = query.points[::step].astype(np.float64), query.normals[::step].astype(np.float64)
     few, few_normals = points[::5], normals[::5]
@@ -297,17 +314,37 @@ def _search(ground: _Ground, query: Prepared, voxel: float, view: _View | None, 
         best = max(ranked, key=lambda one: one[0])[1]
         twins = _twins(best, _middle(best, points), _middle(_NOWHERE, ground.cloud.points))
         ranked += [_roughly(ground, few, few_normals, twin, view, voxel, reach_m) for twin in twins]
-    ranked.sort(key=lambda entry: -entry[0])
-    pose, rival = _best_and_rival(ground, points, normals, ranked, view, voxel, reach_m)
+    ranked.sort(key=lambda entry: -entry[0] - _agreeing(matches, entry[1], voxel) / len(rows))
+    pose, rival = _best_and_rival(ground, points, normals, matches, ranked, view, voxel, reach_m)
     pose, looseness = _fit(ground.surfaces, query, pose, voxel, None if view is None else CLEAR_M)
     overlap, rmse = _overlap(ground, points, normals, pose, 2.5 * voxel)
-    met, through = _seen(ground, pose, view, voxel, reach_m, 2) if view else (overlap, 0.0)
+    met, through = _seen(ground, pose, view, voxel, reach_m, 2) if view else (overlap, _through(ground, query, pose, voxel))
     dilution = math.sqrt(max(0.0, float(np.linalg.eigvalsh(looseness[:3, :3])[-1])))
-    evidence = Evidence(overlap, met, through, rmse, _stiffness(ground, points, normals, pose, voxel), rival, dilution)
+    agreeing = _agreeing(matches, pose, voxel)
+    evidence = Evidence(overlap, met, through, rmse, _stiffness(ground, points, normals, pose, voxel), rival, dilution, agreeing)
     return _Found(evidence.chance(voxel, camera=view is not None), pose, evidence, looseness)
 
 
 _NOWHERE: Final[F8] = np.eye(3, 4)
+
+
+def _agreeing(matches: _Matches, pose: F8, voxel: float) -> int:
+    """How many of the matches (points and normals of the query's features, then of the map's, (m, 3) each) a pose brings together."""
+    here, facing, there, facing_there = matches
+    off = np.linalg.norm(here @ pose[:, :3].T + pose[:, 3] - there, axis=1)
+    return int(np.count_nonzero((off < 5 * voxel) & ((facing @ pose[:, :3].T * facing_there).sum(axis=1) > 0.7)))
+
+
+def _through(ground: _Ground, query: Prepared, pose: F8, voxel: float) -> float:
+    """Share of the one cloud's points that the other looked through, the greater of both ways; of a map, which was seen from many places, only what the query looked through.
+    MOST_THROUGH where neither can say."""
+    here, there = query.points.astype(np.float64), ground.cloud.points.astype(np.float64)
+    asked = [(here, (there - pose[:, 3]) @ pose[:, :3])]
+    if ground.from_origin:
+        asked.append((there, here @ pose[:, :3].T + pose[:, 3]))
+    seen = [(Sight(cloud, 5 * voxel), other) for cloud, other in asked]
+    shares = [share for sight, other in seen if sight.told and (share := sight.through(other)) is not None]
+    return max(shares, default=MOST_THROUGH)
 
 
 def _roughly(ground: _Ground, few: F8, few_normals: F8, pose: F8, view: _View | None, voxel: float, reach_m: float) -> tuple[float, F8]:
@@ -337,11 +374,12 @@ def _twins(pose: F8, here: F8, there: F8) -> list[F8]:
 
 
 def _best_and_rival(
-    ground: _Ground, points: F8, normals: F8, ranked: list[tuple[float, F8]], view: _View | None, voxel: float, reach_m: float
+    ground: _Ground, points: F8, normals: F8, matches: _Matches, ranked: list[tuple[float, F8]], view: _View | None, voxel: float, reach_m: float
 ) -> tuple[F8, float]:
-    """The best of the ranked poses, refined, and how well the best that is another fits by it: 1 where a room looks the same from both.
+    """The best of the ranked poses, refined, and how well the best that is another fits by it: 1, or more, where a room looks the same from both.
 
-    Scores of coarse poses are coarse: another is refined too where it comes near, and may turn out to be the better one.
+    Scores of coarse poses are coarse: another is refined too where it comes near, and may turn out to be the better one. Which is the better one is decided by the features that
+    agree too: where little overlaps, a wrong pose may cover as much as the right one, but does not bring features together. How well it fits is asked of the surfaces alone.
     """
     reaches = (3 * voxel, 2 * voxel, 2 * voxel)
     best = _refine(ground, points, normals, ranked[0][1], reaches)
@@ -354,7 +392,8 @@ def _best_and_rival(
     if not _differ(best, second, 5 * voxel):
         return best, 0.0
     scores = [_overlap(ground, points, normals, p, 1.5 * voxel)[0] - _seen(ground, p, view, voxel, reach_m, 4)[1] for p in (best, second)]
-    if scores[1] > scores[0]:
+    agreeing = [_agreeing(matches, p, voxel) / len(matches[0]) for p in (best, second)]
+    if scores[1] + agreeing[1] > scores[0] + agreeing[0]:
         best, scores = second, scores[::-1]
     return best, max(0.0, scores[1] / max(scores[0], 1e-9))
 
@@ -414,7 +453,7 @@ def _fit(surfaces: tuple[SurfaceGrid, ...], query: Prepared, pose: F8, voxel: fl
     scale: F8 = np.ones(len(points)) if clear_m is None else np.maximum(1.0, np.linalg.norm(points, axis=1) / clear_m)
     middle: F8 = points.mean(axis=0)
     before: F8 = np.zeros(6)
-    for number, tukey in enumerate((1.5, 1.0, 0.7) + (FINAL_TUKEY,) * FINAL_STEPS):
+    for number, tukey in enumerate((1.5, 1.0) + (SETTLING_TUKEY,) * SETTLING_STEPS + (FINAL_TUKEY,) * FINAL_STEPS):
         sums = [s.step(points, normals, scale, pose, within_m=max(tukey, FINAL_REACH) * voxel, tukey_m=tukey * voxel) for s in surfaces]
         used = sum(count for _, _, count in sums)
         if used < 50:
@@ -427,7 +466,7 @@ def _fit(surfaces: tuple[SurfaceGrid, ...], query: Prepared, pose: F8, voxel: fl
             return pose, looseness
         looseness = _looseness(system, pose, middle)
         pose, before = _moved(pose, change, pose[:, :3] @ middle + pose[:, 3]), change
-        if number >= 4 and np.linalg.norm(change[:3]) < 0.002 * voxel and np.linalg.norm(change[3:]) < 4e-5:
+        if number > 2 + SETTLING_STEPS and np.linalg.norm(change[:3]) < 0.002 * voxel and np.linalg.norm(change[3:]) < 4e-5:
             break
     return pose, looseness
 
@@ -499,7 +538,8 @@ def _judged(found: _Found | None, enough: float, *, camera: bool) -> Located | N
         return NotLocated(f"what is seen holds the camera's position within {200 * evidence.spread_m:.0f} cm only", pose, chance, evidence)
     if evidence.rival > TIED:
         return NotLocated("another pose fits as well: the place looks alike from both", pose, chance, evidence)
-    reason = f"the best pose has {evidence.overlap:.0%} of the query on the map, {evidence.met:.0%} of the map in view met, {evidence.through:.0%} seen through"
+    view = f"{evidence.met:.0%} of the map in view met" if camera else f"{evidence.agreeing} features that agree"
+    reason = f"the best pose has {evidence.overlap:.0%} of the query on the map, {view}, {evidence.through:.0%} seen through"
     return NotLocated(reason, pose, chance, evidence)
 
 

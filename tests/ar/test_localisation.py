@@ -111,7 +111,7 @@ def test_tiles_survive_their_bytes_and_an_altered_one_is_refused(room: SpatialMa
 
 
 def test_what_holds_the_camera_too_loosely_is_refused_however_well_its_points_fit() -> None:
-    held = Evidence(overlap=0.9, met=0.9, through=0.0, rmse_m=0.006, stiffness=0.05, rival=0.0, dilution=5.0)
+    held = Evidence(overlap=0.9, met=0.9, through=0.0, rmse_m=0.006, stiffness=0.05, rival=0.0, dilution=5.0, agreeing=60)
     assert held.chance(0.02, camera=True) > 0.95
     loose = replace(held, dilution=9.0)
     assert loose.spread_m == pytest.approx(0.0261)
