@@ -26,7 +26,7 @@ from esplanade.core.errors import InvalidInput
 CONFIDENT: Final = 0.8
 """Of 7-Scenes frames in maps of other frames, the poses off by over 5 cm came to 0.73 at most, those within 4.5 cm to 0.87 at least (docs/ar.md)."""
 CLOUD_CONFIDENT: Final = 0.8
-"""The same for clouds without a camera: of 94 wrong poses of real pairs, mirrored ones among them, none that a search had chosen came above 0.79 (docs/ar.md)."""
+"""The same for clouds without a camera: of 94 wrong poses of real pairs, mirrored ones among them, none that a search had chosen and that MOST_THROUGH lets pass came above 0.79 (docs/ar.md)."""
 NEARLY: Final = 0.8
 """Another pose whose coarse score comes so near to the best's is refined and compared."""
 TIED: Final = 0.97
