@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 from collections.abc import Callable
@@ -49,7 +50,11 @@ async def test_after_sigkill_nothing_lives_on_and_the_next_start_has_the_data() 
 
 
 def runs(stack: Esplanade, name: str) -> bool:
-    return any(process.name() == name for process in stack.family())
+    for process in stack.family():
+        with contextlib.suppress(psutil.NoSuchProcess):  # one may end between the list and the question
+            if process.name() == name:
+                return True
+    return False
 
 
 MOMENTS: dict[str, Callable[[Esplanade], bool]] = {
