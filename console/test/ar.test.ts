@@ -2,7 +2,7 @@
 import { describe, expect, it, vi } from "vitest";
 import { MAX_MESH_BYTES, type Mesh, MeshShelf, meshKey, meshNameOf, readMesh } from "../src/ar/meshes";
 import { circlesOver, graphOf, hexOf, sceneNodes } from "../src/ar/model";
-import { MAX_POINTS, readPly, thinned } from "../src/ar/ply";
+import { readPly, thinned } from "../src/ar/ply";
 import { apart, axesOf, boxOf, composed, frustumOf, IDENTITY, judge, localMatrix, rotated, times, transformed } from "../src/ar/pose";
 import { lostText, valueText } from "../src/ar/ScenePanel";
 import { SceneReplica } from "../src/ar/scene";
@@ -161,13 +161,16 @@ describe("a cloud from a file", () => {
     [ASCII.replace("vertex", "face"), /must be `vertex`/],
   ])("%j is refused", (head, why) => expect(() => readPly(file(head, "1 2 3 4\n1 2 3 4\n"))).toThrow(why));
   it("is thinned to what a message takes, one point of each 5 cm, and holes are left out", () => {
-    const two = thinned(Float64Array.of(1.001, 2.001, 3.001, 1.002, 2.002, 3.002, 0, 0, 0, Number.NaN, 1, 1, -1, 0, 2));
+    const two = thinned(Float64Array.of(1.001, 2.001, 3.001, 1.002, 2.002, 3.002, 0, 0, 0, Number.NaN, 1, 1, -1, 0, 2), 16_384);
     expect([...new Int16Array(two.buffer)]).toEqual([1001, 2001, 3001, -1000, 0, 2000]);
     const many = Float64Array.from({ length: 60_000 }, (_, i) => ((i * 7919 + i * i * 104_729) % 4001) / 1000);
-    const n = thinned(many).length / 6;
-    expect(n).toBeLessThanOrEqual(MAX_POINTS);
-    expect(n).toBeGreaterThan(MAX_POINTS / 4);
-    expect(() => thinned(Float64Array.of(0, 0, 0, 100, 0, 0))).toThrow(/metres/);
+    const all = thinned(many, 4 * 2 ** 20).length / 6;
+    for (const bytes of [16_384, 65_536]) {
+      const n = thinned(many, bytes).length / 6;
+      expect(n).toBeLessThanOrEqual(bytes / 6);
+      expect(n).toBeGreaterThan(Math.min(all, 0.8 * (bytes / 6)) - 1);
+    }
+    expect(() => thinned(Float64Array.of(0, 0, 0, 100, 0, 0), 16_384)).toThrow(/metres/);
   });
 });
 

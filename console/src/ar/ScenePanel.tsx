@@ -4,7 +4,7 @@ import { count, decimals, percent } from "../format";
 import { s } from "../strings";
 import type { VenueIndex } from "../venue";
 import { type ArModel, asRequestError, type Eye, hexOf, nameOf, type SceneNode, type SceneState } from "./model";
-import { readPly, thinned } from "./ply";
+import { readPly } from "./ply";
 import type { Lost, SceneReplica } from "./scene";
 import { type Dot, ROOT, TRASH } from "./scene_ops";
 
@@ -111,7 +111,7 @@ export function CameraPanel(props: { model: ArModel; eyes: readonly Eye[]; index
     setFailure(undefined);
     try {
       if (file.size > MAX_FILE_BYTES) throw new RangeError(`${file.name}: ${count(file.size)} bytes; at most ${count(MAX_FILE_BYTES)}`);
-      await model.localise(file.name, thinned(readPly(await file.arrayBuffer())));
+      await model.localise(file.name, readPly(await file.arrayBuffer()));
     } catch (error) {
       setFailure(asRequestError(error).message);
     } finally {

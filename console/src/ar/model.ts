@@ -16,6 +16,7 @@ import { f4 } from "../client/codec";
 import { RequestError, type Wire } from "../client/wire";
 import type { Bounds } from "../venue";
 import { type MeshName, meshNameOf } from "./meshes";
+import { thinned } from "./ply";
 import { boxOf, IDENTITY, type Judged, judge, type Line, localMatrix, type Matrix, type Pose, times, transformed } from "./pose";
 import { type Lost, SceneReplica } from "./scene";
 import { clientOf, type Dot, decodeOps, ROOT, seqOf } from "./scene_ops";
@@ -351,8 +352,9 @@ export class ArModel {
 
   // --- where a camera is
 
-  /** Ask where a camera is that saw these points, (n, 3) i2 millimetres in its own frame. */
-  async localise(file: string, points: Uint8Array): Promise<void> {
+  /** Ask where a camera is that saw this cloud: x, y, z after x, y, z, metres in its own frame. Throws RangeError for one that cannot be asked of. */
+  async localise(file: string, cloud: Float64Array): Promise<void> {
+    const points = thinned(cloud, this.wire.messageBytes);
     const answer = await this.wire.request("localise", { venue: this.venue, level: this.#level, points }, LOCALISE_S);
     this.placed.value = { file, answer };
   }

@@ -1,8 +1,10 @@
-/** A point cloud from a .ply file (ascii or little-endian), thinned to what fits into a person's message. Pure. Metres, in the frame of the camera that saw it. */
+/** A point cloud from a .ply file (ascii or little-endian), thinned to what fits into a message. Pure. Metres, in the frame of the camera that saw it. */
 
-/** As many points as `localise` takes of a person. */
-export const MAX_POINTS = 2_700;
+/** As many points as `localise` takes of anybody. */
+export const MAX_POINTS = 300_000;
+const HEAD_BYTES = 256;
 const VOXEL_M = 0.05;
+const COARSER = 1.05;
 const SIZES: Record<string, number> = { char: 1, int8: 1, uchar: 1, uint8: 1, short: 2, int16: 2, ushort: 2, uint16: 2, int: 4, int32: 4, uint: 4, uint32: 4, float: 4, float32: 4, double: 8, float64: 8 }; // biome-ignore format: a table
 
 /** x, y, z of the vertices. Throws RangeError naming what is wrong with the file. */
@@ -49,9 +51,10 @@ export function readPly(data: ArrayBuffer): Float64Array {
   return out;
 }
 
-/** One point of each 5 cm (coarser where they would be too many), as (n, 3) i2 millimetres. Throws RangeError where none is left. */
-export function thinned(points: Float64Array): Uint8Array {
-  for (let voxel = VOXEL_M; ; voxel *= 1.25) {
+/** One point of each 5 cm (little coarser where they would not fit into a message of so many bytes), as (n, 3) i2 millimetres. Throws RangeError where none is left. */
+export function thinned(points: Float64Array, messageBytes: number): Uint8Array {
+  const most = Math.min(MAX_POINTS, Math.floor((messageBytes - HEAD_BYTES) / 6));
+  for (let voxel = VOXEL_M; ; voxel *= COARSER) {
     const kept = new Map<string, number>();
     for (let i = 0; i < points.length; i += 3) {
       const [x, y, z] = [points[i]!, points[i + 1]!, points[i + 2]!];
@@ -60,7 +63,7 @@ export function thinned(points: Float64Array): Uint8Array {
       if (!kept.has(key)) kept.set(key, i);
     }
     if (kept.size === 0) throw new RangeError("no point within 32 m of the camera: the cloud must be in metres, in the camera's own frame");
-    if (kept.size > MAX_POINTS) continue;
+    if (kept.size > most) continue;
     const out = new Int16Array(kept.size * 3);
     let row = 0;
     for (const i of kept.values()) for (let k = 0; k < 3; k++) out[row++] = Math.round(points[i + k]! * 1000);

@@ -126,6 +126,7 @@ export class Wire {
   #acks: string[] = [];
   #state: WireState = { kind: "connecting" };
   #closed = false;
+  #messageBytes = 16 * 1024;
 
   constructor(options: Options) {
     this.#o = options;
@@ -136,6 +137,11 @@ export class Wire {
 
   get state(): WireState {
     return this.#state;
+  }
+
+  /** The largest message that the server takes of us, as the last welcome said; before the first, what it takes of anybody. */
+  get messageBytes(): number {
+    return this.#messageBytes;
   }
 
   /** Milliseconds (of `now`) when the server was last heard; 0 before the first frame. */
@@ -297,6 +303,7 @@ export class Wire {
   }
 
   #welcome(welcome: Welcome): void {
+    this.#messageBytes = welcome.limits.message_bytes;
     this.#attempt = 0;
     this.#refusals = 0;
     if (welcome.token !== undefined) this.#o.onToken?.(welcome.token);
