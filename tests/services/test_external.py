@@ -34,7 +34,8 @@ def test_given_postgres_and_redis_are_used_and_left_running() -> None:
                 stack.ctrl_c()
                 assert stack.wait() == 0
                 assert_nothing_left(stack)
-            assert list(ours.iterdir()) == []
+            assert [path.name for path in ours.iterdir()] == ["logs"], "no data: that is with them"
+            assert {path.name for path in (ours / "logs").iterdir()} >= {"api.log", "gateway-0.log", "shard-0.log", "service.log"}
             assert postgres.alive
             assert redis.alive
             with psycopg.connect(postgres.url) as connection:
