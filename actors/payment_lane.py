@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from actors import messages
 from actors.messages import LEDGERS, Payments, Rejected, Reply
-from actors.system import System
+from actors.system import System, settle
 from esplanade.core.errors import EsplanadeError, Fault, LimitExceeded, Unavailable
 from esplanade.core.ids import Address
 
@@ -87,7 +87,7 @@ class PaymentLane:
     async def pay(self, tenant: str, venue: str, currency: str, tick: int | None, payment: Payment) -> Outcome:
         """Settle a payment; answers once durable. Raises what `System.ask` raises, LimitExceeded where too many wait."""
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self.pay_soon(tenant, venue, currency, tick, payment, partial(_settle, future))
+        self.pay_soon(tenant, venue, currency, tick, payment, partial(settle, future))
         return await future
 
     def pay_soon(self, tenant: str, venue: str, currency: str, tick: int | None, payment: Payment, settled: Settled) -> None:
@@ -196,12 +196,3 @@ class PaymentLane:
             batch, queue.under_way, queue.waiting = [*queue.under_way, *queue.waiting], [], []
             for _, settled in batch:
                 settled(given_up)
-
-
-def _settle(future: asyncio.Future[Outcome], outcome: Outcome | EsplanadeError) -> None:
-    if future.done():
-        return  # who asked has gone
-    if isinstance(outcome, EsplanadeError):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)

@@ -12,8 +12,9 @@ sources keep their rows of that many ticks); the outcome is the same as without 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -45,6 +46,19 @@ class VenueClock(msgspec.Struct, frozen=True):
 
 Then = Callable[[Reply | EsplanadeError], None]
 """Called once, with a reply or with what was raised in its place. Must not raise."""
+
+
+T = TypeVar("T")
+
+
+def settle(future: asyncio.Future[T], outcome: T | EsplanadeError) -> None:
+    """A `Then` (bound to a future) for who awaits: the outcome, or raised what it is. Who asked may have gone."""
+    if future.done():
+        return
+    if isinstance(outcome, EsplanadeError):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 ThenEach = Callable[[Sequence[int], Sequence[Reply | EsplanadeError]], None]

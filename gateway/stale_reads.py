@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final
 
 from actors import messages as m
-from actors.system import System, Then
+from actors.system import System, Then, settle
 from esplanade.core.clock import SystemClock
 from esplanade.core.errors import EsplanadeError, Unavailable
 from esplanade.core.ids import Address
@@ -52,16 +52,7 @@ class StaleReads:
         if stale_ms <= 0:
             return await self._system.ask(address, command)
         future: asyncio.Future[m.Reply] = asyncio.get_running_loop().create_future()
-
-        def told(outcome: m.Reply | EsplanadeError) -> None:
-            if future.done():
-                return  # who asked has gone
-            if isinstance(outcome, EsplanadeError):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
-
-        self.ask_soon(address, command, told, stale_ms=stale_ms)
+        self.ask_soon(address, command, partial(settle, future), stale_ms=stale_ms)
         return await future
 
     def ask_soon(self, address: Address, command: Read, then: Then, *, stale_ms: int) -> None:
