@@ -166,4 +166,4 @@ class Transferring(RuleBasedStateMachine):
 
 
 TestTransferring = Transferring.TestCase
-TestTransferring.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestTransferring.settings = settings(max_examples=60, stateful_step_count=30)

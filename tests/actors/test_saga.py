@@ -238,7 +238,7 @@ class Sending(RuleBasedStateMachine):
 
 
 TestSending = Sending.TestCase
-TestSending.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestSending.settings = settings(max_examples=40, stateful_step_count=30)
 
 
 async def _books(system: object) -> list[Books]:

@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -34,7 +34,6 @@ def widened(data: bytes, words: int) -> I8:
 
 
 @given(arrays.arrays(np.int64, st.tuples(st.integers(0, 12), st.integers(1, 9))), st.integers(0, 12))
-@settings(deadline=None)
 def test_a_table_comes_back_whole_wherever_it_is_parted(table: I8, cut: int) -> None:
     cut = min(cut, len(table))
     data = squeeze([table[:cut], table[cut:]])

@@ -7,7 +7,7 @@ import random
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ar import scene_ops
@@ -165,7 +165,6 @@ def test_children_keep_the_order_they_were_put_in() -> None:
     assert a.children() == [first, second, third, zeroth]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=120))
 def test_there_is_always_an_order_key_between_two(inserts: list[tuple[int, int]]) -> None:
     row: list[bytes] = []
@@ -277,7 +276,6 @@ def test_operations_out_of_order_wait_and_duplicates_count_for_nothing() -> None
     assert b.get(node, "n") == 1
 
 
-@settings(deadline=None)
 @given(st.integers(0, 400))
 def test_bytes_come_back_as_the_operations_they_were(seed: int) -> None:
     ops = decode(run(seed, steps=25)[0].delta({}))

@@ -174,7 +174,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 def run(machine: type[JournalMachine], **options: Any) -> None:
-    run_state_machine_as_test(machine, settings=settings(deadline=None, suppress_health_check=list(HealthCheck), **options))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(machine, settings=settings(suppress_health_check=list(HealthCheck), **options))  # type: ignore[no-untyped-call]
 
 
 def test_the_memory_journal_equals_the_model(loop: asyncio.AbstractEventLoop) -> None:

@@ -170,7 +170,7 @@ NAMED = st.dictionaries(
     ours=st.sampled_from([{}, {"iss": ISSUER}, {"iss": ISSUER, "aud": "mall-app", "exp": NOW + 9}]),
     kid=st.sampled_from([None, "r1", "d1"]),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_whatever_a_token_holds_it_is_refused_as_a_bad_one(
     header: dict[str, Any], claims: dict[str, Any], mark: bytes, ours: dict[str, Any], kid: str | None
 ) -> None:
@@ -188,7 +188,7 @@ def test_whatever_a_token_holds_it_is_refused_as_a_bad_one(
 
 
 @given(signed=NAMED)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_a_trusted_issuer_signs_yields_an_identity_or_a_refusal(signed: dict[str, Any]) -> None:
     """The issuer's own claims may be of any shape, and are taken for nothing that they are not."""
     parts = [

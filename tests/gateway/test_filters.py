@@ -102,7 +102,7 @@ ANY = st.fixed_dictionaries(
 
 
 @given(st.lists(ANY, min_size=1, max_size=3), st.sampled_from([OFFER, STATS]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_whatever_is_asked_is_refused_as_invalid_or_answered(tests: list[Any], frame: Any) -> None:
     try:
         asked = msgspec.convert(tests, Where)

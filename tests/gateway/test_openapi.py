@@ -107,7 +107,7 @@ KNOWN = {
 def hold(operation: Any, token: str | None, known: dict[str, Any], answered: Counter[tuple[str, str, int]]) -> None:
     """Try an operation with what its document allows and what it does not; with `known`, of what is there."""
 
-    @settings(max_examples=5, derandomize=True, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(max_examples=5, derandomize=True, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy())
     def tried(case: Any) -> None:
         for part in (case.path_parameters, case.query, case.body):

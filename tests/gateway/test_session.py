@@ -377,7 +377,7 @@ messages = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(ROLES), st.lists(st.tuples(messages, st.floats(0, 20)), max_size=12), st.booleans())
 def test_whatever_comes_the_session_stays_within_its_actions(role: Role, sent: list[tuple[bytes | str, float]], admit: bool) -> None:
     session = opened(role) if admit else s.Session("s-1", "msgpack", 0.0)

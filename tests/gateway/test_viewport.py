@@ -73,7 +73,7 @@ crowds = st.dictionaries(st.integers(0, 40), places, max_size=25)
 views = st.tuples(places, st.floats(0.5, 900), st.floats(0.5, 900)).map(lambda v: f.View(v[0][0], v[0][1], v[0][0] + v[1], v[0][1] + v[2]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(crowds, views | st.none()), min_size=1, max_size=8))
 def test_whoever_moves_and_wherever_one_looks_the_screen_is_the_crop(story: list[tuple[dict[int, Place], f.View | None]]) -> None:
     """A view of None: look where one looked."""
@@ -85,7 +85,7 @@ def test_whoever_moves_and_wherever_one_looks_the_screen_is_the_crop(story: list
         assert_same(screen.people, cropped(people, viewport.view))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(crowds.filter(lambda people: len(people) > 0), st.lists(views, min_size=1, max_size=4))
 def test_within_is_the_crop_on_edges_too(people: dict[int, Place], some: list[f.View]) -> None:
     picture = Picture(dots(people))
@@ -98,7 +98,7 @@ def test_within_is_the_crop_on_edges_too(people: dict[int, Place], some: list[f.
 known = st.dictionaries(st.integers(0, 12), st.tuples(places, st.integers(0, 255)), max_size=12)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(known, min_size=1, max_size=8), st.booleans())
 def test_the_screen_holds_each_radius_to_a_quarter(story: list[dict[int, tuple[Place, int]]], nobodys: bool) -> None:
     viewport, screen = Viewport(f.View(-700, -700, 700, 700), bytes_per_s=None), Screen()

@@ -16,7 +16,6 @@ from tests.simulation.venues import arcade, corridor
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 2**63 - 1), subject=st.integers(0, 2**32 - 1), event=st.integers(0, 2**40))
 def test_the_kernel_draws_the_same_chance_as_python(seed: int, subject: int, event: int) -> None:
     assert kernels.hash01(seed, subject, event) == chance.uniform(seed, subject, event)
@@ -35,7 +34,7 @@ def test_poisson_quantiles_have_the_mean() -> None:
     assert abs(np.var(drawn) - 3.0) < 0.15
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=SEEDS, n=st.integers(1, 60), side=st.floats(1.5, 12.0))
 def test_a_step_equals_the_slow_twin(seed: int, n: int, side: float) -> None:
     rng = np.random.default_rng(seed)
@@ -58,7 +57,7 @@ def test_a_step_equals_the_slow_twin(seed: int, n: int, side: float) -> None:
     np.testing.assert_allclose(out[2:4].T, turned, atol=1e-9)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(seed=SEEDS)
 def test_a_confined_step_never_meets_a_wall(seed: int) -> None:
     rng = np.random.default_rng(seed)

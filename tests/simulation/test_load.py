@@ -82,7 +82,7 @@ def test_a_leavers_last_payment_is_still_theirs() -> None:
     assert (len(feed.payments), share.payments.subject.tolist()) == (0, [1])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.sets(st.integers(0, 30), max_size=6), st.sets(st.integers(0, 30), max_size=4)), max_size=15), st.integers(1, 3))
 def test_the_same_crowd_gives_the_same_shares_and_never_more_than_the_slots(steps: list[tuple[set[int], set[int]]], processes: int) -> None:
     def run() -> list[object]:

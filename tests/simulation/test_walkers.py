@@ -56,7 +56,7 @@ def hall(model: Model, *, people: int = 70, seed: int = 1, step_s: float = 0.05,
     return walkers
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=SEEDS, n=st.integers(2, 40), model=st.sampled_from([PUBLISHED, CALIBRATED]))
 def test_a_step_of_the_collision_free_model_is_the_papers(seed: int, n: int, model: CollisionFreeSpeed) -> None:
     rng = np.random.default_rng(seed)
@@ -78,7 +78,7 @@ def test_a_step_of_the_collision_free_model_is_the_papers(seed: int, n: int, mod
     np.testing.assert_allclose(got[here], expected[here], atol=2e-3)  # repulsions below 1e-4 are left out
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=SEEDS, n=st.integers(2, 30))
 def test_a_step_of_the_social_force_model_is_the_papers(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)

@@ -39,7 +39,7 @@ def watch_of(*, rules: FenceRule | None = None, steady_s: float = 0.0, levels: i
 
 
 @given(seed=st.integers(0, 2**32 - 1), spread=st.sampled_from([8.0, 60.0]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_enters_and_exits_follow_shapely_step_by_step_on_borders_and_in_holes(seed: int, spread: float) -> None:
     rng = np.random.default_rng(seed)
     polygons: list[tuple[int, list[list[list[tuple[float, float]]]]]] = []
@@ -74,7 +74,7 @@ def test_enters_and_exits_follow_shapely_step_by_step_on_borders_and_in_holes(se
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_margins_follow_the_distance_to_the_border(seed: int) -> None:
     rng = np.random.default_rng(seed)
     area = shapely.Polygon(star(rng, 0, 0, 20, 12))

@@ -40,7 +40,7 @@ def shape_of(multipolygon: list[list[list[tuple[float, float]]]]) -> shapely.Mul
 
 
 @given(seed=st.integers(0, 2**32 - 1), spread=st.sampled_from([5.0, 60.0, 3000.0]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_locate_equals_shapely_covers_inside_outside_and_on_borders(seed: int, spread: float) -> None:
     rng = np.random.default_rng(seed)
     polygons: list[tuple[int, list[list[list[tuple[float, float]]]]]] = []
@@ -139,7 +139,7 @@ finite = st.floats(-1e6, 1e6, allow_nan=False, width=64)
 
 
 @given(finite, finite, finite, finite, st.floats(-0.5, 1.5), st.integers(-2, 2))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_orientation_has_the_sign_of_exact_rational_arithmetic(ax: float, ay: float, bx: float, by: float, t: float, nudge: int) -> None:
     cx, cy = ax + (bx - ax) * t, ay + (by - ay) * t
     for _ in range(abs(nudge)):

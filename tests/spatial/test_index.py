@@ -36,7 +36,7 @@ def crowd(rng: np.random.Generator, n: int, spread: float) -> tuple[np.ndarray, 
 
 
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(0, 300), spread=st.sampled_from([3.0, 40.0, 900.0]))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_crowd_index_answers_as_brute_force_does(seed: int, n: int, spread: float) -> None:
     rng = np.random.default_rng(seed)
     sheet, x, y = crowd(rng, n, spread)
@@ -103,7 +103,7 @@ def geometry(shape: Shape) -> tuple[shapely.Geometry, float]:
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_both_shape_indexes_answer_as_brute_force_does(seed: int) -> None:
     rng = np.random.default_rng(seed)
     placed = [Placed(1000 + i, int(rng.integers(0, 4)), shape) for i, shape in enumerate(shapes(rng, 60))]

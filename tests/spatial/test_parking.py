@@ -12,7 +12,7 @@ from spatial.parking import BayReading, GateCount, Parking
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_both_counts_are_the_truth_whatever_the_order_repeats_and_lost_gate_reports(seed: int) -> None:
     rng = np.random.default_rng(seed)
     bays = [f"B{i}" for i in range(20)]

@@ -15,7 +15,7 @@ SHEETS = Sheets([("v", 2)])
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_meetings_are_those_of_all_pairs_measured(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n = 40

@@ -264,7 +264,7 @@ def test_an_isochrone_holds_exactly_what_routes_reach_in_time() -> None:
 BLOCKS = st.lists(st.tuples(st.integers(1, 35), st.integers(1, 16), st.integers(1, 8), st.integers(1, 8), st.floats(0, 0.9)), max_size=9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(blocks=BLOCKS, seed=st.integers(0, 2**32 - 1))
 def test_in_any_hall_the_way_stays_on_walkable_ground_and_is_as_short_as_shapely_and_scipy_find(
     blocks: list[tuple[int, int, int, int, float]], seed: int

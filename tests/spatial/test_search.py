@@ -132,7 +132,7 @@ def slow_matches(query: str, word: str) -> bool:
 WORD = st.text("abc", min_size=1, max_size=11)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(vocabulary=st.lists(WORD, min_size=1, max_size=12), query=WORD)
 def test_one_word_matches_exactly_what_the_slow_rule_matches(vocabulary: list[str], query: str) -> None:
     found = SearchIndex.build([Item(str(i), word) for i, word in enumerate(vocabulary)])

@@ -16,7 +16,7 @@ PEOPLE = 300
 
 
 @given(seed=st.integers(0, 2**32 - 1), stride_m=st.sampled_from([0.02, 0.3, 4.0]), cell_m=st.sampled_from([0.5, 1.0, 3.0]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_what_is_kept_is_what_locate_answers_at_every_step(seed: int, stride_m: float, cell_m: float) -> None:
     rng = np.random.default_rng(seed)
     polygons = [(int(rng.integers(2)), [[star(rng, *rng.uniform(-15, 15, 2), 8, 9)]]) for _ in range(12)]

@@ -18,7 +18,7 @@ POINTS = np.array([(0.0, 0.0), (12.5, -3.0), (-700.0, 900.0), (2000.0, 2000.0)])
 
 
 @given(rigids, rigids)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_motions_compose_and_undo_and_keep_distances(a: Rigid, b: Rigid) -> None:
     np.testing.assert_allclose(a.then(b).apply(POINTS), b.apply(a.apply(POINTS)), atol=1e-8)
     np.testing.assert_allclose(a.inverse().apply(a.apply(POINTS)), POINTS, atol=1e-8)
@@ -27,7 +27,7 @@ def test_motions_compose_and_undo_and_keep_distances(a: Rigid, b: Rigid) -> None
 
 
 @given(rigids)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_fit_finds_the_motion(a: Rigid) -> None:
     found, error = fit_rigid(POINTS, a.apply(POINTS))
     np.testing.assert_allclose(found.apply(POINTS), a.apply(POINTS), atol=1e-7)
@@ -35,7 +35,7 @@ def test_the_fit_finds_the_motion(a: Rigid) -> None:
 
 
 @given(st.floats(0.001, 1.0), metres, metres, st.floats(-3, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_pixels_and_metres_convert_both_ways_and_the_fit_finds_the_image(scale: float, x: float, y: float, turn: float) -> None:
     image = PlanImage(scale, x, y, turn)
     pixels = np.array([(0.0, 0.0), (4000.0, 0.0), (17.25, 3000.0), (999.0, 1.0)])

@@ -84,7 +84,7 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(edit: Edit, error: t
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_a_day_of_edits_of_a_real_plan_can_be_taken_back_and_done_again(seed: int) -> None:
     rng = np.random.default_rng(seed)
     history, seen = History(PARKSIDE), [PARKSIDE]

@@ -17,7 +17,7 @@ KEY, SALT = bytes(range(32)), b"s" * 16
 PIECES: list[tuple[Kind, bytes]] = [(b"t", b'{"table":"a"}'), (b"d", b"first" * 1000), (b"d", b"second" * 1000), (b"m", b"{}")]
 
 keyed = pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
-in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def write(path: Path, key: bytes | None, pieces: list[tuple[Kind, bytes]] = PIECES, salt: bytes = SALT) -> bytes:

@@ -30,7 +30,7 @@ from tests.actors.parkside import keys, u2, u4
 
 pytestmark = pytest.mark.services
 
-on_one_database = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+on_one_database = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ _ROW = st.tuples(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(_ROW, min_size=1, max_size=30), st.booleans())
 def test_whatever_phones_say_no_dot_is_in_a_wall_and_every_region_is_one(rows: list[Row], steady: bool) -> None:
     live = LiveFilter(maps())

@@ -38,7 +38,7 @@ def test_without_sensors_the_path_stands_still_and_says_so() -> None:
     np.testing.assert_array_equal(track.at(np.array([0.0, 5.0])), np.zeros((2, 2)))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(2, 6))
 def test_labels_pass_through_every_waypoint(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
@@ -50,7 +50,7 @@ def test_labels_pass_through_every_waypoint(seed: int, n: int) -> None:
     assert np.all(outside == 0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(-4, 4), st.floats(-4, 4), st.floats(0.5, 2.0), st.integers(0, 1000))
 def test_the_moving_kernel_equals_the_slow_sum(dx: float, dy: float, sigma: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
