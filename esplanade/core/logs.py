@@ -18,7 +18,7 @@ MAX_BYTES: Final = 16 * 2**20
 KEEP: Final = 3
 
 _OWN: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
-"""What every record has; the rest was told with the event."""
+"""What every record has; the rest was told with the event, but for what libraries put into every record for themselves, under names that begin with _ (Ray does)."""
 
 
 class JsonLines(logging.Formatter):
@@ -35,7 +35,7 @@ class JsonLines(logging.Formatter):
             "process": self._process,
             "event": record.getMessage(),
             "by": record.name,
-            **{name: value for name, value in record.__dict__.items() if name not in _OWN},
+            **{name: value for name, value in record.__dict__.items() if name not in _OWN and not name.startswith("_")},
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)

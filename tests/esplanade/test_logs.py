@@ -34,7 +34,7 @@ def lines(file: Path) -> list[dict[str, Any]]:
 
 def test_an_event_is_a_line_with_what_was_told_and_why_it_failed(tmp_path: Path) -> None:
     write_logs("shard-0", "info", tmp_path / "logs")
-    LOG.info("moved", extra={"partition": 7, "path": tmp_path})
+    LOG.info("moved", extra={"partition": 7, "path": tmp_path, "_of_a_library": 1})
     LOG.debug("not asked for")
     try:
         raise ValueError("Zürich\nnew line")
